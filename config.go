@@ -1,0 +1,79 @@
+package rigatoni
+
+import (
+	"log/slog"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// Config says what a pipeline does. Name, Source, Destination and Store are
+// required; every other field's zero value is its default.
+type Config struct {
+	// Name names the pipeline. Its checkpoints are kept under it: the key is
+	// Name, and "Name/stream" for each stream of a source that names its streams.
+	Name string
+
+	Source      Source
+	Destination Destination
+
+	// Store keeps the checkpoints. If it can lease (state.Leaser), the pipeline
+	// holds a lease on each key while it runs. The pipeline does not close it.
+	Store state.Store
+
+	// StartAt is the cluster time at which a first start begins; zero for now.
+	// It says nothing where there is a checkpoint.
+	StartAt bson.Timestamp
+
+	// NewStream accepts a first start although the store has checkpoints under
+	// this pipeline's name that none of its streams claims (which looks as if
+	// streams had been renamed), or although the destination has output already.
+	NewStream bool
+
+	// AcceptChangedStream accepts a checkpoint that belongs to another stream:
+	// see Start.AcceptChanged.
+	AcceptChangedStream string
+
+	// MaxBatchEvents, MaxBatchBytes and MaxBatchAge are when a batch is
+	// delivered, whichever comes first: at that many events (default 1,000), at
+	// that many bytes of BSON (default 4 MiB; one event may have more), or when
+	// its first event has waited for so long (default 100 ms; -1: as soon as
+	// nothing more is at hand).
+	MaxBatchEvents int
+	MaxBatchBytes  int
+	MaxBatchAge    time.Duration
+
+	// MaxInFlightBytes bounds the events of a stream that have been read and not
+	// yet delivered. Beyond it reading waits for the destination. Default 8 MiB;
+	// one reply of the server's is always let in.
+	MaxInFlightBytes int
+
+	// SaveInterval is the least time between two saves of a stream's checkpoint
+	// (default 1 s; -1: save after every batch). What was delivered since the
+	// last save comes again after a crash. A clean stop saves at its end.
+	SaveInterval time.Duration
+
+	// IdleInterval is how often the checkpoint of a stream without events is
+	// moved on, so that it doesn't fall off the oplog (default 10 s).
+	IdleInterval time.Duration
+
+	// RetryMin and RetryMax bound the pauses between attempts to deliver or to
+	// save; they double from one to the other, with jitter (defaults 100 ms and
+	// 30 s). Attempts go on until they succeed or the pipeline stops.
+	RetryMin time.Duration
+	RetryMax time.Duration
+
+	// GraceTime is how long a clean stop may take to deliver what is in hand and
+	// to save (default 10 s). What is not delivered by then comes again.
+	GraceTime time.Duration
+
+	// Owner, LeaseTTL and LeaseWait are those of state.HoldOptions.
+	Owner     string
+	LeaseTTL  time.Duration
+	LeaseWait time.Duration
+
+	// Logger is told what happens; default slog.Default().
+	Logger *slog.Logger
+}

@@ -1,0 +1,112 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+)
+
+// As finds the capability T (one of this package's interfaces, or one that only
+// some store has) in s or in what s decorates. A decorator passes on what it
+// wraps with a method Unwrap() Store, which it may have only if keys and
+// checkpoints pass through it unchanged; a store made by [Intercept] gives
+// capabilities that are intercepted as well.
+func As[T any](s Store) (T, bool) {
+	for s != nil {
+		if c, ok := s.(interface{ capability(any) bool }); ok {
+			var t T
+			return t, c.capability(&t)
+		}
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		u, ok := s.(interface{ Unwrap() Store })
+		if !ok {
+			break
+		}
+		s = u.Unwrap()
+	}
+	var none T
+	return none, false
+}
+
+// List yields the keys of s that begin with prefix, as [Lister] says. If s can't
+// list, the one error is [errors.ErrUnsupported].
+func List(ctx context.Context, s Store, prefix string) iter.Seq2[Entry, error] {
+	if l, ok := As[Lister](s); ok {
+		return l.List(ctx, prefix)
+	}
+	return func(yield func(Entry, error) bool) { yield(Entry{}, unsupported(s, "list")) }
+}
+
+// SaveBatch saves the items as [BatchSaver] says, one after the other if s can
+// do no better.
+func SaveBatch(ctx context.Context, s Store, items []Item) []error {
+	if b, ok := As[BatchSaver](s); ok {
+		return b.SaveBatch(ctx, items)
+	}
+	errs := CheckBatch(items)
+	for i, it := range items {
+		switch {
+		case errs[i] != nil:
+		case it.Fence.IsZero():
+			errs[i] = s.Save(ctx, it.Key, it.Checkpoint)
+		default:
+			if l, ok := As[Leaser](s); ok {
+				errs[i] = l.SaveFenced(ctx, it.Key, it.Fence, it.Checkpoint)
+			} else {
+				errs[i] = unsupported(s, "save under a fence")
+			}
+		}
+	}
+	return errs
+}
+
+// CheckBatch returns an answer for each item: nil, or the [ErrInvalid] for which
+// a [BatchSaver] refuses it before it touches anything.
+func CheckBatch(items []Item) []error {
+	errs := make([]error, len(items))
+	first := make(map[string]int, len(items))
+	for i, it := range items {
+		if j, twice := first[it.Key]; twice {
+			err := fmt.Errorf("%w: the batch has the key %q twice", ErrInvalid, it.Key)
+			errs[i], errs[j] = err, err
+			continue
+		}
+		first[it.Key] = i
+		errs[i] = CheckSave(it.Key, it.Checkpoint)
+	}
+	return errs
+}
+
+// Forget takes key away with all its history, as [Forgetter] says, or returns
+// [errors.ErrUnsupported].
+func Forget(ctx context.Context, s Store, key string) error {
+	if f, ok := As[Forgetter](s); ok {
+		return f.Forget(ctx, key)
+	}
+	return unsupported(s, "forget")
+}
+
+// Ping asks s whether it would answer, as [Pinger] says, or returns
+// [errors.ErrUnsupported].
+func Ping(ctx context.Context, s Store) error {
+	if p, ok := As[Pinger](s); ok {
+		return p.Ping(ctx)
+	}
+	return unsupported(s, "ping")
+}
+
+// Close closes s if there is anything to close.
+func Close(s Store) error {
+	if c, ok := As[io.Closer](s); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+func unsupported(s Store, what string) error {
+	return fmt.Errorf("state: %T can't %s: %w", s, what, errors.ErrUnsupported)
+}

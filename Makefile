@@ -1,0 +1,41 @@
+# The modules of this repository; "./..." in one does not reach the others.
+MODULES := . stores/redisstore cmd/rigatoni examples
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help demo test lint bench campaign fuzz build servers
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+demo: ## see it: orders written, streamed, the pipeline killed five times, nothing lost
+	@go run ./internal/fetchmongod
+	@go run ./cmd/rigatoni demo
+
+test: servers ## run all tests, with the race detector; says at the end what it skipped
+	@for m in $(MODULES); do (cd $$m && go test -race -json -timeout 12m ./...); done | go run ./internal/testreport
+
+# A server that can't be had is not an error here: the tests that need it are
+# skipped, and named at the end.
+servers:
+	@go run ./internal/fetchmongod || echo "no mongod: tests against MongoDB will be skipped"
+	@command -v redis-server >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq redis-server >/dev/null; \
+	  else echo "no redis-server on PATH: tests against Redis will be skipped (Debian: apt-get install redis-server)"; fi; }
+
+lint: ## gofmt, go vet, staticcheck, and the builds for other systems
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not gofmt-clean:"; echo "$$bad"; exit 1; }
+	@for m in $(MODULES); do (cd $$m && go vet ./... && go run $(STATICCHECK) ./...) || exit 1; done
+	@for os in darwin windows; do for m in $(MODULES); do \
+	  (cd $$m && GOOS=$$os CGO_ENABLED=0 go build ./...) || exit 1; done; done
+
+bench: servers ## every benchmark beside its floor, in one run
+	@go test -run '^$$' -bench . -benchmem ./state/... ./stores/...
+	@cd stores/redisstore && go test -run '^$$' -bench . -benchmem ./...
+	@go run ./internal/streambench
+
+campaign: servers ## 100,000 changes over 5 collections, 20 kills: files and Redis, step-downs, restarts (about 10 minutes)
+	@cd cmd/rigatoni && go test -count=1 -v -timeout 60m -run Campaign ./... -args -campaign=full
+
+build: ## the command, as bin/rigatoni
+	@go build -o bin/rigatoni ./cmd/rigatoni

@@ -1,0 +1,112 @@
+// Package importrules holds the rules of who may import whom, as a test. The
+// point of most of them: a program that needs only one store links no client
+// library but that store's.
+package importrules
+
+import (
+	"bytes"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rigatoni-etl/rigatoni"
+
+// A rule says which modules and packages may be linked, besides the standard
+// library, by a program that imports a package.
+type rule struct {
+	dir string // of the Go module, from the root of the repository
+	pkg string // below module
+	may []string
+	why string
+}
+
+const (
+	bson  = "go.mongodb.org/mongo-driver/v2/bson"
+	bsonX = "go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore" // bson's own
+	intl  = "go.mongodb.org/mongo-driver/v2/internal/"        // bson's own
+	drv   = "go.mongodb.org/mongo-driver/v2/"
+	sys   = "golang.org/x/sys/"
+)
+
+var rules = []rule{
+	{".", "/resumetoken", []string{bson, bsonX, intl}, "the standard library and bson"},
+	{".", "/state", []string{"/resumetoken", bson, bsonX, intl, sys}, "the contract drags nothing in"},
+	{".", "/state/statetest", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store's author gets no other store"},
+	{".", "/stores/memstore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone"},
+	{".", "/stores/filestore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys, "github.com/gofrs/flock"}, "a store imports state alone, and the file store no client"},
+	{".", "", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
+	{".", "/rigatonitest", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
+	{".", "/destinations/ndjson", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
+	{".", "/changestream", []string{"", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
+	{"stores/redisstore", "/stores/redisstore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys, "github.com/redis/go-redis/", "github.com/cespare/xxhash", "go.uber.org/atomic"}, "a store imports state and its own client"},
+}
+
+func TestImports(t *testing.T) {
+	for _, r := range rules {
+		t.Run(strings.TrimPrefix(module+r.pkg, "github.com/rigatoni-etl/"), func(t *testing.T) {
+			for _, dep := range deps(t, r.dir, module+r.pkg) {
+				if dep != module+r.pkg && !slices.ContainsFunc(r.may, func(may string) bool { return allows(may, dep) }) {
+					t.Errorf("%s links %s\nrule: %s", r.pkg, dep, r.why)
+				}
+			}
+		})
+	}
+}
+
+// allows tells whether a rule's entry lets dep in. One of our own packages is
+// named exactly; a library's by the beginning of its path.
+func allows(may, dep string) bool {
+	if may == "" || strings.HasPrefix(may, "/") {
+		return dep == module+may
+	}
+	return strings.HasPrefix(dep, may)
+}
+
+// TestNestedModules: outside its tests a nested module never uses the root's
+// internal packages, because it would stop compiling when only the root is
+// upgraded.
+func TestNestedModules(t *testing.T) {
+	for _, dir := range []string{"stores/redisstore", "cmd/rigatoni", "examples"} {
+		for _, dep := range deps(t, dir, "./...") {
+			if strings.HasPrefix(dep, module+"/internal/") {
+				t.Errorf("%s links %s", dir, dep)
+			}
+		}
+	}
+}
+
+// TestNoReplace: "go install …@latest" refuses a module whose go.mod has a
+// replace directive.
+func TestNoReplace(t *testing.T) {
+	for _, dir := range []string{".", "stores/redisstore", "cmd/rigatoni", "examples"} {
+		if out := run(t, dir, "go", "mod", "edit", "-json"); bytes.Contains(out, []byte(`"Replace": [`)) {
+			t.Errorf("%s/go.mod has a replace directive", dir)
+		}
+	}
+}
+
+// deps are the packages that pkg links, without the standard library's.
+func deps(t *testing.T, dir, pkg string) []string {
+	out := run(t, dir, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)
+	found := strings.Fields(string(out))
+	if len(found) == 0 {
+		t.Fatalf("go list -deps %s says nothing", pkg)
+	}
+	return found
+}
+
+func run(t *testing.T, dir, name string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = filepath.Join("..", "..", dir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, stderr.String())
+	}
+	return out
+}

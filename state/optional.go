@@ -17,7 +17,8 @@ func As[T any](s Store) (T, bool) {
 	for s != nil {
 		if c, ok := s.(interface{ capability(any) bool }); ok {
 			var t T
-			return t, c.capability(&t)
+			has := c.capability(&t)
+			return t, has
 		}
 		if t, ok := s.(T); ok {
 			return t, true

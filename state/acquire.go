@@ -1,0 +1,120 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// firstPause and lastPause are the first and the longest time between two
+	// attempts to acquire a lease.
+	firstPause = 50 * time.Millisecond
+	lastPause  = time.Second
+	// patience is how long Hold goes on against a store that is unavailable.
+	patience = time.Second
+	// heldSlack is how long after the end of somebody's lease the last attempt
+	// comes: stores tell that time in whole milliseconds.
+	heldSlack = 10 * time.Millisecond
+)
+
+// An acquirer repeats Acquire, always with the same nonce, until it is granted
+// or there is no more point in it.
+type acquirer struct {
+	leaser Leaser
+	key    string
+	req    LeaseRequest
+	opts   HoldOptions
+
+	began     time.Time // of the first attempt
+	giveUp    time.Time // when to stop waiting for the holder; zero: nobody was seen
+	downSince time.Time // when the store began to be unavailable; zero: it isn't
+	pause     time.Duration
+}
+
+func (a *acquirer) now() instant { return instant{boot: a.opts.clock(), mono: time.Now()} }
+
+func (a *acquirer) acquire(ctx context.Context) (Grant, instant, error) {
+	a.began, a.pause = time.Now(), firstPause
+	for {
+		sent := a.now()
+		grant, err := a.attempt(ctx)
+		if err == nil {
+			trusted := sent.add(a.req.TTL - margin(a.req.TTL))
+			if trusted.until(a.now()) > 0 {
+				return grant, trusted, nil
+			}
+			err = fmt.Errorf("%w: it took longer than the lease lasts to acquire it", ErrUnavailable)
+		}
+		if ctx.Err() != nil {
+			return Grant{}, instant{}, err
+		}
+		pause, again := a.judge(err, sent.mono)
+		if !again {
+			return Grant{}, instant{}, err
+		}
+		if ended := pauseFor(ctx, pause); ended != nil {
+			return Grant{}, instant{}, fmt.Errorf("state: hold %q: %w, after: %w", a.key, ended, err)
+		}
+	}
+}
+
+// attempt asks once. No answer within the TTL is as good as none.
+func (a *acquirer) attempt(ctx context.Context) (Grant, error) {
+	limited, cancel := context.WithTimeout(ctx, a.req.TTL)
+	defer cancel()
+	grant, err := a.leaser.Acquire(limited, a.key, a.req)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return Grant{}, fmt.Errorf("%w: no answer within %v: %w", ErrUnavailable, a.req.TTL, err)
+	}
+	return grant, err
+}
+
+// judge tells whether to try again after an attempt, begun at the time sent,
+// that failed with err, and after what pause.
+func (a *acquirer) judge(err error, sent time.Time) (pause time.Duration, again bool) {
+	now := time.Now()
+	switch {
+	case errors.Is(err, ErrLeaseHeld):
+		a.downSince = time.Time{}
+		if a.giveUp.IsZero() && !a.mayWait(err) {
+			return 0, false
+		}
+		if !now.Before(a.giveUp) {
+			return 0, false
+		}
+		return min(a.nextPause(), a.giveUp.Sub(now)), true
+	case errors.Is(err, ErrUnavailable):
+		if a.downSince.IsZero() {
+			a.downSince = sent
+		}
+		pause = a.nextPause()
+		return pause, now.Add(pause).Before(a.downSince.Add(patience)) || now.Before(a.giveUp)
+	}
+	return 0, false
+}
+
+// mayWait decides, when the lease is first found held, until when to wait.
+func (a *acquirer) mayWait(err error) bool {
+	var held *HeldError
+	if !errors.As(err, &held) {
+		held = new(HeldError) // a store that tells no more than ErrLeaseHeld
+	}
+	switch {
+	case a.opts.Wait > 0:
+		a.giveUp = a.began.Add(a.opts.Wait)
+	case a.opts.Wait < 0 || held.Until.IsZero():
+		return false
+	default:
+		a.giveUp = held.Until.Add(heldSlack)
+	}
+	a.opts.Logger.Info("waiting for the lease", "key", a.key, "holder", held.Owner, "until", a.giveUp)
+	return true
+}
+
+func (a *acquirer) nextPause() time.Duration {
+	p := a.pause
+	a.pause = min(2*p, lastPause)
+	return jitter(p)
+}

@@ -1,0 +1,301 @@
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
+)
+
+// RecordVersion is the version of the form that [Record.AppendJSON] writes.
+const RecordVersion = 1
+
+// The names of [Status] in the stored form. "saved" is left out; "expired" is a
+// saved checkpoint without its token.
+const (
+	statusNever   = "never"
+	statusSaved   = "saved"
+	statusCleared = "cleared"
+	statusExpired = "expired"
+)
+
+// timeMillis and timeNanos are RFC 3339. Stores keep milliseconds; the longer
+// one is for a Record that some other code has made.
+const (
+	timeMillis = "2006-01-02T15:04:05.000Z"
+	timeNanos  = "2006-01-02T15:04:05.000000000Z"
+)
+
+// AppendJSON appends the record to dst as one line of JSON, without a line
+// break at its end, for [ParseRecord]:
+//
+//	{"version":1,"status":"cleared","token":{…},"startAfter":true,"clusterTime":{"t":1794000000,"i":3},
+//	"sequence":18204,"fingerprint":"…","extra":{…},"lastSequence":18204,"epoch":7,"nonce":"…","owner":"…",
+//	"leaseUntil":"…","savedEpoch":6,"savedAt":"2026-11-23T00:46:01.124Z", …the fields in Unknown, by name}
+//
+// The order is fixed, and it always begins with {"version":1 so that a store
+// can put fields of its own in between. Fields that are zero are left out, and so
+// are lastSequence where it equals sequence, savedEpoch (the checkpoint's Epoch)
+// where it equals epoch, and the status of a checkpoint that is there. The token
+// is written as [resumetoken.Token.ExtJSON] does.
+//
+// Of the documents in Extra and Unknown everything is kept but white space at
+// their ends, and line breaks, which become spaces.
+//
+// It is an [ErrInvalid], and dst comes back as it was, if the record holds what
+// the form can't: text that isn't UTF-8, a document that isn't JSON, a
+// checkpoint beside a status other than saved, a sequence over [MaxSequence],
+// a year of more than four digits.
+func (r Record) AppendJSON(dst []byte) ([]byte, error) {
+	if err := r.checkForm(); err != nil {
+		return dst, err
+	}
+	b := append(dst, `{"version":1`...)
+	if s := r.statusName(); s != statusSaved {
+		b = appendText(b, "status", s)
+	}
+	b, err := r.Checkpoint.appendPlace(b)
+	if err != nil {
+		return dst, err
+	}
+	if r.LastSequence != r.Checkpoint.Sequence {
+		b = appendUint(b, "lastSequence", r.LastSequence)
+	}
+	if r.Epoch != 0 {
+		b = appendUint(b, "epoch", r.Epoch)
+	}
+	b = appendText(b, "nonce", r.Nonce)
+	b = appendText(b, "owner", r.Owner)
+	b = appendTime(b, "leaseUntil", r.LeaseUntil)
+	if r.Status == StatusSaved && r.Checkpoint.Epoch != r.Epoch {
+		b = appendUint(b, "savedEpoch", r.Checkpoint.Epoch)
+	}
+	b = appendTime(b, "savedAt", r.Checkpoint.SavedAt)
+	for _, name := range sortedNames(r.Unknown) {
+		b = appendDoc(appendName(b, name), r.Unknown[name])
+	}
+	return append(b, '}'), nil
+}
+
+// appendPlace writes the fields of the checkpoint that say where in the stream
+// it is.
+func (c *Checkpoint) appendPlace(b []byte) ([]byte, error) {
+	if !c.Token.IsZero() {
+		var err error
+		if b, err = appendToken(appendName(b, "token"), c.Token); err != nil {
+			return nil, err
+		}
+	}
+	if c.StartAfter {
+		b = append(b, `,"startAfter":true`...)
+	}
+	if c.ClusterTime != (bson.Timestamp{}) {
+		b = append(b, `,"clusterTime":{"t":`...)
+		b = strconv.AppendUint(b, uint64(c.ClusterTime.T), 10)
+		b = append(b, `,"i":`...)
+		b = strconv.AppendUint(b, uint64(c.ClusterTime.I), 10)
+		b = append(b, '}')
+	}
+	if c.Sequence != 0 {
+		b = appendUint(b, "sequence", c.Sequence)
+	}
+	b = appendText(b, "fingerprint", c.Fingerprint)
+	for i, name := range sortedNames(c.Extra) {
+		if i == 0 {
+			b = append(b, `,"extra":{`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = appendDoc(append(appendQuoted(b, name), ':'), c.Extra[name])
+	}
+	if len(c.Extra) > 0 {
+		b = append(b, '}')
+	}
+	return b, nil
+}
+
+func (r *Record) statusName() string {
+	switch {
+	case r.Status == StatusCleared:
+		return statusCleared
+	case r.Status == StatusNever:
+		return statusNever
+	case r.Checkpoint.Token.IsZero():
+		return statusExpired
+	}
+	return statusSaved
+}
+
+// checkForm returns an ErrInvalid for what the stored form has no place for.
+func (r *Record) checkForm() error {
+	c := &r.Checkpoint
+	switch {
+	case r.Status > StatusCleared:
+		return fmt.Errorf("%w: the record's status is %d", ErrInvalid, r.Status)
+	case r.Status != StatusSaved && !c.isZero():
+		return fmt.Errorf("%w: the record has a checkpoint and the status %q", ErrInvalid, r.statusName())
+	case c.Sequence > MaxSequence || r.LastSequence > MaxSequence:
+		return fmt.Errorf("%w: a sequence is over %d", ErrInvalid, uint64(MaxSequence))
+	case !utf8.ValidString(c.Fingerprint) || !utf8.ValidString(r.Nonce) || !utf8.ValidString(r.Owner):
+		return fmt.Errorf("%w: fingerprint, nonce or owner is not UTF-8", ErrInvalid)
+	case !writableTime(c.SavedAt) || !writableTime(r.LeaseUntil):
+		return fmt.Errorf("%w: a time is not in the years 0 to 9999", ErrInvalid)
+	}
+	for name, doc := range c.Extra {
+		if err := checkDoc("Extra", name, doc); err != nil {
+			return err
+		}
+	}
+	for name, doc := range r.Unknown {
+		if _, known := recordFields[name]; known {
+			return fmt.Errorf("%w: Unknown[%q] is the name of a known field", ErrInvalid, name)
+		}
+		if err := checkDoc("Unknown", name, doc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Checkpoint) isZero() bool {
+	return c.Token.IsZero() && !c.StartAfter && c.ClusterTime == (bson.Timestamp{}) && c.SavedAt.IsZero() &&
+		c.Sequence == 0 && c.Fingerprint == "" && c.Epoch == 0 && len(c.Extra) == 0
+}
+
+func writableTime(t time.Time) bool {
+	y := t.UTC().Year()
+	return y >= 0 && y <= 9999
+}
+
+// checkDoc returns an ErrInvalid for what can't be a named JSON document.
+func checkDoc(field, name string, doc json.RawMessage) error {
+	switch {
+	case !utf8.ValidString(name):
+		return fmt.Errorf("%w: a name in %s is not UTF-8", ErrInvalid, field)
+	case !json.Valid(doc) || !utf8.Valid(doc):
+		return fmt.Errorf("%w: %s[%q] is not JSON", ErrInvalid, field, name)
+	}
+	return nil
+}
+
+func sortedNames(m map[string]json.RawMessage) []string {
+	if len(m) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(m))
+}
+
+// appendToken is Token.ExtJSON, with a short way for the tokens that every
+// server since 4.0 sends: it takes a fiftieth of the time.
+func appendToken(b []byte, t resumetoken.Token) ([]byte, error) {
+	if data, ok := plainData(t.Raw()); ok {
+		b = append(b, `{"_data":"`...)
+		b = append(b, data...)
+		return append(b, `"}`...), nil
+	}
+	text, err := t.ExtJSON()
+	return append(b, text...), err
+}
+
+// The BSON document {_data: string}: length, type, name, length of the string,
+// the string and its NUL, and the NUL that ends the document.
+const (
+	plainHead = "\x02_data\x00"
+	plainFrom = 4 + len(plainHead) + 4
+)
+
+// plainData returns the string in the document {_data: string}, if raw is one
+// and the string needs no escapes.
+func plainData(raw []byte) ([]byte, bool) {
+	if len(raw) < plainFrom+2 || string(raw[4:4+len(plainHead)]) != plainHead {
+		return nil, false
+	}
+	data := raw[plainFrom : len(raw)-2]
+	n := raw[plainFrom-4 : plainFrom]
+	if int(uint32(n[0])|uint32(n[1])<<8|uint32(n[2])<<16|uint32(n[3])<<24) != len(data)+1 {
+		return nil, false
+	}
+	return data, isAlnum(data)
+}
+
+func isAlnum(b []byte) bool {
+	for _, c := range b {
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+func appendName(b []byte, name string) []byte {
+	return append(appendQuoted(append(b, ','), name), ':')
+}
+
+func appendUint(b []byte, name string, n uint64) []byte {
+	return strconv.AppendUint(appendName(b, name), n, 10)
+}
+
+func appendText(b []byte, name, text string) []byte {
+	if text == "" {
+		return b
+	}
+	return appendQuoted(appendName(b, name), text)
+}
+
+func appendTime(b []byte, name string, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	layout := timeMillis
+	if t.Nanosecond()%int(time.Millisecond) != 0 {
+		layout = timeNanos
+	}
+	b = append(appendName(b, name), '"')
+	return append(t.UTC().AppendFormat(b, layout), '"')
+}
+
+// appendDoc writes a document that checkDoc has let through. A line break in
+// JSON can only stand between its parts.
+func appendDoc(b []byte, doc json.RawMessage) []byte {
+	from := len(b)
+	b = append(b, bytes.Trim(doc, " \t\r\n")...)
+	for i, c := range b[from:] {
+		if c == '\n' || c == '\r' {
+			b[from+i] = ' '
+		}
+	}
+	return b
+}
+
+// appendQuoted writes s, which is UTF-8, as a JSON string.
+func appendQuoted(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, `\n`...)
+		default:
+			b = append(b, `\u00`...)
+			b = append(b, hex[c>>4], hex[c&15])
+		}
+	}
+	return append(append(b, s[from:]...), '"')
+}

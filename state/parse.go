@@ -1,0 +1,370 @@
+package state
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
+)
+
+// ParseRecord reads what [Record.AppendJSON] wrote; white space around it is
+// allowed. The record shares no memory with text.
+//
+// Damage is an [ErrCorrupt] that says what is wrong and where, and never quotes
+// what stood there: anything that isn't one JSON object, a field that stands
+// twice, is of another type or missing. A version above [RecordVersion] is an
+// [ErrNewer] that names it. Fields with names unknown to this version are kept
+// in Record.Unknown.
+func ParseRecord(text []byte) (Record, error) {
+	fields, err := parseObject(text)
+	if err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if err := checkVersion(fields); err != nil {
+		return Record{}, err
+	}
+	p := recordParser{status: statusSaved, seen: make(map[string]bool, len(fields))}
+	for _, f := range fields {
+		if err := p.field(f); err != nil {
+			return Record{}, fmt.Errorf("%w: the field %q %w", ErrCorrupt, f.name, err)
+		}
+	}
+	if err := p.finish(); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return p.rec, nil
+}
+
+// checkVersion comes before all else, because a later version may give any
+// other field another form.
+func checkVersion(fields []field) error {
+	for _, f := range fields {
+		if f.name != "version" {
+			continue
+		}
+		v, err := parseUint(f.value, math.MaxUint64)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: the field \"version\" %w", ErrCorrupt, err)
+		case v == 0:
+			return fmt.Errorf("%w: the field \"version\" is 0", ErrCorrupt)
+		case v > RecordVersion:
+			return fmt.Errorf("%w: version %d, and this program reads up to %d", ErrNewer, v, RecordVersion)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: the field \"version\" is missing", ErrCorrupt)
+}
+
+// A recordParser gathers the fields of one record.
+type recordParser struct {
+	rec    Record
+	status string
+	seen   map[string]bool
+}
+
+// recordFields are the known fields of a record, and what reads each.
+var recordFields map[string]func(p *recordParser, v []byte) error
+
+func init() { // not in the declaration: AppendJSON, which reads it, would make it a cycle
+	recordFields = map[string]func(p *recordParser, v []byte) error{
+		"version":      func(p *recordParser, v []byte) error { return nil }, // see checkVersion
+		"status":       func(p *recordParser, v []byte) error { return parseText(&p.status, v) },
+		"token":        func(p *recordParser, v []byte) error { return parseToken(&p.rec.Checkpoint.Token, v) },
+		"startAfter":   func(p *recordParser, v []byte) error { return parseBool(&p.rec.Checkpoint.StartAfter, v) },
+		"clusterTime":  (*recordParser).clusterTime,
+		"sequence":     func(p *recordParser, v []byte) error { return parseSequence(&p.rec.Checkpoint.Sequence, v) },
+		"fingerprint":  func(p *recordParser, v []byte) error { return parseText(&p.rec.Checkpoint.Fingerprint, v) },
+		"extra":        (*recordParser).extra,
+		"lastSequence": func(p *recordParser, v []byte) error { return parseSequence(&p.rec.LastSequence, v) },
+		"epoch":        func(p *recordParser, v []byte) error { return parseEpoch(&p.rec.Epoch, v) },
+		"nonce":        func(p *recordParser, v []byte) error { return parseText(&p.rec.Nonce, v) },
+		"owner":        func(p *recordParser, v []byte) error { return parseText(&p.rec.Owner, v) },
+		"leaseUntil":   func(p *recordParser, v []byte) error { return parseTime(&p.rec.LeaseUntil, v) },
+		"savedEpoch":   func(p *recordParser, v []byte) error { return parseEpoch(&p.rec.Checkpoint.Epoch, v) },
+		"savedAt":      func(p *recordParser, v []byte) error { return parseTime(&p.rec.Checkpoint.SavedAt, v) },
+	}
+}
+
+func (p *recordParser) field(f field) error {
+	p.seen[f.name] = true
+	if read, known := recordFields[f.name]; known {
+		return read(p, f.value)
+	}
+	if p.rec.Unknown == nil {
+		p.rec.Unknown = make(map[string]json.RawMessage)
+	}
+	p.rec.Unknown[f.name] = bytes.Clone(f.value)
+	return nil
+}
+
+func (p *recordParser) clusterTime(v []byte) error {
+	fields, err := parseFields(v)
+	if err != nil {
+		return err
+	}
+	for _, f := range fields {
+		n, err := parseUint(f.value, math.MaxUint32)
+		switch {
+		case err != nil:
+			return err
+		case f.name == "t":
+			p.rec.Checkpoint.ClusterTime.T = uint32(n)
+		case f.name == "i":
+			p.rec.Checkpoint.ClusterTime.I = uint32(n)
+		}
+	}
+	if len(fields) != 2 || fields[0].name+fields[1].name != "ti" && fields[0].name+fields[1].name != "it" {
+		return errors.New(`has other fields than "t" and "i"`)
+	}
+	return nil
+}
+
+func (p *recordParser) extra(v []byte) error {
+	fields, err := parseFields(v)
+	if err != nil || len(fields) == 0 {
+		return err
+	}
+	p.rec.Checkpoint.Extra = make(map[string]json.RawMessage, len(fields))
+	for _, f := range fields {
+		p.rec.Checkpoint.Extra[f.name] = bytes.Clone(f.value)
+	}
+	return nil
+}
+
+// finish fills in what was left out because it follows from the rest.
+func (p *recordParser) finish() error {
+	r, c := &p.rec, &p.rec.Checkpoint
+	if !p.seen["lastSequence"] {
+		r.LastSequence = c.Sequence
+	}
+	switch p.status {
+	case statusSaved, statusExpired:
+		r.Status = StatusSaved
+		if !p.seen["savedEpoch"] {
+			c.Epoch = r.Epoch
+		}
+		if has := p.seen["token"]; has != (p.status == statusSaved) {
+			return fmt.Errorf("the status is %q, and the field \"token\" is %s", p.status, present(has))
+		}
+		return nil
+	case statusCleared:
+		r.Status = StatusCleared
+	case statusNever:
+		r.Status = StatusNever
+	default:
+		return fmt.Errorf("the field \"status\" is none of %q, %q, %q and %q", statusSaved, statusCleared, statusNever, statusExpired)
+	}
+	if !c.isZero() {
+		return fmt.Errorf("the status is %q, and fields of a checkpoint are there", p.status)
+	}
+	return nil
+}
+
+func present(has bool) string {
+	if has {
+		return "there"
+	}
+	return "missing"
+}
+
+// The readers of single values. Each is given one valid JSON value.
+
+func parseUint(v []byte, most uint64) (uint64, error) {
+	n, err := strconv.ParseUint(string(v), 10, 64)
+	if err != nil || n > most {
+		return 0, fmt.Errorf("is not a whole number from 0 to %d", most)
+	}
+	return n, nil
+}
+
+func parseSequence(to *uint64, v []byte) (err error) {
+	*to, err = parseUint(v, MaxSequence)
+	return err
+}
+
+func parseEpoch(to *uint64, v []byte) (err error) {
+	*to, err = parseUint(v, math.MaxUint64)
+	return err
+}
+
+func parseBool(to *bool, v []byte) error {
+	*to = v[0] == 't'
+	if v[0] != 't' && v[0] != 'f' {
+		return errors.New("is not true or false")
+	}
+	return nil
+}
+
+func parseText(to *string, v []byte) error {
+	if v[0] != '"' {
+		return errors.New("is not a string")
+	}
+	s, err := unquote(v)
+	*to = s
+	return err
+}
+
+func parseTime(to *time.Time, v []byte) error {
+	if v[0] != '"' || to.UnmarshalText(v[1:len(v)-1]) != nil { // UnmarshalText is strict where time.Parse isn't
+		return errors.New("is not a time in RFC 3339")
+	}
+	*to = to.UTC()
+	if !writableTime(*to) {
+		return errors.New("is not in the years 0 to 9999")
+	}
+	return nil
+}
+
+func parseToken(to *resumetoken.Token, v []byte) error {
+	var err error
+	if data, ok := plainText(v); ok {
+		raw := make([]byte, 4, plainFrom+len(data)+2)
+		binary.LittleEndian.PutUint32(raw, uint32(plainFrom+len(data)+2))
+		raw = append(raw, plainHead...)
+		raw = binary.LittleEndian.AppendUint32(raw, uint32(len(data)+1))
+		raw = append(append(raw, data...), 0, 0)
+		*to, err = resumetoken.New(raw)
+	} else {
+		*to, err = resumetoken.Parse(v)
+	}
+	if err != nil {
+		return fmt.Errorf("is damaged: %w", err)
+	}
+	return nil
+}
+
+// plainText is plainData for the text that appendToken makes of it.
+func plainText(v []byte) ([]byte, bool) {
+	const head, tail = `{"_data":"`, `"}`
+	if len(v) < len(head)+len(tail) || len(v) > math.MaxInt32/2 || string(v[:len(head)]) != head {
+		return nil, false
+	}
+	data := v[len(head) : len(v)-len(tail)]
+	return data, string(v[len(v)-len(tail):]) == tail && isAlnum(data)
+}
+
+// A field is one member of a JSON object: its name, and its value as it
+// stands in the text.
+type field struct {
+	name  string
+	value []byte
+}
+
+// parseObject splits a text that must be one JSON object in UTF-8.
+func parseObject(text []byte) ([]field, error) {
+	text = bytes.Trim(text, " \t\r\n")
+	switch {
+	case len(text) == 0:
+		return nil, errors.New("it is empty")
+	case !json.Valid(text):
+		return nil, errors.New(syntaxError(text))
+	case text[0] != '{':
+		return nil, errors.New("it is not a JSON object")
+	case !utf8.Valid(text):
+		return nil, errors.New("it is not UTF-8")
+	}
+	return splitFields(text)
+}
+
+// parseFields splits a value, which is valid JSON, into its fields.
+func parseFields(v []byte) ([]field, error) {
+	if v[0] != '{' {
+		return nil, errors.New("is not an object")
+	}
+	return splitFields(v)
+}
+
+// syntaxError says where text stops being JSON. The decoder's own message would
+// quote it.
+func syntaxError(text []byte) string {
+	var syntax *json.SyntaxError
+	var v json.RawMessage
+	if err := json.Unmarshal(text, &v); !errors.As(err, &syntax) {
+		return "it is not JSON"
+	}
+	if syntax.Offset >= int64(len(text)) {
+		return fmt.Sprintf("it is cut short, after %d bytes", len(text))
+	}
+	return fmt.Sprintf("it is not JSON at byte %d", syntax.Offset)
+}
+
+// splitFields walks over the fields of a valid JSON object and refuses a name
+// that stands there twice. Since it is valid, no step can run over its end.
+func splitFields(obj []byte) ([]field, error) {
+	fields := make([]field, 0, 16)
+	names := make(map[string]bool, 16)
+	for i := skipSpace(obj, 1); obj[i] != '}'; {
+		end := valueEnd(obj, i)
+		name, err := unquote(obj[i:end])
+		if err != nil {
+			return nil, err
+		}
+		if names[name] {
+			return nil, fmt.Errorf("the field %q stands there twice", name)
+		}
+		names[name] = true
+		i = skipSpace(obj, skipSpace(obj, end)+1) // over the colon
+		end = valueEnd(obj, i)
+		fields = append(fields, field{name, obj[i:end]})
+		if i = skipSpace(obj, end); obj[i] == ',' {
+			i = skipSpace(obj, i+1)
+		}
+	}
+	return fields, nil
+}
+
+func skipSpace(b []byte, i int) int {
+	for b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n' {
+		i++
+	}
+	return i
+}
+
+// valueEnd is where the value that begins at b[i] ends.
+func valueEnd(b []byte, i int) int {
+	for depth := 0; ; i++ {
+		switch b[i] {
+		case '"':
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i // a number or a word, and then the end of what it stands in
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case ',', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+}
+
+func unquote(v []byte) (string, error) {
+	if !bytes.ContainsRune(v, '\\') {
+		return string(v[1 : len(v)-1]), nil
+	}
+	var s string
+	if err := json.Unmarshal(v, &s); err != nil {
+		return "", errors.New("has a string that can't be read")
+	}
+	return s, nil
+}

@@ -1,0 +1,107 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// renewLoop renews the lease every third of its TTL, and after a failure every
+// thirtieth, until it ends. It waits for nothing else: a save that hangs must
+// not cost the lease.
+func (l *Lease) renewLoop(ctx context.Context) {
+	defer close(l.renewer)
+	pause := l.ttl / 3
+	for pauseFor(ctx, pause) == nil {
+		var goOn bool
+		if pause, goOn = l.renew(ctx); !goOn {
+			return
+		}
+	}
+}
+
+// renew tries once. An attempt is given a third of the TTL, so that one that a
+// frozen server swallows leaves time for two more.
+func (l *Lease) renew(ctx context.Context) (pause time.Duration, goOn bool) {
+	if l.Valid() != nil {
+		return 0, false
+	}
+	sent := l.now()
+	attempt, cancel := context.WithTimeout(ctx, l.ttl/3)
+	err := l.leaser.Renew(attempt, l.key, l.grant.Fence, l.ttl)
+	cancel()
+	switch {
+	case err == nil:
+		return l.extend(sent)
+	case ctx.Err() != nil:
+		return 0, false
+	case errors.Is(err, ErrFenced):
+		l.loseTo(err)
+		return 0, false
+	case errors.Is(err, ErrClosed):
+		l.lose(l.error(fmt.Errorf("%w: it can no longer be renewed: %w", ErrFenced, err)))
+		return 0, false
+	}
+	l.mu.Lock()
+	first := l.failure == nil
+	l.failure = err
+	left := l.trusted.until(l.now())
+	l.mu.Unlock()
+	if first {
+		l.log.Warn("the lease could not be renewed; trying again", "error", err, "left", left.Round(time.Millisecond))
+	}
+	return min(jitter(l.ttl/30), max(left, 0)), true
+}
+
+// extend counts a renewal that succeeded, from when it was sent: the store may
+// have carried it out at once and answered late. One that comes after the
+// lease ran out doesn't bring it back, since somebody may have seen it dead.
+func (l *Lease) extend(sent instant) (pause time.Duration, goOn bool) {
+	if l.Valid() != nil {
+		return 0, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return 0, false
+	}
+	if l.failure != nil {
+		l.log.Info("the lease is renewed again")
+	}
+	l.failure = nil
+	l.trusted = sent.add(l.ttl - margin(l.ttl))
+	l.expiry.Reset(max(l.trusted.until(l.now()), 0))
+	return l.ttl/3 - l.now().since(sent), true
+}
+
+// watch is called when the lease should have run out, unless it was renewed.
+func (l *Lease) watch() {
+	if l.Valid() != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended {
+		l.expiry.Reset(max(l.trusted.until(l.now()), 0))
+	}
+}
+
+// pauseFor waits for d, or until ctx ends, and then returns why.
+func pauseFor(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// jitter is d, give or take a quarter, so that many who failed together don't
+// come back together.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + time.Duration(rand.Int64N(int64(d/2)+1))
+}

@@ -1,0 +1,85 @@
+package memstore
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// Acquire implements [state.Leaser]. It can steal.
+func (s *Store) Acquire(ctx context.Context, key string, r state.LeaseRequest) (state.Grant, error) {
+	if err := state.CheckLeaseRequest(r); err != nil {
+		return state.Grant{}, failed("acquire", key, err)
+	}
+	var grant state.Grant
+	err := s.change(ctx, "acquire", key, func(rec state.Record) (after state.Record, err error) {
+		after, grant, err = state.AdmitAcquire(rec, r, time.Now())
+		return after, err
+	})
+	if err != nil {
+		return state.Grant{}, err
+	}
+	grant.Checkpoint = grant.Checkpoint.Clone()
+	return grant, nil
+}
+
+// Renew implements [state.Leaser].
+func (s *Store) Renew(ctx context.Context, key string, f state.Fence, ttl time.Duration) error {
+	return s.change(ctx, "renew", key, func(rec state.Record) (state.Record, error) {
+		return state.AdmitRenew(rec, f, ttl, time.Now())
+	})
+}
+
+// Release implements [state.Leaser].
+func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
+	return s.change(ctx, "release", key, func(rec state.Record) (state.Record, error) {
+		return state.AdmitRelease(rec, f), nil
+	})
+}
+
+// List implements [state.Lister]. It is a snapshot, made when the iteration
+// begins and sorted by key; no lock is held while it is yielded.
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[state.Entry, error] {
+	return func(yield func(state.Entry, error) bool) {
+		entries, err := s.snapshot(ctx, prefix)
+		for _, e := range entries {
+			if err = ctx.Err(); err != nil || !yield(e, nil) {
+				break
+			}
+		}
+		if err != nil {
+			yield(state.Entry{}, failed("list", prefix, err))
+		}
+	}
+}
+
+func (s *Store) snapshot(ctx context.Context, prefix string) ([]state.Entry, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	var entries []state.Entry
+	now := time.Now()
+	for key, rec := range s.records {
+		live := rec.Live(now)
+		if !strings.HasPrefix(key, prefix) || rec.Status != state.StatusSaved && !live {
+			continue
+		}
+		e := state.Entry{Key: key}
+		if live {
+			e.Owner = rec.Owner
+		}
+		if e.Checkpoint, e.Err = rec.Load(); e.Err != nil {
+			e.Err = failed("load", key, e.Err)
+		}
+		e.Checkpoint = e.Checkpoint.Clone()
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b state.Entry) int { return strings.Compare(a.Key, b.Key) })
+	return entries, nil
+}

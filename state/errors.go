@@ -19,6 +19,9 @@ var (
 	ErrExpired = errors.New("the checkpoint has expired")
 	// ErrUnavailable: the store can't tell or can't do it now; it may later.
 	ErrUnavailable = errors.New("the store is unavailable")
+	// ErrRefused: the store's server says no, and will until a person changes
+	// something: a password, a right, a setting, a full memory or disk.
+	ErrRefused = errors.New("refused by the server")
 	// ErrFenced: the lease belongs to somebody else by now. Nothing was written.
 	ErrFenced = errors.New("fenced off: the lease is no longer held")
 	// ErrStale: a later checkpoint has been accepted already. Nothing was written.

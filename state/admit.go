@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Status says what has become of a key's checkpoint.
@@ -160,6 +161,8 @@ func CheckLeaseRequest(r LeaseRequest) error {
 	switch {
 	case r.Nonce == "":
 		return fmt.Errorf("%w: the lease request has no nonce", ErrInvalid)
+	case !utf8.ValidString(r.Nonce) || !utf8.ValidString(r.Owner):
+		return fmt.Errorf("%w: the lease request's nonce or owner is not UTF-8", ErrInvalid)
 	case r.TTL < time.Millisecond:
 		return fmt.Errorf("%w: a lease of %v is shorter than a millisecond", ErrInvalid, r.TTL)
 	}

@@ -49,7 +49,7 @@ type Checkpoint struct {
 	Sequence uint64
 
 	// Fingerprint says what stream Token belongs to: of which deployment, which
-	// namespaces, which filter. Its form is its source's.
+	// namespaces, which filter. Its form is its source's; it is UTF-8.
 	Fingerprint string
 
 	// Epoch is the epoch of the lease that the checkpoint was saved under, for
@@ -57,7 +57,8 @@ type Checkpoint struct {
 	Epoch uint64
 
 	// Extra holds small named JSON documents that are saved in the same write:
-	// what must never be newer or older than the token.
+	// what must never be newer or older than the token. White space outside
+	// their strings is not kept by every store.
 	Extra map[string]json.RawMessage
 }
 
@@ -80,12 +81,22 @@ func At(token bson.Raw) (Checkpoint, error) {
 	return cp, nil
 }
 
-// Equal tells whether c and d say the same in every field.
+// Equal tells whether c and d say the same in every field. White space outside
+// the strings of a document in Extra says nothing.
 func (c Checkpoint) Equal(d Checkpoint) bool {
 	return c.Token == d.Token && c.StartAfter == d.StartAfter && c.ClusterTime == d.ClusterTime &&
 		c.SavedAt.Equal(d.SavedAt) && c.Sequence == d.Sequence && c.Fingerprint == d.Fingerprint &&
 		c.Epoch == d.Epoch &&
-		maps.EqualFunc(c.Extra, d.Extra, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) })
+		maps.EqualFunc(c.Extra, d.Extra, sameDoc)
+}
+
+// sameDoc compares two documents but for the white space outside their strings.
+func sameDoc(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	var x, y bytes.Buffer
+	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
 // Clone returns a checkpoint that shares no memory with c.
@@ -126,13 +137,12 @@ func CheckSave(key string, cp Checkpoint) error {
 		return fmt.Errorf("%w: the checkpoint has no resume token", ErrInvalid)
 	case cp.Sequence > MaxSequence:
 		return fmt.Errorf("%w: sequence %d is over %d", ErrInvalid, cp.Sequence, uint64(MaxSequence))
+	case !utf8.ValidString(cp.Fingerprint):
+		return fmt.Errorf("%w: the fingerprint is not UTF-8", ErrInvalid)
 	}
 	for name, doc := range cp.Extra {
-		if !utf8.ValidString(name) {
-			return fmt.Errorf("%w: a name in Extra is not UTF-8", ErrInvalid)
-		}
-		if !json.Valid(doc) {
-			return fmt.Errorf("%w: Extra[%q] is not JSON", ErrInvalid, name)
+		if err := checkDoc("Extra", name, doc); err != nil {
+			return err
 		}
 	}
 	return nil

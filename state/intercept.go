@@ -204,17 +204,13 @@ func (s interceptedBatchSaver) SaveBatch(ctx context.Context, items []Item) []er
 }
 
 // saveRest saves the items that have an error in answers, and puts the new
-// answers there. A key that stands twice is judged over the whole batch, in which
-// a repetition without the items that succeeded may no longer show it.
+// answers there. What was invalid stays so: of a key that stood there twice, a
+// repetition might see one alone.
 func (s interceptedBatchSaver) saveRest(ctx context.Context, items []Item, answers []error) *batchError {
 	var rest []Item
 	var at []int
-	for i, err := range CheckBatch(items) {
-		switch {
-		case answers[i] == nil:
-		case err != nil:
-			answers[i] = err
-		default:
+	for i, err := range answers {
+		if err != nil && !errors.Is(err, ErrInvalid) {
 			rest, at = append(rest, items[i]), append(at, i)
 		}
 	}

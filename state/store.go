@@ -34,7 +34,7 @@ import (
 // fails, the key has the old checkpoint or the new one: never neither, never a
 // mix. Refused before anything is touched, with [ErrInvalid]: a key that
 // [CheckKey] refuses, a checkpoint without a token, a sequence over
-// [MaxSequence]. While somebody holds a lease on the key, Save is refused with
+// [MaxSequence], text that isn't UTF-8, an Extra that isn't JSON. While somebody holds a lease on the key, Save is refused with
 // [ErrLeaseHeld], naming the owner; when nobody does, it is taken, and an owner
 // whose lease has run out is shut out by it. Sequences are as [Checkpoint] says.
 //

@@ -1,0 +1,83 @@
+package statetest
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Status is what became of a case.
+type Status string
+
+const (
+	Passed  Status = "passed"
+	Failed  Status = "failed"
+	Skipped Status = "skipped"
+)
+
+// A Report is the outcome of [Check].
+type Report struct {
+	// Results has one entry for each case, in the order in which they ran.
+	Results []Result
+	// Seed was used for all that is random; Harness.Seed repeats it.
+	Seed uint64
+	// Left has the keys that could not be taken away afterwards.
+	Left []string
+}
+
+// A Result is the outcome of one case.
+type Result struct {
+	Name   string // "Load/NotFound"
+	Rule   string // the sentence of the contract that the case enforces
+	Status Status
+	Detail string // why it failed or was skipped
+	Took   time.Duration
+	Left   []string // keys of the case that could not be taken away
+}
+
+// Failed returns the results of the cases that failed.
+func (r Report) Failed() []Result { return r.with(Failed) }
+
+// Skipped returns the results of the cases that were skipped.
+func (r Report) Skipped() []Result { return r.with(Skipped) }
+
+func (r Report) with(s Status) []Result {
+	var some []Result
+	for _, res := range r.Results {
+		if res.Status == s {
+			some = append(some, res)
+		}
+	}
+	return some
+}
+
+// String is the report for a person: a line for each case, and below those that
+// failed the rule and what was seen.
+func (r Report) String() string {
+	var b strings.Builder
+	for _, res := range r.Results {
+		fmt.Fprintf(&b, "%-8s %s", res.Status, res.Name)
+		switch res.Status {
+		case Failed:
+			b.WriteString("\n" + indent(res.text()))
+		case Skipped:
+			b.WriteString(": " + res.Detail)
+		}
+		b.WriteByte('\n')
+	}
+	failed, skipped := len(r.Failed()), len(r.Skipped())
+	fmt.Fprintf(&b, "%d passed, %d failed, %d skipped; seed %d\n", len(r.Results)-failed-skipped, failed, skipped, r.Seed)
+	if len(r.Left) != 0 {
+		fmt.Fprintf(&b, "left behind: %q\n", r.Left)
+	}
+	return b.String()
+}
+
+// text is what is printed of a failure: the rule first.
+func (r Result) text() string {
+	return "the contract says: " + r.Rule + "\n" + r.Detail
+}
+
+func indent(text string) string {
+	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ")
+}

@@ -1,0 +1,105 @@
+package statetest
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+var saveCases = []testCase{
+	{"Save/Replaces", "Save makes cp the checkpoint of key.", saveReplaces},
+	{"Save/Visible", "When it returns nil, the checkpoint is durable in the store's own terms, which its package doc states.", saveVisible},
+	{"Save/NoToken", "Refused before anything is touched, with ErrInvalid: a key that CheckKey refuses, a checkpoint without a token, a sequence over MaxSequence.", saveNoToken},
+	{"Save/SequenceTooBig", "Refused before anything is touched, with ErrInvalid: a key that CheckKey refuses, a checkpoint without a token, a sequence over MaxSequence.", saveSequenceTooBig},
+	{"Save/NotJSON", "CheckSave returns nil if a store may save cp under key, and otherwise an ErrInvalid. Stores call it before they touch anything.", saveNotJSON},
+	{"Save/BadKeys", "CheckKey returns nil if key can be the key of a checkpoint: 1 to MaxKeyLen bytes of UTF-8. Otherwise the error is an ErrInvalid.", saveBadKeys},
+	{"Save/OtherKeysUntouched", "Keys are opaque: any two keys that differ in a byte are different keys, in every store and on every file system, whatever they are made of.", saveOtherKeysUntouched},
+}
+
+func saveReplaces(t *trial) {
+	s, key := t.store(), t.key("k")
+	for n := 1; n <= 5; n++ {
+		t.save(s, key, sample(n))
+		t.wantLoad(s, key, sample(n), 0)
+	}
+}
+
+func saveVisible(t *trial) {
+	a, b, key := t.open(), t.open(), t.key("k")
+	for n := 1; n <= 4; n += 2 {
+		t.save(a, key, sample(n))
+		t.wantLoad(b, key, sample(n), 0)
+		t.save(b, key, sample(n+1))
+		t.wantLoad(a, key, sample(n+1), 0)
+	}
+	if err := a.Clear(t.ctx, key); err != nil {
+		t.errorf("Clear: %v", err)
+	}
+	t.wantNone(b, key)
+}
+
+// refused wants saves of bad to be refused, whether there is a checkpoint or not,
+// and to change nothing.
+func refused(t *trial, bad state.Checkpoint, what string) {
+	s, key := t.store(), t.key("k")
+	t.want(s.Save(t.ctx, key, bad), state.ErrInvalid, "Save of %s under a new key", what)
+	t.wantNone(s, key)
+	t.save(s, key, numbered(1, 5))
+	t.want(s.Save(t.ctx, key, bad), state.ErrInvalid, "Save of %s over a checkpoint", what)
+	t.wantLoad(s, key, numbered(1, 5), 0)
+	t.save(s, key, numbered(2, 6))
+	t.wantLoad(s, key, numbered(2, 6), 0)
+}
+
+func saveNoToken(t *trial) {
+	bad := numbered(2, 6)
+	bad.Token = state.Checkpoint{}.Token
+	refused(t, bad, "a checkpoint without a token")
+}
+
+func saveSequenceTooBig(t *trial) {
+	refused(t, numbered(2, state.MaxSequence+1), "sequence MaxSequence+1")
+}
+
+func saveNotJSON(t *trial) {
+	bad := numbered(2, 6)
+	bad.Extra = map[string]json.RawMessage{"good": json.RawMessage(`1`), "bad": json.RawMessage(`{"cut":`)}
+	refused(t, bad, "an Extra that is not JSON")
+}
+
+func saveBadKeys(t *trial) {
+	s := t.store()
+	for what, key := range map[string]string{
+		"the empty key":     "",
+		"a key of 1025":     strings.Repeat("k", state.MaxKeyLen+1),
+		"1025 with a rune":  strings.Repeat("k", state.MaxKeyLen-1) + "é",
+		"not UTF-8":         "k\xff",
+		"half a rune":       "k\xc3",
+		"a surrogate":       "k\xed\xa0\x80",
+		"a NUL, overlong":   "k\xc0\x80",
+		"just a wrong byte": "\x80",
+	} {
+		t.want(s.Save(t.ctx, key, sample(1)), state.ErrInvalid, "Save under %s", what)
+		_, err := s.Load(t.ctx, key)
+		t.want(err, state.ErrInvalid, "Load of %s", what)
+		t.want(s.Clear(t.ctx, key), state.ErrInvalid, "Clear of %s", what)
+	}
+}
+
+func saveOtherKeysUntouched(t *trial) {
+	s := t.store()
+	a, ab, abc := t.key("a"), t.key("a/b"), t.key("a/b/c")
+	t.save(s, ab, sample(1))
+	t.wantNone(s, a)
+	t.wantNone(s, abc)
+	t.save(s, abc, sample(2))
+	t.save(s, a, sample(3))
+	t.save(s, a, sample(4))
+	if err := s.Clear(t.ctx, ab); err != nil {
+		t.errorf("Clear: %v", err)
+	}
+	t.wantLoad(s, a, sample(4), 0)
+	t.wantNone(s, ab)
+	t.wantLoad(s, abc, sample(2), 0)
+}

@@ -1,7 +1,11 @@
 package rigatoni
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -76,4 +80,58 @@ type Config struct {
 
 	// Logger is told what happens; default slog.Default().
 	Logger *slog.Logger
+}
+
+// withDefaults checks the configuration and fills in what is zero.
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Name == "":
+		return c, errors.New("rigatoni: Config.Name is empty; the checkpoint is kept under it")
+	case strings.Contains(c.Name, "/"):
+		return c, fmt.Errorf("rigatoni: Config.Name %q has a slash, which separates the name from a stream's", c.Name)
+	case c.Source == nil:
+		return c, errors.New("rigatoni: Config.Source is nil")
+	case c.Destination == nil:
+		return c, errors.New("rigatoni: Config.Destination is nil")
+	case c.Store == nil:
+		return c, errors.New("rigatoni: Config.Store is nil; for a pipeline that may forget its place, say memstore.New()")
+	}
+	var errs []error
+	count := func(field string, v *int, def int) {
+		if *v < 0 {
+			errs = append(errs, fmt.Errorf("rigatoni: Config.%s is %d; it must be positive, or 0 for %d", field, *v, def))
+		}
+		*v = cmp.Or(*v, def)
+	}
+	span := func(field string, v *time.Duration, def time.Duration, disables bool) {
+		if *v < 0 && !(disables && *v == -1) {
+			errs = append(errs, fmt.Errorf("rigatoni: Config.%s is %v; it must be positive, or 0 for %v", field, *v, def))
+		}
+		*v = cmp.Or(*v, def)
+	}
+	count("MaxBatchEvents", &c.MaxBatchEvents, 1000)
+	count("MaxBatchBytes", &c.MaxBatchBytes, 4<<20)
+	count("MaxInFlightBytes", &c.MaxInFlightBytes, 8<<20)
+	span("MaxBatchAge", &c.MaxBatchAge, 100*time.Millisecond, true)
+	span("SaveInterval", &c.SaveInterval, time.Second, true)
+	span("IdleInterval", &c.IdleInterval, 10*time.Second, false)
+	span("RetryMin", &c.RetryMin, 100*time.Millisecond, false)
+	span("RetryMax", &c.RetryMax, 30*time.Second, false)
+	span("GraceTime", &c.GraceTime, 10*time.Second, false)
+	span("LeaseTTL", &c.LeaseTTL, 0, false)
+	if c.RetryMax < c.RetryMin {
+		errs = append(errs, fmt.Errorf("rigatoni: Config.RetryMax (%v) is less than RetryMin (%v)", c.RetryMax, c.RetryMin))
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, errors.Join(errs...)
+}
+
+// key is the key of a stream's checkpoint.
+func (c *Config) key(stream string) string {
+	if stream == "" {
+		return c.Name
+	}
+	return c.Name + "/" + stream
 }

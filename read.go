@@ -1,0 +1,124 @@
+package rigatoni
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// A chunk is what one call of Stream.Next gave.
+type chunk struct {
+	events []Event
+	bytes  int
+	end    Position
+	err    error // the stream can't go on; nothing else is set
+}
+
+// read reads the stream until ctx ends or the stream can't go on, in a goroutine
+// of its own, so that reading overlaps with delivering. It waits when more
+// bytes are in flight than the budget allows.
+func (f *flow) read(ctx context.Context, chunks chan<- chunk) {
+	defer close(chunks)
+	for ctx.Err() == nil {
+		var c chunk
+		c.events, c.end, c.err = f.stream.Next(ctx)
+		if c.err != nil && ctx.Err() != nil {
+			return
+		}
+		for _, ev := range c.events {
+			c.bytes += len(ev.Raw)
+		}
+		// A chunk that was read when ctx ended is dropped: it was not delivered,
+		// and the place is still before it.
+		if f.budget.take(ctx, c.bytes) != nil {
+			return
+		}
+		select {
+		case chunks <- c:
+		case <-ctx.Done():
+			return
+		}
+		if c.err != nil {
+			return
+		}
+	}
+}
+
+// A budget bounds the bytes that are read and not delivered. One chunk is
+// always let in, whatever its size.
+type budget struct {
+	mu   sync.Mutex
+	max  int
+	used int
+	wake chan struct{} // has room for one: something was given back
+}
+
+func newBudget(most int) *budget { return &budget{max: most, wake: make(chan struct{}, 1)} }
+
+func (b *budget) take(ctx context.Context, n int) error {
+	for {
+		b.mu.Lock()
+		fits := b.used == 0 || b.used+n <= b.max
+		if fits {
+			b.used += n
+		}
+		b.mu.Unlock()
+		if fits {
+			return nil
+		}
+		select {
+		case <-b.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (b *budget) give(n int) {
+	b.mu.Lock()
+	b.used -= n
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// standstill warns of a stream on which neither events nor the position move. A
+// replica set writes a no-op into its oplog every ten seconds, so that on a
+// healthy one the position moves even when nothing happens.
+type standstill struct {
+	log    *slog.Logger
+	at     Position
+	since  time.Time
+	warned bool
+}
+
+const standstillAfter = 2 * time.Minute
+
+func (s *standstill) see(end Position, events bool) {
+	now := time.Now()
+	switch {
+	case events || s.since.IsZero() || end != s.at:
+		if s.warned {
+			s.log.Info("the stream moves again")
+		}
+		*s = standstill{log: s.log, at: end, since: now}
+	case !s.warned && now.Sub(s.since) > standstillAfter:
+		s.warned = true
+		s.log.Warn("the stream gives neither events nor a later position; its place will fall off the oplog if that goes on",
+			"for", now.Sub(s.since).Round(time.Second))
+	}
+}
+
+func isRewind(err error) bool { return errors.Is(err, errRewind) }
+
+// joinFinal puts the error of the last save beside that for which a run ended.
+func joinFinal(err, final error) error {
+	if final == nil {
+		return err
+	}
+	return errors.Join(err, final)
+}

@@ -1,7 +1,211 @@
-// Package redisstore keeps checkpoints in Redis.
+// Package redisstore keeps checkpoints in Redis: one server, 6.2 or later.
+//
+//	store, err := redisstore.Open(ctx, "redis://user:password@127.0.0.1:6379/0", nil)
+//
+// It has every capability of package
+// [github.com/rigatoni-etl/rigatoni/state] but SaveBatch. Each operation is one
+// round trip: a script that checks fence and sequence and writes, in one step.
+//
+// # What may be lost
+//
+// A save is durable when Redis has acknowledged it, and that is worth what the
+// server's configuration makes of it. Choose knowingly:
+//
+//   - "appendonly no" (the default of Redis): a crash of the server loses
+//     everything since the last RDB snapshot, which may be minutes or all.
+//   - "appendonly yes" with "appendfsync everysec": a crash of the machine loses
+//     up to about two seconds.
+//   - "appendonly yes" with "appendfsync always": what was acknowledged is on
+//     disk. Each save waits for the disk.
+//   - With a replica: replication is asynchronous. A failover to it loses what it
+//     had not received yet.
+//
+// A checkpoint that steps back costs events delivered a second time. The loss of
+// a *first* checkpoint is worse: nothing is there at all, and a key that was
+// never saved can't be told from it. A lost lease can let two owners be granted
+// the same epoch, one after the other; their nonces differ, so the first is kept
+// out all the same, but a fence known to another system by its epoch alone is not
+// safe. Where none of this may happen use "appendfsync always", or another store.
+//
+// # Memory
+//
+// Redis under an eviction policy of allkeys-* throws keys away when its memory is
+// full, checkpoints and fences too: [Open] refuses such a server. A policy of
+// volatile-* may throw away checkpoints that have a TTL; Load says then that the
+// checkpoint is gone ([state.ErrCorrupt]), never that there was none. Use
+// "maxmemory-policy noeviction".
+//
+// # Time to live
+//
+// [Options.TTL] takes checkpoints away that nobody has saved or renewed for so
+// long. Load says [state.ErrExpired] then, and the key's fence (some 300
+// bytes) stays for good; [Store.Forget] takes it away. A TTL is for keys whose
+// pipelines come and go. One that is shorter than a quiet weekend turns a quiet
+// stream into an error.
+//
+// # Repeating
+//
+// An operation that fails is repeated ([Options.MaxRetries]) if Redis can't be
+// reached, doesn't answer, or says LOADING, READONLY, MASTERDOWN, TRYAGAIN,
+// CLUSTERDOWN, BUSY, NOREPLICAS or that it has too many clients. Once sent, a
+// command may have been executed although no answer came. Repeating it is safe
+// under a fence, and with a sequence, because Redis knows the second time from
+// the first; but an unfenced Save without a sequence, an unfenced Clear or a
+// Forget would undo what another writer did between the two. These are repeated
+// only where they were certainly not executed, and otherwise are an
+// [state.ErrUnavailable] that leaves the question open.
+//
+// What no repetition can mend (a wrong password, a missing right, no memory) is
+// not repeated: [state.ErrRefused].
+//
+// # What lies in Redis
+//
+// Two keys for each, here for the key "shop":
+//
+//	rigatoni:{shop}:cp     the checkpoint, one line of JSON
+//	rigatoni:{shop}:fence  a hash: version, status, epoch, nonce, owner, until (ms),
+//	                       last (sequence), and of the checkpoint its sequence,
+//	                       token (a digest), sum (SHA-1 of :cp), savedEpoch, due (ms)
+//
+// In the braces everything but letters, digits and -._/: is %-encoded. The hash
+// never expires: it is what tells "expired" and "deleted" from "never saved". A
+// checkpoint that was changed, deleted or put there by anything but this
+// store is a [state.ErrCorrupt], and is left as it is.
+//
+// A user of Redis's own needs, on the keys rigatoni:*, the commands evalsha, eval, time,
+// exists, get, set, strlen, del, pexpireat, persist, hget, hmget, hset, hdel, and
+// ping, info and scan without keys.
 package redisstore
 
 import (
-	_ "github.com/redis/go-redis/v9"
-	_ "github.com/rigatoni-etl/rigatoni/state"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rigatoni-etl/rigatoni/state"
 )
+
+// A Store keeps checkpoints in Redis. Its methods may be called concurrently.
+//
+// Printed in any form, it shows the server's address and never a password.
+type Store struct {
+	client redis.UniversalClient
+	owned  bool // Close closes the client
+	name   string
+	opts   Options // complete
+	ttl    int64   // opts.TTL in milliseconds
+
+	mu     sync.RWMutex // held, to read, where a call is counted in
+	closed chan struct{}
+	calls  sync.WaitGroup
+}
+
+var (
+	_ state.Leaser    = (*Store)(nil)
+	_ state.Lister    = (*Store)(nil)
+	_ state.Forgetter = (*Store)(nil)
+	_ state.Pinger    = (*Store)(nil)
+	_ io.Closer       = (*Store)(nil)
+)
+
+func newStore(client redis.UniversalClient, owned bool, name string, o Options) *Store {
+	return &Store{
+		client: client, owned: owned, name: name, opts: o,
+		ttl: o.TTL.Milliseconds(), closed: make(chan struct{}),
+	}
+}
+
+// Save is [state.Store]'s, and one round trip.
+func (s *Store) Save(ctx context.Context, key string, cp state.Checkpoint) error {
+	return s.save(ctx, key, unfenced, cp)
+}
+
+// Load is [state.Store]'s. It asks the server that is written to, never a replica.
+func (s *Store) Load(ctx context.Context, key string) (state.Checkpoint, error) {
+	if err := state.CheckKey(key); err != nil {
+		return state.Checkpoint{}, s.fail("load", key, err)
+	}
+	r, err := s.call(ctx, call{script: loadScript, key: key, again: true})
+	if err != nil {
+		return state.Checkpoint{}, s.fail("load", key, err)
+	}
+	cp, err := r.checkpoint(0)
+	if err != nil {
+		return state.Checkpoint{}, s.fail("load", key, err)
+	}
+	return cp, nil
+}
+
+// Clear is [state.Store]'s, and one round trip.
+func (s *Store) Clear(ctx context.Context, key string) error {
+	return s.clear(ctx, key, unfenced)
+}
+
+// Forget is [state.Forgetter]'s. It also takes away what is damaged, unless
+// another type of value lies under one of the key's names in Redis: that is
+// somebody else's.
+func (s *Store) Forget(ctx context.Context, key string) error {
+	if err := state.CheckKey(key); err != nil {
+		return s.fail("forget", key, err)
+	}
+	_, err := s.call(ctx, call{script: forgetScript, key: key})
+	return s.fail("forget", key, err)
+}
+
+// Ping is [state.Pinger]'s. It writes a key and deletes it in one step, so that a
+// server that answers but takes no writes (a replica, a full one) is found out.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.call(ctx, call{script: pingScript, again: true})
+	return s.fail("ping", "", err)
+}
+
+// Close ends the calls in progress, with [state.ErrClosed], and closes the
+// connections, unless the client was lent by [FromClient]: then what those calls
+// have sent may still be executed. Closing a second time is success.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.isClosed() {
+		s.mu.Unlock()
+		return nil
+	}
+	close(s.closed)
+	s.mu.Unlock() // nothing is counted in from here on
+	if !s.owned {
+		return nil
+	}
+	err := s.client.Close()
+	s.calls.Wait()
+	return s.fail("close", "", err)
+}
+
+func (s *Store) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// fail is the error that a method returns for err, nil for nil.
+func (s *Store) fail(op, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &state.Error{Op: op, Store: "redisstore", Key: key, Err: err}
+}
+
+// String tells which server, database and prefix the store uses.
+func (s *Store) String() string {
+	return fmt.Sprintf("redisstore(%s, prefix %q)", s.name, s.opts.KeyPrefix)
+}
+
+// Format prints String for every verb: the client inside knows the password.
+func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
+
+// LogValue is String, for log/slog.
+func (s *Store) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -1,0 +1,165 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A call is one run of a script.
+type call struct {
+	script *script
+	key    string // "" for the ping, which has a name of its own
+	args   []any
+	// again: the script knows its second run from its first, so that it may be
+	// repeated where nobody knows whether it was executed.
+	again bool
+}
+
+// call runs c until it is answered, as try does.
+func (s *Store) call(ctx context.Context, c call) (reply, error) {
+	var r reply
+	err := s.try(ctx, c.key, c.again, func() (err error) {
+		r, err = s.run(ctx, c)
+		return err
+	})
+	if err != nil {
+		return nil, err // and r may be written to yet
+	}
+	return r, r.refusal()
+}
+
+// try does what f does, again and again if need be, as the package doc says. It
+// returns when ctx ends or the store is closed, whatever Redis does, and f may
+// then go on for a while.
+func (s *Store) try(ctx context.Context, key string, again bool, f func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.enter() {
+		return state.ErrClosed
+	}
+	if ctx.Done() == nil {
+		defer s.calls.Done()
+		return s.persist(ctx, key, again, f)
+	}
+	// go-redis heeds a deadline, but not a cancellation: it waits for its read
+	// timeout. So the waiting is done over there.
+	done := make(chan error, 1)
+	go func() {
+		defer s.calls.Done()
+		done <- s.persist(ctx, key, again, f)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-s.closed:
+		return state.ErrClosed
+	case <-ctx.Done():
+		return interrupted(ctx, nil)
+	}
+}
+
+// enter counts a call in, unless the store is closed.
+func (s *Store) enter() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.isClosed() {
+		return false
+	}
+	s.calls.Add(1)
+	return true
+}
+
+// persist repeats f as long as that is safe and may help.
+func (s *Store) persist(ctx context.Context, key string, again bool, f func() error) error {
+	for attempt := 0; ; attempt++ {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		switch kind := classify(err); {
+		case s.isClosed():
+			return state.ErrClosed
+		case kind == final:
+			return describe(err)
+		case ctx.Err() != nil:
+			return interrupted(ctx, err)
+		case kind == unknown && !again:
+			return fmt.Errorf("%w: no answer came, and it may have been done or not: %w", state.ErrUnavailable, clean(err))
+		case attempt >= s.opts.MaxRetries:
+			return unavailable(attempt+1, err)
+		}
+		s.opts.Logger.InfoContext(ctx, "redisstore: repeating after an error",
+			"key", key, "attempt", attempt+1, "error", clean(err).Error())
+		if err := s.backOff(ctx, attempt); err != nil {
+			return err
+		}
+	}
+}
+
+// backOff waits before the next attempt: twice as long each time, and half of it
+// left to chance, so that many clients of a server that comes back don't come
+// all at once.
+func (s *Store) backOff(ctx context.Context, attempt int) error {
+	d := s.opts.MaxRetryBackoff
+	if attempt < 30 {
+		d = min(d, s.opts.MinRetryBackoff<<attempt)
+	}
+	timer := time.NewTimer(d/2 + rand.N(d/2+1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-s.closed:
+		return state.ErrClosed
+	case <-ctx.Done():
+		return interrupted(ctx, nil)
+	}
+}
+
+// run sends a call once, by the script's digest and, where Redis does not have
+// the script (after a restart), by its text.
+func (s *Store) run(ctx context.Context, c call) (reply, error) {
+	r, err := s.send(ctx, "evalsha", c.script.sha, c)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return s.send(ctx, "eval", c.script.text, c)
+	}
+	return r, err
+}
+
+func (s *Store) send(ctx context.Context, command, script string, c call) (reply, error) {
+	cmd := s.command(ctx, command, script, c)
+	if err := s.client.Process(ctx, cmd); err != nil {
+		return nil, err
+	}
+	return cmd.Slice()
+}
+
+func (s *Store) command(ctx context.Context, command, script string, c call) onceCmd {
+	var names []string
+	if c.key == "" {
+		names = []string{s.opts.KeyPrefix + "{}:ping"}
+	} else {
+		names = s.names(c.key)
+	}
+	args := make([]any, 0, 3+len(names)+len(c.args))
+	args = append(args, command, script, len(names))
+	for _, name := range names {
+		args = append(args, name)
+	}
+	cmd := redis.NewCmd(ctx, append(args, c.args...)...)
+	cmd.SetFirstKeyPos(3)
+	return onceCmd{cmd}
+}
+
+// A onceCmd is never repeated by go-redis, which does so without regard to
+// what it repeats, even where a lent client is set to repeat.
+type onceCmd struct{ *redis.Cmd }
+
+func (onceCmd) NoRetry() bool { return true }

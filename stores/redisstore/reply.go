@@ -1,0 +1,92 @@
+package redisstore
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A reply is what a script answers: a word, and what belongs to it.
+type reply []any
+
+func (r reply) text(i int) string {
+	if i >= len(r) {
+		return ""
+	}
+	s, _ := r[i].(string)
+	return s
+}
+
+func (r reply) number(i int) uint64 {
+	if i >= len(r) {
+		return 0
+	}
+	n, _ := r[i].(int64)
+	return uint64(n)
+}
+
+// refusal is the error that the script's answer stands for, nil if it did what
+// was asked.
+func (r reply) refusal() error {
+	switch r.text(0) {
+	case "OK", "NONE", "EXPIRED":
+		return nil
+	case "GONE":
+		return errGone
+	case "HELD":
+		return &state.HeldError{Owner: r.text(1), Until: time.Now().Add(time.Duration(r.number(2)) * time.Millisecond)}
+	case "FENCED":
+		return state.ErrFenced
+	case "STALE":
+		return fmt.Errorf("%w: the last sequence is %d", state.ErrStale, r.number(1))
+	case "USED":
+		return fmt.Errorf("%w: the sequence was used before", state.ErrStale)
+	case "NEWER":
+		return fmt.Errorf("%w: its fence has version %s, and this program reads up to %d", state.ErrNewer, r.text(1), state.RecordVersion)
+	case "BAD":
+		return fmt.Errorf("%w: the key %q in Redis %s", state.ErrCorrupt, r.text(1), r.text(2))
+	}
+	return fmt.Errorf("%w: the server's answer is not one of this store's scripts", state.ErrCorrupt)
+}
+
+// errGone is no ErrNotFound: a place that vanished must not look like a first start.
+var errGone = fmt.Errorf("%w: it is gone from Redis before its time: deleted, evicted, or the server's clock was set back", state.ErrCorrupt)
+
+// checkpoint reads the answer of load from the i-th place on: what was found,
+// the value, its sum, and the epoch it was saved under.
+func (r reply) checkpoint(i int) (state.Checkpoint, error) {
+	switch r.text(i) {
+	case "OK":
+	case "NONE":
+		return state.Checkpoint{}, state.ErrNotFound
+	case "EXPIRED":
+		return state.Checkpoint{}, state.ErrExpired
+	default:
+		return state.Checkpoint{}, r[i:].refusal()
+	}
+	value := []byte(r.text(i + 1))
+	if sum(value) != r.text(i+2) {
+		return state.Checkpoint{}, fmt.Errorf("%w: it is not what was saved: changed in Redis by something else", state.ErrCorrupt)
+	}
+	rec, err := state.ParseRecord(value)
+	if err != nil {
+		return state.Checkpoint{}, err
+	}
+	if rec.Status != state.StatusSaved || rec.Checkpoint.Token.IsZero() {
+		return state.Checkpoint{}, fmt.Errorf("%w: it holds no resume token", state.ErrCorrupt)
+	}
+	epoch, err := strconv.ParseUint(r.text(i+3), 10, 64)
+	if err != nil {
+		return state.Checkpoint{}, fmt.Errorf("%w: the field savedEpoch of its fence is not a number", state.ErrCorrupt)
+	}
+	rec.Checkpoint.Epoch = epoch
+	return rec.Checkpoint, nil
+}
+
+// isAbsence tells whether err says for certain that no checkpoint is there.
+func isAbsence(err error) bool {
+	return errors.Is(err, state.ErrNotFound) || errors.Is(err, state.ErrExpired)
+}

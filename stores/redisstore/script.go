@@ -1,0 +1,58 @@
+package redisstore
+
+import (
+	"crypto/sha1"
+	_ "embed"
+	"encoding/hex"
+	"strings"
+)
+
+// A script is what runs in Redis: one operation of one key, in one step.
+type script struct {
+	text, sha string
+}
+
+var (
+	//go:embed scripts/prelude.lua
+	prelude string
+	//go:embed scripts/save.lua
+	saveText string
+	//go:embed scripts/load.lua
+	loadText string
+	//go:embed scripts/clear.lua
+	clearText string
+	//go:embed scripts/acquire.lua
+	acquireText string
+	//go:embed scripts/renew.lua
+	renewText string
+	//go:embed scripts/release.lua
+	releaseText string
+	//go:embed scripts/forget.lua
+	forgetText string
+	//go:embed scripts/ping.lua
+	pingText string
+)
+
+var (
+	saveScript    = newScript(saveText)
+	loadScript    = newScript(loadText)
+	clearScript   = newScript(clearText)
+	acquireScript = newScript(acquireText)
+	renewScript   = newScript(renewText)
+	releaseScript = newScript(releaseText)
+	forgetScript  = newScript(forgetText)
+	pingScript    = newScript(pingText)
+)
+
+// newScript puts the prelude before text, and leaves out the comments: Redis
+// keeps the whole text in memory.
+func newScript(text string) *script {
+	var b strings.Builder
+	for line := range strings.Lines(prelude + text) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "--") {
+			b.WriteString(line + "\n")
+		}
+	}
+	sum := sha1.Sum([]byte(b.String()))
+	return &script{text: b.String(), sha: hex.EncodeToString(sum[:])}
+}

@@ -1,0 +1,90 @@
+// Package filestore keeps checkpoints in files, one for each key, in a directory
+// of their own. A save is one write in place and one flush, which is the least
+// that a disk allows.
+//
+//	store, err := filestore.Open("./state", nil)
+//
+// # What it guarantees
+//
+// When Save returns nil, the checkpoint has been written and the disk has been
+// told to keep it (fdatasync): it survives the process, the kernel and the power.
+// When Save fails, or the machine stops in the middle of it, the file has the old
+// checkpoint or the new one. A flush that failed is never tried again on the same
+// file, because the kernel may have thrown the data away and call the second one a
+// success: the file is written anew instead.
+//
+// Only a file that isn't there means [state.ErrNotFound]. A file that is empty, cut
+// short, edited, another key's, a link or a directory is a [state.ErrCorrupt] with
+// its path and what to do about it, and stays as it is. Where only the last save is
+// damaged, as a crash in the middle of it leaves it, the one before is taken, with a
+// warning in the log; what was delivered between the two is then delivered again.
+//
+// # What a person finds
+//
+// The file of the key "shop" is shop.json: two lines of JSON, the last two records.
+// The one with the greater generation is in force:
+//
+//	jq -s 'max_by(.generation)' state/shop.json
+//
+// The fields are those of [state.Record.AppendJSON], and three more: generation, key
+// and checksum. Both lines are filled up with spaces to the same length, so that a
+// save can overwrite one of them while the other stays whole; format.go in this
+// package says it to the byte. A file that was edited by hand is refused, by its
+// checksum. To move a place, use this package (Load, change, Save) or the rigatoni
+// command; to let a stream start anew, remove its file while nothing runs.
+//
+// In the name of a file, small letters, digits, "-", "_" and "." stand for
+// themselves, and all else for its bytes in the manner of URLs: shop/Orders is
+// shop%2f%4frders.json. So keys that differ only in case, or in how an accent is
+// written, never meet, on whatever file system. A name that would be too long ends
+// in a hash.
+//
+// Beside it lies shop.lock. It is never removed, says who holds the lease, and is
+// empty when nobody does. The directory is made with mode 0700 and files with 0600;
+// a directory that is there already keeps the mode that it has.
+//
+// # Leases
+//
+// A lease is a lock of the operating system (flock) on shop.lock. It lives as long
+// as the [Store] that took it, or its process, whichever ends first: no time to
+// live, no renewal that comes too late, and no way to take it from a process that is
+// alive ([state.LeaseRequest] with Steal is refused too: end the process instead).
+// [state.HeldError] has the owner's name, and the text of the error its process and
+// host. Any number of processes may share a directory.
+//
+// Fences hold beyond the lock: a lease writes a new file into place of the old one,
+// so that an owner who lost the lock (somebody removed the lock file) writes to a
+// file that has no name any more, sees that before it answers, and gets
+// [state.ErrFenced].
+//
+// If the file is removed while its owner lives, the owner writes it anew at the next
+// save or renewal; if another is put in its place, the owner's saves are refused
+// rather than overwrite it; if the directory is removed or replaced, they fail with
+// [state.ErrUnavailable].
+//
+// # Saves without a lease
+//
+// They take the same lock for the moment of the write. On a key that was never
+// leased (a program that only keeps its token) they cost one flush, from the second
+// one on. On a key that has had a lease, a save without one is a place set by hand:
+// it replaces the file, both lines of it, as Acquire and Clear do, so that no damage
+// to the last line can bring the place back that was given up.
+//
+// # Limits
+//
+// The file system must be a local one that keeps its word: ext4, xfs, btrfs, zfs,
+// APFS and NTFS do. On NFS (version 4, or 3 with its lock daemon), flock works
+// between machines on Linux, but a client that loses touch with the server may lose
+// its lock and not learn of it until its next write; SMB depends on both ends.
+// overlayfs is fine where the directory is a volume. tmpfs forgets everything when
+// the machine restarts. A disk that acknowledges a flush that it didn't do can lose
+// the last saves, which no program can see.
+//
+// On Linux a flush is fdatasync; on macOS it is F_FULLFSYNC, which is far slower; on
+// Windows it is FlushFileBuffers, directories are not flushed (NTFS logs their
+// changes), and a reader that has the file open at the moment at which it is
+// replaced makes that save fail with [state.ErrUnavailable]. Power cuts and kills are
+// tested on Linux alone.
+//
+// A leased key takes two file descriptors. A record may have up to 64 MiB.
+package filestore

@@ -2,11 +2,11 @@ package state
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -30,7 +30,7 @@ func ParseRecord(text []byte) (Record, error) {
 	if err := checkVersion(fields); err != nil {
 		return Record{}, err
 	}
-	p := recordParser{status: statusSaved, seen: make(map[string]bool, len(fields))}
+	p := recordParser{status: statusSaved, fields: fields}
 	for _, f := range fields {
 		if err := p.field(f); err != nil {
 			return Record{}, fmt.Errorf("%w: the field %q %w", ErrCorrupt, f.name, err)
@@ -65,9 +65,13 @@ func checkVersion(fields []field) error {
 
 // A recordParser gathers the fields of one record.
 type recordParser struct {
+	fields []field
 	rec    Record
 	status string
-	seen   map[string]bool
+}
+
+func (p *recordParser) has(name string) bool {
+	return slices.ContainsFunc(p.fields, func(f field) bool { return f.name == name })
 }
 
 // recordFields are the known fields of a record, and what reads each.
@@ -94,7 +98,6 @@ func init() { // not in the declaration: AppendJSON, which reads it, would make 
 }
 
 func (p *recordParser) field(f field) error {
-	p.seen[f.name] = true
 	if read, known := recordFields[f.name]; known {
 		return read(p, f.value)
 	}
@@ -142,16 +145,16 @@ func (p *recordParser) extra(v []byte) error {
 // finish fills in what was left out because it follows from the rest.
 func (p *recordParser) finish() error {
 	r, c := &p.rec, &p.rec.Checkpoint
-	if !p.seen["lastSequence"] {
+	if !p.has("lastSequence") {
 		r.LastSequence = c.Sequence
 	}
 	switch p.status {
 	case statusSaved, statusExpired:
 		r.Status = StatusSaved
-		if !p.seen["savedEpoch"] {
+		if !p.has("savedEpoch") {
 			c.Epoch = r.Epoch
 		}
-		if has := p.seen["token"]; has != (p.status == statusSaved) {
+		if has := p.has("token"); has != (p.status == statusSaved) {
 			return fmt.Errorf("the status is %q, and the field \"token\" is %s", p.status, present(has))
 		}
 		return nil
@@ -213,42 +216,27 @@ func parseText(to *string, v []byte) error {
 }
 
 func parseTime(to *time.Time, v []byte) error {
-	if v[0] != '"' || to.UnmarshalText(v[1:len(v)-1]) != nil { // UnmarshalText is strict where time.Parse isn't
-		return errors.New("is not a time in RFC 3339")
+	// The layout of time.Parse lets through what isn't RFC 3339: an hour of one
+	// digit, a comma for the point.
+	const form = `"2006-01-02T15:04:05Z"`
+	if len(v) < len(form) || v[14] != ':' || v[len(v)-2] != 'Z' || bytes.ContainsRune(v, ',') {
+		return errors.New("is not a time like 2006-01-02T15:04:05.000Z")
 	}
-	*to = to.UTC()
-	if !writableTime(*to) {
-		return errors.New("is not in the years 0 to 9999")
+	t, err := time.Parse(time.RFC3339Nano, string(v[1:len(v)-1]))
+	if err != nil {
+		return errors.New("is not a time like 2006-01-02T15:04:05.000Z")
 	}
+	*to = t.UTC()
 	return nil
 }
 
 func parseToken(to *resumetoken.Token, v []byte) error {
-	var err error
-	if data, ok := plainText(v); ok {
-		raw := make([]byte, 4, plainFrom+len(data)+2)
-		binary.LittleEndian.PutUint32(raw, uint32(plainFrom+len(data)+2))
-		raw = append(raw, plainHead...)
-		raw = binary.LittleEndian.AppendUint32(raw, uint32(len(data)+1))
-		raw = append(append(raw, data...), 0, 0)
-		*to, err = resumetoken.New(raw)
-	} else {
-		*to, err = resumetoken.Parse(v)
-	}
+	t, err := resumetoken.Parse(v)
 	if err != nil {
 		return fmt.Errorf("is damaged: %w", err)
 	}
+	*to = t
 	return nil
-}
-
-// plainText is plainData for the text that appendToken makes of it.
-func plainText(v []byte) ([]byte, bool) {
-	const head, tail = `{"_data":"`, `"}`
-	if len(v) < len(head)+len(tail) || len(v) > math.MaxInt32/2 || string(v[:len(head)]) != head {
-		return nil, false
-	}
-	data := v[len(head) : len(v)-len(tail)]
-	return data, string(v[len(v)-len(tail):]) == tail && isAlnum(data)
 }
 
 // A field is one member of a JSON object: its name, and its value as it
@@ -290,7 +278,7 @@ func syntaxError(text []byte) string {
 	if err := json.Unmarshal(text, &v); !errors.As(err, &syntax) {
 		return "it is not JSON"
 	}
-	if syntax.Offset >= int64(len(text)) {
+	if syntax.Error() == "unexpected end of JSON input" {
 		return fmt.Sprintf("it is cut short, after %d bytes", len(text))
 	}
 	return fmt.Sprintf("it is not JSON at byte %d", syntax.Offset)
@@ -300,17 +288,16 @@ func syntaxError(text []byte) string {
 // that stands there twice. Since it is valid, no step can run over its end.
 func splitFields(obj []byte) ([]field, error) {
 	fields := make([]field, 0, 16)
-	names := make(map[string]bool, 16)
+	var names map[string]bool
 	for i := skipSpace(obj, 1); obj[i] != '}'; {
 		end := valueEnd(obj, i)
 		name, err := unquote(obj[i:end])
 		if err != nil {
 			return nil, err
 		}
-		if names[name] {
-			return nil, fmt.Errorf("the field %q stands there twice", name)
+		if names, err = noteName(names, fields, name); err != nil {
+			return nil, err
 		}
-		names[name] = true
 		i = skipSpace(obj, skipSpace(obj, end)+1) // over the colon
 		end = valueEnd(obj, i)
 		fields = append(fields, field{name, obj[i:end]})
@@ -319,6 +306,28 @@ func splitFields(obj []byte) ([]field, error) {
 		}
 	}
 	return fields, nil
+}
+
+// noteName refuses a name that is among fields already. It makes a map of
+// them only when they are many: a record has about ten.
+func noteName(names map[string]bool, fields []field, name string) (map[string]bool, error) {
+	twice := names[name]
+	if names == nil {
+		twice = slices.ContainsFunc(fields, func(f field) bool { return f.name == name })
+	}
+	if twice {
+		return names, fmt.Errorf("the field %q stands there twice", name)
+	}
+	if names == nil && len(fields) == cap(fields) {
+		names = make(map[string]bool, 2*len(fields))
+		for _, f := range fields {
+			names[f.name] = true
+		}
+	}
+	if names != nil {
+		names[name] = true
+	}
+	return names, nil
 }
 
 func skipSpace(b []byte, i int) int {

@@ -278,6 +278,9 @@ func acquireInvalid(t *trial) {
 	t.want(err, state.ErrInvalid, "Acquire of the empty key")
 	_, err = t.ask(s, "k\xff", request("first"))
 	t.want(err, state.ErrInvalid, "Acquire of a key that is not UTF-8")
+	notUTF8 := request("\xff")
+	_, err = t.ask(s, key, notUTF8)
+	t.want(err, state.ErrInvalid, "Acquire by an owner that is not UTF-8")
 	g := t.acquire(s, key, "first") // the refusals granted nothing
 	noToken := numbered(1, 1)
 	noToken.Token = state.Checkpoint{}.Token

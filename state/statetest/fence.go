@@ -11,6 +11,7 @@ var fenceCases = []testCase{
 	{"Fence/WrongEpoch", "Stores compare both for equality, because a replica that took over from a master may give an epoch a second time.", fenceWrongEpoch},
 	{"Fence/WrongNonce", "Stores compare both for equality, because a replica that took over from a master may give an epoch a second time.", fenceWrongNonce},
 	{"Fence/NeverLeased", fencedRule, fenceNeverLeased},
+	{"Fence/Zero", "The zero Fence is none.", fenceZero},
 	{"Fence/AfterRelease", fencedRule, fenceAfterRelease},
 	{"Fence/Sequence", "SaveFenced is Save for the owner", fenceSequence},
 	{"Fence/Clear", "ClearFenced is Clear for the owner: refused with ErrFenced if the fence is not the current one. The lease is kept.", fenceClear},
@@ -87,6 +88,28 @@ func fenceNeverLeased(t *trial) {
 		t.want(l.SaveFenced(t.ctx, key, f, sample(2)), state.ErrFenced, "SaveFenced of a key that was never leased, %+v", f)
 	}
 	t.wantLoad(s, key, sample(1), 0)
+}
+
+// fenceZero: who has lost track of a fence must not write as if none were needed.
+func fenceZero(t *trial) {
+	s, key := t.store(), t.key("k")
+	l := t.leaser(s)
+	refuse := func(when string) {
+		t.want(l.SaveFenced(t.ctx, key, state.Fence{}, numbered(9, 99)), state.ErrFenced, "SaveFenced with the zero Fence %s", when)
+		t.want(l.ClearFenced(t.ctx, key, state.Fence{}), state.ErrFenced, "ClearFenced with the zero Fence %s", when)
+		t.want(l.Renew(t.ctx, key, state.Fence{}, longLease), state.ErrFenced, "Renew with the zero Fence %s", when)
+		t.want(l.Release(t.ctx, key, state.Fence{}), nil, "Release with the zero Fence %s", when)
+	}
+	refuse("of a key that was never saved")
+	t.wantNone(s, key)
+	t.save(s, key, numbered(1, 5))
+	refuse("of a key that was never leased")
+	t.wantLoad(s, key, numbered(1, 5), 0)
+	g := t.acquire(s, key, "first")
+	refuse("while a lease is held")
+	t.release(s, key, g.Fence)
+	refuse("after Release")
+	t.wantLoad(s, key, numbered(1, 5), 0)
 }
 
 func fenceAfterRelease(t *trial) {

@@ -18,9 +18,9 @@ var loadCases = []testCase{
 	{"Load/ClusterTime", "ClusterTime is when the event happened, by the cluster's clock.", loadClusterTime},
 	{"Load/SavedAt", "SavedAt is when the checkpoint was saved, in milliseconds. A store fills it in if it is zero.", loadSavedAt},
 	{"Load/Sequence", "Sequence numbers the saves of one key.", loadSequence},
-	{"Load/Fingerprint", "Fingerprint says what stream Token belongs to: of which deployment, which namespaces, which filter. Its form is its source's.", loadFingerprint},
+	{"Load/Fingerprint", "Fingerprint says what stream Token belongs to: of which deployment, which namespaces, which filter. Its form is its source's; it is UTF-8.", loadFingerprint},
 	{"Load/Epoch", "A store fills it in and pays no heed to what it is given.", loadEpoch},
-	{"Load/Extra", "Extra holds small named JSON documents that are saved in the same write: what must never be newer or older than the token.", loadExtra},
+	{"Load/Extra", "Extra holds small named JSON documents that are saved in the same write: what must never be newer or older than the token. White space outside their strings is not kept by every store.", loadExtra},
 	{"Load/TokenAlone", "All fields but Token may be zero.", loadTokenAlone},
 	{"Load/NoSharedMemory", "A Store keeps no reference to what it is given (Checkpoint.Extra) and gives out none to what it holds.", loadNoSharedMemory},
 }

@@ -7,12 +7,15 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
+const refusedRule = "Refused before anything is touched, with ErrInvalid: a key that CheckKey refuses, a checkpoint without a token, a sequence over MaxSequence, text that isn't UTF-8, an Extra that isn't JSON."
+
 var saveCases = []testCase{
 	{"Save/Replaces", "Save makes cp the checkpoint of key.", saveReplaces},
 	{"Save/Visible", "When it returns nil, the checkpoint is durable in the store's own terms, which its package doc states.", saveVisible},
-	{"Save/NoToken", "Refused before anything is touched, with ErrInvalid: a key that CheckKey refuses, a checkpoint without a token, a sequence over MaxSequence.", saveNoToken},
-	{"Save/SequenceTooBig", "Refused before anything is touched, with ErrInvalid: a key that CheckKey refuses, a checkpoint without a token, a sequence over MaxSequence.", saveSequenceTooBig},
-	{"Save/NotJSON", "CheckSave returns nil if a store may save cp under key, and otherwise an ErrInvalid. Stores call it before they touch anything.", saveNotJSON},
+	{"Save/NoToken", refusedRule, saveNoToken},
+	{"Save/SequenceTooBig", refusedRule, saveSequenceTooBig},
+	{"Save/NotJSON", refusedRule, saveNotJSON},
+	{"Save/NotUTF8", refusedRule, saveNotUTF8},
 	{"Save/BadKeys", "CheckKey returns nil if key can be the key of a checkpoint: 1 to MaxKeyLen bytes of UTF-8. Otherwise the error is an ErrInvalid.", saveBadKeys},
 	{"Save/OtherKeysUntouched", "Keys are opaque: any two keys that differ in a byte are different keys, in every store and on every file system, whatever they are made of.", saveOtherKeysUntouched},
 }
@@ -42,14 +45,14 @@ func saveVisible(t *trial) {
 // refused wants saves of bad to be refused, whether there is a checkpoint or not,
 // and to change nothing.
 func refused(t *trial, bad state.Checkpoint, what string) {
-	s, key := t.store(), t.key("k")
+	s, key := t.store(), t.key(what)
 	t.want(s.Save(t.ctx, key, bad), state.ErrInvalid, "Save of %s under a new key", what)
 	t.wantNone(s, key)
 	t.save(s, key, numbered(1, 5))
 	t.want(s.Save(t.ctx, key, bad), state.ErrInvalid, "Save of %s over a checkpoint", what)
 	t.wantLoad(s, key, numbered(1, 5), 0)
-	t.save(s, key, numbered(2, 6))
-	t.wantLoad(s, key, numbered(2, 6), 0)
+	t.save(s, key, numbered(4, 6)) // the refusals left no sequence behind
+	t.wantLoad(s, key, numbered(4, 6), 0)
 }
 
 func saveNoToken(t *trial) {
@@ -66,6 +69,17 @@ func saveNotJSON(t *trial) {
 	bad := numbered(2, 6)
 	bad.Extra = map[string]json.RawMessage{"good": json.RawMessage(`1`), "bad": json.RawMessage(`{"cut":`)}
 	refused(t, bad, "an Extra that is not JSON")
+}
+
+func saveNotUTF8(t *trial) {
+	bad := numbered(2, 6)
+	bad.Fingerprint = "f\xff"
+	refused(t, bad, "a fingerprint that is not UTF-8")
+	bad = numbered(3, 7)
+	bad.Extra = map[string]json.RawMessage{"n\xff": json.RawMessage(`1`)}
+	refused(t, bad, "an Extra with a name that is not UTF-8")
+	bad.Extra = map[string]json.RawMessage{"n": json.RawMessage("\"\xff\"")}
+	refused(t, bad, "an Extra with a text that is not UTF-8")
 }
 
 func saveBadKeys(t *trial) {

@@ -1,0 +1,332 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var errLost = errors.New("the answer was lost")
+
+// logged is an interceptor that notes each call.
+func logged(log *[]string, name string) Interceptor {
+	return func(ctx context.Context, c Call, next func(context.Context) error) error {
+		err := next(ctx)
+		line := name + c.Op + " " + c.Key
+		if !c.Fence.IsZero() {
+			line += fmt.Sprintf(" fence %d", c.Fence.Epoch)
+		}
+		if c.Items != 0 {
+			line += fmt.Sprintf(" items %d", c.Items)
+		}
+		*log = append(*log, line)
+		return err
+	}
+}
+
+func retrying(n int) Interceptor {
+	return func(ctx context.Context, _ Call, next func(context.Context) error) (err error) {
+		for range n {
+			if err = next(ctx); !errors.Is(err, ErrUnavailable) {
+				return err
+			}
+		}
+		return err
+	}
+}
+
+func must[T any](t testing.TB, s Store) T {
+	t.Helper()
+	c, ok := As[T](s)
+	if !ok {
+		t.Fatalf("no %s", reflect.TypeFor[T]())
+	}
+	return c
+}
+
+// Every call of every capability goes through.
+func TestInterceptEveryCall(t *testing.T) {
+	ctx := t.Context()
+	cp := Checkpoint{Token: token(t)}
+	var log []string
+	fake := newFake()
+	s := Intercept(fake, logged(&log, ""))
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(s.Save(ctx, "k", cp))
+	got, err := s.Load(ctx, "k")
+	check(err)
+	if got.Token != cp.Token {
+		t.Error("Load gave another checkpoint")
+	}
+	l := must[Leaser](t, s)
+	g, err := l.Acquire(ctx, "k", LeaseRequest{Nonce: "n", TTL: time.Hour})
+	check(err)
+	check(l.Renew(ctx, "k", g.Fence, time.Hour))
+	check(l.SaveFenced(ctx, "k", g.Fence, cp))
+	check(l.ClearFenced(ctx, "k", g.Fence))
+	check(l.Release(ctx, "k", g.Fence))
+	check(l.Clear(ctx, "k")) // through the capability, too
+	check(errors.Join(SaveBatch(ctx, s, []Item{{Key: "k", Checkpoint: cp}, {Key: "l", Checkpoint: cp}})...))
+	var keys []string
+	for e, err := range List(ctx, s, "") {
+		check(err)
+		keys = append(keys, e.Key)
+	}
+	if !slices.Equal(keys, []string{"k", "l"}) {
+		t.Errorf("List gave %q", keys)
+	}
+	check(Forget(ctx, s, "k"))
+	check(Ping(ctx, s))
+	check(Close(s))
+	if v := must[Volatile](t, s); !v.Volatile() || !fake.closed {
+		t.Error("Volatile or Close didn't reach the store")
+	}
+	want := []string{"save k", "load k", "acquire k", "renew k fence 1", "save k fence 1", "clear k fence 1", "release k fence 1",
+		"clear k", "savebatch  items 2", "list ", "forget k", "ping ", "close "}
+	if !slices.Equal(log, want) {
+		t.Errorf("the interceptor saw\n%q, want\n%q", log, want)
+	}
+}
+
+// No capability that the inner store lacks, neither by As nor by assertion, and
+// none that would go around the interceptor.
+func TestInterceptCapabilities(t *testing.T) {
+	has := func(s Store) (names []string) {
+		ask := func(name string, ok bool) {
+			if ok {
+				names = append(names, name)
+			}
+		}
+		_, ok := As[Lister](s)
+		ask("Lister", ok)
+		_, ok = As[BatchSaver](s)
+		ask("BatchSaver", ok)
+		_, ok = As[Forgetter](s)
+		ask("Forgetter", ok)
+		_, ok = As[Pinger](s)
+		ask("Pinger", ok)
+		_, ok = As[io.Closer](s)
+		ask("Closer", ok)
+		_, ok = As[Volatile](s)
+		ask("Volatile", ok)
+		_, ok = As[Leaser](s)
+		ask("Leaser", ok)
+		return names
+	}
+	through := func(ctx context.Context, _ Call, next func(context.Context) error) error { return next(ctx) }
+	all := []string{"Lister", "BatchSaver", "Forgetter", "Pinger", "Closer", "Volatile", "Leaser"}
+	fake := newFake()
+	for name, c := range map[string]struct {
+		s    Store
+		want []string
+	}{
+		"all":                  {Intercept(fake, through), all},
+		"nested":               {Intercept(Intercept(fake, through), through), all},
+		"none":                 {Intercept(onlyStore{fake}, through), nil},
+		"a decorator outside":  {decorated{Intercept(fake, through)}, all},
+		"a decorator between":  {Intercept(decorated{Intercept(fake, through)}, through), all},
+		"of a capability":      {must[Leaser](t, Intercept(fake, through)), all},
+		"a capability of none": {must[Store](t, Intercept(onlyStore{fake}, through)), nil},
+	} {
+		if got := has(c.s); !slices.Equal(got, c.want) {
+			t.Errorf("%s: has %q, want %q", name, got, c.want)
+		}
+	}
+	s := Intercept(fake, through)
+	if _, ok := As[*fakeStore](s); ok {
+		t.Error("As gives the store behind the interceptor")
+	}
+	if _, ok := As[interface{ called(string) int }](s); ok {
+		t.Error("As gives a capability that isn't intercepted")
+	}
+	for name, capability := range map[string]any{
+		"store": s, "Lister": must[Lister](t, s), "Pinger": must[Pinger](t, s), "Volatile": must[Volatile](t, s), "Closer": must[io.Closer](t, s),
+	} {
+		if _, ok := capability.(Leaser); ok {
+			t.Errorf("by assertion, the %s is a Leaser", name)
+		}
+		if _, ok := capability.(interface{ Unwrap() Store }); ok {
+			t.Errorf("the %s can be unwrapped", name)
+		}
+	}
+}
+
+type decorated struct{ Store }
+
+func (d decorated) Unwrap() Store { return d.Store }
+
+func TestInterceptNesting(t *testing.T) {
+	var log []string
+	s := Intercept(Intercept(newFake(), logged(&log, "inner ")), logged(&log, "outer "))
+	if err := must[Leaser](t, s).Release(t.Context(), "k", Fence{1, "n"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"inner release k fence 1", "outer release k fence 1"}; !slices.Equal(log, want) {
+		t.Errorf("got %q, want %q", log, want)
+	}
+}
+
+// A failure can't be turned into success: the caller would believe something
+// saved, or start from a zero checkpoint.
+func TestInterceptCannotHideFailure(t *testing.T) {
+	ctx := t.Context()
+	silent := func(context.Context, Call, func(context.Context) error) error { return nil }
+	deaf := func(ctx context.Context, _ Call, next func(context.Context) error) error {
+		next(ctx)
+		return nil
+	}
+	fake := newFake()
+	if err := Intercept(fake, silent).Save(ctx, "k", Checkpoint{Token: token(t)}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Save that never reached the store: %v", err)
+	}
+	if _, err := Intercept(fake, silent).Load(ctx, "k"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Load that never reached the store: %v", err)
+	}
+	if _, err := Intercept(fake, deaf).Load(ctx, "k"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Load of an absent key: %v", err)
+	}
+	for i, err := range SaveBatch(ctx, Intercept(fake, silent), make([]Item, 2)) {
+		if !errors.Is(err, ErrUnavailable) {
+			t.Errorf("item %d that never reached the store: %v", i, err)
+		}
+	}
+	for e, err := range List(ctx, Intercept(fake, silent), "") {
+		if !errors.Is(err, ErrUnavailable) {
+			t.Errorf("List that never reached the store: %v, %v", e, err)
+		}
+	}
+	if len(fake.calls) != 1 {
+		t.Errorf("the store saw %q, want one load", fake.calls)
+	}
+}
+
+// What an interceptor says after the call has precedence: a lost answer.
+func TestInterceptLosesAnswer(t *testing.T) {
+	ctx := t.Context()
+	fake := newFake()
+	lose := func(ctx context.Context, _ Call, next func(context.Context) error) error {
+		next(ctx)
+		return errLost
+	}
+	s := Intercept(fake, lose)
+	if err := s.Save(ctx, "k", Checkpoint{Token: token(t)}); err != errLost {
+		t.Errorf("Save: %v", err)
+	}
+	if cp, err := s.Load(ctx, "k"); err != errLost || !cp.Token.IsZero() {
+		t.Errorf("Load: %v, %v", cp, err)
+	}
+	for _, err := range SaveBatch(ctx, s, []Item{{Key: "a", Checkpoint: Checkpoint{Token: token(t)}}, {}}) {
+		if err != errLost {
+			t.Errorf("SaveBatch: %v", err)
+		}
+	}
+	if fake.called("save") != 2 {
+		t.Errorf("the store saw %q", fake.calls)
+	}
+}
+
+func TestInterceptRetry(t *testing.T) {
+	ctx := t.Context()
+	fake := newFake()
+	left := 0
+	fake.before = func(_ context.Context, op, key string) error {
+		if left--; left >= 0 {
+			return ErrUnavailable
+		}
+		return nil
+	}
+	s := Intercept(fake, retrying(3))
+	left = 2
+	if err := s.Save(ctx, "k", Checkpoint{Token: token(t)}); err != nil {
+		t.Errorf("Save: %v", err)
+	}
+	left = 2
+	if cp, err := s.Load(ctx, "k"); err != nil || cp.Token.IsZero() {
+		t.Errorf("Load: %v, %v", cp, err)
+	}
+	left = 3
+	if err := s.Save(ctx, "k", Checkpoint{Token: token(t)}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Save: %v", err)
+	}
+}
+
+// A repeated batch sends what failed, and no more; each item has its own answer.
+func TestInterceptRetriesBatch(t *testing.T) {
+	fake := newFake()
+	var saved []string
+	fails := map[string]int{"b": 1, "c": 9}
+	fake.before = func(_ context.Context, op, key string) error {
+		saved = append(saved, key)
+		if fails[key]--; fails[key] >= 0 {
+			return ErrUnavailable
+		}
+		return nil
+	}
+	wrapping := func(ctx context.Context, c Call, next func(context.Context) error) error {
+		if err := next(ctx); err != nil {
+			return fmt.Errorf("wrapped: %w", err)
+		}
+		return nil
+	}
+	s := Intercept(Intercept(fake, retrying(3)), wrapping)
+	cp := Checkpoint{Token: token(t)}
+	errs := SaveBatch(t.Context(), s, []Item{{Key: "a", Checkpoint: cp}, {Key: "b", Checkpoint: cp}, {Key: "c", Checkpoint: cp},
+		{Key: "d"}, {Key: "e", Checkpoint: cp}, {Key: "e", Checkpoint: cp}})
+	for i, want := range []error{nil, nil, ErrUnavailable, ErrInvalid, ErrInvalid, ErrInvalid} {
+		if !errors.Is(errs[i], want) {
+			t.Errorf("item %d: %v, want %v", i, errs[i], want)
+		}
+	}
+	if got := strings.Join(saved, ""); got != "abcbcc" {
+		t.Errorf("the store was asked to save %q, want abcbcc", got)
+	}
+}
+
+// A repeated List yields each key once; one that fails half way yields what it
+// has, and the error.
+func TestInterceptRetriesList(t *testing.T) {
+	fake := newFake()
+	cp := Checkpoint{Token: token(t)}
+	for _, key := range []string{"a", "b", "c"} {
+		if err := fake.Save(t.Context(), key, cp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fails := 1
+	fake.before = func(_ context.Context, op, key string) error {
+		if key == "b" {
+			if fails--; fails >= 0 {
+				return ErrUnavailable
+			}
+		}
+		return nil
+	}
+	list := func() (got string, last error) {
+		for e, err := range List(t.Context(), Intercept(fake, retrying(2)), "") {
+			got += e.Key
+			last = err
+		}
+		return got, last
+	}
+	if got, err := list(); got != "abc" || err != nil {
+		t.Errorf("got %q and %v, want abc", got, err)
+	}
+	fails = 2
+	if got, err := list(); got != "a" || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %q and %v, want a and then the error", got, err)
+	}
+	for range List(t.Context(), Intercept(fake, retrying(1)), "") {
+		break // must not go on yielding
+	}
+}

@@ -1,0 +1,103 @@
+package ndjson
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+const (
+	suffix = ".ndjson"
+
+	// With epoch and number a name stays below 143 bytes, what eCryptfs allows;
+	// elsewhere it is 255.
+	maxStem    = 110
+	longPrefix = 60
+)
+
+// A fileName is what the name of a file says.
+type fileName struct {
+	stem   string // the key, encoded
+	epoch  uint64
+	number uint64
+}
+
+func (n fileName) String() string {
+	return fmt.Sprintf("%s-%010d-%06d%s", n.stem, n.epoch, n.number, suffix)
+}
+
+// compare orders the files of one key as they were written.
+func (n fileName) compare(m fileName) int {
+	return cmp.Or(cmp.Compare(n.epoch, m.epoch), cmp.Compare(n.number, m.number))
+}
+
+// parseName reads a name. Epoch and number stand at the end and have no "-", so
+// that a key may have as many as it likes.
+func parseName(s string) (fileName, bool) {
+	rest, ok := strings.CutSuffix(s, suffix)
+	if !ok {
+		return fileName{}, false
+	}
+	var n fileName
+	for _, field := range []*uint64{&n.number, &n.epoch} {
+		i := strings.LastIndexByte(rest, '-')
+		if i < 0 {
+			return fileName{}, false
+		}
+		var err error
+		if *field, err = strconv.ParseUint(rest[i+1:], 10, 64); err != nil {
+			return fileName{}, false
+		}
+		rest = rest[:i]
+	}
+	n.stem = rest
+	return n, n.stem != "" && n.String() == s
+}
+
+// stemOf encodes a key: readable, different for different keys, and made of
+// ASCII that no file system folds, normalises or reserves.
+func stemOf(key string) string {
+	s := escape(key)
+	if len(s) <= maxStem {
+		return s
+	}
+	s = s[:longPrefix]
+	if i := strings.LastIndexByte(s, '%'); i > len(s)-3 {
+		s = s[:i]
+	}
+	// No byte escapes to "~", so a long stem is never that of another key.
+	sum := sha256.Sum256([]byte(key))
+	return s + "~" + hex.EncodeToString(sum[:20])
+}
+
+func escape(key string) string {
+	var b strings.Builder
+	for i := 0; i < len(key); i++ {
+		c := key[i]
+		switch {
+		case i == 0 && (c == '.' || c == '-' || reserved(key)): // hidden, or looks like an option
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+			b.WriteByte(c)
+			continue
+		}
+		b.Write([]byte{'%', hexDigits[c>>4], hexDigits[c&15]})
+	}
+	return b.String()
+}
+
+// reserved tells whether Windows takes a name that begins so for a device: it
+// looks at what stands before the first dot.
+func reserved(key string) bool {
+	name, _, dot := strings.Cut(key, ".")
+	if !dot {
+		return false
+	}
+	switch name {
+	case "con", "prn", "aux", "nul":
+		return true
+	}
+	return len(name) == 4 && (strings.HasPrefix(name, "com") || strings.HasPrefix(name, "lpt"))
+}

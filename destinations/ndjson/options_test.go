@@ -1,0 +1,95 @@
+package ndjson
+
+import (
+	"bytes"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestOptionsOutOfRangeAreNamed(t *testing.T) {
+	for _, o := range []Options{{MaxFileBytes: -2}, {MaxFileAge: -2}, {MaxFileAge: -time.Second}} {
+		_, err := Open(t.TempDir(), &o)
+		field := "MaxFileBytes"
+		if o.MaxFileBytes == 0 {
+			field = "MaxFileAge"
+		}
+		if err == nil || !strings.Contains(err.Error(), "Options."+field) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	if _, err := Open("", nil); err == nil {
+		t.Error("no directory is taken for one")
+	}
+	for _, o := range []Options{{MaxFileBytes: 1}, {MaxFileAge: 1}} {
+		if _, err := To(&bytes.Buffer{}, &o); err == nil {
+			t.Errorf("To takes %+v, which does nothing there", o)
+		}
+	}
+	if _, err := To(nil, nil); err == nil {
+		t.Error("To takes nil")
+	}
+	d, err := Open("out", nil)
+	if err != nil || d.o.MaxFileBytes != 128<<20 || d.o.MaxFileAge != time.Hour || d.o.Canonical || !filepath.IsAbs(d.dir) {
+		t.Errorf("the defaults are %+v in %s, %v", d.o, d.dir, err)
+	}
+}
+
+func TestOpenURL(t *testing.T) {
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]Files{
+		"ndjson:out":           {dir: here + "/out"},
+		"ndjson:./out":         {dir: here + "/out"},
+		"ndjson:/var/my%20out": {dir: "/var/my out"},
+		"ndjson:my%3Fout":      {dir: here + "/my?out"},
+		"ndjson:///var/out":    {dir: "/var/out"},
+		"ndjson:o?canonical=1": {dir: here + "/o", o: Options{Canonical: true}},
+		"ndjson:o?max_file_age=30m&max_file_bytes=5": {dir: here + "/o", o: Options{MaxFileAge: 30 * time.Minute, MaxFileBytes: 5}},
+		"ndjson:o?max_file_age=-1&max_file_bytes=-1": {dir: here + "/o", o: Options{MaxFileAge: -1, MaxFileBytes: -1}},
+	} {
+		d, err := OpenURL(parse(t, text), nil, nil)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		wantOptions, _ := want.o.withDefaults()
+		if f := d.(*Files); f.dir != filepath.FromSlash(want.dir) || f.o != wantOptions {
+			t.Errorf("%s: got %s, %+v", text, f.dir, f.o)
+		}
+	}
+	var out bytes.Buffer
+	d, err := OpenURL(parse(t, "ndjson:-?canonical=true"), &out, nil)
+	if w, ok := d.(*Writer); err != nil || !ok || !w.canonical || w.w != &out {
+		t.Errorf("ndjson:- is %+v, %v", d, err)
+	}
+	for text, says := range map[string]string{
+		"ndjson:":                     "directory",
+		"ndjson://host/out":           "path",
+		"file:out":                    "scheme",
+		"ndjson:o?colour=red":         "colour",
+		"ndjson:o?canonical=perhaps":  "canonical",
+		"ndjson:o?max_file_bytes=1GB": "max_file_bytes",
+		"ndjson:o?max_file_bytes=-2":  "MaxFileBytes",
+		"ndjson:o?max_file_age=60":    "max_file_age",
+		"ndjson:-?max_file_age=1m":    "MaxFileAge",
+		"ndjson:o%zz":                 "%",
+	} {
+		if _, err := OpenURL(parse(t, text), &out, nil); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func parse(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}

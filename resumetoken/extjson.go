@@ -1,0 +1,121 @@
+package resumetoken
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// bsonField is the one field of the form that ExtJSON falls back to.
+const bsonField = "$tokenBSON"
+
+// ExtJSON writes the token as canonical Extended JSON v2, from which [Parse]
+// makes the same token again, byte for byte. A document that Extended JSON
+// would change on the way is written as {"$tokenBSON": base64} instead. It is
+// an error for the zero Token.
+func (t Token) ExtJSON() ([]byte, error) {
+	if t.doc == "" {
+		return nil, fmt.Errorf("%w: it is empty", ErrInvalid)
+	}
+	if text, ok := t.plainJSON(); ok {
+		return text, nil
+	}
+	return t.slowExtJSON(), nil
+}
+
+// plainJSON writes the tokens that MongoDB gives, a string of hexadecimal digits
+// and perhaps type bits, without going through a parser and back: a pipeline
+// writes one with every checkpoint. They have one form, that of slowExtJSON.
+func (t Token) plainJSON() ([]byte, bool) {
+	const dataField, bitsField = "\x02_data\x00", "\x05_typeBits\x00"
+	data, rest, ok := cutField(t.doc[4:], dataField, 0)
+	if !ok || !strings.HasSuffix(data, "\x00") {
+		return nil, false
+	}
+	if data = data[:len(data)-1]; !isHex(data) {
+		return nil, false
+	}
+	out := make([]byte, 0, len(data)+len(rest)*2+64)
+	out = append(append(append(out, `{"_data":"`...), data...), '"')
+	if rest != "\x00" {
+		bits, rest, ok := cutField(rest, bitsField, 1)
+		if !ok || bits[0] != bson.TypeBinaryGeneric || rest != "\x00" {
+			return nil, false
+		}
+		out = append(out, `,"_typeBits":{"$binary":{"base64":"`...)
+		out = base64.StdEncoding.AppendEncode(out, []byte(bits[1:]))
+		out = append(out, `","subType":"00"}}`...)
+	}
+	return append(out, '}'), true
+}
+
+// cutField takes a BSON element that begins with its length off the front of s,
+// extra bytes longer than that says.
+func cutField(s, field string, extra uint64) (value, rest string, ok bool) {
+	s, ok = strings.CutPrefix(s, field)
+	if !ok || len(s) < 4 {
+		return "", "", false
+	}
+	n := uint64(uint32(s[0])|uint32(s[1])<<8|uint32(s[2])<<16|uint32(s[3])<<24) + extra
+	if s = s[4:]; n > uint64(len(s)) {
+		return "", "", false
+	}
+	return s[:n], s[n:], true
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'F') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// slowExtJSON reads back what it writes before it trusts it: Extended JSON has
+// no form for some documents, and changes others without a word (text that is
+// not UTF-8, for one).
+func (t Token) slowExtJSON() []byte {
+	raw := bson.Raw(t.doc)
+	if text, err := bson.MarshalExtJSON(raw, true, false); err == nil && utf8.Valid(text) {
+		if back, err := Parse(text); err == nil && back == t {
+			return text
+		}
+	}
+	return []byte(`{"` + bsonField + `":"` + base64.StdEncoding.EncodeToString(raw) + `"}`)
+}
+
+// Parse reads what [Token.ExtJSON] wrote, or any Extended JSON form of a token.
+func Parse(text []byte) (Token, error) {
+	raw, err := parseExtJSON(text)
+	if err != nil {
+		// The decoder's own message quotes the text, which holds a document's _id.
+		return Token{}, fmt.Errorf("%w: it is not Extended JSON", ErrInvalid)
+	}
+	if v, err := raw.LookupErr(bsonField); err == nil {
+		s, ok := v.StringValueOK()
+		if !ok {
+			return Token{}, fmt.Errorf("%w: %s is not a string", ErrInvalid, bsonField)
+		}
+		if raw, err = base64.StdEncoding.DecodeString(s); err != nil {
+			return Token{}, fmt.Errorf("%w: %s is not base64", ErrInvalid, bsonField)
+		}
+	}
+	return New(raw)
+}
+
+func parseExtJSON(text []byte) (bson.Raw, error) {
+	// The driver stops reading where the document ends.
+	if !json.Valid(text) {
+		return nil, ErrInvalid
+	}
+	var raw bson.Raw
+	if err := bson.UnmarshalExtJSON(text, true, &raw); err != nil {
+		return nil, err
+	}
+	return raw, nil
+}

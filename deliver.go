@@ -53,6 +53,9 @@ func (f *flow) partly(n int, err error) (done int, cause error) {
 		// and again hide the mistake.
 		return 0, Permanent(fmt.Errorf("the destination says that it delivered %d of %d events and failed at the next: %w", p.Delivered, n, p.Err))
 	}
+	if err == error(p) {
+		err = p.Err // a number in a batch says nothing to whoever reads the log
+	}
 	return p.Delivered, err
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"time"
 )
 
@@ -42,7 +41,7 @@ func (s *saver) moved(pos Position, n int) {
 func (s *saver) untilDue() time.Duration {
 	switch {
 	case !s.unsaved:
-		return math.MaxInt64
+		return time.Hour
 	case s.failures > 0:
 		return max(0, time.Until(s.nextRetry))
 	case s.events == 0:

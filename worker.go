@@ -38,8 +38,10 @@ func (w *worker) run(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		err := w.tenure(ctx)
 		switch {
-		case ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())):
-			return nil
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return nil // it was still on its way to streaming
+		case ctx.Err() != nil:
+			return err
 		case errors.Is(err, errLeaseLost):
 			// Most likely the store was away for longer than the lease lasts. If
 			// somebody else has taken over, the next acquire says so.

@@ -25,8 +25,11 @@ type fakeStore struct {
 func newFake() *fakeStore { return &fakeStore{recs: make(map[string]Record)} }
 
 func (s *fakeStore) do(ctx context.Context, op, key string, f func(rec Record) (Record, error)) error {
-	if s.before != nil {
-		if err := s.before(ctx, op, key); err != nil {
+	s.mu.Lock()
+	before, after := s.before, s.after
+	s.mu.Unlock()
+	if before != nil {
+		if err := before(ctx, op, key); err != nil {
 			return &Error{op, "fake", key, err}
 		}
 	}
@@ -40,13 +43,32 @@ func (s *fakeStore) do(ctx context.Context, op, key string, f func(rec Record) (
 		}
 	}
 	s.mu.Unlock()
-	if s.after != nil {
-		err = s.after(ctx, op, key, err)
+	if after != nil {
+		err = after(ctx, op, key, err)
 	}
 	if err != nil {
 		return &Error{op, "fake", key, err}
 	}
 	return nil
+}
+
+// refuse sets before, and lose sets after, in the midst of calls.
+func (s *fakeStore) refuse(before func(ctx context.Context, op, key string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = before
+}
+
+func (s *fakeStore) lose(after func(ctx context.Context, op, key string, err error) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = after
+}
+
+func (s *fakeStore) history() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
 }
 
 func (s *fakeStore) called(op string) (n int) {

@@ -1,0 +1,10 @@
+package state
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// No lease may leave its renewer behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

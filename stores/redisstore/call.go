@@ -138,7 +138,7 @@ func (s *Store) send(ctx context.Context, command, script string, c call) (reply
 	if err := s.client.Process(ctx, cmd); err != nil {
 		return nil, err
 	}
-	return cmd.Slice()
+	return answer(cmd.Cmd)
 }
 
 func (s *Store) command(ctx context.Context, command, script string, c call) onceCmd {

@@ -41,7 +41,7 @@ func (s *Store) acquire(ctx context.Context, key string, r state.LeaseRequest) (
 	if r.Steal {
 		steal = 1
 	}
-	answer, err := s.call(ctx, call{
+	got, err := s.call(ctx, call{
 		script: acquireScript, key: key, again: true,
 		args: []any{r.Owner, r.Nonce, millis(r.TTL), steal, s.ttl},
 	})
@@ -49,10 +49,10 @@ func (s *Store) acquire(ctx context.Context, key string, r state.LeaseRequest) (
 		return state.Grant{}, err
 	}
 	g := state.Grant{
-		Fence:        state.Fence{Epoch: answer.number(1), Nonce: r.Nonce},
-		LastSequence: answer.number(2),
+		Fence:        state.Fence{Epoch: got.number(1), Nonce: r.Nonce},
+		LastSequence: got.number(2),
 	}
-	g.Checkpoint, g.Err = answer.checkpoint(3)
+	g.Checkpoint, g.Err = got.checkpoint(3)
 	if g.Err != nil && !isAbsence(g.Err) {
 		// The script can tell that the value is what was saved, not that this
 		// program can read it. What can't be read is not granted.
@@ -104,7 +104,7 @@ func (s *Store) save(ctx context.Context, key string, w writer, cp state.Checkpo
 	}
 	_, err = s.call(ctx, call{
 		script: saveScript, key: key, again: w != unfenced || cp.Sequence != 0,
-		args: []any{value, s.ttl, w.epoch, w.nonce, cp.Sequence, digest(cp), sum(value)},
+		args: []any{w.epoch, w.nonce, value, s.ttl, cp.Sequence, savedAs(cp, value)},
 	})
 	return s.fail("save", key, err)
 }
@@ -130,20 +130,26 @@ func encode(cp state.Checkpoint, now time.Time) ([]byte, error) {
 	return rec.AppendJSON(make([]byte, 0, 512))
 }
 
-// digest tells one token from another where a sequence comes a second time.
-func digest(cp state.Checkpoint) string {
+// savedAs is what the fence remembers of a checkpoint, so that the scripts need
+// not read it: its sequence, a digest of its token (which tells a repeated save
+// from another one with the same sequence; 0 is none), and the digest of value, which
+// shows that it was changed. SHA-1 is the one that the scripts have; it is
+// against accidents. The script adds epoch and expiry.
+func savedAs(cp state.Checkpoint, value []byte) []byte {
+	b := strconv.AppendUint([]byte("seq="), cp.Sequence, 10)
+	b = append(b, " token="...)
 	if cp.Sequence == 0 {
-		return ""
+		b = append(b, '0')
+	} else {
+		d := sha256.Sum256(cp.Token.Raw())
+		b = hex.AppendEncode(b, d[:8])
 	}
-	d := sha256.Sum256(cp.Token.Raw())
-	return hex.EncodeToString(d[:16])
+	return appendSum(append(b, ' '), value)
 }
 
-// sum is what shows that a value was changed. The scripts have no other digest
-// than SHA-1; it is against accidents.
-func sum(value []byte) string {
+func appendSum(b, value []byte) []byte {
 	d := sha1.Sum(value)
-	return hex.EncodeToString(d[:])
+	return hex.AppendEncode(append(b, "sha1="...), d[:])
 }
 
 // millis is d in milliseconds, rounded up: a lease is never shorter than was asked for.

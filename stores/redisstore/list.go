@@ -88,14 +88,14 @@ func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, erro
 	}
 	var entries []state.Entry
 	for i, key := range keys {
-		answer, err := cmds[i].Slice()
+		r, err := answer(cmds[i].Cmd)
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			answer, err = s.run(ctx, call{script: loadScript, key: key})
+			r, err = s.run(ctx, call{script: loadScript, key: key})
 		}
 		if err != nil && (!isAnswer(err) || classify(err) != final) {
 			return nil, err
 		}
-		if e, there := s.entry(key, answer, err); there {
+		if e, there := s.entry(key, r, err); there {
 			entries = append(entries, e)
 		}
 	}
@@ -104,15 +104,15 @@ func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, erro
 
 // entry makes an entry of load's answer. A key is not there if it was cleared and
 // only its history is kept.
-func (s *Store) entry(key string, answer reply, err error) (e state.Entry, there bool) {
+func (s *Store) entry(key string, r reply, err error) (e state.Entry, there bool) {
 	e.Key = key
 	if err != nil {
 		err = describe(err)
-	} else if err = answer.refusal(); err == nil {
-		e.Owner = answer.text(5)
-		e.Checkpoint, err = answer.checkpoint(0)
+	} else if err = r.refusal(); err == nil {
+		e.Owner = r.text(4)
+		e.Checkpoint, err = r.checkpoint(0)
 	}
-	if errors.Is(err, state.ErrNotFound) && answer.number(4) == 0 {
+	if errors.Is(err, state.ErrNotFound) && r.number(3) == 0 {
 		return e, false
 	}
 	e.Err = s.fail("load", key, err)

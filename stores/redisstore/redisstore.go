@@ -63,9 +63,9 @@
 // Two keys for each, here for the key "shop":
 //
 //	rigatoni:{shop}:cp     the checkpoint, one line of JSON
-//	rigatoni:{shop}:fence  a hash: version, status, epoch, nonce, owner, until (ms),
-//	                       last (sequence), and of the checkpoint its sequence,
-//	                       token (a digest), sum (SHA-1 of :cp), savedEpoch, due (ms)
+//	rigatoni:{shop}:fence  a hash: version, epoch, nonce, owner, until (ms), last (sequence),
+//	                       and saved: of the checkpoint, its sequence, the epoch it
+//	                       was saved under, when it is due to expire (ms), and digests
 //
 // In the braces everything but letters, digits and -._/: is %-encoded. The hash
 // never expires: it is what tells "expired" and "deleted" from "never saved". A

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,12 +39,14 @@ var damages = []func(ctx context.Context, c *redis.Client, record, fence string)
 	},
 	func(ctx context.Context, c *redis.Client, record, _ string) error { return c.Del(ctx, record).Err() },
 	func(ctx context.Context, c *redis.Client, record, _ string) error {
-		return c.Eval(ctx, "redis.call('DEL', KEYS[1]); redis.call('RPUSH', KEYS[1], 'x')", []string{record}).Err()
+		return c.Eval(ctx, "redis.call('DEL', KEYS[1]); return redis.call('RPUSH', KEYS[1], 'x')", []string{record}).Err()
 	},
 	func(ctx context.Context, c *redis.Client, _, fence string) error {
 		return c.HSet(ctx, fence, "epoch", "seven").Err()
 	},
-	func(ctx context.Context, c *redis.Client, _, fence string) error { return c.Set(ctx, fence, "x", 0).Err() },
+	func(ctx context.Context, c *redis.Client, _, fence string) error {
+		return c.Set(ctx, fence, "x", 0).Err()
+	},
 }
 
 func TestStore(t *testing.T) {
@@ -91,7 +94,11 @@ func harness(s *redisserver.Server, c *redis.Client, prefix string, ttl time.Dur
 	if ttl > 0 {
 		h.Expire = func(ctx context.Context, key string) error {
 			record, fence := redisstore.Names(prefix, key)
-			if err := c.HSet(ctx, fence, "due", "1").Err(); err != nil {
+			saved, err := c.HGet(ctx, fence, "saved").Result()
+			if err != nil {
+				return err
+			}
+			if err := c.HSet(ctx, fence, "saved", saved[:strings.LastIndex(saved, "=")]+"=1").Err(); err != nil {
 				return err
 			}
 			return c.PExpireAt(ctx, record, time.UnixMilli(1)).Err()

@@ -4,13 +4,32 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A reply is what a script answers: a word, and what belongs to it.
+// A reply is what a script answers: a word, and what belongs to it. It is empty
+// where there is nothing to say but that it was done.
 type reply []any
+
+// answer makes a reply of what go-redis read.
+func answer(cmd *redis.Cmd) (reply, error) {
+	switch v, err := cmd.Result(); v := v.(type) {
+	case []any:
+		return v, err
+	case int64:
+		return nil, err
+	default:
+		if err == nil {
+			err = errNotOurs
+		}
+		return nil, err
+	}
+}
 
 func (r reply) text(i int) string {
 	if i >= len(r) {
@@ -31,6 +50,9 @@ func (r reply) number(i int) uint64 {
 // refusal is the error that the script's answer stands for, nil if it did what
 // was asked.
 func (r reply) refusal() error {
+	if len(r) == 0 {
+		return nil
+	}
 	switch r.text(0) {
 	case "OK", "NONE", "EXPIRED":
 		return nil
@@ -49,14 +71,16 @@ func (r reply) refusal() error {
 	case "BAD":
 		return fmt.Errorf("%w: the key %q in Redis %s", state.ErrCorrupt, r.text(1), r.text(2))
 	}
-	return fmt.Errorf("%w: the server's answer is not one of this store's scripts", state.ErrCorrupt)
+	return errNotOurs
 }
+
+var errNotOurs = fmt.Errorf("%w: its answer is none that this store's scripts give", state.ErrRefused)
 
 // errGone is no ErrNotFound: a place that vanished must not look like a first start.
 var errGone = fmt.Errorf("%w: it is gone from Redis before its time: deleted, evicted, or the server's clock was set back", state.ErrCorrupt)
 
 // checkpoint reads the answer of load from the i-th place on: what was found,
-// the value, its sum, and the epoch it was saved under.
+// the value, and what the fence remembers of it.
 func (r reply) checkpoint(i int) (state.Checkpoint, error) {
 	switch r.text(i) {
 	case "OK":
@@ -65,10 +89,12 @@ func (r reply) checkpoint(i int) (state.Checkpoint, error) {
 	case "EXPIRED":
 		return state.Checkpoint{}, state.ErrExpired
 	default:
-		return state.Checkpoint{}, r[i:].refusal()
+		return state.Checkpoint{}, r[min(i, len(r)):].refusal()
 	}
 	value := []byte(r.text(i + 1))
-	if sum(value) != r.text(i+2) {
+	_, saved, _ := strings.Cut(r.text(i+2), " sha1=")
+	saved, ours := strings.CutPrefix("sha1="+saved, string(appendSum(nil, value)))
+	if !ours {
 		return state.Checkpoint{}, fmt.Errorf("%w: it is not what was saved: changed in Redis by something else", state.ErrCorrupt)
 	}
 	rec, err := state.ParseRecord(value)
@@ -78,11 +104,10 @@ func (r reply) checkpoint(i int) (state.Checkpoint, error) {
 	if rec.Status != state.StatusSaved || rec.Checkpoint.Token.IsZero() {
 		return state.Checkpoint{}, fmt.Errorf("%w: it holds no resume token", state.ErrCorrupt)
 	}
-	epoch, err := strconv.ParseUint(r.text(i+3), 10, 64)
-	if err != nil {
-		return state.Checkpoint{}, fmt.Errorf("%w: the field savedEpoch of its fence is not a number", state.ErrCorrupt)
+	epoch, _, _ := strings.Cut(strings.TrimPrefix(saved, " epoch="), " ")
+	if rec.Checkpoint.Epoch, err = strconv.ParseUint(epoch, 10, 64); err != nil {
+		return state.Checkpoint{}, fmt.Errorf("%w: its fence does not say under which epoch it was saved", state.ErrCorrupt)
 	}
-	rec.Checkpoint.Epoch = epoch
 	return rec.Checkpoint, nil
 }
 

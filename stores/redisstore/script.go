@@ -15,6 +15,10 @@ type script struct {
 var (
 	//go:embed scripts/prelude.lua
 	prelude string
+	//go:embed scripts/write.lua
+	write string
+	//go:embed scripts/prolong.lua
+	prolong string
 	//go:embed scripts/save.lua
 	saveText string
 	//go:embed scripts/load.lua
@@ -34,21 +38,21 @@ var (
 )
 
 var (
-	saveScript    = newScript(saveText)
-	loadScript    = newScript(loadText)
-	clearScript   = newScript(clearText)
-	acquireScript = newScript(acquireText)
-	renewScript   = newScript(renewText)
-	releaseScript = newScript(releaseText)
+	saveScript    = newScript(prelude, write, saveText)
+	loadScript    = newScript(prelude, loadText)
+	clearScript   = newScript(prelude, write, clearText)
+	acquireScript = newScript(prelude, prolong, acquireText)
+	renewScript   = newScript(prelude, write, prolong, renewText)
+	releaseScript = newScript(prelude, releaseText)
 	forgetScript  = newScript(forgetText)
 	pingScript    = newScript(pingText)
 )
 
-// newScript puts the prelude before text, and leaves out the comments: Redis
-// keeps the whole text in memory.
-func newScript(text string) *script {
+// newScript puts the parts together and leaves out the comments: Redis keeps the
+// whole text in memory.
+func newScript(parts ...string) *script {
 	var b strings.Builder
-	for line := range strings.Lines(prelude + text) {
+	for line := range strings.Lines(strings.Join(parts, "\n")) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "--") {
 			b.WriteString(line + "\n")
 		}

@@ -1,27 +1,32 @@
 -- ARGV: owner, nonce, duration of the lease, 1 to steal, time to live
 -- The answer OK: epoch, last sequence, and then as load's.
-local r, refusal = read('sum', 'savedEpoch')
-if refusal then return refusal end
-if r.nonce ~= ARGV[2] then
-  if r.live and ARGV[4] ~= '1' then return held(r) end
-  r.epoch, r.grants = r.epoch + 1, true
+local moment, grants = now(), nonce ~= ARGV[2]
+if grants then
+  if nonce and moment < ends and ARGV[4] ~= '1' then return held() end
+  epoch = epoch + 1
 end
 
 -- Whoever can't read the checkpoint must not shut out an owner who perhaps can.
 local found, value = 'NONE', ''
-if r.status == 'saved' then
-  if r.size > 0 then
-    found, value = 'OK', redis.call('GET', record)
-    if redis.sha1hex(value) ~= r.more[1] then return {'BAD', record, 'is not what was saved'} end
-  else
-    found = missing()
+if not saved then
+  local refusal = stray()
+  if refusal then return refusal end
+else
+  value = redis.pcall('GET', record)
+  if not value then
+    found, value = missing(), ''
     if found == 'GONE' then return {'GONE'} end
+  elseif type(value) == 'table' then
+    return failed(record, value.err)
+  elseif redis.sha1hex(value) ~= string.match(saved, ' sha1=(%x+) ') then
+    return {'BAD', record, 'is not what was saved'}
+  else
+    found = 'OK'
   end
 end
 
-local set = redis.pcall('HSET', fence, 'version', 1, 'status', r.status, 'epoch', r.epoch, 'last', r.last,
-  'nonce', ARGV[2], 'until', now + ARGV[3])
+local set = redis.pcall('HSET', fence, 'version', 1, 'epoch', epoch, 'nonce', ARGV[2], 'until', moment + ARGV[3])
 if type(set) == 'table' then return failed(fence, set.err) end
-if r.grants then redis.call('HSET', fence, 'owner', ARGV[1]) end
-if found == 'OK' then prolong(tonumber(ARGV[5])) end
-return {'OK', r.epoch, r.last, found, value, r.more[1], r.more[2]}
+if grants then redis.call('HSET', fence, 'owner', ARGV[1]) end
+if found == 'OK' then prolong(moment, ARGV[5]) end
+return {'OK', epoch, last, found, value, saved or ''}

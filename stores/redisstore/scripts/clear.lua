@@ -1,21 +1,19 @@
--- ARGV: epoch, nonce
-local r, refusal = read()
+local refusal
+if saved then
+  local size = redis.pcall('STRLEN', record)
+  if type(size) == 'table' then refusal = failed(record, size.err) end
+else
+  refusal = stray()
+end
 if refusal then return refusal end
-refusal = admit(r, ARGV[1], ARGV[2])
-if refusal then return refusal end
-if r.status == 'saved' then
-  local del = redis.pcall('DEL', record)
+if epoch == 0 and last == 0 then
+  local del = redis.pcall('DEL', record, fence)
   if type(del) == 'table' then return failed(record, del.err) end
-end
-if r.epoch == 0 and r.last == 0 then
-  local del = redis.pcall('DEL', fence)
-  if type(del) == 'table' then return failed(fence, del.err) end
-  return {'OK'}
-end
-if r.status == 'saved' or r.ousts then
-  local set = redis.pcall('HSET', fence, 'epoch', r.epoch, 'status', r.status == 'saved' and 'cleared' or r.status)
+elseif saved or ousts then
+  local set = redis.pcall('HSET', fence, 'epoch', epoch)
   if type(set) == 'table' then return failed(fence, set.err) end
-  redis.call('HDEL', fence, 'sequence', 'token', 'sum', 'savedEpoch', 'due')
-  if r.ousts then redis.call('HDEL', fence, 'nonce', 'owner', 'until') end
+  redis.call('DEL', record)
+  redis.call('HDEL', fence, 'saved')
+  if ousts then redis.call('HDEL', fence, 'nonce', 'owner', 'until') end
 end
-return {'OK'}
+return 1

@@ -1,8 +1,9 @@
--- Reads only. The answer OK: checkpoint, sum, epoch it was saved under, whether
--- somebody holds the lease, and who.
-local r, refusal = read('owner', 'sum', 'savedEpoch')
-if refusal then return refusal end
-local live, owner = r.live and 1 or 0, r.live and r.more[1] or ''
-if r.status ~= 'saved' then return {'NONE', '', '', '', live, owner} end
-if r.size == 0 then return {missing(), '', '', '', live, owner} end
-return {'OK', redis.call('GET', record), r.more[2], r.more[3], live, owner}
+-- Reads only. The answer OK: checkpoint, what was saved, whether somebody holds
+-- the lease, and who.
+local live, owner = 0, ''
+if nonce and now() < ends then live, owner = 1, redis.call('HGET', fence, 'owner') end
+if not saved then return stray() or {'NONE', '', '', live, owner} end
+local value = redis.pcall('GET', record)
+if not value then return {missing(), '', '', live, owner} end
+if type(value) == 'table' then return failed(record, value.err) end
+return {'OK', value, saved, live, owner}

@@ -1,5 +1,5 @@
--- A write that leaves nothing: a server that is full or a replica answers PING.
-local set = redis.pcall('SET', record, '', 'PX', 1000)
-if set.err then return failed(record, set.err) end
-redis.call('DEL', record)
-return {'OK'}
+-- A write that leaves nothing: a server that is full, or a replica, answers PING.
+local set = redis.pcall('SET', KEYS[1], '', 'PX', 1000)
+if set.err then return set end
+redis.call('DEL', KEYS[1])
+return 1

@@ -1,8 +1,6 @@
--- ARGV: epoch, nonce
-local r, refusal = read()
-if refusal then return refusal end
-if not admit(r, ARGV[1], ARGV[2]) then
+-- ARGV: epoch, nonce. Where the fence is not the current one there is nothing to release.
+if nonce == ARGV[2] and epoch == tonumber(ARGV[1]) then
   local del = redis.pcall('HDEL', fence, 'nonce', 'owner', 'until')
   if type(del) == 'table' then return failed(fence, del.err) end
 end
-return {'OK'}
+return 1

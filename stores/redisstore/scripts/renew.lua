@@ -1,9 +1,11 @@
--- ARGV: epoch, nonce, duration of the lease, time to live
-local r, refusal = read()
-if refusal then return refusal end
-refusal = admit(r, ARGV[1], ARGV[2])
-if refusal then return refusal end
-local set = redis.pcall('HSET', fence, 'until', now + ARGV[3])
+-- ARGV after those: duration of the lease, time to live
+local size = 0
+if saved then
+  size = redis.pcall('STRLEN', record)
+  if type(size) == 'table' then return failed(record, size.err) end
+end
+local moment = now()
+local set = redis.pcall('HSET', fence, 'until', moment + ARGV[3])
 if type(set) == 'table' then return failed(fence, set.err) end
-if r.size > 0 then prolong(tonumber(ARGV[4])) end
-return {'OK'}
+if size > 0 then prolong(moment, ARGV[4]) end
+return 1

@@ -1,33 +1,32 @@
--- ARGV: checkpoint, time to live, epoch, nonce, sequence, digest of the token, sum
-local r, refusal = read()
-if refusal then return refusal end
-refusal = admit(r, ARGV[3], ARGV[4])
-if refusal then return refusal end
-
-local ttl, sequence = tonumber(ARGV[2]), tonumber(ARGV[5])
-if sequence ~= 0 then
-  if sequence < r.last then return {'STALE', r.last} end
-  if sequence == r.last then
-    local saved = redis.call('HMGET', fence, 'sequence', 'token')
-    if r.size == 0 or number(saved[1]) ~= sequence or saved[2] ~= ARGV[6] then return {'USED'} end
-  end
-  r.last = sequence
+-- ARGV after those: checkpoint, time to live, sequence, "seq=… token=… sha1=…"
+local sequence = tonumber(ARGV[5])
+if not saved then
+  local refusal = stray()
+  if refusal then return refusal end
+end
+if sequence ~= 0 and sequence <= last then
+  if sequence < last then return {'STALE', last} end
+  -- A repeated save is success, provided it can be seen to be one.
+  local known = saved and string.match(saved, '^seq=%d+ token=%x+ ')
+  if known ~= string.match(ARGV[6], '^seq=%d+ token=%x+ ') or redis.call('EXISTS', record) == 0 then return {'USED'} end
 end
 
--- The server refuses a script's first write or none (no memory, a replica).
-local set
-if ttl > 0 then
-  set = redis.pcall('SET', record, ARGV[1], 'PXAT', now + ttl)
+-- The server refuses a script's first write (no memory, a replica) or none. GET
+-- has it refuse as well what is no string.
+local due, set = 0
+if ARGV[4] ~= '0' then
+  due = string.format('%.0f', now() + ARGV[4])
+  set = redis.pcall('SET', record, ARGV[3], 'PXAT', due, 'GET')
 else
-  set = redis.pcall('SET', record, ARGV[1])
+  set = redis.pcall('SET', record, ARGV[3], 'GET')
 end
-if set.err then return failed(record, set.err) end
-redis.call('HSET', fence, 'version', 1, 'status', 'saved', 'epoch', r.epoch, 'last', r.last,
-  'sequence', sequence, 'token', ARGV[6], 'sum', ARGV[7], 'savedEpoch', r.epoch)
-if ttl > 0 then
-  redis.call('HSET', fence, 'due', now + ttl)
-elseif r.size > 0 or r.status == 'saved' then
-  redis.call('HDEL', fence, 'due')
+if type(set) == 'table' and set.err then return failed(record, set.err) end
+saved = ARGV[6] .. ' epoch=' .. string.format('%.0f', epoch) .. ' due=' .. due
+if sequence ~= 0 then
+  redis.call('HSET', fence, 'saved', saved, 'last', ARGV[5])
+else
+  redis.call('HSET', fence, 'saved', saved)
 end
-if r.ousts then redis.call('HDEL', fence, 'nonce', 'owner', 'until') end
-return {'OK'}
+if ousts then redis.call('HDEL', fence, 'nonce', 'owner', 'until') end
+if ousts or not h[1] then redis.call('HSET', fence, 'version', 1, 'epoch', epoch) end
+return 1

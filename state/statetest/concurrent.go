@@ -48,7 +48,7 @@ func (t *trial) crowd(n int, do func(i int, h *handle, r *rand.Rand)) {
 	wg.Wait()
 }
 
-// load loads as part of a history; n is known by the fingerprint.
+// load loads as part of a history; n is known by Extra.
 func (t *trial) load(h *history, s state.Store, key string, want func(n uint64) state.Checkpoint) {
 	h.record(func() (act, bool) {
 		cp, err := s.Load(t.ctx, key)
@@ -85,22 +85,27 @@ func concurrentSequenced(t *trial) {
 			if r.IntN(4) == 0 {
 				runtime.Gosched() // let others overtake
 			}
-			h.record(func() (act, bool) {
-				switch err := s.Save(t.ctx, key, numbered(int(n), n)); {
-				case err == nil:
-					return act{kind: "save", n: n}, true
-				case errors.Is(err, state.ErrStale):
-					return act{kind: "stale", n: n}, true
-				default:
-					t.errorf("Save: %v", err)
-					return act{}, false
-				}
-			})
+			t.saveNumbered(&h, s, key, n)
 			t.load(&h, s, key, want)
 		}
 	})
 	t.load(&h, t.store(), key, want)
 	t.judge(h.inOrder())
+}
+
+// saveNumbered saves with the sequence n as part of a history.
+func (t *trial) saveNumbered(h *history, s state.Store, key string, n uint64) {
+	h.record(func() (act, bool) {
+		switch err := s.Save(t.ctx, key, numbered(int(n), n)); {
+		case err == nil:
+			return act{kind: "save", n: n}, true
+		case errors.Is(err, state.ErrStale):
+			return act{kind: "stale", n: n}, true
+		default:
+			t.errorf("Save: %v", err)
+			return act{}, false
+		}
+	})
 }
 
 func (t *trial) judge(wrong []string) {
@@ -110,58 +115,39 @@ func (t *trial) judge(wrong []string) {
 }
 
 func concurrentUnordered(t *trial) {
+	unordered(t, t.size(100, 25), func(n uint64) state.Checkpoint { return sample(int(n)) })
+}
+
+// concurrentNeverAMix saves checkpoints of very different sizes.
+func concurrentNeverAMix(t *trial) {
+	unordered(t, t.size(30, 8), func(n uint64) state.Checkpoint {
+		cp := sample(int(n))
+		cp.Token = bigToken(int(n), int(n%4)*20_000)
+		return cp
+	})
+}
+
+func unordered(t *trial, rounds int, sample func(n uint64) state.Checkpoint) {
 	var h history
 	var last atomic.Uint64
 	key := t.key("k")
-	want := func(n uint64) state.Checkpoint { return sample(int(n)) }
 	t.crowd(6, func(_ int, s *handle, r *rand.Rand) {
-		for range t.size(100, 25) {
+		for range rounds {
 			n := last.Add(1)
 			h.record(func() (act, bool) {
-				err := s.Save(t.ctx, key, sample(int(n)))
+				err := s.Save(t.ctx, key, sample(n))
 				if err != nil {
 					t.errorf("Save: %v", err)
 				}
 				return act{kind: "save", n: n}, err == nil
 			})
 			for range 1 + r.IntN(3) {
-				t.load(&h, s, key, want)
+				t.load(&h, s, key, sample)
 			}
 		}
 	})
-	t.load(&h, t.store(), key, want)
+	t.load(&h, t.store(), key, sample)
 	t.judge(h.inSomeOrder())
-}
-
-// concurrentNeverAMix saves checkpoints of very different sizes.
-func concurrentNeverAMix(t *trial) {
-	key := t.key("k")
-	make := func(n uint64) state.Checkpoint {
-		cp := sample(int(n))
-		cp.Token = bigToken(int(n), int(n%4)*20_000)
-		return cp
-	}
-	var h history
-	t.save(t.store(), key, make(0))
-	t.crowd(6, func(i int, s *handle, r *rand.Rand) {
-		for j := range t.size(40, 10) {
-			if i%2 == 0 {
-				t.load(&h, s, key, make)
-				continue
-			}
-			if err := s.Save(t.ctx, key, make(uint64(i+100*j)+r.Uint64N(4))); err != nil {
-				t.errorf("Save: %v", err)
-			}
-		}
-	})
-	for _, a := range h.acts {
-		if a.kind == "load" && a.n > 10_000 {
-			t.errorf("Load gives %d, which nobody saved", a.n)
-		}
-	}
-	if _, err := t.store().Load(t.ctx, key); err != nil {
-		t.errorf("Load: %v", err)
-	}
 }
 
 func concurrentManyKeys(t *trial) {
@@ -185,34 +171,35 @@ func concurrentManyKeys(t *trial) {
 // concurrentClear has saves held up while others clear: what was cleared may
 // come back only by a save with a later sequence.
 func concurrentClear(t *trial) {
-	var last, accepted atomic.Uint64
+	var h history
+	var last atomic.Uint64
 	key := t.key("k")
-	t.crowd(6, func(i int, s *handle, _ *rand.Rand) {
+	want := func(n uint64) state.Checkpoint { return numbered(int(n), n) }
+	t.crowd(6, func(i int, s *handle, r *rand.Rand) {
 		for range t.size(60, 20) {
-			if i == 0 {
-				if err := s.Clear(t.ctx, key); err != nil {
-					t.errorf("Clear: %v", err)
-				}
-				continue
+			if i < 2 {
+				h.record(func() (act, bool) {
+					err := s.Clear(t.ctx, key)
+					if err != nil {
+						t.errorf("Clear: %v", err)
+					}
+					return act{kind: "clear"}, err == nil
+				})
+			} else {
+				t.saveNumbered(&h, s, key, last.Add(1+r.Uint64N(2)))
 			}
-			n := last.Add(1)
-			before := accepted.Load()
-			err := s.Save(t.ctx, key, numbered(int(n), n))
-			switch {
-			case err == nil && n < before:
-				t.errorf("Save with sequence %d was accepted after one with %d", n, before)
-			case err == nil:
-				for seen := accepted.Load(); n > seen && !accepted.CompareAndSwap(seen, n); seen = accepted.Load() {
-				}
-			case !errors.Is(err, state.ErrStale):
-				t.errorf("Save: %v", err)
-			}
+			t.load(&h, s, key, want)
 		}
 	})
 	s := t.store()
 	t.clear(s, key)
-	t.want(s.Save(t.ctx, key, numbered(1, accepted.Load())), state.ErrStale, "Save with the greatest sequence that was accepted, after Clear")
+	var greatest uint64
+	for _, a := range h.of("save") {
+		greatest = max(greatest, a.n)
+	}
+	t.want(s.Save(t.ctx, key, numbered(1, greatest)), state.ErrStale, "Save with the greatest sequence that was accepted, after Clear")
 	t.wantNone(s, key)
+	t.judge(h.cleared())
 }
 
 // A reign is what one owner does between its grant and its end.

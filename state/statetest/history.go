@@ -18,7 +18,7 @@ type history struct {
 
 // An act is one call and its answer.
 type act struct {
-	kind     string // "save", "stale" (a save that was refused for it), "load", "grant"
+	kind     string // "save", "stale" (a save that was refused for it), "load", "clear", "grant"
 	n        uint64 // what was saved, refused or loaded (0: nothing); of a grant, its last sequence
 	epoch    uint64 // of saves under a fence and grants
 	from, to int64
@@ -102,6 +102,29 @@ func (h *history) inOrder() []string {
 		}
 	}
 	return wrong
+}
+
+// cleared is inOrder for a history with clears, after which a load may find
+// nothing, but never again what was saved before.
+func (h *history) cleared() []string {
+	saved := make(map[uint64]act)
+	for _, s := range h.of("save") {
+		saved[s.n] = s
+	}
+	var wrong []string
+	seen := &history{acts: append(h.of("save"), h.of("stale")...)}
+	for _, l := range h.of("load") {
+		if l.n == 0 {
+			continue
+		}
+		seen.acts = append(seen.acts, l)
+		for _, c := range h.of("clear") {
+			if c.from > saved[l.n].to && c.to < l.from {
+				wrong = append(wrong, fmt.Sprintf("%v, after the %v, and that after the %v", l, c, saved[l.n]))
+			}
+		}
+	}
+	return append(wrong, seen.inOrder()...)
 }
 
 // A zone is the time in which a value must have been the stored one (forward),

@@ -118,17 +118,18 @@ func sameExtra(a, b map[string]json.RawMessage) bool {
 
 // leak tells what of a sample token's contents stands in text, "" for nothing.
 func leak(text string) string {
-	low := strings.ToLower(text)
+	low, hexed := strings.ToLower(text), hex.EncodeToString([]byte(secret))
 	switch {
 	case strings.Contains(low, secret):
 		return "the document's _id"
-	case strings.Contains(low, hex.EncodeToString([]byte(secret))):
+	case strings.Contains(low, hexed):
 		return "the token's hexadecimal text"
 	}
-	for skip := range 3 { // wherever the text stands in what was encoded
-		core := base64.StdEncoding.EncodeToString([]byte(secret)[skip : skip+12])
-		if strings.Contains(text, core) {
-			return "the token in base64"
+	for _, plain := range []string{secret, strings.ToUpper(hexed)} {
+		for skip := range 3 { // wherever it stands in what was encoded
+			if strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(plain)[skip:skip+12])) {
+				return "the token in base64"
+			}
 		}
 	}
 	return ""

@@ -1,0 +1,59 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+)
+
+// identity is what the server says of itself.
+type identity struct {
+	deployment
+	now bson.Timestamp // its cluster time; zero if it doesn't say
+}
+
+// identify asks which deployment this is, and what time it has.
+func (s *Source) identify(ctx context.Context) (identity, error) {
+	var hello struct {
+		Set   string `bson:"setName"`
+		Clock struct {
+			Time bson.Timestamp `bson:"clusterTime"`
+		} `bson:"$clusterTime"`
+	}
+	if err := s.ask(ctx, "hello", &hello); err != nil {
+		return identity{}, err
+	}
+	id := identity{deployment: deployment{set: hello.Set}, now: hello.Clock.Time}
+
+	var config struct {
+		Config struct {
+			Settings struct {
+				ID bson.ObjectID `bson:"replicaSetId"`
+			} `bson:"settings"`
+		} `bson:"config"`
+	}
+	err := s.ask(ctx, "replSetGetConfig", &config)
+	var refused mongo.CommandError
+	switch {
+	case err == nil && !config.Config.Settings.ID.IsZero():
+		id.id = config.Config.Settings.ID.Hex()
+		return id, nil
+	case err != nil && !(errors.As(err, &refused) && judge(err, atGetMore) != again):
+		return identity{}, err
+	}
+	s.warnWeak.Do(func() {
+		s.log.Warn("the replica set's id can't be read, so that a checkpoint of another deployment with the same set name would not be noticed; the role clusterMonitor may read it",
+			"set", id.set, "reason", wordsOf(err))
+	})
+	return id, nil
+}
+
+// ask runs a command on admin, on any member: it may be asked during an election.
+func (s *Source) ask(ctx context.Context, command string, reply any) error {
+	cmd := bson.D{{Key: command, Value: 1}}
+	return s.client.Database("admin").RunCommand(ctx, cmd, options.RunCmd().SetReadPreference(readpref.Nearest())).Decode(reply)
+}

@@ -1,0 +1,191 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
+)
+
+// open opens the stream for the first time.
+func (r *reader) open(ctx context.Context, from place) error {
+	if from.position.Token.IsZero() {
+		if err := r.findPosition(ctx, from.time); err != nil {
+			return r.cantOpen(err)
+		}
+		if r.cs != nil {
+			return nil
+		}
+	} else {
+		r.moveTo(from.position)
+	}
+	err := r.watch(ctx)
+	if err != nil && judge(err, atAggregate) == badEvent {
+		r.careful = r.src.opts.BatchSize
+		err = r.watch(ctx)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case judge(err, atAggregate) == badEvent:
+		return r.unreadable(ctx, err)
+	default:
+		return r.cantOpen(err)
+	}
+}
+
+func (r *reader) cantOpen(err error) error {
+	if judge(err, atAggregate) == dead {
+		return r.lost(err)
+	}
+	return r.scope.refused("open the change stream", err)
+}
+
+// findPosition makes a position of a time, or of now, of which the cursor is kept
+// (whoever writes after that is in it).
+//
+// With batchSize 0 the server looks at nothing yet, so that the token that
+// comes with the answer lies before every event that the stream will give.
+func (r *reader) findPosition(ctx context.Context, t bson.Timestamp) error {
+	o := r.watchOptions().SetBatchSize(0)
+	if !t.IsZero() {
+		o.SetStartAtOperationTime(&t)
+	}
+	cs, err := r.scope.watch(ctx, r.src.client, o)
+	if err != nil {
+		return err
+	}
+	token, err := resumetoken.New(cs.ResumeToken())
+	if err != nil {
+		return errors.Join(errors.New("the server gives no resume token with an empty batch; MongoDB 4.2 or later does"), cs.Close(ctx))
+	}
+	pos := rigatoni.Position{Token: token, ClusterTime: t}
+	if d, err := token.Decode(); err == nil {
+		pos.ClusterTime = d.ClusterTime
+	}
+	r.moveTo(pos)
+	r.hold(cs)
+	if t.IsZero() {
+		cs.SetBatchSize(int32(r.src.opts.BatchSize))
+		return nil
+	}
+	// Whether the oplog reaches back to t shows only when the server looks, which
+	// it does at once when the stream is opened at the position.
+	r.drop(ctx)
+	return nil
+}
+
+func (r *reader) hold(cs *mongo.ChangeStream) { r.cs, r.fresh, r.movedAt = cs, true, time.Now() }
+
+// watch opens the cursor at the position.
+//
+// startAfter serves every token, resumeAfter every one but that of an invalidate
+// event; but a server may not know startAfter (Amazon DocumentDB).
+func (r *reader) watch(ctx context.Context) error {
+	useStartAfter := r.at.StartAfter || !r.src.noStartAfter.Load()
+	cs, err := r.watchAt(ctx, useStartAfter)
+	if c := code(err); (c == codeUnknownField || c == codeNotSupportedThere) && useStartAfter && !r.at.StartAfter {
+		var errResume error
+		if cs, errResume = r.watchAt(ctx, false); errResume == nil {
+			r.src.noStartAfter.Store(true)
+			err = nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.hold(cs)
+	return nil
+}
+
+func (r *reader) watchAt(ctx context.Context, startAfter bool) (*mongo.ChangeStream, error) {
+	o := r.watchOptions()
+	if r.careful > 0 {
+		o.SetBatchSize(1)
+	}
+	if startAfter {
+		o.SetStartAfter(r.at.Token.Raw())
+	} else {
+		o.SetResumeAfter(r.at.Token.Raw())
+	}
+	return r.scope.watch(ctx, r.src.client, o)
+}
+
+func (r *reader) watchOptions() *options.ChangeStreamOptionsBuilder {
+	opts := r.src.opts
+	o := options.ChangeStream().SetBatchSize(int32(opts.BatchSize)).SetMaxAwaitTime(opts.MaxAwait)
+	if opts.FullDocument != "" {
+		o.SetFullDocument(options.FullDocument(opts.FullDocument))
+	}
+	if opts.FullDocumentBeforeChange != "" {
+		o.SetFullDocumentBeforeChange(options.FullDocument(opts.FullDocumentBeforeChange))
+	}
+	return o
+}
+
+// unknownFor is how long errors that mean nothing to us are taken for a passing
+// trouble of the server's.
+const unknownFor = time.Minute
+
+// reopen makes one attempt, after the pause that is due. Afterwards r.cs is nil
+// if it is worth another.
+func (r *reader) reopen(ctx context.Context) error {
+	if err := r.outage.pause(ctx); err != nil {
+		return err
+	}
+	err := r.watch(ctx)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	switch v := judge(err, atAggregate); {
+	case v == dead:
+		return r.lost(err)
+	case v == badEvent:
+		return r.carefully(ctx, err)
+	case v == refused, v == unknown && r.outage.lasts() > unknownFor:
+		return r.scope.refused("reopen the change stream", err)
+	}
+	r.outage.begin(err)
+	return nil
+}
+
+// brokeOff judges the error of an open stream, and returns one if it is the end.
+func (r *reader) brokeOff(ctx context.Context, err error) error {
+	r.drop(ctx)
+	switch judge(err, atGetMore) {
+	case dead:
+		return r.lost(err)
+	case badEvent:
+		return r.carefully(ctx, err)
+	case refused:
+		return r.scope.refused("read the change stream", err)
+	}
+	// What the server means by an unknown error shows when the stream is reopened.
+	r.outage.begin(err)
+	return nil
+}
+
+// lost is the end of a place: it is never tried again.
+func (r *reader) lost(err error) error {
+	why := ""
+	switch code(err) {
+	case codeHistoryLost, codeCappedPositionLost:
+		why = "; its oplog no longer reaches back to it"
+	case codeChangeStreamFatal:
+		why = "; it can't find the place, which may be of a stream with other collections or of another server"
+	}
+	return &streamError{
+		text:   fmt.Sprintf("%s: %v, of %s%s (%s)", r.scope, rigatoni.ErrHistoryLost, clock(r.at.ClusterTime), why, nameOf(err)),
+		causes: []error{rigatoni.ErrHistoryLost, err},
+	}
+}

@@ -1,0 +1,181 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
+)
+
+// A reader has the cursor, and where it stands. It is used by one goroutine at a
+// time. Apart from its cursor it is a loop of steps, each of which reads one of
+// the server's batches or makes one attempt to reopen.
+type reader struct {
+	src    *Source
+	scope  scope
+	log    *slog.Logger
+	outage *outage
+
+	cs    *mongo.ChangeStream // nil: to be opened at the position
+	fresh bool                // nothing has been read from cs yet
+	at    rigatoni.Position
+
+	// careful counts the events that are still to be read one by one, because an
+	// error about an event takes its whole batch with it.
+	careful int
+
+	movedAt time.Time
+	alarmed bool
+}
+
+func newReader(s *Source, sc scope, name string) *reader {
+	log := s.log.With("stream", sc.String())
+	if name != "" {
+		log = s.log.With("stream", name, "watching", sc.String())
+	}
+	return &reader{src: s, scope: sc, log: log, outage: &outage{log: log, min: s.opts.ReopenMin, max: s.opts.ReopenMax}}
+}
+
+// step reads one batch, or tries to reopen. No events and no error: nothing new.
+func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
+	if r.cs == nil {
+		if err := r.reopen(ctx); err != nil || r.cs == nil {
+			return nil, err
+		}
+	}
+	events, err := r.read(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err() // the stream is being closed
+	case err != nil:
+		return nil, r.brokeOff(ctx, err)
+	}
+	r.outage.over()
+	if len(events) == 0 {
+		r.idle()
+		return nil, nil
+	}
+	return events, r.advance(ctx, events)
+}
+
+// read waits for the next batch of the server's and takes it whole. The events
+// share the memory of the server's reply, which the driver allocates for each
+// reply and doesn't use again.
+func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
+	some := r.cs.TryNext(ctx)
+	if !some && r.fresh && r.alive() {
+		// The first call only looked at what had come with the aggregate.
+		some = r.cs.TryNext(ctx)
+	}
+	r.fresh = false
+	if !some {
+		return nil, r.cs.Err()
+	}
+	events := make([]rigatoni.Event, 1, 1+r.cs.RemainingBatchLength())
+	events[0].Raw = r.cs.Current
+	for r.cs.RemainingBatchLength() > 0 && r.cs.TryNext(ctx) {
+		events = append(events, rigatoni.Event{Raw: r.cs.Current})
+	}
+	return events, nil
+}
+
+func (r *reader) alive() bool { return r.cs.Err() == nil && r.cs.ID() != 0 }
+
+// advance moves the position behind events. It looks at the last one only.
+func (r *reader) advance(ctx context.Context, events []rigatoni.Event) error {
+	pos, err := events[len(events)-1].Position()
+	if err != nil {
+		return err
+	}
+	r.moveTo(pos)
+	if r.careful > 0 {
+		r.careful = max(0, r.careful-len(events))
+		if r.careful == 0 {
+			r.cs.SetBatchSize(int32(r.src.opts.BatchSize))
+		}
+	}
+	if r.cs.ID() == 0 {
+		// The server closed it, behind an invalidate event; there may be more
+		// behind that.
+		r.drop(ctx)
+	}
+	return nil
+}
+
+// idle moves the position on to where the server has looked in vain, or notes
+// that the server has closed the cursor without a word.
+func (r *reader) idle() {
+	if r.careful > 0 {
+		r.careful = 0 // the event that could not be read is gone
+		r.cs.SetBatchSize(int32(r.src.opts.BatchSize))
+	}
+	if r.cs.ID() == 0 {
+		r.outage.begin(errors.New("the server closed the cursor"))
+		r.drop(context.Background())
+		return
+	}
+	if pos, later := after(r.at, r.cs.ResumeToken()); later {
+		r.moveTo(pos)
+		return
+	}
+	r.alarm()
+}
+
+// after is the position of a token that came with an empty batch, if it is later
+// than the old one. The driver's own bytes lie in a whole reply; the token is a
+// copy.
+func after(old rigatoni.Position, raw []byte) (rigatoni.Position, bool) {
+	token, err := resumetoken.New(raw)
+	if err != nil || token == old.Token {
+		return old, false
+	}
+	// Also where a resumed stream gives the high-water mark of the very time of
+	// its token, which lies before the events of that time.
+	if order, ok := resumetoken.Compare(token, old.Token); ok && order <= 0 {
+		return old, false
+	}
+	pos := rigatoni.Position{Token: token, ClusterTime: old.ClusterTime}
+	if d, err := token.Decode(); err == nil {
+		pos.ClusterTime, pos.StartAfter = d.ClusterTime, d.FromInvalidate
+	}
+	return pos, true
+}
+
+func (r *reader) moveTo(pos rigatoni.Position) {
+	if r.alarmed {
+		r.log.Info("the change stream moves again")
+	}
+	r.at, r.movedAt, r.alarmed = pos, time.Now(), false
+}
+
+// stallAfter is how long a stream may stand still while the server answers. A
+// replica set writes a no-op into its oplog every ten seconds, on which the
+// position of a healthy stream moves even if nothing else happens.
+var stallAfter = 2 * time.Minute
+
+func (r *reader) alarm() {
+	if still := time.Since(r.movedAt); still > stallAfter && !r.alarmed {
+		r.alarmed = true
+		r.log.Warn("the change stream stands still although the server answers: neither events nor a later resume token",
+			"for", still.Round(time.Second), "at", r.at.Token)
+	}
+}
+
+// drop closes the cursor; the next step opens another.
+func (r *reader) drop(ctx context.Context) {
+	if r.cs == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTime)
+	defer cancel()
+	_ = r.cs.Close(ctx) // most likely it is gone already; the server frees it by itself
+	r.cs = nil
+}
+
+// dropTime is how long freeing a cursor may take that is of no use any more.
+const dropTime = time.Second

@@ -1,0 +1,86 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+// A Source opens change streams. It is safe for concurrent use.
+type Source struct {
+	client *mongo.Client
+	owned  bool // Close disconnects it
+	opts   Options
+	log    *slog.Logger
+	names  []string
+	scopes map[string]scope
+
+	warnWeak     sync.Once
+	noStartAfter atomic.Bool // the server has been seen not to know startAfter
+}
+
+var _ rigatoni.Source = (*Source)(nil)
+
+// New returns a source that reads through client, which stays the caller's: it
+// must not be disconnected while streams are open. Nothing is sent yet.
+func New(client *mongo.Client, o Options) (*Source, error) {
+	if client == nil {
+		return nil, errors.New("changestream: the client is nil")
+	}
+	o, err := o.validated()
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{client: client, opts: o, log: o.Logger}
+	s.names, s.scopes = scopes(o)
+	return s, nil
+}
+
+// Streams names the streams: the collections with Options.OneEach, else one "".
+func (s *Source) Streams() []string { return append([]string(nil), s.names...) }
+
+// Open opens a stream, as rigatoni.Source says. A server that can't be reached
+// is an error after the client's serverSelectionTimeoutMS (30 s by default).
+//
+// A checkpoint whose token or a time that lies in the server's future, by more
+// than a minute, is refused: the server would open the stream and pass over
+// everything until then in silence.
+func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (rigatoni.Stream, error) {
+	sc, ok := s.scopes[name]
+	if !ok {
+		return nil, fmt.Errorf("changestream: there is no stream %q; there are %q", name, s.names)
+	}
+	dep, err := s.identify(ctx)
+	if err != nil {
+		return nil, sc.refused("connect to the server", err)
+	}
+	fp := fingerprint{deployment: dep.deployment, scope: sc}
+	from, err := resolve(at, fp, dep.now)
+	if err != nil {
+		return nil, err
+	}
+	r := newReader(s, sc, name)
+	if err := r.open(ctx, from); err != nil {
+		return nil, err
+	}
+	return newStream(r, fp.String()), nil
+}
+
+// Close disconnects the client, if the source made it itself (see [Connect]).
+// Streams must be closed before.
+func (s *Source) Close(ctx context.Context) error {
+	if !s.owned {
+		return nil
+	}
+	if err := s.client.Disconnect(ctx); err != nil && !errors.Is(err, mongo.ErrClientDisconnected) {
+		return fmt.Errorf("changestream: disconnect: %w", err)
+	}
+	return nil
+}

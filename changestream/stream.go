@@ -1,0 +1,133 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+const (
+	// nextTime is how long Next waits: a little longer than the server does by
+	// default, whose answer so comes in time.
+	nextTime = 1200 * time.Millisecond
+	// silentAfter, beyond Options.MaxAwait, is when a server that doesn't answer
+	// is spoken of.
+	silentAfter = 10 * time.Second
+)
+
+var errClosed = errors.New("changestream: the stream is closed")
+
+// A stream is a reader whose steps may take long, behind calls that don't. A step
+// runs in a goroutine; a call waits for it for a while only, and finds it still
+// running the next time.
+type stream struct {
+	reader      *reader
+	fingerprint string
+
+	ctx    context.Context // of the steps
+	cancel context.CancelFunc
+
+	at      rigatoni.Position // where the events end that were returned
+	err     error             // the stream can't go on
+	timer   *time.Timer
+	pending chan result // nil: no step is running
+	begun   time.Time
+	closed  bool
+}
+
+// A result is what a step gave.
+type result struct {
+	events []rigatoni.Event
+	at     rigatoni.Position
+	err    error
+}
+
+func newStream(r *reader, fingerprint string) *stream {
+	s := &stream{reader: r, fingerprint: fingerprint, at: r.at}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+func (s *stream) Position() rigatoni.Position { return s.at }
+
+func (s *stream) Fingerprint() string { return s.fingerprint }
+
+func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position, error) {
+	switch {
+	case s.closed:
+		return nil, s.at, errClosed
+	case ctx.Err() != nil:
+		return nil, s.at, ctx.Err()
+	case s.err != nil:
+		return nil, s.at, s.err
+	}
+	if s.pending == nil {
+		s.begin()
+	}
+	timeout := s.startTimer()
+	select {
+	case res := <-s.pending:
+		s.pending = nil
+		s.at, s.err = res.at, res.err
+		if len(res.events) > 0 {
+			return res.events, s.at, nil // an error comes with the next call
+		}
+		return nil, s.at, s.err
+	case <-ctx.Done():
+		return nil, s.at, ctx.Err()
+	case <-timeout:
+		if waited := time.Since(s.begun); waited > s.reader.src.opts.MaxAwait+silentAfter {
+			s.reader.outage.silence(waited)
+		}
+		return nil, s.at, nil
+	}
+}
+
+func (s *stream) begin() {
+	s.pending, s.begun = make(chan result, 1), time.Now()
+	go func(done chan<- result) {
+		events, err := s.reader.step(s.ctx)
+		done <- result{events, s.reader.at, err}
+	}(s.pending)
+}
+
+func (s *stream) startTimer() <-chan time.Time {
+	if s.timer == nil {
+		s.timer = time.NewTimer(nextTime)
+	} else {
+		s.timer.Reset(nextTime)
+	}
+	return s.timer.C
+}
+
+// Close ends a step that is running: the server frees the cursor when it sees its
+// connection go.
+func (s *stream) Close(ctx context.Context) error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.cancel()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if s.pending != nil {
+		select {
+		case <-s.pending:
+		case <-ctx.Done():
+			return fmt.Errorf("changestream: close the stream: %w", ctx.Err())
+		}
+	}
+	cs := s.reader.cs
+	if cs == nil {
+		return nil
+	}
+	s.reader.cs = nil
+	if err := cs.Close(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("changestream: close the stream: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package changestream
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 60 * time.Second
+
+// A world is a real server, a database on it, and a log.
+type world struct {
+	t      *testing.T
+	uri    string
+	client *mongo.Client
+	db     *mongo.Database
+	server *mongod.Server // nil where it is shared
+	log    *logBuffer
+}
+
+func newWorld(t *testing.T) *world {
+	db := mongod.ForTest(t)
+	return makeWorld(t, db.URI, db.Name, nil)
+}
+
+func ownWorld(t *testing.T, o mongod.Options) *world {
+	s := mongod.OwnForTest(t, o)
+	return makeWorld(t, s.URI(), "shop", s)
+}
+
+func makeWorld(t *testing.T, uri, db string, s *mongod.Server) *world {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().ApplyURI(uri))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = client.Disconnect(ctx) // the server may be gone
+	})
+	return &world{t: t, uri: uri, client: client, db: client.Database(db), server: s, log: &logBuffer{}}
+}
+
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) count(text string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.buf.String(), text)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (w *world) source(o Options) *Source {
+	w.t.Helper()
+	if o.Database == "" {
+		o.Database = w.db.Name()
+	}
+	return w.anySource(o)
+}
+
+func (w *world) anySource(o Options) *Source {
+	w.t.Helper()
+	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
+	s, err := New(w.client, o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// A watcher is an open stream under test.
+type watcher struct {
+	rigatoni.Stream
+	t *testing.T
+}
+
+func (w *world) open(s *Source, name string, at rigatoni.Start) *watcher {
+	w.t.Helper()
+	st, err := s.Open(w.t.Context(), name, at)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := st.Close(context.Background()); err != nil {
+			w.t.Errorf("Close: %v", err)
+		}
+	})
+	return &watcher{st, w.t}
+}
+
+// collect reads until there are n events, and checks what Next promises.
+func (s *watcher) collect(n int) []rigatoni.Event {
+	s.t.Helper()
+	var events []rigatoni.Event
+	s.until(fmt.Sprintf("%d events", n), func(got []rigatoni.Event) bool {
+		events = append(events, got...)
+		return len(events) >= n
+	})
+	if len(events) != n {
+		s.t.Fatalf("%d events, want %d: %v", len(events), n, names(events))
+	}
+	return events
+}
+
+// until calls Next until done says so.
+func (s *watcher) until(what string, done func([]rigatoni.Event) bool) {
+	s.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		begin := time.Now()
+		events, pos, err := s.Next(s.t.Context())
+		if err != nil {
+			s.t.Fatalf("waiting for %s: %v", what, err)
+		}
+		if d := time.Since(begin); d > 3*time.Second {
+			s.t.Errorf("Next took %v, which is more than about a second", d)
+		}
+		if pos != s.Position() {
+			s.t.Fatal("Next gave another position than Position does")
+		}
+		if n := len(events); n > 0 {
+			last, err := events[n-1].Position()
+			if err != nil || last != pos {
+				s.t.Fatalf("the position %v is not behind the last event, %v %v", pos, last, err)
+			}
+		}
+		if done(events) {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("no %s within %v", what, patience)
+		}
+	}
+}
+
+// fail reads until the stream fails, and returns the events before that.
+func (s *watcher) fail() ([]rigatoni.Event, error) {
+	s.t.Helper()
+	var all []rigatoni.Event
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		events, _, err := s.Next(s.t.Context())
+		if err != nil {
+			if _, _, err2 := s.Next(s.t.Context()); err2 != err {
+				s.t.Errorf("the call after an error gives %v, not %v again", err2, err)
+			}
+			return all, err
+		}
+		all = append(all, events...)
+	}
+	s.t.Fatalf("the stream did not fail within %v", patience)
+	return nil, nil
+}
+
+func (s *watcher) checkpoint() *state.Checkpoint { return checkpointOf(s.Position(), s.Fingerprint()) }
+
+func checkpointOf(p rigatoni.Position, fingerprint string) *state.Checkpoint {
+	return &state.Checkpoint{Token: p.Token, StartAfter: p.StartAfter, ClusterTime: p.ClusterTime, Fingerprint: fingerprint}
+}
+
+func at(cp *state.Checkpoint) rigatoni.Start { return rigatoni.Start{Checkpoint: cp} }
+
+// names are events in short: "insert orders 1".
+func names(events []rigatoni.Event) []string {
+	var out []string
+	for _, ev := range events {
+		name := ev.OperationType()
+		if c := ev.Namespace().Coll; c != "" {
+			name += " " + c
+		}
+		if id, err := ev.DocumentKey().LookupErr("_id"); err == nil {
+			name += " " + id.String()
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+func wantNames(t *testing.T, events []rigatoni.Event, want ...string) {
+	t.Helper()
+	if got := names(events); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("events\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func (w *world) insert(coll string, ids ...int) {
+	w.t.Helper()
+	for _, id := range ids {
+		if _, err := w.db.Collection(coll).InsertOne(w.t.Context(), bson.D{{Key: "_id", Value: int32(id)}}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func inserted(coll string, ids ...int) []string {
+	var out []string
+	for _, id := range ids {
+		out = append(out, fmt.Sprintf(`insert %s {"$numberInt":"%d"}`, coll, id))
+	}
+	return out
+}
+
+func (w *world) drop(coll string) {
+	w.t.Helper()
+	if err := w.db.Collection(coll).Drop(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) admin(cmd bson.D) bson.Raw {
+	w.t.Helper()
+	raw, err := w.client.Database("admin").RunCommand(w.t.Context(), cmd).Raw()
+	if err != nil {
+		w.t.Fatalf("%v: %v", cmd, err)
+	}
+	return raw
+}
+
+// failPoint sets one, and switches it off when the test ends.
+func (w *world) failPoint(name string, mode any, data bson.D) {
+	w.t.Helper()
+	w.admin(bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: mode}, {Key: "data", Value: data}})
+	w.t.Cleanup(func() {
+		w.client.Database("admin").RunCommand(context.Background(), bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: "off"}})
+	})
+}
+
+func times(n int) bson.D { return bson.D{{Key: "times", Value: n}} }
+
+func failCommand(command string, code int, labels ...string) bson.D {
+	d := bson.D{{Key: "failCommands", Value: bson.A{command}}, {Key: "errorCode", Value: code}}
+	if labels != nil {
+		d = append(d, bson.E{Key: "errorLabels", Value: labels})
+	}
+	return d
+}

@@ -19,9 +19,10 @@ var (
 	ErrExpired = errors.New("the checkpoint has expired")
 	// ErrUnavailable: the store can't tell or can't do it now; it may later.
 	ErrUnavailable = errors.New("the store is unavailable")
-	// ErrRefused: the store's server says no, and will until a person changes
-	// something: a password, a right, a setting, a full memory or disk.
-	ErrRefused = errors.New("refused by the server")
+	// ErrRefused: the store's server, or the operating system, says no, and will
+	// until a person changes something: a password, a right, a setting, a full
+	// memory or disk.
+	ErrRefused = errors.New("refused")
 	// ErrFenced: the lease belongs to somebody else by now. Nothing was written.
 	ErrFenced = errors.New("fenced off: the lease is no longer held")
 	// ErrStale: a later checkpoint has been accepted already. Nothing was written.

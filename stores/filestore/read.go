@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -40,10 +41,14 @@ func corrupt(path, what, advice string) error {
 	return fmt.Errorf("%w: %s %s; %s", state.ErrCorrupt, path, what, advice)
 }
 
-// unavailable is the error for a call to the system that failed.
+// unavailable is the error for a call to the system that failed: ErrRefused where it
+// will fail until a person changes something. (A full disk may empty itself.)
 func unavailable(err error) error {
-	if err == nil || errors.Is(err, state.ErrUnavailable) {
+	switch {
+	case err == nil || errors.Is(err, state.ErrUnavailable) || errors.Is(err, state.ErrRefused):
 		return err
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: %w", state.ErrRefused, err)
 	}
 	return fmt.Errorf("%w: %w", state.ErrUnavailable, err)
 }

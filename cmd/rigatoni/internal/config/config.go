@@ -27,6 +27,7 @@ type Settings struct {
 	OneEach                  bool
 	FullDocument             string
 	FullDocumentBeforeChange string
+	ExpandedEvents           bool
 
 	Name                string
 	Store               string
@@ -187,6 +188,11 @@ func (r *reader) check(file string) {
 	if r.s.RetryMin > 0 && r.s.RetryMax > 0 && r.s.RetryMax < r.s.RetryMin {
 		r.problem(r.origin["retry-max"], "retry-max", "is less than retry-min (%v)", r.s.RetryMin)
 	}
+	for _, name := range []string{"rotate-size", "rotate-age"} {
+		if given(name) && r.s.To == "ndjson:-" {
+			r.problem(r.origin[name], name, "is for files, and standard output (ndjson:-) is none; leave it out")
+		}
+	}
 	r.checkName(file)
 }
 
@@ -198,4 +204,13 @@ func (r *reader) checkName(file string) {
 	}
 	r.problem(file, "", "--name is missing: a stream of the whole deployment has no database to be named after; "+
 		"the checkpoint is kept under the name, as --name all")
+}
+
+// Check tells what is wrong with a single option's value.
+func Check(name, text string) error {
+	o := ByName(name)
+	if err := o.set(&Settings{}, o.split(text)); err != nil {
+		return fmt.Errorf("%s %w", o.quote(text), err)
+	}
+	return nil
 }

@@ -54,7 +54,7 @@ func TestMistakes(t *testing.T) {
 		{"negative duration", minimal + "grace-time: -5s\n", `p.yaml:5: grace-time: "-5s" is a negative duration`},
 		{"zero where it can't be", minimal + "idle-interval: 0s\n", `p.yaml:5: idle-interval: "0s" is no time at all; leave it out for the default`},
 		{"size", minimal + "max-batch-bytes: 4 megs\n", `p.yaml:5: max-batch-bytes: "4 megs" is not a size: write a whole number of bytes, or one with kB, MB, GB, KiB, MiB or GiB, as 4MiB`},
-		{"size too large", minimal + "rotate-size: 9999999GiB\n", `p.yaml:5: rotate-size: "9999999GiB" is more than 1024GiB`},
+		{"size too large", minimal + "max-batch-bytes: 9999999GiB\n", `p.yaml:5: max-batch-bytes: "9999999GiB" is more than 1024GiB`},
 		{"count", minimal + "max-batch-events: 1.5\n", `p.yaml:5: max-batch-events: "1.5" is not a whole number from 1 to 2147483647`},
 		{"mode", minimal + "full-document: UpdateLookup\n", `p.yaml:5: full-document: "UpdateLookup" is not one of default, updateLookup, whenAvailable and required`},
 		{"twice", minimal + "store: file:x\n", `p.yaml:5: store: stands here a second time (first in line 2)`},
@@ -66,6 +66,8 @@ func TestMistakes(t *testing.T) {
 		{"name with a slash", minimal + "name: a/b\n", `p.yaml:5: name: "a/b" has a slash, which separates the name from that of a stream`},
 		{"one each of none", minimal + "one-each: true\n", `p.yaml:5: one-each: needs the collections that are to have a stream each; name them with collections`},
 		{"a collection twice", minimal + "collections: a, a\n", `p.yaml:5: collections: "a, a" has "a" twice`},
+		{"rotation of nothing", minimal + "rotate-age: 1h\n", `p.yaml:5: rotate-age: is for files, and standard output (ndjson:-) is none; leave it out`},
+		{"size of nothing", minimal + "max-batch-bytes: 0\n", `p.yaml:5: max-batch-bytes: "0" is not a size: it must be at least 1 byte`},
 		{"retries", minimal + "retry-min: 5s\nretry-max: 1s\n", `p.yaml:6: retry-max: is less than retry-min (5s)`},
 		{"empty", "", `p.yaml: the file is empty; a pipeline file has one field a line, as store: file:./state`},
 		{"comment only", "# nothing\n", `p.yaml: the file is empty; a pipeline file has one field a line, as store: file:./state`},
@@ -160,7 +162,7 @@ func TestValues(t *testing.T) {
 	flags := map[string]string{
 		"source": "mongodb+srv://h/?x=y", "store": "rediss://h/1", "to": "ndjson:/tmp/a b", "database": "d",
 		"start": "2026-11-23T00:46:00+01:00", "max-batch-bytes": "512KiB", "max-in-flight-bytes": "1MB", "rotate-size": "7",
-		"save-interval": "0", "max-batch-age": "0s", "lease-wait": "1h30m", "new-stream": "true",
+		"save-interval": "0", "max-batch-age": "0s", "rotate-age": "0", "lease-wait": "1h30m", "new-stream": "true",
 	}
 	s, err := config.Read(config.Input{Flags: flags, Env: env()})
 	if err != nil {
@@ -169,11 +171,15 @@ func TestValues(t *testing.T) {
 	want := config.Settings{
 		Source: "mongodb+srv://h/?x=y", Store: "rediss://h/1", To: "ndjson:/tmp/a b", Database: "d", Name: "d",
 		Start: bson.Timestamp{T: uint32(time.Date(2026, 11, 22, 23, 46, 0, 0, time.UTC).Unix())}, StartGiven: true,
-		MaxBatchBytes: 512 << 10, MaxInFlightBytes: 1_000_000, RotateSize: 7,
+		MaxBatchBytes: 512 << 10, MaxInFlightBytes: 1_000_000, RotateSize: 7, RotateAge: -1,
 		SaveInterval: -1, MaxBatchAge: -1, LeaseWait: 90 * time.Minute, NewStream: true,
 	}
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)
+	}
+	flags["rotate-size"] = "0"
+	if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err != nil || s.RotateSize != -1 {
+		t.Errorf("rotate-size 0: got %d, %v", s.RotateSize, err)
 	}
 	for text, want := range map[string]bson.Timestamp{"now": {}, "1794000000.2": {T: 1794000000, I: 2}} {
 		flags["start"] = text

@@ -84,6 +84,9 @@ var Options = []*Option{
 	{Name: "full-document-before-change", Group: GroupSource, Arg: "mode",
 		Usage: "the document as it was before a change: off (default), whenAvailable or required",
 		set:   oneOf(func(s *Settings) *string { return &s.FullDocumentBeforeChange }, "off", "whenAvailable", "required")},
+	{Name: "expanded-events", Group: GroupSource,
+		Usage: "read the events of create, createIndexes, modify and the like as well; default: without",
+		set:   onOff(func(s *Settings) *bool { return &s.ExpandedEvents })},
 
 	{Name: "name", Group: GroupPlace, Arg: "name",
 		Usage: "the name of the pipeline, under which its checkpoint is kept; default: the database's",
@@ -111,24 +114,24 @@ var Options = []*Option{
 		Usage: "write canonical Extended JSON, which keeps every type; default: relaxed",
 		set:   onOff(func(s *Settings) *bool { return &s.Canonical })},
 	{Name: "rotate-size", Group: GroupTo, Arg: "size",
-		Usage: "begin a new file at this size (default 128MiB)",
-		set:   size(func(s *Settings, n int64) { s.RotateSize = n })},
+		Usage: "begin a new file at this size (default 128MiB); 0: at no size",
+		set:   size(func(s *Settings, n int64) { s.RotateSize = n }, true)},
 	{Name: "rotate-age", Group: GroupTo, Arg: "duration",
-		Usage: "begin a new file at this age (default: never)",
-		set:   span(func(s *Settings) *time.Duration { return &s.RotateAge }, false)},
+		Usage: "begin a new file at this age (default 1h); 0: at no age",
+		set:   span(func(s *Settings) *time.Duration { return &s.RotateAge }, true)},
 
 	{Name: "max-batch-events", Group: GroupPace, Arg: "n",
 		Usage: "deliver a batch at this many events (default 1000)",
 		set:   count(func(s *Settings) *int { return &s.MaxBatchEvents })},
 	{Name: "max-batch-bytes", Group: GroupPace, Arg: "size",
 		Usage: "deliver a batch at this size of BSON (default 4MiB)",
-		set:   size(func(s *Settings, n int64) { s.MaxBatchBytes = int(n) })},
+		set:   size(func(s *Settings, n int64) { s.MaxBatchBytes = int(n) }, false)},
 	{Name: "max-batch-age", Group: GroupPace, Arg: "duration",
 		Usage: "deliver a batch when its first event has waited this long (default 100ms); 0: as soon as nothing more is at hand",
 		set:   span(func(s *Settings) *time.Duration { return &s.MaxBatchAge }, true)},
 	{Name: "max-in-flight-bytes", Group: GroupPace, Arg: "size",
 		Usage: "read no further while this much waits for delivery (default 8MiB)",
-		set:   size(func(s *Settings, n int64) { s.MaxInFlightBytes = int(n) })},
+		set:   size(func(s *Settings, n int64) { s.MaxInFlightBytes = int(n) }, false)},
 	{Name: "save-interval", Group: GroupPace, Arg: "duration",
 		Usage: "save the checkpoint at most this often (default 1s); what was delivered since comes again after a crash; 0: after every batch",
 		set:   span(func(s *Settings) *time.Duration { return &s.SaveInterval }, true)},
@@ -149,11 +152,12 @@ var Options = []*Option{
 		Usage: "what to call this process to others that are refused because of it (default: host and process id)",
 		set:   text(func(s *Settings) *string { return &s.Owner }, nil)},
 	{Name: "lease-ttl", Group: GroupLease, Arg: "duration",
-		Usage: "how long the lease outlives this process if it dies, in Redis (default 30s); in files it ends with the process",
+		Usage: "how long the lease outlives this process if it dies, in Redis (default 15s); in files it ends with the process",
 		set:   span(func(s *Settings) *time.Duration { return &s.LeaseTTL }, false)},
 	{Name: "lease-wait", Group: GroupLease, Arg: "duration",
-		Usage: "how long to wait for a lease that another holds, so that one process can stand by for another (default: not at all)",
-		set:   span(func(s *Settings) *time.Duration { return &s.LeaseWait }, false)},
+		Usage: "how long to wait for a lease that another holds, so that one process can stand by for another; 0: not at all; " +
+			"default: until the lease, as it is found, would run out, so that one that died is waited out",
+		set: span(func(s *Settings) *time.Duration { return &s.LeaseWait }, true)},
 
 	{Name: "log-level", Group: GroupLog, Arg: "level",
 		Usage: "the least level of messages: debug, info (default), warn or error",
@@ -225,18 +229,25 @@ func count(field func(*Settings) *int) func(*Settings, []string) error {
 	}
 }
 
-func size(put func(*Settings, int64)) func(*Settings, []string) error {
+// size is a number of bytes. zero tells that 0 may be said: it becomes -1, which
+// is how libraries are told so, because their own 0 is the default.
+func size(put func(*Settings, int64), zero bool) func(*Settings, []string) error {
 	return func(s *Settings, items []string) error {
 		n, err := parseSize(items[0])
-		if err == nil {
-			put(s, n)
+		switch {
+		case err != nil:
+			return err
+		case n == 0 && !zero:
+			return errors.New("is not a size: it must be at least 1 byte")
+		case n == 0:
+			n = -1
 		}
-		return err
+		put(s, n)
+		return nil
 	}
 }
 
-// span is a duration. zero tells that 0 may be said: it becomes -1, which is
-// how the pipeline is told so, because its own 0 is the default.
+// span is a duration. zero is as for size.
 func span(field func(*Settings) *time.Duration, zero bool) func(*Settings, []string) error {
 	return func(s *Settings, items []string) error {
 		d, err := parseDuration(items[0], zero)

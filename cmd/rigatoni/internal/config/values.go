@@ -42,8 +42,6 @@ func parseSize(text string) (int64, error) {
 		switch {
 		case err != nil || n < 0:
 			return 0, bad
-		case n == 0:
-			return 0, errors.New("is not a size: it must be at least 1 byte")
 		case n > math.MaxInt32/u.size && n > (1<<40)/u.size:
 			return 0, errors.New("is more than 1024GiB")
 		}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+)
+
+// world is what the command sees of the outside.
+type world struct {
+	args           []string
+	stdout, stderr io.Writer
+	env            func(string) (string, bool)
+	terminal       bool // standard error is one
+	stdoutTerminal bool
+}
+
+// usageError is a mistake in how the command was called.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// runError is what a command that was called rightly failed with.
+type runError struct{ error }
+
+func (e runError) Unwrap() error { return e.error }
+
+// run is the whole program. It returns the exit code.
+func run(ctx context.Context, w world) int {
+	root := newRoot(w)
+	root.SetArgs(w.args)
+	root.SetOut(w.stdout)
+	root.SetErr(w.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if !errors.As(err, new(runError)) {
+		err = usageError{err} // cobra's own: an unknown command, flag, or argument
+	}
+	code, advice := judge(err)
+	text := strings.TrimPrefix(err.Error(), "rigatoni: ")
+	if advice != "" {
+		text += "\n  " + advice
+	}
+	fmt.Fprintf(w.stderr, "rigatoni: %s\n", text)
+	return code
+}
+
+func newRoot(w world) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rigatoni",
+		Short: "Run MongoDB change-stream pipelines that never lose their place",
+		Long: "rigatoni reads a MongoDB change stream, delivers its events, and keeps its place:\n" +
+			"whatever happens to the process, the next one goes on where it was.\n\n" + exitCodesHelp(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("there is no command %q; there are run, demo, version and help", args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(newRunCommand(w), newDemoCommand(w), newVersionCommand(w))
+	return root
+}
+
+// ending wraps what a command returns, so that it is not taken for a mistake in
+// the call.
+func ending(err error) error {
+	if err == nil {
+		return nil
+	}
+	if problems := (config.Problems)(nil); errors.As(err, &problems) {
+		return usageError{err}
+	}
+	return runError{err}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+)
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// terminalWidth is a guess where the terminal doesn't say.
+func terminalWidth() int {
+	if width, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil && width > 20 {
+		return width
+	}
+	return 80
+}
+
+// A console writes messages, and on a terminal keeps one line of status below
+// them. Elsewhere it has no status, and writes no control characters.
+type console struct {
+	w        io.Writer
+	terminal bool
+	width    func() int
+
+	mu     sync.Mutex
+	status string // what stands there now
+}
+
+func newConsole(w io.Writer, terminal bool) *console {
+	return &console{w: w, terminal: terminal, width: terminalWidth}
+}
+
+const eraseLine = "\r\x1b[K"
+
+// Write writes messages above the status.
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status == "" {
+		return c.w.Write(p)
+	}
+	if _, err := io.WriteString(c.w, eraseLine+string(p)+c.status); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// show replaces the status.
+func (c *console) show(status string) {
+	if !c.terminal {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if runes := []rune(status); len(runes) >= c.width() {
+		status = string(runes[:c.width()-1]) // a line that wraps can't be erased
+	}
+	if status != c.status {
+		_, _ = io.WriteString(c.w, eraseLine+status) // nobody is harmed if it isn't seen
+		c.status = status
+	}
+}
+
+// clear takes the status away.
+func (c *console) clear() { c.show("") }
+
+// newLogger logs to the console. Level and format are config's; "" is the default.
+func newLogger(c *console, level, format string) *slog.Logger {
+	opts := &slog.HandlerOptions{}
+	if level != "" {
+		var l slog.Level
+		if err := l.UnmarshalText([]byte(level)); err == nil { // config knows what is allowed
+			opts.Level = l
+		}
+	}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(c, opts))
+	}
+	return slog.New(slog.NewTextHandler(c, opts))
+}

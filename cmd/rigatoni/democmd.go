@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// demoFlags are the demo's flags.
+type demoFlags struct {
+	source, store string
+	events, kills int
+	seed          uint64
+	keep          bool
+}
+
+// The demo writes for about this long, at the least and the most at these rates.
+const (
+	demoTime    = 8 // seconds
+	demoMinRate = 100
+	demoMaxRate = 5000
+)
+
+// demoPace lets a life that lasts a second save more than once.
+var demoPace = []string{"--save-interval", "250ms"}
+
+func newDemoCommand(w world) *cobra.Command {
+	var f demoFlags
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "See a pipeline being killed again and again, and nothing lost",
+		Long: "Demo writes orders to a fresh database (inserts, updates and deletes), streams them to files,\n" +
+			"and kills the pipeline's process with SIGKILL in the middle, again and again. Then it compares\n" +
+			"what was written with what arrived. It takes about fifteen seconds.\n\n" +
+			"Without --source it starts a MongoDB server of its own, from a mongod on PATH or one that\n" +
+			"\"make demo\" has fetched. The exit code is 1 if anything was lost.",
+		Example: "  rigatoni demo\n  rigatoni demo --source 'mongodb://localhost:27017/?replicaSet=rs0' --keep",
+		Args:    cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&f.source, "source", "", "`url` of a MongoDB replica set to write to; default: one started for this")
+	cmd.Flags().StringVar(&f.store, "store", "", "`url` of the store of the checkpoint (default: file: in a temporary folder)")
+	cmd.Flags().IntVar(&f.events, "events", 3000, "how many changes to write")
+	cmd.Flags().IntVar(&f.kills, "kills", 5, "how often to kill the pipeline")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "what to write and when to kill depends on this `number` (default: another each time)")
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the files, and the database on a server given by --source")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := f.check(); err != nil {
+			return err
+		}
+		if !cmd.Flags().Changed("seed") {
+			f.seed = newSeed()
+		}
+		scrub := config.NewScrubber(f.source, f.store)
+		d := &demo{demoFlags: f, w: w, screen: newConsole(scrub.Writer(w.stdout), w.stdoutTerminal)}
+		d.style = newStyle(w)
+		if err := d.run(cmd.Context()); err != nil {
+			d.screen.clear()
+			return ending(scrubbed{err, scrub})
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (f *demoFlags) check() error {
+	var urls []config.Problem
+	for name, text := range map[string]string{"source": f.source, "store": f.store} {
+		if text == "" {
+			continue
+		}
+		if err := config.Check(name, text); err != nil {
+			urls = append(urls, config.Problem{Where: "--" + name, Text: err.Error()})
+		}
+	}
+	switch {
+	case len(urls) > 0:
+		return config.Problems(urls)
+	case strings.HasPrefix(f.store, "memory:"):
+		return errors.New("--store memory: is forgotten when the process is killed, which is what happens here; give file:PATH or redis://…")
+	case f.events < 100 || f.events > 1_000_000:
+		return fmt.Errorf("--events is %d; it must be from 100 to 1000000", f.events)
+	case f.kills < 0 || f.kills > 100:
+		return fmt.Errorf("--kills is %d; it must be from 0 to 100", f.kills)
+	}
+	return nil
+}
+
+// newSeed is short enough to be typed.
+func newSeed() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return binary.LittleEndian.Uint64(b[:]) % 1_000_000
+}
+
+// errLost is why a demo fails that showed what it must never show.
+var errLost = errors.New("the pipeline did not deliver exactly what was written; this must never happen: please report it with the seed")
+
+// A demo is one run of the demonstration.
+type demo struct {
+	demoFlags
+	w      world
+	screen *console
+	style  style
+
+	dir      string // holds the files
+	database string
+	given    bool // the server is the user's
+}
+
+func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.screen, format, args...) }
+
+func (d *demo) run(ctx context.Context) (err error) {
+	if d.dir, err = os.MkdirTemp("", "rigatoni-demo-"); err != nil {
+		return err
+	}
+	if !d.keep {
+		defer os.RemoveAll(d.dir)
+	}
+	if d.store == "" {
+		d.store = "file:" + filepath.ToSlash(filepath.Join(d.dir, "state"))
+	}
+	d.database = fmt.Sprintf("rigatoni_demo_%d_%d", d.seed, time.Now().Unix())
+	d.given = d.source != ""
+	d.printf("%s  seed %d\n\n", d.style.bold("rigatoni demo"), d.seed)
+	stop, err := d.startServer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	store, err := backend.OpenStore(ctx, d.store, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, state.Close(store)) }()
+	return d.show(ctx, store)
+}
+
+// startServer starts a server if none was given. Stop undoes it, and what was
+// done to the one given.
+func (d *demo) startServer(ctx context.Context) (stop func() error, err error) {
+	if d.given {
+		d.printf("  server    %s\n", config.Redact(d.source))
+		return d.dropDatabase, nil
+	}
+	bin, err := mongod.Find(ctx, mongod.FindOptions{})
+	if errors.Is(err, mongod.ErrNotFound) {
+		return nil, errors.New("there is no mongod on this machine to start; run \"make demo\" in the repository, which fetches one first,\n" +
+			"  or give a replica set: rigatoni demo --source 'mongodb://localhost:27017/?replicaSet=rs0'")
+	}
+	if err != nil {
+		return nil, err
+	}
+	server, err := mongod.Start(ctx, mongod.Options{Binary: bin})
+	if err != nil {
+		return nil, fmt.Errorf("starting a MongoDB server: %w", err)
+	}
+	d.source = server.URI()
+	d.printf("  server    MongoDB %s, started for this (%s)\n", server.Version(), bin.Path)
+	return server.Stop, nil
+}
+
+// dropDatabase takes away what was written to the user's own server.
+func (d *demo) dropDatabase() error {
+	if d.keep {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	client, err := mongo.Connect(options.Client().ApplyURI(d.source))
+	if err != nil {
+		return fmt.Errorf("the database %s could not be dropped", d.database)
+	}
+	defer client.Disconnect(ctx)
+	if err := client.Database(d.database).Drop(ctx); err != nil {
+		return fmt.Errorf("the database %s could not be dropped: %w", d.database, err)
+	}
+	return nil
+}
+
+// show is what there is to see.
+func (d *demo) show(ctx context.Context, store state.Store) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program, to run it as the pipeline: %w", err)
+	}
+	out := filepath.Join(d.dir, "out")
+	d.printf("  writing   %s changes to %s.orders: inserts, updates, deletes\n", grouped(d.events), d.database)
+	d.printf("  pipeline  %s run --database %s --collections orders \\\n", d.self(), d.database)
+	d.printf("              --store %s --to ndjson:%s %s\n", config.Redact(d.store), out, strings.Join(demoPace, " "))
+	d.printf("            killed with SIGKILL %d times at random moments, and started again\n\n", d.kills)
+	view := newLivesView(d.style, d.events)
+	d.printf("%s", view.header())
+	res, err := crashtest.Run(ctx, crashtest.Config{
+		Source: d.source, Database: d.database, Collections: []string{"orders"},
+		Changes: d.events, Mix: crashtest.Mix{Inserts: 50, Updates: 35, Deletes: 15}, Seed: d.seed,
+		Rate: min(demoMaxRate, max(demoMinRate, d.events/demoTime)), Kills: d.kills,
+		Binary: self, StoreURL: d.store, Store: store, Out: out,
+		// A lease in Redis outlives a killed process, and is waited out.
+		Flags: append([]string{"--lease-ttl", "1s"}, demoPace...),
+		Watch: func(p crashtest.Progress) { view.update(d.screen, p) },
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	d.screen.clear()
+	d.summary(res)
+	if err := d.checkpoint(ctx, store); err != nil {
+		return err
+	}
+	d.next()
+	if !res.OK() {
+		return errLost
+	}
+	return nil
+}
+
+func (d *demo) summary(r *crashtest.Result) {
+	row := func(name string, n int, note string) {
+		d.printf("  %-10s%9s   %s\n", name, grouped(n), note)
+	}
+	d.printf("\n")
+	row("written", r.Written, fmt.Sprintf("%s inserts, %s updates, %s deletes, each acknowledged by the server",
+		grouped(r.Inserts), grouped(r.Updates), grouped(r.Deletes)))
+	row("arrived", r.Arrived, "different changes, compared one by one, each document's in order")
+	row("twice", r.Twice, "after a kill, what was delivered since the last save comes again (--save-interval)")
+	verdict := d.style.good("nothing was lost")
+	if r.Lost > 0 {
+		verdict = d.style.bad("THESE ARE LOST")
+	}
+	row("lost", r.Lost, verdict)
+	if r.FaultCount > 0 {
+		d.printf("\n  %s\n", d.style.bad(fmt.Sprintf("%d things are not as they must be:", r.FaultCount)))
+		for _, f := range r.Faults {
+			d.printf("    %s\n", f)
+		}
+	}
+}
+
+// self is how the user called this program.
+func (d *demo) self() string {
+	exe, err := os.Executable()
+	if err == nil && strings.Contains(exe, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/rigatoni"
+	}
+	if strings.ContainsRune(os.Args[0], filepath.Separator) {
+		return os.Args[0]
+	}
+	return "rigatoni"
+}
+
+// next names three commands that work as they stand.
+func (d *demo) next() {
+	var commands [][2]string
+	if d.keep {
+		if files, _ := filepath.Glob(filepath.Join(d.dir, "out", "*.ndjson")); len(files) > 0 {
+			commands = append(commands, [2]string{"head -n 2 " + files[len(files)-1], "what arrived"})
+		}
+	}
+	if d.keep && d.given {
+		commands = append(commands, [2]string{
+			fmt.Sprintf("%s run --source '%s' --database %s --collections orders --store %s --to ndjson:%s", d.self(), config.Redact(d.source), d.database, config.Redact(d.store), filepath.Join(d.dir, "out")),
+			"goes on where this one stopped",
+		})
+	}
+	commands = append(commands,
+		[2]string{fmt.Sprintf("%s demo --keep --seed %d", d.self(), d.seed), "the same again; the files stay"},
+		[2]string{d.self() + " demo --kills 20 --events 20000", "more of everything"},
+		[2]string{d.self() + " run --help", "your own pipeline"},
+	)
+	d.printf("\n  %s\n", d.style.bold("To try next"))
+	for _, c := range commands[:3] {
+		d.printf("    %s\n        %s\n", c[0], d.style.dim(c[1]))
+	}
+	if d.keep {
+		d.printf("\n  The files stay in %s\n", d.dir)
+	}
+}
+
+// columns writes names and values below one another.
+func columns(w io.Writer, rows [][2]string) {
+	for _, r := range rows {
+		fmt.Fprintf(w, "    %-14s%s\n", r[0], r[1])
+	}
+}

@@ -1,0 +1,56 @@
+// Package backend opens the stores and destinations that the command's URLs
+// name. It is the one place that knows them all.
+package backend
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
+	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/stores/filestore"
+	"github.com/rigatoni-etl/rigatoni/stores/memstore"
+	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
+)
+
+// OpenStore opens the store of a URL: memory:, file:PATH, redis://… or
+// rediss://…. The caller closes it with state.Close.
+func OpenStore(ctx context.Context, rawURL string, log *slog.Logger) (state.Store, error) {
+	u, err := config.ParseURL(rawURL)
+	if err != nil {
+		return nil, errors.New("the store's URL " + err.Error())
+	}
+	switch u.Scheme {
+	case "memory":
+		return opened(memstore.OpenURL(ctx, u))
+	case "file":
+		return opened(filestore.OpenURL(ctx, u))
+	case "redis", "rediss":
+		return opened(redisstore.OpenURL(ctx, u, &redisstore.Options{Logger: log}))
+	}
+	return nil, errors.New("there is no store of the scheme " + u.Scheme)
+}
+
+// opened keeps a nil pointer from becoming an interface that is not nil.
+func opened[S state.Store](s S, err error) (state.Store, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// OpenDestination opens the destination of a URL: ndjson:DIR, or ndjson:- for
+// standard output.
+func OpenDestination(s config.Settings, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
+	u, err := config.ParseURL(s.To)
+	if err != nil {
+		return nil, errors.New("the destination's URL " + err.Error())
+	}
+	return ndjson.OpenURL(u, stdout, &ndjson.Options{
+		Canonical: s.Canonical, MaxFileBytes: s.RotateSize, MaxFileAge: s.RotateAge, Logger: log,
+	})
+}

@@ -1,0 +1,175 @@
+package crashtest
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A ledger keeps account of what arrives, and checks each line as it comes.
+type ledger struct {
+	seed    uint64
+	oneEach bool
+	streams map[string]*book
+	docs    map[Doc][]Change // the first arrival of each change, in order
+	last    map[Doc]int      // the version that each document is at
+
+	arrived int // changes, each counted once
+	twice   int // lines that are repeats
+	faults  faults
+}
+
+// A book is the account of one stream.
+type book struct {
+	seen []resumetoken.Token // of every event that arrived, in order, each once
+	next int                 // where in seen the life that runs now is
+}
+
+// faults are what should not be: all counted, the first few in words.
+type faults struct {
+	n     int
+	words []string
+}
+
+func (f *faults) add(format string, args ...any) {
+	f.n++
+	if len(f.words) < 20 {
+		f.words = append(f.words, fmt.Sprintf(format, args...))
+	}
+}
+
+func newLedger(seed uint64, oneEach bool) *ledger {
+	return &ledger{
+		seed: seed, oneEach: oneEach,
+		streams: map[string]*book{}, docs: map[Doc][]Change{}, last: map[Doc]int{},
+	}
+}
+
+func (l *ledger) book(coll string) *book {
+	if !l.oneEach {
+		coll = ""
+	}
+	b := l.streams[coll]
+	if b == nil {
+		b = &book{}
+		l.streams[coll] = b
+	}
+	return b
+}
+
+// begin is told of a life's start, with the checkpoints that are in the store, by
+// stream. It returns the number of events, over all streams, that lie at or
+// before them: those that this life must not deliver again.
+func (l *ledger) begin(checkpoints map[string]state.Checkpoint) (kept int) {
+	for name, cp := range checkpoints {
+		l.book(name) // it may have delivered nothing yet
+		b := l.streams[name]
+		b.next = sort.Search(len(b.seen), func(i int) bool { return l.after(b.seen[i], cp.Token) })
+		kept += b.next
+	}
+	for name, b := range l.streams {
+		if _, ok := checkpoints[name]; !ok && len(b.seen) > 0 {
+			l.faults.add("stream %q has delivered events and has no checkpoint", name)
+		}
+	}
+	return kept
+}
+
+// after tells whether a is later in the stream than b.
+func (l *ledger) after(a, b resumetoken.Token) bool {
+	order, ok := resumetoken.Compare(a, b)
+	if !ok {
+		l.faults.add("two resume tokens of one stream don't compare")
+	}
+	return order > 0
+}
+
+// arrive is told of a line.
+func (l *ledger) arrive(file string, line []byte) {
+	a, err := parse(line)
+	if err != nil {
+		l.faults.add("a line of %s is no change event: %v", file, err)
+		return
+	}
+	b := l.book(a.what.Doc.Coll)
+	if b.next < len(b.seen) {
+		// This life is still going over what an earlier one delivered.
+		l.twice++
+		if a.token != b.seen[b.next] {
+			l.faults.add("%s came out of turn: what follows the checkpoint must come again in the same order", a.what)
+			b.next = max(b.next, slices.Index(b.seen, a.token))
+		}
+		b.next++
+		return
+	}
+	if n := len(b.seen); n > 0 && !l.after(a.token, b.seen[n-1]) {
+		l.twice++
+		l.faults.add("%s came again although no life began in between", a.what)
+		return
+	}
+	b.seen = append(b.seen, a.token)
+	b.next = len(b.seen)
+	l.enter(a)
+}
+
+// enter records a change that arrived for the first time.
+func (l *ledger) enter(a arrival) {
+	c := a.what
+	if c.Op == 0 {
+		l.faults.add("an event of another kind arrived in %q", c.Doc.Coll)
+		return
+	}
+	l.arrived++
+	if c.Op == Delete {
+		c.Version = l.last[c.Doc] + 1
+	} else if want := c.cents(l.seed); a.cents != want {
+		l.faults.add("%s arrived with other contents: cents %d instead of %d", c, a.cents, want)
+	}
+	if c.Version != l.last[c.Doc]+1 {
+		l.faults.add("%s arrived when the document was at version %d", c, l.last[c.Doc])
+	}
+	l.last[c.Doc] = c.Version
+	l.docs[c.Doc] = append(l.docs[c.Doc], c)
+}
+
+// compare holds what arrived against what was written. Lost and made-up changes
+// are counted as a multiset, so that one that is lost doesn't make every later
+// one of its document look wrong; the order was checked as they came.
+func (l *ledger) compare(written map[Doc][]Change) (lost, madeUp int) {
+	// The event of a delete doesn't tell the version, and a document has one.
+	same := func(c Change) Change {
+		if c.Op == Delete {
+			c.Version = 0
+		}
+		return c
+	}
+	for doc, changes := range written {
+		arrived := map[Change]int{}
+		for _, c := range l.docs[doc] {
+			arrived[same(c)]++
+		}
+		for _, c := range changes {
+			if arrived[same(c)]--; arrived[same(c)] >= 0 {
+				continue
+			}
+			lost++
+			l.faults.add("%s was written and never arrived", c)
+		}
+	}
+	for doc, changes := range l.docs {
+		left := map[Change]int{}
+		for _, c := range written[doc] {
+			left[same(c)]++
+		}
+		for _, c := range changes {
+			if left[same(c)]--; left[same(c)] < 0 {
+				madeUp++
+				l.faults.add("%s arrived and was never written", c)
+			}
+		}
+	}
+	return lost, madeUp
+}

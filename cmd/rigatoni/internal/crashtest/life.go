@@ -1,0 +1,153 @@
+package crashtest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A Life is one process of the pipeline, from its start to its end.
+type Life struct {
+	N       int // 1 for the first
+	Started time.Time
+	Ended   time.Time // zero while it lives
+	Killed  bool      // ended by us, with SIGKILL
+	Exit    string    // how it ended: "SIGKILL", "exit status 0"
+
+	// Checkpoints are what was in the store when it began, by stream.
+	Checkpoints map[string]state.Checkpoint
+	// Resumed counts the events at or before those checkpoints, Before those that
+	// had been delivered when it began, and Reached those by its end (or by now).
+	// All count each event once.
+	Resumed, Before, Reached int
+	// Lines is how many events it delivered, Again how many of them were repeats.
+	Lines, Again int
+	// Streaming tells whether it came so far as to have its streams open.
+	Streaming bool
+}
+
+// process is the child that lives a life.
+type process struct {
+	cmd       *exec.Cmd
+	streaming chan struct{} // closed when its streams are open
+	exited    chan struct{} // closed when it has ended
+	err       error         // of Wait
+	log       logTail
+}
+
+// start runs the pipeline. On Linux it dies with the thread that started it, and
+// so with this process, however that ends.
+func start(binary string, args []string) (*process, error) {
+	p := &process{cmd: exec.Command(binary, args...), streaming: make(chan struct{}), exited: make(chan struct{})}
+	dieWithParent(p.cmd)
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		p.watch(stderr)
+		p.err = p.cmd.Wait()
+		close(p.exited)
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// watch reads the child's messages until it has closed them.
+func (p *process) watch(stderr io.Reader) {
+	s := bufio.NewScanner(stderr)
+	s.Buffer(nil, 1<<20)
+	for seen := false; s.Scan(); {
+		p.log.add(s.Bytes())
+		var record struct {
+			Msg string `json:"msg"`
+		}
+		if !seen && json.Unmarshal(s.Bytes(), &record) == nil && record.Msg == "ready" {
+			seen = true
+			close(p.streaming)
+		}
+	}
+	_, _ = io.Copy(io.Discard, stderr) // a line that was too long must not block the child
+}
+
+func (p *process) isStreaming() bool {
+	select {
+	case <-p.streaming:
+		return true
+	default:
+		return false
+	}
+}
+
+// kill ends it with SIGKILL and returns when it is gone.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended by itself
+	<-p.exited
+}
+
+// stop asks it to end, and reports how it did.
+func (p *process) stop(ctx context.Context) error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.kill()
+		return fmt.Errorf("asking the pipeline to stop: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	select {
+	case <-p.exited:
+		if p.err != nil {
+			return fmt.Errorf("the pipeline did not stop cleanly: %w\n%s", p.err, p.log.String())
+		}
+		return nil
+	case <-ctx.Done():
+		p.kill()
+		return fmt.Errorf("the pipeline did not stop when asked to: %w\n%s", ctx.Err(), p.log.String())
+	}
+}
+
+// code is how it exited, -1 if it was killed.
+func (p *process) code() int { return p.cmd.ProcessState.ExitCode() }
+
+// logTail keeps the last lines of what a process says.
+type logTail struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (t *logTail) add(line []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lines = append(t.lines, string(bytes.TrimSpace(line)))
+	if n := len(t.lines) - 40; n > 0 {
+		t.lines = t.lines[n:]
+	}
+}
+
+func (t *logTail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(t.lines, "\n")
+}

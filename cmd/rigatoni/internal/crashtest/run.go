@@ -1,0 +1,417 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// Config says what to write, what to run, and how often to kill it. Source,
+// Database, Collections, Changes, Mix, Binary, StoreURL, Store and Out are
+// required.
+type Config struct {
+	// Source is the server's URI. Database must not exist yet. It is left as it is
+	// at the end.
+	Source      string
+	Database    string
+	Collections []string
+
+	// Changes is how many there are, over all collections, in the proportions of
+	// Mix. Seed decides which they are, and when the pipeline is killed.
+	Changes int
+	Mix     Mix
+	Seed    uint64
+	// Writers is how many write to a collection at once; default 1.
+	Writers int
+	// Rate is how many changes to write in a second; 0 for as many as possible.
+	Rate int
+
+	// Kills is how often to kill the pipeline, spread at random over the writing.
+	Kills int
+	// KillStarting: a kill need not wait until the pipeline's streams are open
+	// (the first one always does).
+	KillStarting bool
+
+	// Binary is the rigatoni command, and Flags what to give to "rigatoni run"
+	// beside source, database, collections, name, store and to.
+	Binary string
+	Flags  []string
+	// StoreURL is the store for the pipeline, and Store the same one, opened by
+	// the caller, to see the checkpoints.
+	StoreURL string
+	Store    state.Store
+	// OneEach gives each collection a stream of its own (the flag is added).
+	OneEach bool
+	// Out is the folder for the files.
+	Out string
+
+	// RestartOn are exit codes upon which a life is followed by another, as a
+	// supervisor would do it. With any other the test has failed.
+	RestartOn []int
+
+	// Disturb, if it is not nil, runs beside it all, once the pipeline streams,
+	// to restart a server, say; written tells how many changes have been. Its ctx ends when everything has arrived; the run
+	// waits for it, and fails with it.
+	Disturb func(ctx context.Context, written func() int) error
+	// Watch, if it is not nil, is told about ten times a second how things are, and
+	// at the beginning and the end of each life.
+	Watch func(Progress)
+	// Patience is how long to wait for changes that don't arrive; default 30 s.
+	Patience time.Duration
+}
+
+// Progress is how things are.
+type Progress struct {
+	Written int // changes acknowledged
+	Arrived int // changes that arrived, each counted once
+	Twice   int // lines that were repeats
+	Lives   []Life
+}
+
+// Result is how it ended.
+type Result struct {
+	Progress
+	Inserts, Updates, Deletes int // written
+
+	Lost   int // written and never arrived
+	MadeUp int // arrived and never written
+
+	// FaultCount counts everything that should not be: each lost or made-up
+	// change, each line out of order, torn, unreadable or repeated without need.
+	// Faults has the first few in words.
+	FaultCount int
+	Faults     []string
+	// Took is the time from the first write until everything had arrived.
+	Took time.Duration
+}
+
+// OK tells whether everything is as it should be.
+func (r *Result) OK() bool { return r.FaultCount == 0 }
+
+func (c *Config) withDefaults() error {
+	switch {
+	case c.Source == "", c.Database == "", len(c.Collections) == 0, c.Binary == "", c.StoreURL == "", c.Store == nil, c.Out == "":
+		return errors.New("crashtest: a required field of Config is empty")
+	case c.Changes < 1 || c.Mix.Inserts < 1 || c.Mix.Updates < 0 || c.Mix.Deletes < 0:
+		return errors.New("crashtest: there must be changes, and inserts among them")
+	case c.Kills < 0:
+		return errors.New("crashtest: Config.Kills is negative")
+	}
+	c.Writers = max(1, c.Writers)
+	if c.Patience == 0 {
+		c.Patience = 30 * time.Second
+	}
+	return nil
+}
+
+// Run does it all. An error means that it could not be done; what the pipeline
+// did wrong is in the result.
+func Run(ctx context.Context, cfg Config) (*Result, error) {
+	if err := cfg.withDefaults(); err != nil {
+		return nil, err
+	}
+	client, err := mongo.Connect(options.Client().ApplyURI(cfg.Source))
+	if err != nil {
+		return nil, errors.New("crashtest: the source is not a URI that the driver takes") // its own message may quote it
+	}
+	defer client.Disconnect(context.WithoutCancel(ctx))
+	for _, c := range cfg.Collections {
+		// Made beforehand, so that the lanes needn't race for it.
+		if err := client.Database(cfg.Database).CreateCollection(ctx, c); err != nil {
+			return nil, fmt.Errorf("making the collection %s: %w", c, err)
+		}
+	}
+	r := &runner{
+		cfg: &cfg, writer: newWriter(client, &cfg), ledger: newLedger(cfg.Seed, cfg.OneEach),
+		tail: tail{dir: cfg.Out, files: map[string]int64{}},
+		rng:  rand.New(rand.NewPCG(cfg.Seed, 1<<63)),
+	}
+	return r.run(ctx)
+}
+
+type runner struct {
+	cfg    *Config
+	writer *writer
+	ledger *ledger
+	tail   tail
+	rng    *rand.Rand
+
+	proc  *process
+	lives []Life
+	lines int // all lines of the output
+}
+
+type outcome struct {
+	written map[Doc][]Change
+	err     error
+}
+
+func (r *runner) run(ctx context.Context) (*Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if r.proc != nil { // nil: the last one could not be started
+			r.proc.kill()
+		}
+	}()
+	if err := r.awaitStreaming(ctx); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	written := make(chan outcome, 1)
+	go func() {
+		w, err := r.writer.run(ctx)
+		written <- outcome{w, err}
+	}()
+	disturbed, calm := r.disturb(ctx)
+	for _, at := range r.schedule() {
+		if err := r.killAt(ctx, at); err != nil {
+			return nil, err
+		}
+	}
+	out, err := r.awaitWritten(ctx, written)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.awaitArrival(ctx); err != nil {
+		return nil, err
+	}
+	took := time.Since(began)
+	calm()
+	if err := <-disturbed; err != nil {
+		return nil, fmt.Errorf("disturbing: %w", err)
+	}
+	if err := r.finish(ctx); err != nil {
+		return nil, err
+	}
+	return r.result(out.written, took), nil
+}
+
+// disturb runs the disturbance, if there is one, until calm is called.
+func (r *runner) disturb(ctx context.Context) (result <-chan error, calm context.CancelFunc) {
+	done := make(chan error, 1)
+	ctx, calm = context.WithCancel(ctx)
+	if r.cfg.Disturb == nil {
+		done <- nil
+		return done, calm
+	}
+	go func() {
+		err := r.cfg.Disturb(ctx, func() int { return int(r.writer.written.Load()) })
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			err = nil
+		}
+		done <- err
+	}()
+	return done, calm
+}
+
+// schedule says at how many written changes the pipeline is killed: one moment at
+// random in each of as many equal parts of the middle.
+func (r *runner) schedule() []int {
+	first, last := r.cfg.Changes/20, r.cfg.Changes*19/20
+	part := float64(last-first) / float64(max(1, r.cfg.Kills))
+	moments := make([]int, r.cfg.Kills)
+	for i := range moments {
+		moments[i] = first + int((float64(i)+r.rng.Float64())*part)
+	}
+	slices.Sort(moments)
+	return moments
+}
+
+// killAt waits until so many changes are written, and a random moment longer,
+// kills the process, and starts the next.
+func (r *runner) killAt(ctx context.Context, written int) error {
+	for int(r.writer.written.Load()) < written {
+		if err := r.tick(ctx); err != nil {
+			return err
+		}
+	}
+	if !r.cfg.KillStarting {
+		if err := r.awaitStreaming(ctx); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-time.After(time.Duration(r.rng.IntN(50_000)) * time.Microsecond):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := r.poll(); err != nil {
+		return err
+	}
+	r.proc.kill()
+	return r.endAndBegin(ctx, true)
+}
+
+// endAndBegin follows one life with the next.
+func (r *runner) endAndBegin(ctx context.Context, killed bool) error {
+	if err := r.end(killed); err != nil {
+		return err
+	}
+	return r.begin(ctx)
+}
+
+func (r *runner) awaitStreaming(ctx context.Context) error {
+	deadline := time.Now().Add(60 * time.Second)
+	for !r.proc.isStreaming() {
+		if err := r.tick(ctx); err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.proc.log.String())
+		}
+	}
+	return nil
+}
+
+func (r *runner) awaitWritten(ctx context.Context, written <-chan outcome) (outcome, error) {
+	for {
+		select {
+		case out := <-written:
+			return out, out.err
+		default:
+		}
+		if err := r.tick(ctx); err != nil {
+			return outcome{}, err
+		}
+	}
+}
+
+// awaitArrival waits until all has arrived, or nothing has for a while.
+func (r *runner) awaitArrival(ctx context.Context) error {
+	since, lines := time.Now(), r.lines
+	for r.ledger.arrived < r.cfg.Changes && time.Since(since) < r.cfg.Patience {
+		if err := r.tick(ctx); err != nil {
+			return err
+		}
+		if r.lines != lines {
+			since, lines = time.Now(), r.lines
+		}
+	}
+	return nil
+}
+
+// tick is a tenth of a second in which something may arrive, or the process end.
+func (r *runner) tick(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(100 * time.Millisecond):
+		return r.poll()
+	case <-r.proc.exited:
+		code := r.proc.code()
+		if !slices.Contains(r.cfg.RestartOn, code) {
+			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.proc.log.String())
+		}
+		return r.endAndBegin(ctx, false)
+	}
+}
+
+// poll takes in what has arrived.
+func (r *runner) poll() error {
+	err := r.tail.poll(func(file string, line []byte) {
+		r.lines++
+		r.ledger.arrive(file, line)
+	})
+	life := &r.lives[len(r.lives)-1]
+	life.Lines, life.Again, life.Reached = r.lines-r.linesBefore(life), r.ledger.twice-r.twiceBefore(life), r.ledger.arrived
+	life.Streaming = r.proc.isStreaming()
+	r.watch()
+	return err
+}
+
+func (r *runner) linesBefore(life *Life) (n int) {
+	for _, l := range r.lives[:life.N-1] {
+		n += l.Lines
+	}
+	return n
+}
+
+func (r *runner) twiceBefore(life *Life) (n int) {
+	for _, l := range r.lives[:life.N-1] {
+		n += l.Again
+	}
+	return n
+}
+
+func (r *runner) watch() {
+	if r.cfg.Watch != nil {
+		r.cfg.Watch(r.progress())
+	}
+}
+
+func (r *runner) progress() Progress {
+	return Progress{
+		Written: int(r.writer.written.Load()), Arrived: r.ledger.arrived, Twice: r.ledger.twice,
+		Lives: slices.Clone(r.lives),
+	}
+}
+
+// begin starts a life.
+func (r *runner) begin(ctx context.Context) error {
+	checkpoints, err := r.checkpoints(ctx)
+	if err != nil {
+		return err
+	}
+	life := Life{N: len(r.lives) + 1, Started: time.Now(), Checkpoints: checkpoints}
+	life.Resumed = r.ledger.begin(checkpoints)
+	life.Before, life.Reached = r.ledger.arrived, r.ledger.arrived
+	if r.proc, err = start(r.cfg.Binary, r.cfg.args()); err != nil {
+		return fmt.Errorf("starting the pipeline: %w", err)
+	}
+	r.lives = append(r.lives, life)
+	r.watch()
+	return nil
+}
+
+// end takes in what a process that is gone has left.
+func (r *runner) end(killed bool) error {
+	life := &r.lives[len(r.lives)-1]
+	life.Ended, life.Killed, life.Exit = time.Now(), killed, r.proc.cmd.ProcessState.String()
+	if killed {
+		life.Exit = "SIGKILL"
+	}
+	return r.poll()
+}
+
+// finish stops the last life as it is meant to be stopped.
+func (r *runner) finish(ctx context.Context) error {
+	if err := r.proc.stop(ctx); err != nil {
+		return err
+	}
+	return r.end(false)
+}
+
+func (r *runner) result(written map[Doc][]Change, took time.Duration) *Result {
+	res := &Result{Took: took}
+	for _, changes := range written {
+		for _, c := range changes {
+			switch c.Op {
+			case Insert:
+				res.Inserts++
+			case Update:
+				res.Updates++
+			case Delete:
+				res.Deletes++
+			}
+		}
+	}
+	res.Lost, res.MadeUp = r.ledger.compare(written)
+	for _, file := range r.tail.torn() {
+		r.ledger.faults.add("%s ends in the middle of a line, or has lost lines", file)
+	}
+	res.Progress = r.progress()
+	res.FaultCount, res.Faults = r.ledger.faults.n, r.ledger.faults.words
+	return res
+}

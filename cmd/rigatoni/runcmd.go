@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+func newRunCommand(w world) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run [pipeline.yaml]",
+		Short: "Run a pipeline until it is stopped",
+		Example: "  rigatoni run pipeline.yaml\n" +
+			"  rigatoni run --source 'mongodb://localhost:27017' --database shop --collections orders,users \\\n" +
+			"      --store file:./state --to ndjson:./out",
+		Args: cobra.MaximumNArgs(1),
+	}
+	for _, o := range config.Options {
+		f := cmd.Flags().VarPF(&flagText{kind: o.Arg}, o.Name, "", o.Usage)
+		if o.Switch() {
+			f.NoOptDefVal = "true"
+		}
+	}
+	cmd.Long = "Run reads a change stream and delivers its events until SIGINT or SIGTERM stops it.\n" +
+		"The place is saved after delivery and never before, so after a crash the next run goes on\n" +
+		"where this one was: nothing is lost, and what was delivered since the last save comes again.\n\n" +
+		"What to do is said by a file, by flags, or by both; flags go first. A field of the file\n" +
+		"has the name of its flag. In the file ${NAME} is a variable of the environment,\n" +
+		"${NAME:-default} one that may be missing, and $$ a dollar sign."
+	cmd.SetUsageFunc(func(*cobra.Command) error {
+		_, err := fmt.Fprint(cmd.OutOrStdout(), runUsage(cmd))
+		return err
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return ending(runPipeline(cmd.Context(), w, strings.Join(args, ""), cmd.Flags()))
+	}
+	return cmd
+}
+
+// flagText is a flag whose text is read later, together with the file.
+type flagText struct{ text, kind string }
+
+func (f *flagText) String() string        { return f.text }
+func (f *flagText) Set(text string) error { f.text = text; return nil }
+func (f *flagText) Type() string          { return f.kind }
+
+// runUsage is the help's second half: every option, by what it is about.
+func runUsage(cmd *cobra.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage:\n  %s\n\nExamples:\n%s\n", cmd.UseLine(), cmd.Example)
+	group := ""
+	for _, o := range config.Options {
+		if o.Group != group {
+			group = o.Group
+			fmt.Fprintf(&b, "\n%s:\n", group)
+		}
+		name := "--" + o.Name
+		if !o.Switch() {
+			name += " " + o.Arg
+		}
+		usage := o.Usage
+		if o.Once {
+			usage += " (for one start: a flag only)"
+		}
+		fmt.Fprintf(&b, "  %-36s%s\n", name, wrap(usage, 38, 110))
+	}
+	b.WriteString("\n" + exitCodesHelp() + "\n")
+	return b.String()
+}
+
+// wrap breaks text into lines that end before a column, indented to another.
+func wrap(text string, indent, width int) string {
+	var b strings.Builder
+	column := indent
+	for i, word := range strings.Fields(text) {
+		switch {
+		case i == 0:
+		case column+1+len(word) > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += len(word)
+	}
+	return b.String()
+}
+
+func runPipeline(ctx context.Context, w world, file string, flags *pflag.FlagSet) error {
+	in := config.Input{File: file, Env: w.env, Flags: map[string]string{}}
+	flags.Visit(func(f *pflag.Flag) {
+		if config.ByName(f.Name) != nil {
+			in.Flags[f.Name] = f.Value.String()
+		}
+	})
+	s, err := config.Read(in)
+	if err != nil {
+		return err
+	}
+	scrub := config.NewScrubber(s.Source, s.Store)
+	screen := newConsole(scrub.Writer(w.stderr), w.terminal)
+	defer screen.clear()
+	if err := pump(ctx, w, s, screen); err != nil {
+		screen.clear()
+		return scrubbed{err, scrub}
+	}
+	return nil
+}
+
+// scrubbed is an error whose message has no secrets.
+type scrubbed struct {
+	error
+	scrub config.Scrubber
+}
+
+func (e scrubbed) Error() string { return e.scrub.Text(e.error.Error()) }
+func (e scrubbed) Unwrap() error { return e.error }
+
+// pump opens what the settings name, and runs the pipeline.
+func pump(ctx context.Context, w world, s config.Settings, screen *console) (err error) {
+	log := newLogger(screen, s.LogLevel, s.LogFormat)
+	dest, err := backend.OpenDestination(s, w.stdout, log)
+	if err != nil {
+		return usageError{err}
+	}
+	if s.StartGiven {
+		dest = acceptOutput(dest)
+	}
+	source, err := openSource(s, log)
+	if err != nil {
+		return usageError{err}
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = source.Close(ctx) // the process ends, and with it every connection
+	}()
+	store, err := backend.OpenStore(ctx, s.Store, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := state.Close(store); cerr != nil && err == nil {
+			err = fmt.Errorf("closing the store: %w", cerr)
+		}
+	}()
+	p, err := rigatoni.New(pipelineConfig(s, source, dest, store, log))
+	if err != nil {
+		return usageError{err}
+	}
+	stop := report(ctx, p, s, screen, log)
+	defer stop()
+	log.Info("starting", "pipeline", s.Name, "source", config.Redact(s.Source), "store", config.Redact(s.Store), "to", s.To)
+	if err := p.Run(ctx); err != nil {
+		return err
+	}
+	stop()
+	sum := p.Stats()
+	log.Info("stopped", "pipeline", s.Name, "why", context.Cause(ctx), "events", sum.Events, "saves", sum.Saves)
+	return nil
+}
+
+func openSource(s config.Settings, log *slog.Logger) (*changestream.Source, error) {
+	return changestream.Connect(s.Source, changestream.Options{
+		Database: s.Database, Collections: s.Collections, OneEach: s.OneEach,
+		FullDocument: s.FullDocument, FullDocumentBeforeChange: s.FullDocumentBeforeChange,
+		ExpandedEvents: s.ExpandedEvents, Logger: log,
+	})
+}
+
+func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {
+	return rigatoni.Config{
+		Name: s.Name, Source: source, Destination: dest, Store: store,
+		StartAt: s.Start, NewStream: s.NewStream, AcceptChangedStream: s.AcceptChangedStream,
+		MaxBatchEvents: s.MaxBatchEvents, MaxBatchBytes: s.MaxBatchBytes, MaxBatchAge: s.MaxBatchAge,
+		MaxInFlightBytes: s.MaxInFlightBytes, SaveInterval: s.SaveInterval, IdleInterval: s.IdleInterval,
+		RetryMin: s.RetryMin, RetryMax: s.RetryMax, GraceTime: s.GraceTime,
+		Owner: s.Owner, LeaseTTL: s.LeaseTTL, LeaseWait: s.LeaseWait, Logger: log,
+	}
+}
+
+// acceptOutput lets a destination take a first start although it has output:
+// somebody has said where to start.
+func acceptOutput(d rigatoni.Destination) rigatoni.Destination {
+	if a, ok := d.(rigatoni.Attacher); ok {
+		return acceptsOutput{d, a}
+	}
+	return d
+}
+
+type acceptsOutput struct {
+	rigatoni.Destination
+	attacher rigatoni.Attacher
+}
+
+func (d acceptsOutput) Attach(ctx context.Context, a rigatoni.Attachment) (rigatoni.Destination, error) {
+	a.First = false
+	return d.attacher.Attach(ctx, a)
+}

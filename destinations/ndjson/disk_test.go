@@ -165,3 +165,19 @@ func (f *diskFile) Close() error {
 	}
 	return err
 }
+
+// tempDir is a directory in memory where there is such a place: the disk is a
+// simulated one, and a busy real one makes the tests take minutes.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "ndjson-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/rigatoni-etl/rigatoni"
 )
@@ -19,6 +20,8 @@ type Files struct {
 	dir string
 	o   Options
 	fs  fileSystem
+
+	doubts sync.Map // name of a file → offset (int64); see doubt
 }
 
 var _ rigatoni.Attacher = (*Files)(nil)
@@ -170,7 +173,7 @@ func (s *stream) mend(ctx context.Context, tail []fileName, saved position) erro
 		if n.String() == saved.File {
 			from = saved.Size
 		}
-		size, cut, err := mendFile(s.d.fs, filepath.Join(s.d.dir, n.String()), from)
+		size, cut, err := s.d.mendFile(n.String(), from)
 		switch {
 		case errors.Is(err, errInUse):
 			s.log.Warn("ndjson: a file is left as it is, because another process writes to it", "file", n.String())

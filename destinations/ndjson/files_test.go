@@ -133,7 +133,7 @@ func name(epoch, number int) string { return fmt.Sprintf("shop-%010d-%06d.ndjson
 
 func TestEachEventIsALine(t *testing.T) {
 	for _, canonical := range []bool{false, true} {
-		dir := filepath.Join(t.TempDir(), "new", "out")
+		dir := filepath.Join(tempDir(t), "new", "out")
 		s := attach(t, openFiles(t, dir, Options{Canonical: canonical}), rigatoni.Attachment{Epoch: 7})
 		wantNames(t, dir)
 		if doc := doSync(t, s); doc != nil {
@@ -165,7 +165,7 @@ func TestFilesEndBeforeTheyAreTooLarge(t *testing.T) {
 		files int
 	}{{int64(line), 9}, {int64(2*line - 1), 9}, {int64(2 * line), 5}, {int64(3*line + 5), 3}, {1, 9}, {-1, 1}, {0, 1}} {
 		for _, size := range []int{1, 3, 9} { // events in a batch
-			dir := t.TempDir()
+			dir := tempDir(t)
 			s := attach(t, openFiles(t, dir, Options{MaxFileBytes: tc.limit}), rigatoni.Attachment{})
 			for i := 21; i <= 29; i += size {
 				deliver(t, s, batch(t, i, min(29, i+size-1), 100))
@@ -186,7 +186,7 @@ func TestFilesEndBeforeTheyAreTooLarge(t *testing.T) {
 }
 
 func TestFilesEndWhenTheyAreOld(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := attach(t, openFiles(t, dir, Options{MaxFileAge: time.Hour}), rigatoni.Attachment{Epoch: 1})
 		time.Sleep(2 * time.Hour) // a file's age begins with its first event
@@ -213,7 +213,7 @@ func TestFilesEndWhenTheyAreOld(t *testing.T) {
 }
 
 func TestEveryLifeHasFilesOfItsOwn(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	zombie := attach(t, d, rigatoni.Attachment{Epoch: 7})
 	deliver(t, zombie, batch(t, 1, 2, 0))
@@ -250,7 +250,7 @@ func TestEveryLifeHasFilesOfItsOwn(t *testing.T) {
 }
 
 func TestWithoutALeaseTheNextFreeNumberIsTaken(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	a, b := attach(t, d, rigatoni.Attachment{}), attach(t, d, rigatoni.Attachment{})
 	deliver(t, a, batch(t, 1, 1, 0))
@@ -259,7 +259,7 @@ func TestWithoutALeaseTheNextFreeNumberIsTaken(t *testing.T) {
 }
 
 func TestStreamsWriteConcurrently(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	d := openFiles(t, dir, Options{MaxFileBytes: 5000})
 	var wg sync.WaitGroup
 	keys := []string{"shop/a", "shop/A", "shop/b", "shop"}
@@ -298,7 +298,7 @@ func TestStreamsWriteConcurrently(t *testing.T) {
 }
 
 func TestAFirstStartRefusesOutputThatIsThere(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	if err := os.WriteFile(filepath.Join(dir, name(1, 1)), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -318,11 +318,11 @@ func TestAFirstStartRefusesOutputThatIsThere(t *testing.T) {
 	}
 	attach(t, d, rigatoni.Attachment{Key: "shop-2", First: true}) // another key's output is not ours
 	attach(t, d, rigatoni.Attachment{Epoch: 3, First: false})     // accepted
-	attach(t, openFiles(t, t.TempDir(), Options{}), rigatoni.Attachment{First: true})
+	attach(t, openFiles(t, tempDir(t), Options{}), rigatoni.Attachment{First: true})
 }
 
 func TestWhatTheCheckpointSaysOfTheOutput(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	s := attach(t, d, rigatoni.Attachment{Epoch: 1})
 	deliver(t, s, batch(t, 1, 3, 0))
@@ -356,7 +356,7 @@ func TestWhatTheCheckpointSaysOfTheOutput(t *testing.T) {
 }
 
 func TestAnEventThatIsBrokenStopsAtItself(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s := attach(t, openFiles(t, dir, Options{}), rigatoni.Attachment{})
 	b := batch(t, 1, 5, 0)
 	b.Events[3].Raw = b.Events[3].Raw[:20]
@@ -374,7 +374,7 @@ func TestAnEventThatIsBrokenStopsAtItself(t *testing.T) {
 }
 
 func TestAfterTheContextOrCloseNothingIsWritten(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	s := attach(t, d, rigatoni.Attachment{})
 	lost := errors.New("the lease is lost")
@@ -414,7 +414,7 @@ func TestAfterTheContextOrCloseNothingIsWritten(t *testing.T) {
 }
 
 func TestALargeEventLeavesNoLargeBuffer(t *testing.T) {
-	s := attach(t, openFiles(t, t.TempDir(), Options{}), rigatoni.Attachment{})
+	s := attach(t, openFiles(t, tempDir(t), Options{}), rigatoni.Attachment{})
 	deliver(t, s, batch(t, 1, 1, 5<<20))
 	if cap(s.buf) > keepBytes {
 		t.Errorf("%d bytes are kept", cap(s.buf))

@@ -7,18 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 )
 
 // maxLine is more than the line of an event can have: 16 MB, each byte of which
 // becomes \u0000.
 const maxLine = 256 << 20
 
-// mendFile cuts the file at path at the first broken line from the offset from
+// mendFile cuts the named file at the first broken line from the offset from
 // on, flushes what stays, and tells its size and how much was cut.
 //
 // A file that is torn from its beginning stays, empty: its number is used.
-func mendFile(fsys fileSystem, path string, from int64) (size, cut int64, err error) {
-	f, err := fsys.open(path)
+func (d *Files) mendFile(name string, from int64) (size, cut int64, err error) {
+	f, err := d.fs.open(filepath.Join(d.dir, name))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -27,26 +28,43 @@ func mendFile(fsys fileSystem, path string, from int64) (size, cut int64, err er
 	if err != nil {
 		return 0, 0, err
 	}
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return 0, 0, err
+	if size, err = d.sound(name, f, from); err != nil {
+		return 0, 0, fmt.Errorf("reading %s: %w", name, err)
 	}
-	whole, err := wholeLines(f)
-	if err != nil {
-		return 0, 0, fmt.Errorf("reading %s: %w", path, err)
-	}
-	size = from + whole
 	if size < end {
 		if err := f.Truncate(size); err != nil {
-			return 0, 0, fmt.Errorf("cutting %s: %w", path, err)
+			return 0, 0, fmt.Errorf("cutting %s: %w", name, err)
 		}
 	}
 	if err := f.Sync(); err != nil {
-		// Whether these lines are on disk can't be found out any more, and a
-		// second flush might say so without it being true. None of them is
-		// covered by a checkpoint: they come again.
-		return 0, 0, errors.Join(fmt.Errorf("flushing %s: %w", path, err), f.Truncate(from))
+		d.doubt(name, f, from)
+		return 0, 0, fmt.Errorf("flushing %s: %w", name, err)
 	}
+	d.doubts.Delete(name)
 	return size, end - size, nil
+}
+
+// sound is the offset up to which the file is to be kept.
+func (d *Files) sound(name string, f file, from int64) (int64, error) {
+	if sure, doubtful := d.doubts.Load(name); doubtful {
+		return max(from, sure.(int64)), nil
+	}
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return 0, err
+	}
+	n, err := wholeLines(f)
+	return from + n, err
+}
+
+// doubt drops all behind the first sure bytes of a file whose flush has failed.
+// The kernel may have thrown those pages away and still show them, and report
+// success for the next flush; a power cut would tear them much later, when
+// nobody looks there any more. They are covered by no checkpoint, so they come
+// again. Where they can't be dropped now, the next Attach does it.
+func (d *Files) doubt(name string, f file, sure int64) {
+	if err := f.Truncate(sure); err != nil {
+		d.doubts.Store(name, sure)
+	}
 }
 
 // wholeLines counts the bytes of r before its first broken line: one that doesn't

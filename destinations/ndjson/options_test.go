@@ -42,7 +42,11 @@ func TestOpenURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string]Files{
+	type dest struct {
+		dir string
+		o   Options
+	}
+	for text, want := range map[string]dest{
 		"ndjson:out":           {dir: here + "/out"},
 		"ndjson:./out":         {dir: here + "/out"},
 		"ndjson:/var/my%20out": {dir: "/var/my out"},

@@ -36,7 +36,8 @@ type output struct {
 	file
 	name  string
 	size  int64 // up to the end of the last whole line
-	dirty bool  // there are lines that have not been flushed
+	dirty bool  // something has not been flushed
+	sure  int64 // so many bytes have been flushed
 	since time.Time
 }
 
@@ -159,6 +160,7 @@ func (s *stream) fail(err error) {
 	s.failed = err
 	s.log.Error("ndjson: what was written since the last checkpoint may be lost, and is written again", "err", err)
 	if s.cur != nil {
+		s.d.doubt(s.cur.name, s.cur.file, s.cur.sure)
 		_ = s.cur.Close() // s.failed says it already
 		s.cur = nil
 	}
@@ -190,7 +192,7 @@ func (s *stream) flush() {
 			s.fail(fmt.Errorf("ndjson: flushing %s: %w", s.cur.name, err))
 			return
 		}
-		s.cur.dirty = false
+		s.cur.dirty, s.cur.sure = false, s.cur.size
 	}
 	if s.newEntries {
 		if err := s.d.fs.syncDir(s.d.dir); err != nil {

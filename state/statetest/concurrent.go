@@ -120,9 +120,9 @@ func concurrentUnordered(t *trial) {
 
 // concurrentNeverAMix saves checkpoints of very different sizes.
 func concurrentNeverAMix(t *trial) {
-	unordered(t, t.size(30, 8), func(n uint64) state.Checkpoint {
+	unordered(t, t.size(20, 8), func(n uint64) state.Checkpoint {
 		cp := sample(int(n))
-		cp.Token = bigToken(int(n), int(n%4)*20_000)
+		cp.Token = bigToken(int(n), int(n%4)*6_000)
 		return cp
 	})
 }

@@ -87,28 +87,24 @@ func (t *trial) canSteal() bool {
 // lapsed gives the fence of a lease that runs out, or has run out already; use
 // t.once for what comes next. The handle that held it may be closed.
 func (t *trial) lapsed(key, owner string, cps ...state.Checkpoint) (*handle, state.Fence) {
-	h, r := t.open(), request(owner)
-	if t.h.ExpireLease == nil && !t.endsWithProcess() {
-		r.TTL = 50 * time.Millisecond
-		if len(cps) != 0 {
-			r.TTL = time.Second // the owner has something to save before
-		}
-	}
-	g, err := t.ask(h, key, r)
-	if err != nil {
-		t.fatalf("Acquire(%.60q) by %q: %v, want success", key, owner, err)
-	}
+	h := t.open()
+	g := t.acquire(h, key, owner)
 	for _, cp := range cps {
 		t.saveFenced(h, key, g.Fence, cp)
 	}
+	byClock := t.h.ExpireLease == nil && !t.endsWithProcess()
 	switch {
 	case t.h.ExpireLease != nil:
 		if err := t.h.ExpireLease(t.ctx, key); err != nil {
 			t.fatalf("Harness.ExpireLease: %v", err)
 		}
-	case r.TTL == longLease && t.h.Volatile:
+	case byClock:
+		if err := t.leaser(h).Renew(t.ctx, key, g.Fence, 50*time.Millisecond); err != nil {
+			t.fatalf("Renew: %v", err)
+		}
+	case t.h.Volatile:
 		t.skipf("leases end with their owner's process, which can't be tried in memory, and the harness has no ExpireLease")
-	case r.TTL == longLease:
+	default:
 		t.close(h)
 	}
 	return h, g.Fence

@@ -205,7 +205,8 @@ func (s *ref) change(ctx context.Context, op, key string, invalid error, do func
 		}
 		return d.bug.fail(op, key, err)
 	}
-	next := &kept{rec: rec, holder: old.holder, damaged: old.damaged && op != "save", newer: old.newer && op != "save"}
+	anew := op == "save" || op == "forget"
+	next := &kept{rec: rec, holder: old.holder, damaged: old.damaged && !anew, newer: old.newer && !anew}
 	if op == "acquire" {
 		next.holder = s
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -208,41 +209,56 @@ func (t *trial) held(h *handle, key string, f state.Fence) {
 // cleanUp gives back leases, takes away keys and closes handles. It returns the
 // keys that it could not take away.
 func (t *trial) cleanUp() (left []string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), t.h.Timeout)
 	defer cancel()
-	var live state.Store
-	for _, h := range t.handles {
-		if h.closed {
-			continue
-		}
-		live = h
-		if l, ok := state.As[state.Leaser](h); ok {
-			for _, lease := range h.leases {
-				// What isn't released can't be cleared either, and is named for that.
-				_ = l.Release(ctx, lease.key, lease.fence)
-			}
-		}
+	t.mu.Lock()
+	handles, used := t.handles, t.used
+	t.mu.Unlock()
+	if t.h.Volatile && slices.ContainsFunc(handles, func(h *handle) bool { return h.closed }) {
+		return nil // with the handle, all is gone
 	}
-	for _, key := range t.used {
-		if live != nil && remove(ctx, live, key) != nil {
+	i := slices.IndexFunc(handles, func(h *handle) bool { return !h.closed })
+	if i < 0 {
+		s, err := t.h.Open(ctx)
+		if err != nil {
+			return used
+		}
+		i, handles = len(handles), append(handles, &handle{Store: s})
+	}
+	for _, h := range handles {
+		h.release(ctx, handles[i])
+	}
+	for _, key := range used {
+		if remove(ctx, handles[i], key) != nil {
 			left = append(left, key)
 		}
 	}
 	if t.h.Volatile {
 		return left
 	}
-	for _, h := range t.handles {
+	for _, h := range handles {
 		if h.closed {
 			continue
 		}
 		if err := state.Close(h); err != nil {
-			t.failed = true
-			t.detail = append(t.detail, fmt.Sprintf("Close: %v", err))
+			t.errorf("Close: %v", err)
 		}
 	}
 	return left
+}
+
+// release gives back what h holds, through another handle if h is closed. What
+// can't be released can't be taken away either, and is named for that.
+func (h *handle) release(ctx context.Context, other *handle) {
+	through := h
+	if h.closed {
+		through = other
+	}
+	if l, ok := state.As[state.Leaser](through); ok {
+		for _, lease := range h.leases {
+			_ = l.Release(ctx, lease.key, lease.fence)
+		}
+	}
 }
 
 func remove(ctx context.Context, s state.Store, key string) error {

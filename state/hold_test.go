@@ -279,6 +279,26 @@ func TestHoldStoreDown(t *testing.T) {
 	})
 }
 
+// Each outage has its own second of patience.
+func TestHoldStoreDownTwice(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
+		start := time.Now()
+		until := start.Add(5 * time.Second)
+		s.refuse(func(context.Context, string, string) error {
+			switch d := time.Since(start); {
+			case d == 0:
+				return ErrUnavailable
+			case d < 5*time.Second:
+				return &HeldError{Owner: "dead", Until: until}
+			case d < 5*time.Second+100*time.Millisecond:
+				return ErrUnavailable
+			}
+			return nil
+		})
+		release(t, hold(t, s, HoldOptions{}))
+	})
+}
+
 // No answer is an answer too, after the TTL; one after the TTL is none.
 func TestHoldStoreSlow(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {

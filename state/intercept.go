@@ -204,13 +204,12 @@ func (s interceptedBatchSaver) SaveBatch(ctx context.Context, items []Item) []er
 }
 
 // saveRest saves the items that have an error in answers, and puts the new
-// answers there. What was invalid stays so: of a key that stood there twice, a
-// repetition might see one alone.
+// answers there. (A key that stands there twice is refused again: both are left.)
 func (s interceptedBatchSaver) saveRest(ctx context.Context, items []Item, answers []error) *batchError {
 	var rest []Item
 	var at []int
 	for i, err := range answers {
-		if err != nil && !errors.Is(err, ErrInvalid) {
+		if err != nil {
 			rest, at = append(rest, items[i]), append(at, i)
 		}
 	}

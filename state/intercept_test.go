@@ -261,6 +261,23 @@ func TestInterceptRetry(t *testing.T) {
 	}
 }
 
+// What counts is the last success.
+func TestInterceptKeepsSuccess(t *testing.T) {
+	fake := newFake()
+	if err := fake.Save(t.Context(), "k", Checkpoint{Token: token(t)}); err != nil {
+		t.Fatal(err)
+	}
+	twice := func(ctx context.Context, _ Call, next func(context.Context) error) error {
+		err := next(ctx)
+		fake.before = func(context.Context, string, string) error { return ErrUnavailable }
+		next(ctx)
+		return err
+	}
+	if cp, err := Intercept(fake, twice).Load(t.Context(), "k"); err != nil || cp.Token != token(t) {
+		t.Errorf("got %+v, %v", cp, err)
+	}
+}
+
 // A repeated batch sends what failed, and no more; each item has its own answer.
 func TestInterceptRetriesBatch(t *testing.T) {
 	fake := newFake()

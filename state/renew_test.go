@@ -62,7 +62,7 @@ func TestRenewalRecovers(t *testing.T) {
 		l := hold(t, s, HoldOptions{Logger: logTo(logs)})
 		start := time.Now()
 		s.refuse(func(context.Context, string, string) error {
-			if d := time.Since(start); d < 12*time.Second || d > 20*time.Second && d < 30*time.Second {
+			if d := time.Since(start); d < 12*time.Second || d > 20*time.Second && d < 27*time.Second {
 				return ErrUnavailable
 			}
 			return nil
@@ -229,6 +229,25 @@ func TestRenewerAfterSuspend(t *testing.T) {
 		slept.Store(int64(time.Minute))
 		if took, _ := endOf(t, l, start); took != 5*time.Second || s.called("renew") != 0 {
 			t.Errorf("ended after %v and %d renewals, want at the first one's time and none", took, s.called("renew"))
+		}
+		release(t, l)
+	})
+}
+
+// The same, with a renewal under way: it was answered, but too late.
+func TestSuspendDuringRenewal(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
+		var slept atomic.Int64
+		start := time.Now()
+		l := hold(t, s, HoldOptions{clock: func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }})
+		s.lose(func(_ context.Context, op, _ string, err error) error {
+			if op == "renew" {
+				slept.Store(int64(time.Minute))
+			}
+			return err
+		})
+		if took, _ := endOf(t, l, start); took != 5*time.Second || s.called("renew") != 1 {
+			t.Errorf("ended after %v and %d renewals, want with the first one's answer", took, s.called("renew"))
 		}
 		release(t, l)
 	})

@@ -4,11 +4,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-
-	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
-
-func opts() mongod.Options { return mongod.Options{} }
 
 // Nothing of a stream may be left when the tests are over. The shared server's
 // own goroutines wait for its processes.

@@ -82,7 +82,9 @@ func (r *reader) findPosition(ctx context.Context, t bson.Timestamp) error {
 	return nil
 }
 
-func (r *reader) hold(cs *mongo.ChangeStream) { r.cs, r.fresh, r.movedAt = cs, true, time.Now() }
+func (r *reader) hold(cs *mongo.ChangeStream) {
+	r.cs, r.cursor, r.fresh, r.movedAt = cs, cs.ID(), true, time.Now()
+}
 
 // watch opens the cursor at the position.
 //
@@ -91,7 +93,7 @@ func (r *reader) hold(cs *mongo.ChangeStream) { r.cs, r.fresh, r.movedAt = cs, t
 func (r *reader) watch(ctx context.Context) error {
 	useStartAfter := r.at.StartAfter || !r.src.noStartAfter.Load()
 	cs, err := r.watchAt(ctx, useStartAfter)
-	if c := code(err); (c == codeUnknownField || c == codeNotSupportedThere) && useStartAfter && !r.at.StartAfter {
+	if unknownOption(err) && useStartAfter && !r.at.StartAfter {
 		var errResume error
 		if cs, errResume = r.watchAt(ctx, false); errResume == nil {
 			r.src.noStartAfter.Store(true)
@@ -103,6 +105,12 @@ func (r *reader) watch(ctx context.Context) error {
 	}
 	r.hold(cs)
 	return nil
+}
+
+// unknownOption: the server refuses some option, which may be startAfter.
+func unknownOption(err error) bool {
+	c := code(err)
+	return c == codeUnknownField || c == codeNotSupportedThere
 }
 
 func (r *reader) watchAt(ctx context.Context, startAfter bool) (*mongo.ChangeStream, error) {

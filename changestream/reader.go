@@ -21,9 +21,10 @@ type reader struct {
 	log    *slog.Logger
 	outage *outage
 
-	cs    *mongo.ChangeStream // nil: to be opened at the position
-	fresh bool                // nothing has been read from cs yet
-	at    rigatoni.Position
+	cs     *mongo.ChangeStream // nil: to be opened at the position
+	cursor int64               // its id when it was last looked at
+	fresh  bool                // nothing has been read from cs yet
+	at     rigatoni.Position
 
 	// careful counts the events that are still to be read one by one, because an
 	// error about an event takes its whole batch with it.
@@ -74,8 +75,13 @@ func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
 	}
 	r.fresh = false
 	if !some {
-		return nil, r.cs.Err()
+		err := r.cs.Err()
+		if err == nil {
+			r.cursor = r.cs.ID() // the driver may have opened another
+		}
+		return nil, err
 	}
+	r.cursor = r.cs.ID()
 	events := make([]rigatoni.Event, 1, 1+r.cs.RemainingBatchLength())
 	events[0].Raw = r.cs.Current
 	for r.cs.RemainingBatchLength() > 0 && r.cs.TryNext(ctx) {
@@ -174,7 +180,21 @@ func (r *reader) drop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTime)
 	defer cancel()
 	_ = r.cs.Close(ctx) // most likely it is gone already; the server frees it by itself
-	r.cs = nil
+	r.cs, r.cursor = nil, 0
+}
+
+// close frees the cursor at the end.
+func (r *reader) close(ctx context.Context, interrupted bool) error {
+	if r.cs == nil {
+		return nil
+	}
+	cs, cursor := r.cs, r.cursor
+	r.cs, r.cursor = nil, 0
+	err := cs.Close(ctx)
+	if interrupted && cursor != 0 {
+		err = r.scope.kill(ctx, r.src.client, cursor)
+	}
+	return err
 }
 
 // dropTime is how long freeing a cursor may take that is of no use any more.

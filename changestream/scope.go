@@ -76,3 +76,17 @@ func (s scope) match() bson.D {
 		bson.D{{Key: "operationType", Value: bson.D{{Key: "$in", Value: bson.A{"invalidate", "dropDatabase"}}}}},
 	}}}}}
 }
+
+// kill frees a cursor on the server, which the driver no longer can once a getMore
+// of it was cancelled. The primary is asked; on another member the server's own
+// timeout (10 minutes) frees it.
+func (s scope) kill(ctx context.Context, client *mongo.Client, cursor int64) error {
+	db, coll := s.database, "$cmd.aggregate"
+	switch {
+	case db == "":
+		db = "admin"
+	case len(s.collections) == 1:
+		coll = s.collections[0]
+	}
+	return client.Database(db).RunCommand(ctx, bson.D{{Key: "killCursors", Value: coll}, {Key: "cursors", Value: bson.A{cursor}}}).Err()
+}

@@ -103,8 +103,7 @@ func (s *stream) startTimer() <-chan time.Time {
 	return s.timer.C
 }
 
-// Close ends a step that is running: the server frees the cursor when it sees its
-// connection go.
+// Close ends a step that is running.
 func (s *stream) Close(ctx context.Context) error {
 	if s.closed {
 		return nil
@@ -114,20 +113,16 @@ func (s *stream) Close(ctx context.Context) error {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	if s.pending != nil {
+	interrupted := s.pending != nil
+	if interrupted {
 		select {
 		case <-s.pending:
 		case <-ctx.Done():
 			return fmt.Errorf("changestream: close the stream: %w", ctx.Err())
 		}
 	}
-	cs := s.reader.cs
-	if cs == nil {
-		return nil
-	}
-	s.reader.cs = nil
-	if err := cs.Close(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("changestream: close the stream: %w", err)
+	if err := s.reader.close(ctx, interrupted); err != nil {
+		return fmt.Errorf("changestream: close the stream: %s", wordsOf(err))
 	}
 	return nil
 }

@@ -105,6 +105,20 @@ func TestPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	bubble(t, "an idle stream saves once an IdleInterval", func(t *testing.T) {
+		r := newRig(t, newFakeSource())
+		r.cfg.IdleInterval = time.Minute
+		r.start()
+		<-r.p.Ready()
+		r.src.add(idle(5))
+		time.Sleep(59 * time.Second)
+		r.wantSaved(r.src.origin)
+		time.Sleep(2 * time.Second)
+		r.wantSaved(between(5))
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+	})
 	bubble(t, "a partly delivered batch goes on from there", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 10)))
 		var calls []int
@@ -248,7 +262,7 @@ func TestBatches(t *testing.T) {
 	})
 	bubble(t, "the source's slices are not written to", func(t *testing.T) {
 		all := events(1, 9)
-		r := newRig(t, newFakeSource(chunk{events: all[:2], end: at(2)}, chunk{events: events(3, 3), end: at(3)}, chunk{events: all[3:6], end: at(6)}))
+		r := newRig(t, newFakeSource(chunk{events: all[:2], end: at(2)}, chunk{events: events(50, 50), end: at(50)}, chunk{events: all[3:6], end: at(6)}))
 		r.start()
 		r.sink.wait(t, 6)
 		if err := r.end(); err != nil {
@@ -694,6 +708,41 @@ func TestLease(t *testing.T) {
 			t.Fatalf("Run returned %v", err)
 		}
 	})
+}
+
+// thawedPlace is that of a process that was frozen for longer than its lease
+// lasts: its clock says so before its context does.
+type thawedPlace struct{ unleased }
+
+func (thawedPlace) valid() error { return state.ErrFenced }
+
+func TestThawed(t *testing.T) {
+	r := newRig(t, newFakeSource())
+	p, err := New(r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &worker{p: p, cfg: &p.cfg, key: "shop", log: p.cfg.Logger, place: thawedPlace{unleased{r.store, "shop"}}}
+	stream, err := r.src.Open(t.Context(), "", Start{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFlow(w, r.sink, stream)
+	c := batch(1, 3)
+	f.take(c)
+	if err := f.deliverHand(t.Context()); !errors.Is(err, state.ErrFenced) {
+		t.Errorf("delivering returned %v", err)
+	}
+	if n := len(r.sink.delivered()); n > 0 {
+		t.Errorf("%d events were delivered", n)
+	}
+	f.saver.moved(at(3), 3)
+	if err := f.saver.save(t.Context()); !errors.Is(err, state.ErrFenced) {
+		t.Errorf("saving returned %v", err)
+	}
+	if _, err := r.store.Load(t.Context(), "shop"); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("after the refused save, Load says %v", err)
+	}
 }
 
 func TestSyncer(t *testing.T) {

@@ -1,12 +1,6 @@
 package resumetoken
 
-import (
-	"bytes"
-	"cmp"
-)
-
-// timeLen is the length of the timestamp at the front of every key.
-const timeLen = 9
+import "bytes"
 
 // Compare tells in which order two tokens lie in the stream: -1 if a is before
 // b, 1 if it is after b, 0 if they are at the same place. It is a hint, as good
@@ -38,11 +32,6 @@ func Compare(a, b Token) (order int, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	if order = bytes.Compare(ka[:timeLen], kb[:timeLen]); order != 0 {
-		return order, true
-	}
-	if order = cmp.Compare(da.Format, db.Format); order != 0 {
-		return order, true
-	}
+	// The version stands behind the time, and a lower one is the lower number.
 	return bytes.Compare(ka, kb), true
 }

@@ -25,6 +25,8 @@ func strange(t testing.TB) map[string]Token {
 		"text that is not UTF-8":        hexToken(t, "\xff\xfe"),
 		"binary data":                   tokenOf(t, bson.D{{Key: "_data", Value: bson.Binary{Data: []byte("{}")}}, {Key: "_kind", Value: int32(1)}}),
 		"type bits":                     tokenOf(t, bson.D{{Key: "_data", Value: "82"}, {Key: "_typeBits", Value: bson.Binary{Data: []byte{0x81, 0x80}}}}),
+		"type bits of another kind":     tokenOf(t, bson.D{{Key: "_data", Value: "82"}, {Key: "_typeBits", Value: bson.Binary{Subtype: 5, Data: []byte{1}}}}),
+		"type bits and more":            tokenOf(t, bson.D{{Key: "_data", Value: "82"}, {Key: "_typeBits", Value: bson.Binary{Data: []byte{1}}}, {Key: "x", Value: 1}}),
 		"_data that is not first":       tokenOf(t, bson.D{{Key: "a", Value: int64(1)}, {Key: "_data", Value: "82"}}),
 		"a field twice":                 tokenOf(t, twice),
 		"deep":                          tokenOf(t, bson.D{{Key: "_data", Value: deep}}),

@@ -2,7 +2,6 @@ package changestream
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -80,18 +79,20 @@ func TestTroubleRightBehindAnInvalidateEvent(t *testing.T) {
 	w := ownWorld(t, mongod.Options{})
 	src := w.source(Options{Collections: []string{"c"}})
 	st := w.open(src, "", rigatoni.Start{})
-	w.insert("c", 1)
-	w.drop("c")
-	st.collect(3)
-	for range 3 {
+	// Only as long as nothing has happened behind the event does the server
+	// repeat its token, and a server that has just started writes a lot.
+	for i := 0; w.log.count("260") == 0; i++ {
+		if i == 50 {
+			t.Fatalf("the driver did not stumble as it does; the log:\n%s", w.log)
+		}
+		w.insert("c", i)
+		w.drop("c")
+		wantNames(t, st.collect(3), append(inserted("c", i), "drop c", "invalidate")...)
 		w.failPoint("failGetMoreAfterCursorCheckout", times(1), bson.D{{Key: "errorCode", Value: 11602}})
 		w.awaitFailPoint("failGetMoreAfterCursorCheckout", st)
 	}
-	w.insert("c", 2)
-	wantNames(t, st.collect(1), inserted("c", 2)...)
-	if !strings.Contains(w.log.String(), "260") {
-		t.Errorf("the driver did not stumble as it does; the log:\n%s", w.log)
-	}
+	w.insert("c", 1000)
+	wantNames(t, st.collect(1), inserted("c", 1000)...)
 }
 
 // awaitFailPoint reads, in vain, until the fail point has struck.

@@ -87,7 +87,7 @@ func (a *acquirer) judge(err error, sent time.Time) (pause time.Duration, again 
 		return min(a.nextPause(), a.giveUp.Sub(now)), true
 	case errors.Is(err, ErrUnavailable):
 		if a.downSince.IsZero() {
-			a.downSince = sent
+			a.downSince, a.pause = sent, firstPause
 		}
 		pause = a.nextPause()
 		return pause, now.Add(pause).Before(a.downSince.Add(patience)) || now.Before(a.giveUp)

@@ -241,8 +241,8 @@ func TestSuspendDuringRenewal(t *testing.T) {
 		start := time.Now()
 		l := hold(t, s, HoldOptions{clock: func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }})
 		s.lose(func(_ context.Context, op, _ string, err error) error {
-			if op == "renew" {
-				slept.Store(int64(time.Minute))
+			if op == "renew" { // sent at 5 s, answered at 14
+				slept.Store(int64(9 * time.Second))
 			}
 			return err
 		})

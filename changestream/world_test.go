@@ -262,3 +262,5 @@ func failCommand(command string, code int, labels ...string) bson.D {
 	}
 	return d
 }
+
+func upsert() *options.UpdateOneOptionsBuilder { return options.UpdateOne().SetUpsert(true) }

@@ -1,0 +1,218 @@
+package changestream
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+)
+
+func TestFingerprintText(t *testing.T) {
+	for want, f := range map[string]fingerprint{
+		"set=rs0 id=6b05": {deployment{"rs0", "6b05"}, scope{}},
+		"set=rs0":         {deployment{"rs0", ""}, scope{}},
+		"set=rs0 database=shop collections=orders,users":          {deployment{"rs0", ""}, scope{"shop", []string{"orders", "users"}, false}},
+		"set=rs0 database=shop collections=a%20b%2C%3D%25,ü":      {deployment{"rs0", ""}, scope{"shop", []string{"a b,=%", "ü"}, false}},
+		"set=my%20set id=6b05 database=shop expandedEvents=on":    {deployment{"my set", "6b05"}, scope{"shop", nil, true}},
+		"set=rs0 database=shop collections=line%0Abreak%09%0Dtab": {deployment{"rs0", ""}, scope{"shop", []string{"line\nbreak\t\rtab"}, false}},
+	} {
+		if got := f.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if err := compare(want, f.String()); err != nil {
+			t.Errorf("%q differs from itself: %v", want, err)
+		}
+	}
+	// Names that look alike when they are put together.
+	a := fingerprint{scope: scope{database: "d", collections: []string{"x,y"}}}
+	b := fingerprint{scope: scope{database: "d", collections: []string{"x", "y"}}}
+	if a.String() == b.String() {
+		t.Error("two scopes have one fingerprint")
+	}
+}
+
+func TestFingerprintDifferences(t *testing.T) {
+	for _, c := range []struct{ before, now, want string }{
+		{"", "set=rs0 id=1", ""},
+		{"set=rs0 id=1 database=shop", "set=rs0 id=1 database=shop", ""},
+		{"set=rs0 id=1 database=shop", "set=rs0 id=2 database=shop", "deployment (replica set id): 1 → 2"},
+		{"set=old id=1 database=shop", "set=new id=1 database=shop", ""}, // a set that was renamed
+		{"set=rs0 database=shop", "set=rs0 id=2 database=shop", ""},      // one side knows the name only
+		{"set=rs0 id=1 database=shop", "set=rs0 database=shop", ""},
+		{"set=rs0 id=1 database=shop", "set=rs1 database=shop", "deployment (replica set): rs0 → rs1"},
+		{"set=rs0 database=shop collections=orders,users", "set=rs0 database=shop collections=orders", "collections: orders,users → orders"},
+		{"set=rs0 database=shop collections=orders", "set=rs0 database=shop", "collections: orders → all"},
+		{"set=rs0 database=shop", "set=rs0", "database: shop → all"},
+		{"set=rs0 expandedEvents=on", "set=rs0", "expanded events: on → off"},
+		{"set=rs0 filter=x1", "set=rs0", "filter: x1 → none"},
+		{"something else", "set=rs0", `stream: "something else" → "set=rs0"`},
+		{"set=rs0 database=a", "set=rs1 database=b", "deployment (replica set): rs0 → rs1|database: a → b"},
+	} {
+		err := compare(c.before, c.now)
+		var changed *rigatoni.ChangedStreamError
+		got := ""
+		if errors.As(err, &changed) {
+			got = strings.Join(changed.Changes, "|")
+			if !errors.Is(err, rigatoni.ErrChangedStream) || changed.Accept != short(c.now) {
+				t.Errorf("%v", err)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%q → %q: %q, want %q", c.before, c.now, got, c.want)
+		}
+	}
+}
+
+// A checkpoint of another stream is refused in both directions; accepted, it goes
+// on from its time.
+func TestChangedStream(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.source(Options{Collections: []string{"c"}}), w.source(Options{Collections: []string{"c", "d"}})
+	w.insert("c", 0)
+	st1, st2 := w.open(one, "", rigatoni.Start{}), w.open(two, "", rigatoni.Start{})
+	w.insert("d", 1)
+	w.insert("c", 2)
+	w.insert("d", 3)
+	st1.collect(1)
+	second := st2.collect(3)[1]
+	pos, err := second.Position()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		to      *Source
+		cp      *rigatoni.Start
+		change  string
+		ours    string
+		goesOn  []string
+		another string
+	}{
+		{two, ptr(at(st1.checkpoint())), "collections: c → c,d", st2.Fingerprint(), slices.Concat(inserted("c", 2), inserted("d", 3)), st1.Fingerprint()},
+		{one, ptr(at(checkpointOf(pos, st2.Fingerprint()))), "collections: c,d → c", st1.Fingerprint(), inserted("c", 2), st2.Fingerprint()},
+	} {
+		for _, accept := range []string{"", short(c.another), "nonsense"} {
+			start := *c.cp
+			start.AcceptChanged = accept
+			_, err := c.to.Open(t.Context(), "", start)
+			var changed *rigatoni.ChangedStreamError
+			if !errors.As(err, &changed) || fmt.Sprint(changed.Changes) != "["+c.change+"]" {
+				t.Fatalf("accepting %q: %v", accept, err)
+			}
+			c.cp.AcceptChanged = changed.Accept
+		}
+		st := w.open(c.to, "", *c.cp)
+		if st.Fingerprint() != c.ours {
+			t.Errorf("fingerprint %q, want %q", st.Fingerprint(), c.ours)
+		}
+		wantNames(t, st.collect(len(c.goesOn)), c.goesOn...)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// Images may be asked for or not: a token is good for both.
+func TestImagesAreNoChange(t *testing.T) {
+	w := newWorld(t)
+	plain := w.source(Options{Collections: []string{"c"}})
+	st := w.open(plain, "", rigatoni.Start{})
+	w.insert("c", 1, 2)
+	events := st.collect(2)
+	pos, err := events[0].Position()
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := w.source(Options{Collections: []string{"c"}, FullDocument: "updateLookup", FullDocumentBeforeChange: "whenAvailable"})
+	wantNames(t, w.open(images, "", at(checkpointOf(pos, st.Fingerprint()))).collect(1), inserted("c", 2)...)
+}
+
+func TestAnotherDeployment(t *testing.T) {
+	here, there := newWorld(t), ownWorld(t, mongod.Options{})
+	there.db = there.client.Database(here.db.Name())
+	o := Options{Collections: []string{"c"}}
+	cp := here.open(here.source(o), "", rigatoni.Start{}).checkpoint()
+	_, err := there.source(o).Open(t.Context(), "", at(cp))
+	if !errors.Is(err, rigatoni.ErrChangedStream) || !strings.Contains(err.Error(), "replica set id") {
+		t.Errorf("%v", err)
+	}
+}
+
+// What a user without the right to read the configuration gets, one with a wrong
+// password, and one who may not read the collection.
+func TestAccessControl(t *testing.T) {
+	w := ownWorld(t, mongod.Options{Auth: true})
+	for user, role := range map[string]string{"reader": "read", "writer": "dbAdmin"} {
+		create := bson.D{{Key: "createUser", Value: user}, {Key: "pwd", Value: "s3cr3t"}, {Key: "roles", Value: bson.A{role}}}
+		if err := w.db.RunCommand(t.Context(), create).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, host, _ := strings.Cut(w.uri, "@")
+	as := func(user, password string) *world {
+		uri := "mongodb://" + user + ":" + password + "@" + host + "&authSource=shop"
+		client, err := mongo.Connect(options.Client().ApplyURI(uri))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Disconnect(t.Context()) })
+		return &world{t: t, uri: uri, client: client, db: client.Database("shop"), log: w.log}
+	}
+	o := Options{Collections: []string{"c"}}
+	strong := w.open(w.source(o), "", rigatoni.Start{})
+	if w.log.count("clusterMonitor") != 0 {
+		t.Errorf("root may read the id:\n%s", w.log)
+	}
+
+	src := as("reader", "s3cr3t").source(o)
+	weak := w.open(src, "", at(strong.checkpoint()))
+	w.open(src, "", rigatoni.Start{})
+	if w.log.count("clusterMonitor") != 1 {
+		t.Errorf("the weaker check is not logged, or not once:\n%s", w.log)
+	}
+	if weak.Fingerprint() == strong.Fingerprint() || !strings.HasPrefix(weak.Fingerprint(), "set=rs0 database=shop") {
+		t.Errorf("fingerprint %q", weak.Fingerprint())
+	}
+	w.insert("c", 1)
+	wantNames(t, weak.collect(1), inserted("c", 1)...)
+	w.open(w.source(o), "", at(weak.checkpoint()))
+
+	for what, c := range map[string]struct {
+		w    *world
+		code int32
+	}{"wrong password": {as("reader", "wr0ng"), codeAuthFailed}, "no right": {as("writer", "s3cr3t"), codeUnauthorized}} {
+		_, err := c.w.source(o).Open(t.Context(), "", rigatoni.Start{})
+		t.Logf("%s: %v", what, err)
+		var ce mongo.CommandError
+		if !errors.As(err, &ce) || ce.Code != c.code || errors.Is(err, rigatoni.ErrHistoryLost) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if strings.Contains(err.Error(), "s3cr3t") || strings.Contains(err.Error(), "wr0ng") {
+			t.Errorf("the password is in the error: %v", err)
+		}
+	}
+
+	// A right that is taken away from an open stream ends it with a clear error.
+	if err := w.db.RunCommand(t.Context(), bson.D{{Key: "updateUser", Value: "reader"}, {Key: "roles", Value: bson.A{}}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := weak.fail(); judge(err, atGetMore) != refused || !strings.Contains(err.Error(), "privileges") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestServerThatIsNoReplicaSet(t *testing.T) {
+	// The same error as a standalone server's, which our test servers are not.
+	w := ownWorld(t, mongod.Options{})
+	w.failPoint("failCommand", times(1), failCommand("aggregate", codeOnlyReplicaSets))
+	_, err := w.source(Options{}).Open(t.Context(), "", rigatoni.Start{})
+	if err == nil || !strings.Contains(err.Error(), "--replSet") {
+		t.Errorf("%v", err)
+	}
+}

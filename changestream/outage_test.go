@@ -1,0 +1,181 @@
+package changestream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+)
+
+// The server goes away in the middle, in every way it can, while somebody writes
+// as soon as it is back: every write is in the stream, once, in order.
+func TestServerGoesAndComesBack(t *testing.T) {
+	for name, away := range map[string]func(context.Context, *mongod.Server) error{
+		"restart": func(ctx context.Context, s *mongod.Server) error { return errors.Join(s.Shutdown(), s.Restart(ctx)) },
+		"killed":  func(ctx context.Context, s *mongod.Server) error { return errors.Join(s.Kill(), s.Restart(ctx)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := ownWorld(t, mongod.Options{})
+			goesAway(t, w, func() error { return away(t.Context(), w.server) })
+		})
+	}
+}
+
+func TestStepDown(t *testing.T) {
+	w := ownWorld(t, mongod.Options{Nodes: 3})
+	goesAway(t, w, func() error { return w.server.StepDown(t.Context()) })
+	goesAway(t, w, func() error {
+		primary, err := w.server.Primary(t.Context())
+		if err != nil {
+			return err
+		}
+		if err := primary.Kill(); err != nil {
+			return err
+		}
+		_, err = w.server.Primary(t.Context())
+		return errors.Join(err, w.server.Restart(t.Context()))
+	})
+}
+
+// goesAway writes 100 documents before, 100 while, and 100 after something happens.
+func goesAway(t *testing.T, w *world, happens func() error) {
+	t.Helper()
+	w.drop("c")
+	src := w.source(Options{Collections: []string{"c"}})
+	st := w.open(src, "", rigatoni.Start{})
+	var wg sync.WaitGroup
+	w.insertRange(0, 100)
+	events := st.collect(100)
+	wg.Go(func() {
+		if err := happens(); err != nil {
+			t.Error(err)
+		}
+		w.insertRange(200, 300)
+	})
+	wg.Go(func() { w.insertRange(100, 200) })
+	var unordered []rigatoni.Event
+	begin := time.Now()
+	st.until("the events of before, while and after", func(got []rigatoni.Event) bool {
+		unordered = append(unordered, got...)
+		return len(unordered) >= 200
+	})
+	wg.Wait()
+	t.Logf("all was read after %v", time.Since(begin))
+	seen := map[string]bool{}
+	for _, name := range names(append(events, unordered...)) {
+		if seen[name] {
+			t.Errorf("twice: %s", name)
+		}
+		seen[name] = true
+	}
+	if len(seen) != 300 {
+		t.Errorf("%d different events, want 300", len(seen))
+	}
+}
+
+// insertRange inserts documents from a to b-1, and repeats each until it is there.
+func (w *world) insertRange(a, b int) {
+	for id := a; id < b; id++ {
+		doc := bson.D{{Key: "_id", Value: int32(id)}}
+		for deadline := time.Now().Add(patience); ; {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			_, err := w.db.Collection("c").UpdateOne(ctx, doc, bson.D{{Key: "$setOnInsert", Value: doc}}, upsert())
+			cancel()
+			if err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				w.t.Errorf("insert %d: %v", id, err)
+				return
+			}
+		}
+	}
+}
+
+// A server that is away for long: Next goes on returning, with the same place, and
+// the log says so once and says when it is over.
+func TestServerIsAwayForLong(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 15 s")
+	}
+	for name, c := range map[string]struct{ away, back func(*mongod.Server) error }{
+		"gone":   {(*mongod.Server).Kill, func(s *mongod.Server) error { return s.Restart(context.Background()) }},
+		"frozen": {func(s *mongod.Server) error { return s.Nodes()[0].Pause() }, func(s *mongod.Server) error { return s.Nodes()[0].Resume() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := ownWorld(t, mongod.Options{})
+			st := w.open(w.source(Options{Collections: []string{"c"}}), "", rigatoni.Start{})
+			w.insert("c", 1)
+			st.collect(1)
+			if err := c.away(w.server); err != nil {
+				t.Fatal(err)
+			}
+			pos, begin, calls := st.Position(), time.Now(), 0
+			st.until("end of the time", func(events []rigatoni.Event) bool {
+				if calls++; len(events) > 0 || st.Position() != pos && calls > 1 {
+					t.Fatalf("events %v, at %v", names(events), st.Position())
+				}
+				pos = st.Position()
+				return time.Since(begin) > 15*time.Second
+			})
+			if calls < 10 || w.log.count("level=WARN") != 1 {
+				t.Errorf("Next returned %d times in 15 s; the log:\n%s", calls, w.log)
+			}
+			if err := c.back(w.server); err != nil {
+				t.Fatal(err)
+			}
+			w.insert("c", 2)
+			wantNames(t, st.collect(1), inserted("c", 2)...)
+			if w.log.count("level=WARN") != 1 || w.log.count("read again") != 1 {
+				t.Errorf("the log:\n%s", w.log)
+			}
+		})
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	const least, most = 100 * time.Millisecond, 10 * time.Second
+	if d := backoff(least, most, 0); d != 0 {
+		t.Errorf("the first attempt waits %v", d)
+	}
+	for attempts := 1; attempts < 200; attempts++ {
+		want := most
+		if attempts < 8 {
+			want = min(most, least<<(attempts-1))
+		}
+		for range 100 {
+			if d := backoff(least, most, attempts); d < want/2 || d > want {
+				t.Fatalf("attempt %d waits %v, want %v to %v", attempts, d, want/2, want)
+			}
+		}
+	}
+}
+
+func TestOutageIsLoggedOnce(t *testing.T) {
+	var buf bytes.Buffer
+	o := &outage{log: slog.New(slog.NewTextHandler(&buf, nil)), min: time.Millisecond, max: time.Second}
+	for range 2 {
+		o.silence(time.Minute)
+		o.begin(errors.New("first"))
+		o.begin(errors.New("second"))
+		if o.attempts != 2 {
+			t.Errorf("%d attempts", o.attempts)
+		}
+		o.over()
+		o.over()
+	}
+	if got := strings.Count(buf.String(), "\n"); got != 4 {
+		t.Errorf("%d lines, want 2 for each of two outages:\n%s", got, buf.String())
+	}
+}

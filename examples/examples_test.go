@@ -1,0 +1,142 @@
+// Package examples_test builds every example and uses it as its reader would: a
+// change is written, the program tells it, it is stopped, and started again.
+package examples_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+)
+
+func TestExamples(t *testing.T) {
+	server := mongod.OwnForTest(t, mongod.Options{})
+	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Disconnect(context.Background())
+	orders := client.Database("shop").Collection("orders")
+
+	for _, name := range []string{"watch", "memory", "file", "redis", "ownstore"} {
+		t.Run(name, func(t *testing.T) {
+			env := append(os.Environ(), "MONGODB_URI="+server.URI())
+			if name == "redis" {
+				env = append(env, "REDIS_URL="+redisserver.Start(t, nil).URL())
+			}
+			p := &program{bin: build(t, name), dir: t.TempDir(), env: env}
+			p.start(t)
+			first, second := name+"-1", name+"-2"
+			insert(t, orders, first, p)
+			p.stop(t)
+			if name == "memory" || name == "ownstore" {
+				return // they forget; the next start would begin at now
+			}
+			// While nobody reads: this one must not be missed.
+			if _, err := orders.InsertOne(t.Context(), bson.D{{Key: "_id", Value: second}}); err != nil {
+				t.Fatal(err)
+			}
+			p.start(t)
+			p.waitFor(t, second)
+			p.stop(t)
+			if n := strings.Count(p.told(), first); n != 1 && name != "file" {
+				t.Errorf("%s was told %d times:\n%s", first, n, p.told())
+			}
+		})
+	}
+}
+
+// insert writes a document as soon as the program streams.
+func insert(t *testing.T, orders *mongo.Collection, id string, p *program) {
+	t.Helper()
+	p.waitFor(t, "streaming")
+	if _, err := orders.InsertOne(t.Context(), bson.D{{Key: "_id", Value: id}}); err != nil {
+		t.Fatal(err)
+	}
+	p.waitFor(t, id)
+}
+
+func build(t *testing.T, name string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), name)
+	if out, err := exec.Command("go", "build", "-o", bin, "./"+name).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+// A program is an example that runs.
+type program struct {
+	bin, dir string
+	env      []string
+	cmd      *exec.Cmd
+	out      output
+}
+
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (p *program) start(t *testing.T) {
+	t.Helper()
+	p.cmd = exec.Command(p.bin)
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.dir, p.env, &p.out, &p.out
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.cmd.Process.Kill() })
+}
+
+func (p *program) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, p.told())
+	}
+}
+
+// told is what the program has printed, and written to files.
+func (p *program) told() string {
+	p.out.mu.Lock()
+	text := p.out.buf.String()
+	p.out.mu.Unlock()
+	files, _ := filepath.Glob(filepath.Join(p.dir, "out", "*.ndjson"))
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		text += fmt.Sprintf("%s:\n%s", f, b)
+	}
+	return text
+}
+
+func (p *program) waitFor(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(p.told(), text); {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q was not told:\n%s", text, p.told())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A Table is the little that a database must be able to do: read and write one
+// row while nobody else does. "SELECT … FOR UPDATE" in a transaction is that.
+type Table interface {
+	// Update calls change with the row of that key (nil: none) and keeps what it
+	// returns (nil: no row). If change fails, the row stays as it was.
+	Update(ctx context.Context, key string, change func(row []byte) ([]byte, error)) error
+}
+
+// A Store keeps checkpoints in a Table. It is a whole state.Store: durable, if
+// the table is, and with every rule of the contract, because state.Admit is the
+// rule book and state.Record has the form to store.
+type Store struct{ Table Table }
+
+// Save makes cp the checkpoint of key.
+func (s Store) Save(ctx context.Context, key string, cp state.Checkpoint) error {
+	if err := state.CheckSave(key, cp); err != nil {
+		return s.error("save", key, err)
+	}
+	return s.update(ctx, "save", key, func(rec state.Record) (state.Record, error) {
+		return state.Admit(rec, state.Fence{}, cp, time.Now())
+	})
+}
+
+// Load returns the checkpoint of key.
+func (s Store) Load(ctx context.Context, key string) (cp state.Checkpoint, err error) {
+	if err := state.CheckKey(key); err != nil {
+		return cp, s.error("load", key, err)
+	}
+	err = s.update(ctx, "load", key, func(rec state.Record) (state.Record, error) {
+		cp, err = rec.Load()
+		return rec, err
+	})
+	return cp, err
+}
+
+// Clear takes the checkpoint of key away.
+func (s Store) Clear(ctx context.Context, key string) error {
+	if err := state.CheckKey(key); err != nil {
+		return s.error("clear", key, err)
+	}
+	return s.update(ctx, "clear", key, func(rec state.Record) (state.Record, error) {
+		return state.AdmitClear(rec, state.Fence{}, time.Now())
+	})
+}
+
+func (s Store) update(ctx context.Context, op, key string, change func(state.Record) (state.Record, error)) error {
+	if err := ctx.Err(); err != nil {
+		return s.error(op, key, err)
+	}
+	var refused error // by the rules, not by the table
+	err := s.Table.Update(ctx, key, func(row []byte) ([]byte, error) {
+		var rec state.Record
+		if row != nil {
+			if rec, refused = state.ParseRecord(row); refused != nil {
+				return nil, refused
+			}
+		}
+		if rec, refused = change(rec); refused != nil {
+			return nil, refused
+		}
+		if rec.IsEmpty() {
+			return nil, nil
+		}
+		return rec.AppendJSON(nil)
+	})
+	switch {
+	case refused != nil:
+		return s.error(op, key, refused)
+	case err != nil:
+		return s.error(op, key, fmt.Errorf("%w: %w", state.ErrUnavailable, err))
+	}
+	return nil
+}
+
+func (s Store) error(op, key string, err error) error {
+	return &state.Error{Op: op, Store: "table", Key: key, Err: err}
+}

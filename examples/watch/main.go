@@ -1,0 +1,43 @@
+// Command watch is a loop over a change stream that never loses its place.
+// Stop it, kill it, start it again: it goes on where it was.
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/stores/filestore"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	uri := cmp.Or(os.Getenv("MONGODB_URI"), "mongodb://localhost:27017")
+	source, err := changestream.Connect(uri, changestream.Options{Database: "shop", Collections: []string{"orders"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := filestore.Open("./state", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := rigatoni.Run(ctx, rigatoni.Config{
+		Name: "orders", Source: source, Store: store, Destination: rigatoni.Func(handle),
+	}); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// handle is called for each event, in order. The place moves on once it has
+// returned nil; after an error it is called again.
+func handle(ctx context.Context, ev rigatoni.Event) error {
+	fmt.Println(ev.OperationType(), ev.Namespace(), ev.DocumentKey())
+	return nil
+}

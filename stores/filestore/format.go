@@ -29,7 +29,7 @@ import (
 //   - key is the key. The file's name is made of it, but not always enough to have it
 //     back.
 //   - checksum is that of every byte of the line before `,"checksum":"`, as eight
-//     hexadecimal digits of CRC-32C (Castagnoli, the one of iSCSI and ext4). After
+//     small hexadecimal digits of CRC-32C (Castagnoli, the one of iSCSI and ext4). After
 //     the @ the generation stands again.
 //
 // The generation stands at both ends to tell a torn write from an edit. The disk
@@ -184,7 +184,7 @@ func headGeneration(line []byte) (uint64, bool) {
 // readTail reads `11d0aa42@36408"}`.
 func readTail(b []byte) (sum uint32, generation uint64, ok bool) {
 	const hexLen = 8
-	if len(b) < hexLen+1 || b[hexLen] != '@' {
+	if len(b) < hexLen+1 || b[hexLen] != '@' || bytes.ContainsAny(b[:hexLen], "ABCDEF") {
 		return 0, 0, false
 	}
 	n, err := strconv.ParseUint(string(b[:hexLen]), 16, 32)

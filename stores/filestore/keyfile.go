@@ -124,7 +124,7 @@ func (k *keyFile) overwrite(rec state.Record, text []byte, m mark) error {
 	}
 	if err != nil {
 		k.failed = true
-		return errors.Join(unavailable(err), k.drop())
+		return errors.Join(unavailable(named(err, k.path)), k.drop())
 	}
 	// After rm, or an editor's rename, the file that was just written has no name.
 	info, err := k.s.sys.Lstat(k.path)
@@ -138,6 +138,14 @@ func (k *keyFile) overwrite(rec state.Record, text []byte, m mark) error {
 		return errors.Join(unavailable(err), k.drop())
 	}
 	return errors.Join(k.drop(), k.replace(rec))
+}
+
+// named puts the path into an error of a file that was opened under its temporary name.
+func named(err error, path string) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		e.Path = path
+	}
+	return err
 }
 
 // drop closes the file, so that the next save replaces it.

@@ -148,7 +148,15 @@ func (l *lockFile) blank() error {
 	return unavailable(err)
 }
 
-func (l *lockFile) unlock() error { return unavailable(l.f.Unlock()) }
+// unlock gives the lock back, and keeps the file open for the next time, unless only
+// closing it is left to give the lock back.
+func (l *lockFile) unlock() error {
+	err := l.f.Unlock()
+	if err != nil {
+		return errors.Join(unavailable(err), l.close())
+	}
+	return nil
+}
 
 // close closes the file, and gives the lock back if it is held.
 func (l *lockFile) close() error {

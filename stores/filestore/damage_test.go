@@ -1,0 +1,286 @@
+package filestore
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// savedFile makes a file with two records, places 1 and 2, and gives its contents.
+func savedFile(t testing.TB, dir, key string) []byte {
+	t.Helper()
+	s, err := Open(dir, nil)
+	must(t, err)
+	defer s.Close()
+	for n := 1; n <= 2; n++ {
+		must(t, s.Save(t.Context(), key, plain(t, n)))
+	}
+	text, err := os.ReadFile(s.path(key))
+	must(t, err)
+	if bytes.Count(text, []byte(`"savedAt":"2026-11-06T21:20:00.00`)) != 2 {
+		t.Fatalf("the file is not as the test needs it: %s", bytes.ReplaceAll(text, []byte("  "), nil))
+	}
+	return text
+}
+
+// What a person may find in place of the file: one clear error, nothing granted and
+// nothing written, and the file stays as it was.
+func TestWrongFile(t *testing.T) {
+	edit := func(old, new string) func(*testing.T, string, []byte) []byte {
+		return func(t *testing.T, _ string, text []byte) []byte {
+			if !bytes.Contains(text, []byte(old)) {
+				t.Fatalf("the file has no %s", old)
+			}
+			return bytes.ReplaceAll(text, []byte(old), []byte(new))
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		make  func(t *testing.T, path string, text []byte) []byte // nil: made already
+		err   error
+		parts []string
+	}{
+		{"empty", func(*testing.T, string, []byte) []byte { return []byte{} }, state.ErrCorrupt, []string{"is empty", "put back a good copy"}},
+		{"cut", func(_ *testing.T, _ string, text []byte) []byte { return text[:4096] }, state.ErrCorrupt, []string{"4096 bytes", "cut short"}},
+		{"edited/longer", edit(`"savedAt"`, `"savedAT!"`), state.ErrCorrupt, []string{"edited", "undo the change"}},
+		{"edited/same length", edit(`"savedAt":"2026`, `"savedAt":"2025`), state.ErrCorrupt, []string{"was edited or damaged", "checksum"}},
+		{"edited/newest line", edit(`"savedAt":"2026-11-06T21:20:00.002Z"`, `"savedAt":"2026-11-06T21:20:00.009Z"`), state.ErrCorrupt,
+			[]string{"was edited or damaged", "line 1"}},
+		{"zeros", func(_ *testing.T, _ string, text []byte) []byte { return make([]byte, len(text)) }, state.ErrCorrupt, []string{"is damaged"}},
+		{"text", func(*testing.T, string, []byte) []byte { return []byte("hello\n") }, state.ErrCorrupt, []string{"6 bytes"}},
+		{"one line twice", func(_ *testing.T, _ string, text []byte) []byte { return append(text[:4096:4096], text[:4096]...) },
+			state.ErrCorrupt, []string{"both of its lines have generation 3"}},
+		{"another key's", func(t *testing.T, path string, _ []byte) []byte { return savedFile(t, filepath.Dir(path), "other") },
+			state.ErrCorrupt, []string{`another key, "other"`}},
+		{"a directory", func(t *testing.T, path string, _ []byte) []byte {
+			must(t, os.Remove(path))
+			must(t, os.Mkdir(path, 0o700))
+			return nil
+		}, state.ErrCorrupt, []string{"is a directory"}},
+		{"a link", func(t *testing.T, path string, _ []byte) []byte {
+			must(t, os.Rename(path, path+".moved"))
+			must(t, os.Symlink(path+".moved", path))
+			return nil
+		}, state.ErrCorrupt, []string{"is a symbolic link"}},
+		{"a dangling link", func(t *testing.T, path string, _ []byte) []byte {
+			must(t, os.Remove(path))
+			must(t, os.Symlink(path+".nowhere", path))
+			return nil
+		}, state.ErrCorrupt, []string{"is a symbolic link"}},
+		{"a named pipe", makePipe, state.ErrCorrupt, []string{"is not a regular file"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			text := savedFile(t, dir, "k")
+			s, logged := openTest(t, dir)
+			path := s.path("k")
+			if made := c.make(t, path, text); made != nil {
+				must(t, os.WriteFile(path, made, 0o600))
+			}
+			before := look(t, path)
+			parts := append(c.parts, path)
+			_, err := s.Load(t.Context(), "k")
+			want(t, err, c.err, parts...)
+			want(t, s.Save(t.Context(), "k", plain(t, 3)), c.err, parts...)
+			want(t, s.Clear(t.Context(), "k"), c.err, parts...)
+			_, err = s.Acquire(t.Context(), "k", request("first"))
+			want(t, err, c.err, parts...)
+			var listed error
+			for e, err := range s.List(t.Context(), "k") {
+				must(t, err)
+				listed = e.Err
+			}
+			want(t, listed, c.err, parts...)
+			if after := look(t, path); after != before {
+				t.Errorf("it was %s before, and is %s", before, after)
+			}
+			if logged.Len() > 0 {
+				t.Errorf("beside the error, a warning: %s", logged)
+			}
+			// The lock that the refused calls took is free again.
+			if owner, err := leaseOwner(osFS{}, s.lockPath("k")); owner != "" || err != nil {
+				t.Errorf("the lease is held by %q (%v)", owner, err)
+			}
+		})
+	}
+}
+
+// look says what is at path.
+func look(t *testing.T, path string) string {
+	t.Helper()
+	info, err := os.Lstat(path)
+	must(t, err)
+	if !info.Mode().IsRegular() {
+		target, _ := os.Readlink(path)
+		return info.Mode().String() + " " + target
+	}
+	text, err := os.ReadFile(path)
+	must(t, err)
+	return string(text)
+}
+
+// One slot that isn't whole: the other is taken, with a warning, and the next owner
+// starts from it and mends the file.
+func TestTornSlotFallsBack(t *testing.T) {
+	dir := t.TempDir()
+	text := savedFile(t, dir, "k")
+	copy(text[4096/2:], bytes.Repeat([]byte{0}, 4096/2)) // the newest is in the first slot
+	path := filepath.Join(dir, "k.json")
+	must(t, os.WriteFile(path, text, 0o600))
+
+	s, logged := openTest(t, dir)
+	wantToken(t, s, "k", place(t, 1))
+	if !logged.has("level=WARN") || !logged.has(path) || !logged.has("line 1") {
+		t.Errorf("the log says %q", logged)
+	}
+	g := acquire(t, s, "k", "first")
+	if g.Checkpoint.Token != place(t, 1).Token {
+		t.Errorf("the grant has sequence %d", g.Checkpoint.Sequence)
+	}
+	logged.Reset()
+	wantToken(t, s, "k", place(t, 1))
+	if logged.Len() > 0 {
+		t.Errorf("after Acquire the file is still damaged: %s", logged)
+	}
+}
+
+// The older line alone was edited: nobody is misled by it, and it is not in force.
+func TestOlderLineEdited(t *testing.T) {
+	dir := t.TempDir()
+	text := savedFile(t, dir, "k")
+	text = bytes.Replace(text, []byte(`00.001Z`), []byte(`00.000Z`), 1)
+	must(t, os.WriteFile(filepath.Join(dir, "k.json"), text, 0o600))
+	s, logged := openTest(t, dir)
+	wantToken(t, s, "k", place(t, 2))
+	if !logged.has("line 2") {
+		t.Errorf("the log says %q", logged)
+	}
+}
+
+// Slots change places: generation decides, not the order, and not the sequence.
+func TestGenerationDecides(t *testing.T) {
+	dir := t.TempDir()
+	text := savedFile(t, dir, "k")
+	must(t, os.WriteFile(filepath.Join(dir, "k.json"), append(text[4096:len(text):len(text)], text[:4096]...), 0o600))
+	s, logged := openTest(t, dir)
+	wantToken(t, s, "k", place(t, 2))
+	must(t, s.Save(t.Context(), "k", place(t, 9)))
+	must(t, s.Save(t.Context(), "k", plain(t, 5))) // no sequence, and so below the other
+	wantToken(t, s, "k", place(t, 5))
+	if logged.Len() > 0 {
+		t.Errorf("the log says %q", logged)
+	}
+}
+
+// checkDamaged opens a damaged file: one of its two places, or a typed error that names
+// the file, and never ErrNotFound.
+func checkDamaged(t *testing.T, s *Store, what string) {
+	t.Helper()
+	cp, err := s.Load(t.Context(), "k")
+	switch {
+	case err == nil && (cp.Token == place(t, 1).Token || cp.Token == place(t, 2).Token):
+	case errors.Is(err, state.ErrCorrupt) && strings.Contains(err.Error(), s.path("k")):
+	default:
+		t.Fatalf("%s: the place is that of sequence %d, the error %v", what, cp.Sequence, err)
+	}
+}
+
+func TestEveryByteAndLength(t *testing.T) {
+	dir := t.TempDir()
+	text := savedFile(t, dir, "k")
+	path := filepath.Join(dir, "k.json")
+	// Byte for byte without the store, whose reading a damaged file twice takes time.
+	whole := 0
+	for i := range text {
+		for _, bit := range []byte{1, 0x20, 0x80} {
+			damaged := bytes.Clone(text)
+			damaged[i] ^= bit
+			f, err := judge(path, "k", damaged)
+			switch {
+			case err == nil && f.bad != nil && (f.force == 1) == (i < 4096):
+			case err == nil && f.bad == nil:
+				whole++
+			case !errors.Is(err, state.ErrCorrupt):
+				t.Fatalf("byte %d, bit %#x: force %d, bad %v, %v", i, bit, f.force, f.bad, err)
+			}
+		}
+	}
+	if whole > 0 {
+		t.Errorf("%d flipped bits are not noticed", whole)
+	}
+	for n := range text {
+		if _, err := judge(path, "k", text[:n]); !errors.Is(err, state.ErrCorrupt) {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+	}
+}
+
+func FuzzDamage(f *testing.F) {
+	dir := f.TempDir()
+	text := savedFile(f, dir, "k")
+	f.Add(0, []byte("x"), 0)
+	f.Add(100, []byte(`"generation":9`), 4096)
+	f.Add(4096, text[:4096], 8192)
+	f.Fuzz(func(t *testing.T, at int, what []byte, length int) {
+		damaged := slices.Clone(text)
+		at = max(0, min(at, len(damaged)))
+		damaged = append(damaged[:at], append(what, damaged[min(len(damaged), at+len(what)):]...)...)
+		if length > 0 && length < len(damaged) {
+			damaged = damaged[:length]
+		}
+		s, _ := openTest(t, t.TempDir())
+		must(t, os.WriteFile(s.path("k"), damaged, 0o600))
+		checkDamaged(t, s, "fuzzed")
+	})
+}
+
+// Forget is the way to be rid of a damaged file, but not of another key's, and not of
+// what is no file.
+func TestForgetDamaged(t *testing.T) {
+	dir := t.TempDir()
+	text := savedFile(t, dir, "k")
+	s, _ := openTest(t, dir)
+	must(t, os.WriteFile(s.path("k"), text[:99], 0o600))
+	must(t, s.Forget(t.Context(), "k"))
+	_, err := s.Load(t.Context(), "k")
+	want(t, err, state.ErrNotFound)
+
+	must(t, os.WriteFile(s.path("other"), text, 0o600))
+	want(t, s.Forget(t.Context(), "other"), state.ErrCorrupt, `another key, "k"`)
+	must(t, os.Mkdir(s.path("dir"), 0o700))
+	want(t, s.Forget(t.Context(), "dir"), state.ErrCorrupt, "is a directory")
+}
+
+// A volume that isn't mounted must not look like a first start.
+func TestDirectoryGone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, _ := openTest(t, dir)
+	must(t, s.Save(t.Context(), "k", plain(t, 1)))
+	g := acquire(t, s, "leased", "first")
+	check := func() {
+		t.Helper()
+		_, err := s.Load(t.Context(), "k")
+		want(t, err, state.ErrUnavailable, dir)
+		want(t, s.Save(t.Context(), "k", plain(t, 2)), state.ErrUnavailable, dir)
+		want(t, s.SaveFenced(t.Context(), "leased", g.Fence, place(t, 1)), state.ErrUnavailable, dir)
+		want(t, s.Ping(t.Context()), state.ErrUnavailable, dir)
+		for _, err := range s.List(t.Context(), "") {
+			want(t, err, state.ErrUnavailable, dir)
+		}
+	}
+	must(t, os.Rename(dir, dir+".away"))
+	check()
+	must(t, os.Mkdir(dir, 0o700))
+	check()
+	must(t, os.RemoveAll(dir))
+	must(t, os.Rename(dir+".away", dir))
+	wantToken(t, s, "k", place(t, 1))
+	must(t, s.SaveFenced(t.Context(), "leased", g.Fence, place(t, 1)))
+	must(t, s.Ping(t.Context()))
+}

@@ -46,7 +46,7 @@ func New() *Store { return &Store{records: make(map[string]*state.Record)} }
 func OpenURL(_ context.Context, u *url.URL) (*Store, error) {
 	switch {
 	case u.Scheme != "memory":
-		return nil, fmt.Errorf("memstore: the URL's scheme is %q, not \"memory\"", u.Scheme)
+		return nil, fmt.Errorf("memstore: %w: the URL's scheme is %q, not \"memory\"", state.ErrInvalid, u.Scheme)
 	case u.Opaque != "" || u.Host != "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "":
 		return nil, fmt.Errorf("memstore: %w: the URL is \"memory:\" and nothing after it", state.ErrInvalid)
 	}

@@ -35,8 +35,7 @@ func (s *Store) call(ctx context.Context, c call) (reply, error) {
 }
 
 // try does what f does, again and again if need be, as the package doc says. It
-// returns when ctx ends or the store is closed, whatever Redis does, and f may
-// then go on for a while.
+// keeps to ctx's deadline, and ends when the store is closed.
 func (s *Store) try(ctx context.Context, key string, again bool, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -44,12 +43,10 @@ func (s *Store) try(ctx context.Context, key string, again bool, f func() error)
 	if !s.enter() {
 		return state.ErrClosed
 	}
-	if ctx.Done() == nil {
+	if !s.apart || ctx.Done() == nil {
 		defer s.calls.Done()
 		return s.persist(ctx, key, again, f)
 	}
-	// go-redis heeds a deadline, but not a cancellation: it waits for its read
-	// timeout. So the waiting is done over there.
 	done := make(chan error, 1)
 	go func() {
 		defer s.calls.Done()

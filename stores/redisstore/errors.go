@@ -53,6 +53,9 @@ func describe(err error) error {
 	if errors.Is(err, redis.ErrClosed) {
 		return fmt.Errorf("%w: %w", state.ErrClosed, err)
 	}
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return fmt.Errorf("%w: under a name of this key's lies another type of value in Redis: %w", state.ErrCorrupt, err)
+	}
 	hint := ""
 	for _, h := range hints {
 		if redis.HasErrorPrefix(err, h.prefix) {

@@ -136,7 +136,7 @@ func encode(cp state.Checkpoint, now time.Time) ([]byte, error) {
 // shows that it was changed. SHA-1 is the one that the scripts have; it is
 // against accidents. The script adds epoch and expiry.
 func savedAs(cp state.Checkpoint, value []byte) []byte {
-	b := strconv.AppendUint([]byte("seq="), cp.Sequence, 10)
+	b := strconv.AppendUint(append(make([]byte, 0, 128), "seq="...), cp.Sequence, 10)
 	b = append(b, " token="...)
 	if cp.Sequence == 0 {
 		b = append(b, '0')

@@ -73,6 +73,7 @@ func FromClient(ctx context.Context, client redis.UniversalClient, o *Options) (
 		return nil, openError(fmt.Errorf("%w: a %T; the client of one server is needed, *redis.Client", errors.ErrUnsupported, client))
 	}
 	s := newStore(c, false, nameOf(c.Options()), opts)
+	s.apart = !c.Options().ContextTimeoutEnabled
 	if err := s.open(ctx); err != nil {
 		return nil, openError(err)
 	}

@@ -95,9 +95,13 @@ import (
 type Store struct {
 	client redis.UniversalClient
 	owned  bool // Close closes the client
-	name   string
-	opts   Options // complete
-	ttl    int64   // opts.TTL in milliseconds
+	// apart: a lent client that is not set to heed deadlines is waited for in
+	// another goroutine. For our own that would add a third to each call: it
+	// heeds deadlines, and a cancellation after ReadTimeout at the latest.
+	apart bool
+	name  string
+	opts  Options // complete
+	ttl   int64   // opts.TTL in milliseconds
 
 	mu     sync.RWMutex // held, to read, where a call is counted in
 	closed chan struct{}

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,8 @@ func client(t testing.TB, s *redisserver.Server) *redis.Client {
 	t.Cleanup(func() { c.Close() })
 	return c
 }
+
+var quiet = slog.New(slog.DiscardHandler)
 
 // damages are the ways in which a stored key can be spoiled. Each takes the
 // names of record and fence.
@@ -66,7 +69,7 @@ func harness(s *redisserver.Server, c *redis.Client, prefix string, ttl time.Dur
 	var damage atomic.Int64
 	h := statetest.Harness{
 		Open: func(ctx context.Context) (state.Store, error) {
-			return redisstore.Open(ctx, s.URL(), &redisstore.Options{KeyPrefix: prefix, TTL: ttl, ReadTimeout: time.Second})
+			return redisstore.Open(ctx, s.URL(), &redisstore.Options{KeyPrefix: prefix, TTL: ttl, ReadTimeout: 300 * time.Millisecond, Logger: quiet})
 		},
 		Damage: func(ctx context.Context, key string) error {
 			record, fence := redisstore.Names(prefix, key)

@@ -17,6 +17,10 @@ var (
 	prelude string
 	//go:embed scripts/write.lua
 	write string
+	//go:embed scripts/stray.lua
+	stray string
+	//go:embed scripts/missing.lua
+	missing string
 	//go:embed scripts/prolong.lua
 	prolong string
 	//go:embed scripts/save.lua
@@ -38,10 +42,10 @@ var (
 )
 
 var (
-	saveScript    = newScript(prelude, write, saveText)
-	loadScript    = newScript(prelude, loadText)
-	clearScript   = newScript(prelude, write, clearText)
-	acquireScript = newScript(prelude, prolong, acquireText)
+	saveScript    = newScript(prelude, write, stray, saveText)
+	loadScript    = newScript(prelude, stray, missing, loadText)
+	clearScript   = newScript(prelude, write, stray, clearText)
+	acquireScript = newScript(prelude, stray, missing, prolong, acquireText)
 	renewScript   = newScript(prelude, write, prolong, renewText)
 	releaseScript = newScript(prelude, releaseText)
 	forgetScript  = newScript(forgetText)

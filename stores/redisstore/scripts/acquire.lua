@@ -2,22 +2,21 @@
 -- The answer OK: epoch, last sequence, and then as load's.
 local moment, grants = now(), nonce ~= ARGV[2]
 if grants then
-  if nonce and moment < ends and ARGV[4] ~= '1' then return held() end
+  if nonce and moment < ends and ARGV[4] ~= '1' then
+    return {'HELD', redis.call('HGET', fence, 'owner') or '', ends - moment}
+  end
   epoch = epoch + 1
 end
 
 -- Whoever can't read the checkpoint must not shut out an owner who perhaps can.
 local found, value = 'NONE', ''
-if not saved then
-  local refusal = stray()
-  if refusal then return refusal end
-else
+if saved then
   value = redis.pcall('GET', record)
   if not value then
     found, value = missing(), ''
     if found == 'GONE' then return {'GONE'} end
   elseif type(value) == 'table' then
-    return failed(record, value.err)
+    return value
   elseif redis.sha1hex(value) ~= string.match(saved, ' sha1=(%x+) ') then
     return {'BAD', record, 'is not what was saved'}
   else
@@ -26,7 +25,7 @@ else
 end
 
 local set = redis.pcall('HSET', fence, 'version', 1, 'epoch', epoch, 'nonce', ARGV[2], 'until', moment + ARGV[3])
-if type(set) == 'table' then return failed(fence, set.err) end
+if type(set) == 'table' then return set end
 if grants then redis.call('HSET', fence, 'owner', ARGV[1]) end
 if found == 'OK' then prolong(moment, ARGV[5]) end
 return {'OK', epoch, last, found, value, saved or ''}

@@ -1,17 +1,11 @@
-local refusal
-if saved then
-  local size = redis.pcall('STRLEN', record)
-  if type(size) == 'table' then refusal = failed(record, size.err) end
-else
-  refusal = stray()
-end
-if refusal then return refusal end
+local size = redis.pcall('STRLEN', record)
+if type(size) == 'table' then return size end
 if epoch == 0 and last == 0 then
   local del = redis.pcall('DEL', record, fence)
-  if type(del) == 'table' then return failed(record, del.err) end
+  if type(del) == 'table' then return del end
 elseif saved or ousts then
   local set = redis.pcall('HSET', fence, 'epoch', epoch)
-  if type(set) == 'table' then return failed(fence, set.err) end
+  if type(set) == 'table' then return set end
   redis.call('DEL', record)
   redis.call('HDEL', fence, 'saved')
   if ousts then redis.call('HDEL', fence, 'nonce', 'owner', 'until') end

@@ -1,9 +1,9 @@
 -- prolong starts the time to live of the checkpoint anew; 0 is none. To be
 -- called only if it is there.
 local function prolong(moment, ttl)
-  local due = '0'
+  local due = 0
   if ttl ~= '0' then
-    due = string.format('%.0f', moment + ttl)
+    due = moment + ttl
     redis.call('PEXPIREAT', record, due)
   elseif string.find(saved, ' due=0$') then
     return

@@ -5,6 +5,7 @@ local ousts = false
 if ARGV[1] ~= '' then
   if nonce ~= ARGV[2] or epoch ~= tonumber(ARGV[1]) then return {'FENCED'} end
 elseif nonce then
-  if now() < ends then return held() end
+  local left = ends - now()
+  if left > 0 then return {'HELD', redis.call('HGET', fence, 'owner') or '', left} end
   epoch, ousts = epoch + 1, true
 end

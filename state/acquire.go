@@ -65,7 +65,7 @@ func (a *acquirer) attempt(ctx context.Context) (Grant, error) {
 	limited, cancel := context.WithTimeout(ctx, a.req.TTL)
 	defer cancel()
 	grant, err := a.leaser.Acquire(limited, a.key, a.req)
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+	if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil && ctx.Err() == nil {
 		return Grant{}, fmt.Errorf("%w: no answer within %v: %w", ErrUnavailable, a.req.TTL, err)
 	}
 	return grant, err

@@ -116,7 +116,8 @@ type Lease struct {
 // anyway. If the last attempt's answer was lost, the key may stay leased to
 // nobody for a TTL. All other errors are returned as they come.
 //
-// A store without leases is an [errors.ErrUnsupported].
+// Refused before anything is asked: a key or options that no store takes, with
+// [ErrInvalid], and a store without leases, with [errors.ErrUnsupported].
 func Hold(ctx context.Context, s Store, key string, o *HoldOptions) (*Lease, error) {
 	leaser, ok := As[Leaser](s)
 	if !ok {
@@ -128,6 +129,9 @@ func Hold(ctx context.Context, s Store, key string, o *HoldOptions) (*Lease, err
 		key:    key,
 		req:    LeaseRequest{Owner: opts.Owner, Nonce: NewNonce(), TTL: opts.TTL, Steal: opts.Steal},
 		opts:   opts,
+	}
+	if err := errors.Join(CheckKey(key), CheckLeaseRequest(a.req)); err != nil {
+		return nil, &Error{Op: "hold", Store: "state", Key: key, Err: err}
 	}
 	grant, trusted, err := a.acquire(ctx)
 	if err != nil {

@@ -341,8 +341,16 @@ func TestHoldErrorsAsTheyCome(t *testing.T) {
 		})
 	}
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		_, err := Hold(t.Context(), s, "k", &HoldOptions{TTL: time.Microsecond})
+		start := time.Now()
+		for _, ttl := range []time.Duration{time.Microsecond, -time.Second} {
+			_, err := Hold(t.Context(), s, "k", &HoldOptions{TTL: ttl})
+			wantErr(t, err, ErrInvalid)
+		}
+		_, err := Hold(t.Context(), s, "", nil)
 		wantErr(t, err, ErrInvalid)
+		if d := time.Since(start); d != 0 || len(s.history()) != 0 {
+			t.Errorf("what no store takes was refused after %v and %q", d, s.history())
+		}
 		_, err = Hold(t.Context(), onlyStore{s}, "k", nil)
 		wantErr(t, err, errors.ErrUnsupported)
 	})

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -253,5 +254,42 @@ func TestAFileThatSomebodyElseCuts(t *testing.T) {
 	d.fs.(*disk).fault = nil
 	if _, err := s.Sync(t.Context()); err == nil {
 		t.Error("Sync is content with a file that lost its lines")
+	}
+}
+
+// TestTheDirectoryIsFlushedToo: a power cut must not take away the directory
+// that the files are in, even if an earlier life was killed right after it had
+// made it.
+func TestTheDirectoryIsFlushedToo(t *testing.T) {
+	root := tempDir(t)
+	dir := filepath.Join(root, "a", "b")
+	d := openFiles(t, dir, Options{})
+	var flushed []string
+	d.fs.(*disk).fault = func(op, path string, _ int) (int, error) {
+		if op == "syncDir" {
+			flushed = append(flushed, path)
+		}
+		return 0, nil
+	}
+	wantFlushed := func(when string, want ...string) {
+		t.Helper()
+		for _, path := range want {
+			if !slices.Contains(flushed, path) {
+				t.Errorf("%s: %s was not flushed, only %v", when, path, flushed)
+			}
+		}
+		flushed = nil
+	}
+	attach(t, d, rigatoni.Attachment{})
+	wantFlushed("new", filepath.Base(root), "a")
+	s := attach(t, d, rigatoni.Attachment{})
+	wantFlushed("made by another life", "a")
+	deliver(t, s, batch(t, 1, 1, 0))
+	doSync(t, s)
+	wantFlushed("a new file", "b")
+	deliver(t, s, batch(t, 2, 2, 0))
+	doSync(t, s)
+	if len(flushed) > 0 {
+		t.Errorf("without a new file, %v was flushed", flushed)
 	}
 }

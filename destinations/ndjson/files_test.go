@@ -195,7 +195,7 @@ func TestFilesEndWhenTheyAreOld(t *testing.T) {
 		deliver(t, s, batch(t, 2, 2, 0))
 		doSync(t, s)
 		wantNames(t, dir, name(1, 1))
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		deliver(t, s, batch(t, 3, 3, 0))
 		wantNames(t, dir, name(1, 1), name(1, 2))
 

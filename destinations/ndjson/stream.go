@@ -52,9 +52,6 @@ func (s *stream) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 	if s.closed {
 		return rigatoni.Permanent(errClosed)
 	}
-	if s.failed != nil {
-		return nil
-	}
 	if s.cur != nil && s.tooOld() {
 		s.rotate()
 	}
@@ -81,7 +78,7 @@ func (s *stream) room(held int) int {
 }
 
 // write appends whole lines to the file, or to a new one if they don't fit. If
-// it fails, nothing of them is left.
+// the error is not nil, nothing of them is left.
 func (s *stream) write(ctx context.Context, p []byte) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -90,7 +87,7 @@ func (s *stream) write(ctx context.Context, p []byte) error {
 		s.rotate()
 	}
 	if s.failed != nil {
-		return nil
+		return nil // see fail
 	}
 	if s.cur == nil {
 		if err := s.create(); err != nil {

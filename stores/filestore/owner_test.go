@@ -1,0 +1,262 @@
+package filestore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// What people do to the file of a living owner.
+
+func TestRemovedUnderItsOwner(t *testing.T) {
+	for _, how := range []string{"save", "renew"} {
+		t.Run(how, func(t *testing.T) {
+			s, logged := openTest(t, t.TempDir())
+			g := acquire(t, s, "k", "first")
+			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+			must(t, os.Remove(s.path("k")))
+			want := 1
+			if how == "save" {
+				want = 2
+				must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)))
+			} else {
+				must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
+			}
+			wantToken(t, s, "k", place(t, want))
+			if !logged.has("level=WARN") || !logged.has(s.path("k")) {
+				t.Errorf("the log says %q", logged)
+			}
+			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 3)))
+			wantToken(t, s, "k", place(t, 3))
+		})
+	}
+}
+
+// editFile changes a file as sed -i and most editors do: beside, and renamed.
+func editFile(t *testing.T, path string, edit func([]byte) []byte) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path+".new", edit(text), 0o600))
+	must(t, os.Rename(path+".new", path))
+	return look(t, path)
+}
+
+func TestEditedUnderItsOwner(t *testing.T) {
+	renamed := func(t *testing.T, path string) string {
+		return editFile(t, path, func(text []byte) []byte {
+			return bytes.ReplaceAll(text, []byte(`"sequence":1`), []byte(`"sequence":7`))
+		})
+	}
+	inPlace := func(t *testing.T, path string) string {
+		text := bytes.ReplaceAll([]byte(look(t, path)), []byte(`"sequence":1`), []byte(`"sequence":7`))
+		must(t, os.WriteFile(path, text, 0o600))
+		// Some file systems' clocks tick slowly.
+		must(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Second)))
+		return look(t, path)
+	}
+	for name, edit := range map[string]func(*testing.T, string) string{"renamed": renamed, "in place": inPlace} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := openTest(t, t.TempDir())
+			g := acquire(t, s, "k", "first")
+			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+			edited := edit(t, s.path("k"))
+			for range 2 {
+				want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrCorrupt, s.path("k"), "edited", "undo the change")
+			}
+			want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrCorrupt)
+			if look(t, s.path("k")) != edited {
+				t.Error("the file is not as it was left")
+			}
+		})
+	}
+}
+
+// An editor that changed nothing, or a touch, is no reason to stop.
+func TestTouchedUnderItsOwner(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	for n := 1; n < 10; n += 2 {
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
+		if n%4 == 1 {
+			editFile(t, s.path("k"), func(text []byte) []byte { return text })
+		} else {
+			must(t, os.Chtimes(s.path("k"), time.Time{}, time.Now().Add(time.Hour)))
+		}
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n+1)))
+		wantToken(t, s, "k", place(t, n+1))
+	}
+}
+
+// A backup that is put back while the owner lives is not overwritten.
+func TestBackupPutBackUnderItsOwner(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	backup := []byte(look(t, s.path("k")))
+	for n := 2; n <= 4; n++ {
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
+	}
+	editFile(t, s.path("k"), func([]byte) []byte { return backup })
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 5)), state.ErrCorrupt, "has been replaced", "end the process")
+	must(t, s.Close())
+	next, _ := openTest(t, s.dir)
+	if g := acquire(t, next, "k", "second"); g.Checkpoint.Token != place(t, 1).Token {
+		t.Errorf("the next owner starts at sequence %d", g.Checkpoint.Sequence)
+	}
+}
+
+// The lock file is removed, and another process takes the lease: the old owner's saves
+// go nowhere, and it learns of it.
+func TestLockFileRemoved(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	other, _ := openTest(t, s.dir)
+	g := acquire(t, s, "k", "first")
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, os.Remove(s.lockPath("k")))
+	next := acquire(t, other, "k", "second")
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrFenced)
+	want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrFenced)
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrFenced)
+	must(t, s.Release(t.Context(), "k", g.Fence))
+	must(t, other.SaveFenced(t.Context(), "k", next.Fence, place(t, 3)))
+	wantToken(t, s, "k", place(t, 3))
+}
+
+// Removed, and nobody came: the owner takes it again.
+func TestLockFileRemovedAndTakenAgain(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	other, _ := openTest(t, s.dir)
+	g := acquire(t, s, "k", "first")
+	must(t, os.Remove(s.lockPath("k")))
+	must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
+	_, err := other.Acquire(t.Context(), "k", request("second"))
+	want(t, err, state.ErrLeaseHeld, `"first"`)
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.Release(t.Context(), "k", g.Fence))
+	acquire(t, other, "k", "second")
+}
+
+// What stands in the lock file is for people, and people may spoil it.
+func TestLockFileSpoiled(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	other, _ := openTest(t, s.dir)
+	g := acquire(t, s, "k", "first")
+	must(t, os.WriteFile(s.lockPath("k"), []byte("garbage"), 0o600))
+	_, err := other.Acquire(t.Context(), "k", request("second"))
+	want(t, err, state.ErrLeaseHeld, "unknown owner", s.lockPath("k"))
+	must(t, os.Truncate(s.lockPath("k"), 0))
+	_, err = other.Acquire(t.Context(), "k", request("second"))
+	want(t, err, state.ErrUnavailable, s.lockPath("k"))
+	must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute)) // mends it
+	_, err = other.Acquire(t.Context(), "k", request("second"))
+	want(t, err, state.ErrLeaseHeld, `"first"`)
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+}
+
+func TestHeldNamesTheOwner(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	other, _ := openTest(t, s.dir)
+	acquire(t, s, "k", "first")
+	host, err := os.Hostname()
+	must(t, err)
+	steal := request("thief")
+	steal.Steal = true
+	for _, asker := range []*Store{s, other} {
+		for _, r := range []state.LeaseRequest{request("first"), steal} {
+			_, err := asker.Acquire(t.Context(), "k", r)
+			want(t, err, state.ErrLeaseHeld, `"first"`, "process ", " on "+host, s.lockPath("k"))
+			var held *state.HeldError
+			if !errors.As(err, &held) || held.Owner != "first" || !held.Until.IsZero() {
+				t.Errorf("the error is %#v", held)
+			}
+		}
+		want(t, asker.Save(t.Context(), "k", plain(t, 1)), state.ErrLeaseHeld, `"first"`)
+		want(t, asker.Clear(t.Context(), "k"), state.ErrLeaseHeld, `"first"`)
+		want(t, asker.Forget(t.Context(), "k"), state.ErrLeaseHeld, `"first"`)
+	}
+	var h holder
+	must(t, json.Unmarshal([]byte(look(t, s.lockPath("k"))), &h))
+	if h.PID != os.Getpid() || h.Host != host || h.Owner != "first" || time.Since(h.Since) > time.Minute {
+		t.Errorf("the lock file says %+v", h)
+	}
+	must(t, s.Close())
+	if text := look(t, s.lockPath("k")); text != "" {
+		t.Errorf("after Close the lock file says %q", text)
+	}
+	acquire(t, other, "k", "second")
+}
+
+// A fence outlives its store's handle, as long as nobody raised it.
+func TestFenceTakenUpAgain(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := openTest(t, dir)
+	g := acquire(t, s, "k", "first")
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.Close())
+	s, _ = openTest(t, dir)
+	other, _ := openTest(t, dir)
+	must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
+	_, err := other.Acquire(t.Context(), "k", request("second"))
+	want(t, err, state.ErrLeaseHeld, `"first"`)
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)))
+	must(t, s.Close())
+	acquire(t, other, "k", "second")
+	s, _ = openTest(t, dir)
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 3)), state.ErrFenced)
+	wantToken(t, s, "k", place(t, 2))
+}
+
+// A renewal answers while the disk keeps a save waiting.
+func TestRenewDoesNotQueue(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	e, err := s.enter(t.Context(), "k") // a save that takes its time
+	must(t, err)
+	must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
+	want(t, s.Renew(t.Context(), "k", g.Fence, 0), state.ErrInvalid)
+	must(t, s.leave(e))
+}
+
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := openTest(t, dir)
+	acquire(t, s, "leased", "first")
+	temp := func(key string) string { return strings.TrimSuffix(s.path(key), dataSuffix) + ".0a1b2c3d" + tempSuffix }
+	for _, key := range []string{"leased", "free", strings.Repeat("long", 99)} {
+		must(t, os.WriteFile(temp(key), nil, 0o600))
+	}
+	must(t, os.WriteFile(dir+"/somebody.tmp", nil, 0o600))
+	openTest(t, dir)
+	for path, kept := range map[string]bool{temp("leased"): true, temp("free"): false, temp(strings.Repeat("long", 99)): false, dir + "/somebody.tmp": true} {
+		if _, err := os.Lstat(path); (err == nil) != kept {
+			t.Errorf("%s: %v, want it kept: %t", path, err, kept)
+		}
+	}
+}
+
+// No more files stay open than the limit says, and keys whose files were closed are
+// saved as well as before.
+func TestIdleFilesAreClosed(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	key := func(n int) string { return strings.Repeat("k", n+1) }
+	for round := range 2 {
+		for n := range maxIdle + 20 {
+			must(t, s.Save(t.Context(), key(n), plain(t, n+round)))
+		}
+		s.mu.Lock()
+		if len(s.entries) != maxIdle || s.idle.Len() != maxIdle {
+			t.Errorf("%d keys are kept, %d of them idle, want %d", len(s.entries), s.idle.Len(), maxIdle)
+		}
+		s.mu.Unlock()
+	}
+	for n := range maxIdle + 20 {
+		wantToken(t, s, key(n), place(t, n+1))
+	}
+}

@@ -29,4 +29,8 @@ func main() {
 // stopSignal is why the context ended.
 type stopSignal struct{ os.Signal }
 
+// Is makes it the end of a context that libraries know, so that they take it for
+// no failure.
+func (s stopSignal) Is(target error) bool { return target == context.Canceled }
+
 func (s stopSignal) Error() string { return "asked to stop by the signal " + s.String() }

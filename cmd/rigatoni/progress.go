@@ -48,11 +48,11 @@ func tick(ctx context.Context, every time.Duration, p *rigatoni.Pipeline, show f
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
-		show(m.measure(p.Stats(), time.Now()))
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			show(m.measure(p.Stats(), time.Now()))
 		}
 	}
 }

@@ -163,6 +163,9 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	}
 	stop := report(ctx, p, s, screen, log)
 	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		log.Info("stopping: delivering what is in hand", "pipeline", s.Name, "why", context.Cause(ctx))
+	})()
 	log.Info("starting", "pipeline", s.Name, "source", config.Redact(s.Source), "store", config.Redact(s.Store), "to", s.To)
 	if err := p.Run(ctx); err != nil {
 		return err

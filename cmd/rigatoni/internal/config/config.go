@@ -9,6 +9,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -70,14 +71,17 @@ type Input struct {
 	Env func(name string) (string, bool)
 }
 
-// Read makes settings of the input. The error, if it is about what the settings
-// say, is of type [Problems].
+// Read makes settings of the input. The error is of type [Problems].
 func Read(in Input) (Settings, error) {
 	r := reader{env: in.Env, origin: map[string]string{}}
 	if in.File != "" {
 		text, err := os.ReadFile(in.File)
 		if err != nil {
-			return Settings{}, fmt.Errorf("the pipeline file can't be read: %w", err)
+			if pe := (*os.PathError)(nil); errors.As(err, &pe) {
+				err = pe.Err // the path stands in front already
+			}
+			r.problem(in.File, "", "the file can't be read: %s", err)
+			return Settings{}, r.problems
 		}
 		if !r.file(in.File, text) {
 			return Settings{}, r.problems

@@ -1,0 +1,131 @@
+package crashtest_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
+	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+func TestMain(m *testing.M) { os.Exit(testbinary.Main(m)) }
+
+// config is a short run that the test may change.
+func config(t *testing.T, uri, database, storeURL string) crashtest.Config {
+	t.Helper()
+	store, err := backend.OpenStore(t.Context(), storeURL, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := state.Close(store); err != nil {
+			t.Error(err)
+		}
+	})
+	seed := uint64(time.Now().UnixNano() % 1_000_000)
+	t.Logf("seed %d", seed)
+	return crashtest.Config{
+		Source: uri, Database: database, Collections: []string{"orders", "users"},
+		Changes: 4000, Mix: crashtest.Mix{Inserts: 50, Updates: 35, Deletes: 15}, Seed: seed, Rate: 1000,
+		Kills: 4, Binary: testbinary.Path(t), Flags: []string{"--save-interval", "200ms"},
+		StoreURL: storeURL, Store: store, Out: filepath.Join(t.TempDir(), "out"),
+	}
+}
+
+func run(t *testing.T, cfg crashtest.Config) *crashtest.Result {
+	t.Helper()
+	res, err := crashtest.Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("written %d, arrived %d, twice %d, lost %d, lives %d, in %v", res.Written, res.Arrived, res.Twice, res.Lost, len(res.Lives), res.Took)
+	if res.Written != cfg.Changes || res.Inserts+res.Updates+res.Deletes != cfg.Changes {
+		t.Errorf("written %d (%d, %d, %d), want %d", res.Written, res.Inserts, res.Updates, res.Deletes, cfg.Changes)
+	}
+	return res
+}
+
+func wantOK(t *testing.T, res *crashtest.Result, lives int) {
+	t.Helper()
+	if !res.OK() || res.Lost > 0 || res.MadeUp > 0 || res.Arrived != res.Written {
+		t.Errorf("lost %d, made up %d, %d faults:\n%s", res.Lost, res.MadeUp, res.FaultCount, strings.Join(res.Faults, "\n"))
+	}
+	if len(res.Lives) < lives {
+		t.Errorf("%d lives, want %d", len(res.Lives), lives)
+	}
+}
+
+func TestFileStore(t *testing.T) {
+	db := mongod.ForTest(t)
+	wantOK(t, run(t, config(t, db.URI, db.Name, "file:"+t.TempDir())), 5)
+}
+
+func TestOneStreamEachAndKillsWhileStarting(t *testing.T) {
+	db := mongod.ForTest(t)
+	cfg := config(t, db.URI, db.Name, "file:"+t.TempDir())
+	cfg.OneEach, cfg.KillStarting, cfg.Kills, cfg.Writers = true, true, 12, 2
+	wantOK(t, run(t, cfg), 13)
+}
+
+func TestRedis(t *testing.T) {
+	db := mongod.ForTest(t)
+	redis := redisserver.Start(t, nil)
+	cfg := config(t, db.URI, db.Name, redis.URL())
+	cfg.Flags = append(cfg.Flags, "--lease-ttl", "1s")
+	wantOK(t, run(t, cfg), 5)
+}
+
+// The server is restarted meanwhile; a life that begins without a server is
+// followed by another.
+func TestDisturbed(t *testing.T) {
+	s := mongod.OwnForTest(t, mongod.Options{})
+	uri := s.URI() + "&serverSelectionTimeoutMS=2000"
+	cfg := config(t, uri, "crash", "file:"+t.TempDir())
+	cfg.RestartOn = []int{5}
+	restarts := 0
+	cfg.Disturb = func(ctx context.Context, written func() int) error {
+		for written() < cfg.Changes/2 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		if err := s.Kill(); err != nil {
+			return fmt.Errorf("killing mongod: %w", err)
+		}
+		restarts++
+		return s.Restart(ctx)
+	}
+	wantOK(t, run(t, cfg), 5)
+	if restarts != 1 {
+		t.Errorf("%d restarts of the server", restarts)
+	}
+}
+
+// A pipeline that loses something must be found out. This one runs over what is
+// not delivered: each life starts with a store of its own, at now.
+func TestLossIsFound(t *testing.T) {
+	db := mongod.ForTest(t)
+	cfg := config(t, db.URI, db.Name, "file:"+t.TempDir())
+	script := filepath.Join(t.TempDir(), "forgetful")
+	text := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\" --store memory:\n", cfg.Binary)
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Binary, cfg.Patience = script, 3*time.Second
+	res := run(t, cfg)
+	if res.OK() || res.Lost == 0 {
+		t.Errorf("a pipeline that forgets its place lost %d, with %d faults", res.Lost, res.FaultCount)
+	}
+}

@@ -1,0 +1,51 @@
+// Package testbinary builds the command for tests that run it as a process.
+package testbinary
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// Path is the command, called rigatoni, in a folder of its own. It is built once
+// for a test binary, with the race detector if that has it.
+func Path(t testing.TB) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var built string // the folder to remove
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "rigatoni-binary-")
+	if err != nil {
+		return "", err
+	}
+	built = dir
+	path := filepath.Join(dir, "rigatoni")
+	args := []string{"build", "-o", path}
+	if race {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, "github.com/rigatoni-etl/rigatoni/cmd/rigatoni")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("building the command: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// Main runs the tests, and removes what Path has built for them.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if built != "" {
+		_ = os.RemoveAll(built) // a folder for temporary files is swept anyway
+	}
+	return code
+}

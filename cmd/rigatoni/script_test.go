@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
+	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+)
+
+func TestMain(m *testing.M) { os.Exit(testbinary.Main(m)) }
+
+// deadline is how long a script waits for what must come.
+const deadline = 60 * time.Second
+
+func params(t *testing.T, dir string, vars ...string) testscript.Params {
+	binary := testbinary.Path(t)
+	return testscript.Params{
+		Dir:           filepath.Join("testdata", dir),
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Vars = append(env.Vars, vars...)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "insert": insert, "waitlines": waitLines, "waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil,
+		},
+	}
+}
+
+// TestScripts runs the scripts that need no server.
+func TestScripts(t *testing.T) { testscript.Run(t, params(t, "script")) }
+
+// TestServerScripts runs those that need MongoDB. Each has a database named after
+// it.
+func TestServerScripts(t *testing.T) {
+	db := mongod.ForTest(t)
+	p := params(t, "server", "MONGODB="+db.URI)
+	setup := p.Setup
+	p.Setup = func(env *testscript.Env) error {
+		name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+		env.Setenv("DB", db.Name+"_"+name)
+		return setup(env)
+	}
+	testscript.Run(t, p)
+}
+
+// TestRedisScripts runs those that need MongoDB and Redis.
+func TestRedisScripts(t *testing.T) {
+	db := mongod.ForTest(t)
+	redis := redisserver.Start(t, &redisserver.Options{Password: "hunter2"})
+	testscript.Run(t, params(t, "redis", "MONGODB="+db.URI, "DB="+db.Name, "REDIS="+redis.URL(), "REDIS_ADDR="+redis.Addr))
+}
+
+// TestAuthScripts runs those that need a server with access control.
+func TestAuthScripts(t *testing.T) {
+	s := mongod.OwnForTest(t, mongod.Options{Auth: true})
+	host := s.URI()[strings.LastIndexByte(s.URI(), '@')+1:]
+	testscript.Run(t, params(t, "auth", "HOST="+host))
+}
+
+// exits runs a program and checks its exit code: exits 2 rigatoni run …
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits code program arguments…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Check(err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// insert inserts documents {_id: from} to {_id: to}: insert orders 1 100.
+func insert(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: insert collection from to")
+	}
+	from, err1 := strconv.Atoi(args[1])
+	to, err2 := strconv.Atoi(args[2])
+	ts.Check(errors.Join(err1, err2))
+	client, err := mongo.Connect(options.Client().ApplyURI(ts.Getenv("MONGODB")))
+	ts.Check(err)
+	defer client.Disconnect(context.Background())
+	var docs []any
+	for id := from; id <= to; id++ {
+		docs = append(docs, bson.D{{Key: "_id", Value: id}})
+	}
+	_, err = client.Database(ts.Getenv("DB")).Collection(args[0]).InsertMany(context.Background(), docs)
+	ts.Check(err)
+}
+
+// insertUntil inserts documents until one of them has arrived in a folder: where no
+// file tells that the pipeline is ready.
+func insertUntil(ts *testscript.TestScript, _ bool, args []string) {
+	was := inserted(ts, args[1])
+	id := 0
+	for known := range was {
+		id = max(id, known)
+	}
+	id = (id/1000 + 1) * 1000
+	wait(ts, "an insert to arrive", func() bool {
+		id++
+		insert(ts, false, []string{args[0], strconv.Itoa(id), strconv.Itoa(id)})
+		return len(inserted(ts, args[1])) > len(was)
+	})
+}
+
+// waitLines waits until the files of a folder have so many different lines with
+// an insert of the numbers 1 to n: waitlines out 100.
+func waitLines(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitlines folder n")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	wait(ts, fmt.Sprintf("%d inserts in %s", n, args[0]), func() bool { return len(inserted(ts, args[0])) >= n })
+	found := inserted(ts, args[0])
+	for id := 1; id <= n; id++ {
+		if found[id] == 0 {
+			ts.Fatalf("document %d is not among the %d that arrived", id, len(found))
+		}
+	}
+}
+
+// inserted counts the inserts of each _id in the files of a folder.
+func inserted(ts *testscript.TestScript, dir string) map[int]int {
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(dir), "*.ndjson"))
+	ts.Check(err)
+	found := map[int]int{}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		ts.Check(err)
+		for _, line := range bytes.SplitAfter(text, []byte("\n")) {
+			var ev struct {
+				DocumentKey struct {
+					ID int `bson:"_id"`
+				} `bson:"documentKey"`
+			}
+			if bytes.HasSuffix(line, []byte("\n")) {
+				ts.Check(bson.UnmarshalExtJSON(line, false, &ev))
+				found[ev.DocumentKey.ID]++
+			}
+		}
+	}
+	return found
+}
+
+// fewer checks that a folder has fewer lines than so many: fewer out 150.
+func fewer(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	lines := 0
+	for _, times := range inserted(ts, args[0]) {
+		lines += times
+	}
+	if neg || lines >= n {
+		ts.Fatalf("%d lines in %s, want fewer than %d", lines, args[0], n)
+	}
+}
+
+// waitFile waits for a file that a pattern names and that holds a text: waitfile
+// state/*.json checksum.
+func waitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitfile pattern text")
+	}
+	wait(ts, args[1]+" in "+args[0], func() bool {
+		files, err := filepath.Glob(ts.MkAbs(args[0]))
+		ts.Check(err)
+		for _, f := range files {
+			if text, err := os.ReadFile(f); err == nil && bytes.Contains(text, []byte(args[1])) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func wait(ts *testscript.TestScript, what string, done func() bool) {
+	for end := time.Now().Add(deadline); !done(); {
+		if time.Now().After(end) {
+			ts.Fatalf("waited %v for %s", deadline, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

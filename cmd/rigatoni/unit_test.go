@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+func TestExitCodes(t *testing.T) {
+	store := func(err error) error {
+		return fmt.Errorf("rigatoni: shop: %w", &state.Error{Op: "load", Store: "filestore", Key: "shop", Err: err})
+	}
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{errors.New("anything"), exitFailure},
+		{errLost, exitFailure},
+		{usageError{errors.New("x")}, exitUsage},
+		{store(state.ErrInvalid), exitUsage},
+		{store(&state.HeldError{Owner: "a"}), exitHeld},
+		{store(state.ErrFenced), exitHeld},
+		{store(state.ErrCorrupt), exitPlace},
+		{store(state.ErrNewer), exitPlace},
+		{store(state.ErrExpired), exitPlace},
+		{fmt.Errorf("x: %w", rigatoni.ErrHistoryLost), exitPlace},
+		{fmt.Errorf("x: %w", rigatoni.ErrUnclaimed), exitPlace},
+		{fmt.Errorf("x: %w", rigatoni.ErrOutputExists), exitPlace},
+		{fmt.Errorf("x: %w: %w", rigatoni.ErrCheckpointLost, state.ErrNotFound), exitPlace},
+		{fmt.Errorf("x: %w", &rigatoni.ChangedStreamError{Accept: "abc"}), exitPlace},
+		{store(state.ErrUnavailable), exitUnreachable},
+		{store(state.ErrRefused), exitUnreachable},
+		{fmt.Errorf("x: %w", mongo.CommandError{Code: 18}), exitUnreachable},
+		{fmt.Errorf("x: %w", mongo.CommandError{Code: 11601}), exitFailure},
+		{fmt.Errorf("x: %w", &net.OpError{Op: "dial", Err: errors.New("refused")}), exitUnreachable},
+		{fmt.Errorf("x: %w", stopSignal{nil}), exitInterrupted},
+	} {
+		if got, _ := judge(ending(c.err)); got != c.want {
+			t.Errorf("%v: exit code %d, want %d", c.err, got, c.want)
+		}
+	}
+	_, advice := judge(&rigatoni.ChangedStreamError{Accept: "abc"})
+	if !strings.Contains(advice, "--accept-changed-stream=abc") {
+		t.Errorf("the advice for a changed stream is %q", advice)
+	}
+	for _, c := range exitCodes {
+		if !strings.Contains(exitCodesHelp(), fmt.Sprintf("%3d  %s", c.code, c.meaning)) {
+			t.Errorf("the help doesn't explain %d", c.code)
+		}
+	}
+}
+
+func TestConsole(t *testing.T) {
+	var b bytes.Buffer
+	c := newConsole(&b, true)
+	c.width = func() int { return 10 }
+	c.show("123456789012")
+	fmt.Fprintln(c, "message")
+	c.show("next")
+	c.clear()
+	fmt.Fprintln(c, "end")
+	if got, want := b.String(), eraseLine+"123456789"+eraseLine+"message\n123456789"+eraseLine+"next"+eraseLine+"end\n"; got != want {
+		t.Errorf("\n got %q\nwant %q", got, want)
+	}
+
+	b.Reset()
+	c = newConsole(&b, false)
+	c.show("status")
+	fmt.Fprintln(c, "message")
+	c.clear()
+	if got := b.String(); got != "message\n" {
+		t.Errorf("where there is no terminal: %q", got)
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	start := time.Unix(1_794_000_000, 0)
+	m := meter{started: start}
+	at := func(sec float64) time.Time { return start.Add(time.Duration(sec * float64(time.Second))) }
+	for _, c := range []struct {
+		at    float64
+		stats rigatoni.Stats
+		want  string
+	}{
+		{1, rigatoni.Stats{}, "0 events · 0/s · idle · no checkpoint yet"},
+		{2, rigatoni.Stats{Events: 2500, Position: at(1), LastEvent: at(2), LastSave: at(1.5)},
+			"2,500 events · 1,250/s · lag 0.0 s · last checkpoint 0.5 s ago"},
+		{12, rigatoni.Stats{Events: 1_234_567, Position: at(2), LastEvent: at(2), LastSave: at(11), Retries: 3, SaveErrors: 1},
+			"1,234,567 events · 123,207/s · lag 10 s · last checkpoint 1.0 s ago · 3 retries · 1 failed saves"},
+		{18, rigatoni.Stats{Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)},
+			"1,234,567 events · 0/s · idle · last checkpoint 7.0 s ago"},
+		{900, rigatoni.Stats{Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)},
+			"1,234,567 events · 0/s · lag 14 min · last checkpoint 14 min ago"},
+	} {
+		if got := m.measure(c.stats, at(c.at)).line(); got != c.want {
+			t.Errorf("at %v s:\n got %s\nwant %s", c.at, got, c.want)
+		}
+	}
+}
+
+func TestLogFormats(t *testing.T) {
+	var b bytes.Buffer
+	newLogger(newConsole(&b, false), "warn", "json").Warn("x")
+	newLogger(newConsole(&b, false), "warn", "").Info("not this")
+	newLogger(newConsole(&b, false), "debug", "text").Debug("y", "a", 1)
+	if got := b.String(); !strings.HasPrefix(got, "{") || strings.Contains(got, "not this") || !strings.Contains(got, "msg=y a=1") {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestVersionLine(t *testing.T) {
+	info := &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
+		{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}}}
+	if got, want := versionLine(info), "rigatoni v1.2.3 (commit 0123456789ab with changes, go1."; !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want it to begin with %s", got, want)
+	}
+	if got, want := versionLine(&debug.BuildInfo{}), "rigatoni (devel) (go1."; !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want it to begin with %s", got, want)
+	}
+}
+
+type fakeAttacher struct {
+	rigatoni.Func
+	got rigatoni.Attachment
+}
+
+func (f *fakeAttacher) Attach(_ context.Context, a rigatoni.Attachment) (rigatoni.Destination, error) {
+	f.got = a
+	return f.Func, nil
+}
+
+func TestExplicitStartAcceptsOutput(t *testing.T) {
+	f := &fakeAttacher{}
+	if _, err := acceptOutput(f).(rigatoni.Attacher).Attach(t.Context(), rigatoni.Attachment{Key: "k", First: true}); err != nil {
+		t.Fatal(err)
+	}
+	if f.got.First || f.got.Key != "k" {
+		t.Errorf("attached with %+v", f.got)
+	}
+	if _, ok := acceptOutput(rigatoni.Func(nil)).(rigatoni.Attacher); ok {
+		t.Error("a destination that doesn't attach has become one that does")
+	}
+}
+
+// Every setting must reach the pipeline: each is given, none may be zero there.
+func TestSettingsReachThePipeline(t *testing.T) {
+	s, err := config.Read(config.Input{Flags: map[string]string{
+		"source": "mongodb://h", "database": "d", "name": "n", "store": "memory:", "to": "ndjson:-", "start": "1.2", "new-stream": "true",
+		"accept-changed-stream": "f", "max-batch-events": "1", "max-batch-bytes": "2", "max-batch-age": "3s", "max-in-flight-bytes": "4",
+		"save-interval": "5s", "idle-interval": "6s", "retry-min": "7s", "retry-max": "8s", "grace-time": "9s", "owner": "o",
+		"lease-ttl": "10s", "lease-wait": "11s",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := pipelineConfig(s, nil, nil, nil, slog.Default())
+	got := fmt.Sprint(c.Name, c.StartAt, c.NewStream, c.AcceptChangedStream, c.MaxBatchEvents, c.MaxBatchBytes, c.MaxBatchAge, c.MaxInFlightBytes,
+		c.SaveInterval, c.IdleInterval, c.RetryMin, c.RetryMax, c.GraceTime, c.Owner, c.LeaseTTL, c.LeaseWait)
+	want := fmt.Sprint("n", s.Start, true, "f", 1, 2, 3*time.Second, 4, 5*time.Second, 6*time.Second, 7*time.Second, 8*time.Second, 9*time.Second,
+		"o", 10*time.Second, 11*time.Second)
+	if got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
+func TestLives(t *testing.T) {
+	v := newLivesView(style{}, 1000)
+	var b bytes.Buffer
+	c := newConsole(&b, false)
+	now := time.Now()
+	lives := []crashtest.Life{
+		{N: 1, Ended: now, Killed: true, Reached: 250, Lines: 250},
+		{N: 2, Ended: now, Killed: true, Resumed: 200, Before: 250, Reached: 500, Lines: 300, Again: 50},
+		{N: 3, Resumed: 400, Before: 500, Reached: 500, Streaming: true},
+	}
+	v.update(c, crashtest.Progress{Lives: lives[:1]})
+	v.update(c, crashtest.Progress{Lives: lives}) // the third still lives: no line yet
+	lives[2].Ended, lives[2].Reached, lives[2].Lines, lives[2].Again = now, 1000, 600, 100
+	v.update(c, crashtest.Progress{Lives: lives})
+	want := `     1  the start            250          ✗ 250         ██████████✗
+     2  event 200            300      50  ✗ 500         ········░░██████████✗
+     3  event 400            600     100  stop 1,000    ················░░░░████████████████████
+`
+	if got := b.String(); got != want {
+		t.Errorf("\n got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestColourIsForTerminalsThatWantIt(t *testing.T) {
+	env := func(no, term string) func(string) (string, bool) {
+		return func(name string) (string, bool) { return map[string]string{"NO_COLOR": no, "TERM": term}[name], true }
+	}
+	for _, c := range []struct {
+		w    world
+		want bool
+	}{
+		{world{stdoutTerminal: true, env: env("", "xterm")}, true},
+		{world{stdoutTerminal: false, env: env("", "xterm")}, false},
+		{world{stdoutTerminal: true, env: env("1", "xterm")}, false},
+		{world{stdoutTerminal: true, env: env("", "dumb")}, false},
+	} {
+		if got := newStyle(c.w).colour; got != c.want {
+			t.Errorf("terminal %v: colour %v", c.w.stdoutTerminal, got)
+		}
+	}
+}
+
+func TestDemoWithoutAServerSaysWhatToDo(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	var out, errs bytes.Buffer
+	code := run(t.Context(), world{args: []string{"demo"}, stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
+	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) {
+		t.Errorf("exit code %d, %s", code, errs.String())
+	}
+}

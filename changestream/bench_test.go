@@ -15,13 +15,14 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 const benchEvents = 200_000
 
 // BenchmarkRead compares the source with its floor, the bare driver loop, on the
-// same events; both as often as b.N says. The server is the limit, so look at
-// cpu-µs/event of this process too.
+// same events in the same run. The server is the limit, so look at the CPU time
+// of this process too.
 func BenchmarkRead(b *testing.B) {
 	s := mongod.OwnForTest(b, mongod.Options{OplogMB: 1000})
 	client, err := mongo.Connect(options.Client().ApplyURI(s.URI()))
@@ -50,44 +51,51 @@ func BenchmarkRead(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.Run("driver", func(b *testing.B) {
-		measure(b, func() {
-			cs, err := coll.Watch(b.Context(), []bson.D{}, options.ChangeStream().SetBatchSize(1000).SetStartAfter(begin.Token.Raw()))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer cs.Close(b.Context())
-			for n := 0; n < benchEvents && cs.Next(b.Context()); n++ {
-			}
-		})
-	})
-	b.Run("source", func(b *testing.B) {
-		measure(b, func() {
-			st, err := src.Open(b.Context(), "", at(begin))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer st.Close(b.Context())
-			for n := 0; n < benchEvents; {
-				events, _, err := st.Next(b.Context())
-				if err != nil {
-					b.Fatal(err)
-				}
-				n += len(events)
-			}
-		})
-	})
-}
-
-func measure(b *testing.B, read func()) {
-	b.ReportAllocs()
-	before := cpu()
+	// In turns, so that what else the machine does hits both.
+	var driverTime, sourceTime, driverCPU, sourceCPU time.Duration
 	for b.Loop() {
-		read()
+		t, c := time.Now(), cpu()
+		readWithDriver(b, coll, begin)
+		driverTime, driverCPU = driverTime+time.Since(t), driverCPU+cpu()-c
+		t, c = time.Now(), cpu()
+		readWithSource(b, src, begin)
+		sourceTime, sourceCPU = sourceTime+time.Since(t), sourceCPU+cpu()-c
 	}
 	n := float64(b.N) * benchEvents
-	b.ReportMetric(float64((cpu()-before).Nanoseconds())/1000/n, "cpu-µs/event")
-	b.ReportMetric(n/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(n/driverTime.Seconds(), "driver-events/s")
+	b.ReportMetric(n/sourceTime.Seconds(), "source-events/s")
+	b.ReportMetric(driverCPU.Seconds()*1e6/n, "driver-cpu-µs/event")
+	b.ReportMetric(sourceCPU.Seconds()*1e6/n, "source-cpu-µs/event")
+	b.ReportMetric(driverTime.Seconds()/sourceTime.Seconds(), "of-the-floor")
+}
+
+func readWithDriver(b *testing.B, coll *mongo.Collection, from *state.Checkpoint) {
+	cs, err := coll.Watch(b.Context(), []bson.D{}, options.ChangeStream().SetBatchSize(defaultBatchSize).SetStartAfter(from.Token.Raw()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer cs.Close(b.Context())
+	for n := 0; n < benchEvents; n++ {
+		if !cs.Next(b.Context()) {
+			b.Fatal(cs.Err())
+		}
+	}
+}
+
+func readWithSource(b *testing.B, src *Source, from *state.Checkpoint) {
+	st, err := src.Open(b.Context(), "", at(from))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close(b.Context())
+	for n := 0; n < benchEvents; {
+		events, _, err := st.Next(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		n += len(events)
+	}
 }
 
 func cpu() time.Duration {

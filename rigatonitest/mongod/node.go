@@ -19,7 +19,7 @@ import (
 )
 
 // A Node is one member of the replica set. Its methods are safe for concurrent
-// use, but don't wait for each other: a Kill during a Restart kills what is there.
+// use; one that starts or ends the process waits for another that does.
 type Node struct {
 	server *Server
 	port   int

@@ -27,13 +27,11 @@ type flow struct {
 
 	budget *budget
 	saver  saver
-	watch  standstill
 }
 
 func newFlow(w *worker, dest Destination, stream Stream) *flow {
 	f := &flow{worker: w, dest: dest, stream: stream, budget: newBudget(w.cfg.MaxInFlightBytes)}
 	f.saver = newSaver(w, dest, stream)
-	f.watch = standstill{log: w.log}
 	return f
 }
 
@@ -124,7 +122,6 @@ func graceOver(work context.Context, err error) error {
 
 // take adds what was read to the batch in hand.
 func (f *flow) take(c chunk) {
-	f.watch.see(c.end, len(c.events) > 0)
 	if len(c.events) == 0 {
 		// The server says that nothing lies between the last event and here.
 		if len(f.hand) == 0 {

@@ -884,21 +884,6 @@ func TestSeveralStreams(t *testing.T) {
 	})
 }
 
-func TestStandstill(t *testing.T) {
-	bubble(t, "warns once, and says when it is over", func(t *testing.T) {
-		var lines logLines
-		s := standstill{log: lines.logger()}
-		for range 100 {
-			s.see(between(1), false)
-			time.Sleep(10 * time.Second)
-		}
-		s.see(between(2), false)
-		if got := lines.all(); len(got) != 2 || !strings.Contains(got[0], "neither events") || !strings.Contains(got[1], "moves again") {
-			t.Errorf("logged %q", got)
-		}
-	})
-}
-
 func TestConfig(t *testing.T) {
 	good := newRig(t, newFakeSource()).cfg
 	for name, change := range map[string]func(*Config){

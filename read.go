@@ -3,9 +3,7 @@ package rigatoni
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
-	"time"
 )
 
 // A chunk is what one call of Stream.Next gave.
@@ -83,33 +81,6 @@ func (b *budget) give(n int) {
 	select {
 	case b.wake <- struct{}{}:
 	default:
-	}
-}
-
-// standstill warns of a stream on which neither events nor the position move. A
-// replica set writes a no-op into its oplog every ten seconds, so that on a
-// healthy one the position moves even when nothing happens.
-type standstill struct {
-	log    *slog.Logger
-	at     Position
-	since  time.Time
-	warned bool
-}
-
-const standstillAfter = 2 * time.Minute
-
-func (s *standstill) see(end Position, events bool) {
-	now := time.Now()
-	switch {
-	case events || s.since.IsZero() || end != s.at:
-		if s.warned {
-			s.log.Info("the stream moves again")
-		}
-		*s = standstill{log: s.log, at: end, since: now}
-	case !s.warned && now.Sub(s.since) > standstillAfter:
-		s.warned = true
-		s.log.Warn("the stream gives neither events nor a later position; its place will fall off the oplog if that goes on",
-			"for", now.Sub(s.since).Round(time.Second))
 	}
 }
 

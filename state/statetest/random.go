@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -282,10 +283,9 @@ func (m *model) acquire(h *handle) {
 	ask := request("")
 	ask.Nonce = fmt.Sprintf("%016X%s", r.Uint64(), m.key)
 	if n := len(m.fences); n != 0 && r.IntN(3) == 0 { // again
-		l := m.fences[n-1-r.IntN(min(n, 3))]
-		ask.Nonce = l.fence.Nonce
-		if !l.h.closed {
-			h = l.h
+		ask.Nonce = m.fences[n-1-r.IntN(min(n, 3))].fence.Nonce
+		if i := m.current(); i >= 0 && ask.Nonce == m.rec.Nonce && !m.fences[i].h.closed {
+			h = m.fences[i].h
 		}
 	}
 	ask.Owner = "owner " + ask.Nonce[:4]
@@ -314,7 +314,8 @@ func (m *model) acquire(h *handle) {
 	m.rec = rec
 	m.agree(grant.Checkpoint, grant.Err)
 	m.rec.Epoch, m.loose = grant.Fence.Epoch, false
-	m.fences = append(m.fences, lease{grant.Fence, h})
+	// The same fence may be there already: the same nonce again, or after Forget.
+	m.fences = append(slices.DeleteFunc(m.fences, func(l lease) bool { return l.fence == grant.Fence }), lease{grant.Fence, h})
 }
 
 func (m *model) forget(h *handle) {
@@ -348,18 +349,16 @@ func (m *model) expireLease() {
 	m.rec.LeaseUntil = m.now.Add(-time.Second)
 }
 
+// current finds the fence that is the current one; -1 if there is none.
+func (m *model) current() int {
+	return slices.IndexFunc(m.fences, func(l lease) bool { return l.fence == m.rec.Fence() })
+}
+
 // holds tells whether a lease would end with h, in a store whose leases end with
 // their process.
 func (m *model) holds(h *handle) bool {
-	if !m.rec.Live(m.now) {
-		return false
-	}
-	for _, l := range m.fences {
-		if l.h == h && l.fence == m.rec.Fence() {
-			return true
-		}
-	}
-	return false
+	i := m.current()
+	return i >= 0 && m.fences[i].h == h && m.rec.Live(m.now)
 }
 
 func (m *model) reopen() {

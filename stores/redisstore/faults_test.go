@@ -241,13 +241,13 @@ func TestFrozen(t *testing.T) {
 
 func TestWriteTimeout(t *testing.T) {
 	server := redisserver.Start(t, nil)
-	s := open(t, server.URL(), redisstore.Options{WriteTimeout: 100 * time.Millisecond, ReadTimeout: 20 * time.Second, MaxRetries: -1})
+	s := open(t, server.URL(), redisstore.Options{WriteTimeout: 100 * time.Millisecond, ReadTimeout: time.Minute, MaxRetries: -1})
 	cp := checkpoint(t, "82AA", 1)
-	cp.Extra = map[string]jsonDoc{"big": bigDoc(32 << 20)} // more than the buffers in between hold
+	cp.Extra = map[string]jsonDoc{"big": bigDoc(16 << 20)} // more than the buffers in between hold
 	if err := server.Freeze(); err != nil {
 		t.Fatal(err)
 	}
-	err := within(t, 90*time.Millisecond, 8*time.Second, "Save", func() error { return s.Save(context.Background(), "k", cp) })
+	err := within(t, 90*time.Millisecond, 30*time.Second, "Save", func() error { return s.Save(context.Background(), "k", cp) })
 	want(t, err, state.ErrUnavailable, "WriteTimeout")
 	if err := server.Thaw(); err != nil {
 		t.Fatal(err)

@@ -94,10 +94,10 @@ func openError(err error) error {
 func nameOf(r *redis.Options) string { return fmt.Sprintf("%s, database %d", r.Addr, r.DB) }
 
 // clientOptions turn off what go-redis does by itself: it would repeat what is
-// not safe to repeat, and dial for longer than it was told.
+// not safe to repeat.
 func clientOptions(r *redis.Options, o Options) *redis.Options {
 	r.MaxRetries = -1
-	r.DialerRetries = 1
+	r.Dialer = dialer(r.TLSConfig, o.ConnectTimeout)
 	r.ContextTimeoutEnabled = true
 	r.PoolSize, r.MaxActiveConns = o.PoolSize, o.PoolSize
 	r.PipelinePoolSize = -1

@@ -43,7 +43,7 @@ func (f *flow) saveStart(ctx context.Context) error {
 	if f.last != nil && (f.last.Fingerprint == "" || f.last.Fingerprint == f.stream.Fingerprint()) {
 		return nil
 	}
-	if f.last != nil {
+	if f.last != nil && f.last.Token != f.stream.Position().Token {
 		f.log.Warn("going on with a changed stream, from the checkpoint's time: events of that moment may come again",
 			"was", f.last.Fingerprint, "is", f.stream.Fingerprint())
 	}

@@ -54,11 +54,11 @@ type Start struct {
 	// Time, if there is no Checkpoint and it is not zero, is the cluster time
 	// of the first events to read.
 	Time bson.Timestamp
-	// AcceptChanged, if it is not empty, is the short form of the stream's own
-	// fingerprint (as a [ChangedStreamError] gives it), with which a checkpoint
-	// of another stream is accepted all the same. The stream then goes on from
-	// the checkpoint's cluster time, not from its token, and repeats the events
-	// of that moment.
+	// AcceptChanged, if it is not empty, is the name of a change, as a
+	// [ChangedStreamError] gives it: a checkpoint of another stream is accepted if
+	// what changed is that, and no other change. The stream then goes on from the
+	// checkpoint's cluster time, not from its token, and repeats the events of
+	// that moment.
 	AcceptChanged string
 }
 

@@ -57,9 +57,10 @@ func (f fingerprint) String() string {
 	return strings.Join(fields, " ")
 }
 
-// short is what a person repeats to accept a stream.
-func short(fingerprint string) string {
-	sum := sha256.Sum256([]byte(fingerprint))
+// accept is what a person repeats to accept a change. It names both streams, so
+// that one left behind in a unit file accepts that change alone, and no later one.
+func accept(before, now string) string {
+	sum := sha256.Sum256([]byte(before + "\n" + now))
 	return hex.EncodeToString(sum[:6])
 }
 
@@ -73,7 +74,7 @@ func compare(checkpoint, ours string) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	return &rigatoni.ChangedStreamError{Changes: changes, Accept: short(ours)}
+	return &rigatoni.ChangedStreamError{Changes: changes, Accept: accept(checkpoint, ours)}
 }
 
 func differences(before, now string) []string {

@@ -34,7 +34,7 @@ func resolve(at rigatoni.Start, ours fingerprint, now bson.Timestamp) (place, er
 	}
 	pos := positionOf(*cp)
 	changed := compare(cp.Fingerprint, ours.String())
-	if changed != nil && at.AcceptChanged != short(ours.String()) {
+	if changed != nil && at.AcceptChanged != accept(cp.Fingerprint, ours.String()) {
 		return place{}, changed
 	}
 	if err := checkFuture("the checkpoint", pos.ClusterTime, now); err != nil {

@@ -165,7 +165,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		"a high-water mark":     at(&state.Checkpoint{Token: highWaterMark(t, later)}),
 		"an event's token":      at(&state.Checkpoint{Token: atTime(t, pos.Token, later)}),
 		"a checkpoint's time":   at(&state.Checkpoint{Token: opaque(t), ClusterTime: later}),
-		"an accepted one's":     {Checkpoint: &state.Checkpoint{Token: highWaterMark(t, later), Fingerprint: "set=x id=1"}, AcceptChanged: short(st.Fingerprint())},
+		"an accepted one's":     {Checkpoint: &state.Checkpoint{Token: highWaterMark(t, later), Fingerprint: "set=x id=1"}, AcceptChanged: accept("set=x id=1", st.Fingerprint())},
 		"years ahead":           {Time: bson.Timestamp{T: 1<<32 - 1}},
 		"a checkpoint of hours": at(&state.Checkpoint{Token: highWaterMark(t, bson.Timestamp{T: later.T + 20000})}),
 	} {

@@ -27,7 +27,7 @@ func TestEncodeKey(t *testing.T) {
 		}
 		key := string(b)
 		name := redisstore.EncodeKey(key)
-		if back, ok := redisstore.DecodeKey(name); !ok || back != key || strings.ContainsAny(name, "{}*?[]^\\\x00\xff") {
+		if back, ok := redisstore.DecodeKey(name); !ok || back != key || strings.Trim(name, "%-._/:0123456789ABCDEFabcdefghijklmnopqrstuvwxyz") != "" {
 			t.Fatalf("seed %d: %q is %q, and back %q, %v", seed, key, name, back, ok)
 		}
 	}

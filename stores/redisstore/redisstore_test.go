@@ -55,7 +55,7 @@ var damages = []func(ctx context.Context, c *redis.Client, record, fence string)
 func TestStore(t *testing.T) {
 	for name, ttl := range map[string]time.Duration{"no TTL": 0, "TTL": time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			s := redisserver.Start(t, nil)
+			s := redisserver.Start(t, &redisserver.Options{Config: []string{"appendonly yes"}})
 			c := client(t, s)
 			var run atomic.Int64
 			statetest.Run(t, func(t *testing.T) statetest.Harness {
@@ -69,7 +69,7 @@ func harness(s *redisserver.Server, c *redis.Client, prefix string, ttl time.Dur
 	var damage atomic.Int64
 	h := statetest.Harness{
 		Open: func(ctx context.Context) (state.Store, error) {
-			return redisstore.Open(ctx, s.URL(), &redisstore.Options{KeyPrefix: prefix, TTL: ttl, ReadTimeout: 300 * time.Millisecond, Logger: quiet})
+			return redisstore.Open(ctx, s.URL(), &redisstore.Options{KeyPrefix: prefix, TTL: ttl, Logger: quiet})
 		},
 		Damage: func(ctx context.Context, key string) error {
 			record, fence := redisstore.Names(prefix, key)
@@ -83,8 +83,8 @@ func harness(s *redisserver.Server, c *redis.Client, prefix string, ttl time.Dur
 			_, fence := redisstore.Names(prefix, key)
 			return c.HSet(ctx, fence, "until", "1").Err()
 		},
-		Break:   func(context.Context) error { return s.Freeze() },
-		Restore: func(context.Context) error { return s.Thaw() },
+		Break:   func(context.Context) error { return s.Kill() },
+		Restore: func(ctx context.Context) error { return s.Restart(ctx) },
 		Stored: func(ctx context.Context) (int, error) {
 			n := 0
 			it := c.Scan(ctx, 0, prefix+"*", 1000).Iterator()

@@ -35,7 +35,7 @@ bench: servers ## every benchmark beside its floor, in one run
 	@go run ./internal/streambench
 
 campaign: servers ## 100,000 changes over 5 collections, 20 kills: files and Redis, step-downs, restarts (about 10 minutes)
-	@cd cmd/rigatoni && go test -count=1 -v -timeout 60m -run Campaign ./... -args -campaign=full
+	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run Campaign .
 
 build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni

@@ -43,7 +43,7 @@ func newWriter(client *mongo.Client, cfg *Config) *writer {
 	}
 	if cfg.Rate > 0 {
 		perLane := float64(cfg.Rate) / float64(len(w.lanes))
-		w.batch = min(100, max(1, int(perLane/50)))
+		w.batch = min(100, max(1, int(perLane/20))) // what is due in 50 ms
 		w.pause = time.Duration(float64(w.batch) / perLane * float64(time.Second))
 	}
 	return w

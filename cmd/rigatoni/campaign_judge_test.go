@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"testing"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A record is what was seen of a campaign while it went on.
+type record struct {
+	campaign
+	seen      []sighting
+	streaming map[int]time.Time // since when at the latest, by the life's number
+}
+
+// A sighting says that so many changes had arrived by then, or more.
+type sighting struct {
+	at      time.Time
+	arrived int
+}
+
+func (r *record) watch(p crashtest.Progress) {
+	now := time.Now()
+	r.seen = append(r.seen, sighting{now, p.Arrived})
+	if n := len(p.Lives); n > 0 && p.Lives[n-1].Streaming && r.streaming[n].IsZero() {
+		r.streaming[n] = now
+	}
+}
+
+// arrivedBy is how many changes had certainly arrived by a time.
+func (r *record) arrivedBy(t time.Time) int {
+	n := sort.Search(len(r.seen), func(i int) bool { return !r.seen[i].at.Before(t) })
+	if n == 0 {
+		return 0
+	}
+	return r.seen[n-1].arrived
+}
+
+// oldest is when the oldest of some checkpoints was saved; zero if there are none.
+func oldest(checkpoints map[string]state.Checkpoint) (at time.Time) {
+	for _, cp := range checkpoints {
+		if at.IsZero() || cp.SavedAt.Before(at) {
+			at = cp.SavedAt
+		}
+	}
+	return at
+}
+
+// age is how old the checkpoint was when a life was killed, counted from when
+// that life could first have saved one; false if it never could.
+func (r *record) age(killed, next crashtest.Life) (time.Duration, bool) {
+	from, ok := r.streaming[killed.N]
+	if saved := oldest(next.Checkpoints); saved.After(from) {
+		from = saved
+	}
+	return killed.Ended.Sub(from), ok
+}
+
+// judge returns what is wrong, in sentences.
+//
+// What was lost, made up, out of order, or came again without need, is among the
+// result's own faults. That nothing is lost says that no checkpoint was ahead of
+// what had been delivered: what lies before one never comes again.
+func (r *record) judge(res *crashtest.Result) (wrong []string) {
+	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	if res.FaultCount > 0 {
+		add("%d faults (%d lost, %d made up), of which the first are:", res.FaultCount, res.Lost, res.MadeUp)
+		wrong = append(wrong, res.Faults...)
+	}
+	if got := res.Inserts + res.Updates + res.Deletes; got != r.changes || res.Arrived != r.changes && res.FaultCount == 0 {
+		add("%d changes were meant to be written, %d were, and %d arrived", r.changes, got, res.Arrived)
+	}
+	kills, fruitful := 0, 0
+	var ages []time.Duration
+	for i, next := range res.Lives[1:] {
+		life := res.Lives[i]
+		if life.Killed {
+			kills++
+			if life.Lines > 0 {
+				fruitful++
+			}
+			if age, ok := r.age(life, next); ok {
+				ages = append(ages, age)
+			}
+		}
+		// What had arrived when the checkpoint was saved is behind it, so that no
+		// more can come again than what was delivered since and what was in flight.
+		saved := oldest(next.Checkpoints)
+		if n := r.arrivedBy(saved); n > next.Resumed {
+			add("life %d: of the %d changes that had arrived when the checkpoint was saved, only %d are before it", next.N, n, next.Resumed)
+		}
+		if most := next.Before - next.Resumed; next.Again > most {
+			add("life %d: %d changes came again, more than the %d delivered since the checkpoint", next.N, next.Again, most)
+		}
+	}
+	if kills != r.kills {
+		add("it was killed %d times, not %d", kills, r.kills)
+	}
+	if fruitful == 0 || !r.anytime && fruitful < (kills+1)/2 {
+		add("only %d of %d killed processes had delivered anything, which shows little", fruitful, kills)
+	}
+	return append(wrong, r.judgeAges(ages)...)
+}
+
+// judgeAges sees to it that checkpoints are saved as often as they are meant to
+// be. Most of them: a busy machine or a server in trouble may delay one.
+func (r *record) judgeAges(ages []time.Duration) []string {
+	if len(ages) == 0 || r.disturb != nil {
+		return nil
+	}
+	slices.Sort(ages)
+	if median, most := ages[len(ages)/2], r.interval+1500*time.Millisecond; median > most {
+		return []string{fmt.Sprintf("when the process was killed, the checkpoint was %v old in the median, with an interval of %v", median, r.interval)}
+	}
+	return nil
+}
+
+// tell logs each life, and the sum.
+func (r *record) tell(t *testing.T, res *crashtest.Result) {
+	t.Helper()
+	t.Logf("%4s %8s %9s %9s %7s %7s  %s", "life", "began s", "saved", "delivered", "again", "lines", "ended")
+	most := 0
+	for i, life := range res.Lives {
+		ended := life.Exit
+		if i+1 < len(res.Lives) {
+			if age, ok := r.age(life, res.Lives[i+1]); ok {
+				ended += fmt.Sprintf(", the checkpoint %d ms old", age.Milliseconds())
+			} else {
+				ended += ", not yet streaming"
+			}
+		}
+		t.Logf("%4d %8.1f %9d %9d %7d %7d  %s", life.N, life.Started.Sub(res.Lives[0].Started).Seconds(),
+			life.Resumed, life.Before, life.Again, life.Lines, ended)
+		most = max(most, life.Again)
+	}
+	t.Logf("%d inserts, %d updates, %d deletes in %.1f s; %d processes; %d arrived, %d lost, %d came again (at most %d in one life)",
+		res.Inserts, res.Updates, res.Deletes, res.Took.Seconds(), len(res.Lives), res.Arrived, res.Lost, res.Twice, most)
+}

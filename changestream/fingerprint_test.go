@@ -88,7 +88,7 @@ func TestChangedStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		to      *Source
+		to     *Source
 		cp     *rigatoni.Start
 		change string
 		ours   string

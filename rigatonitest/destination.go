@@ -1,0 +1,97 @@
+package rigatonitest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+// A Destination records what is delivered to it. The zero Destination is ready
+// to use, and safe for concurrent use.
+type Destination struct {
+	mu     sync.Mutex
+	events []rigatoni.Event
+	calls  int
+	errs   []error
+	grown  chan struct{} // closed and replaced when an event is delivered
+}
+
+// Fail makes the next deliveries fail with these errors, one each; nil stands for one that
+// succeeds. Nothing of a batch that fails is recorded, but of a
+// rigatoni.Partial(n, err) the first n events are.
+func (d *Destination) Fail(errs ...error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.errs = append(d.errs, errs...)
+}
+
+// Deliver records the batch, or fails as it was told.
+func (d *Destination) Deliver(ctx context.Context, b *rigatoni.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls++
+	var err error
+	if len(d.errs) > 0 {
+		err, d.errs = d.errs[0], d.errs[1:]
+	}
+	taken := b.Events
+	if err != nil {
+		var p *rigatoni.PartialError
+		n := 0
+		if errors.As(err, &p) {
+			n = min(p.Delivered, len(taken))
+		}
+		taken = taken[:n]
+	}
+	if len(taken) > 0 {
+		d.events = append(d.events, taken...)
+		if d.grown != nil {
+			close(d.grown)
+			d.grown = nil
+		}
+	}
+	return err
+}
+
+// Events are the events delivered so far, those of a failed attempt that came
+// again included, in the order of their delivery.
+func (d *Destination) Events() []rigatoni.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.events)
+}
+
+// Calls is how often Deliver was called.
+func (d *Destination) Calls() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.calls
+}
+
+// Wait waits until n events have been delivered, and returns all that have, or
+// the error of ctx.
+func (d *Destination) Wait(ctx context.Context, n int) ([]rigatoni.Event, error) {
+	for {
+		d.mu.Lock()
+		if len(d.events) >= n {
+			defer d.mu.Unlock()
+			return slices.Clone(d.events), nil
+		}
+		if d.grown == nil {
+			d.grown = make(chan struct{})
+		}
+		grown := d.grown
+		d.mu.Unlock()
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

@@ -61,6 +61,20 @@ func TestReopenFailsForAWhile(t *testing.T) {
 	}
 }
 
+// Opening well proves nothing: as long as every getMore fails it is one outage,
+// with pauses that grow.
+func TestEveryCursorFailsForAWhile(t *testing.T) {
+	w := ownWorld(t, mongod.Options{})
+	st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
+	w.failPoint("failGetMoreAfterCursorCheckout", times(7), bson.D{{Key: "errorCode", Value: 237}})
+	w.awaitFailPoint("failGetMoreAfterCursorCheckout", st)
+	w.insert("c", 1)
+	wantNames(t, st.collect(1), inserted("c", 1)...)
+	if w.log.count("broke off") != 1 || w.log.count("read again") != 1 {
+		t.Errorf("not once each for an outage:\n%s", w.log)
+	}
+}
+
 // cursors are the ids of all cursors of aggregates, waiting or not.
 func (w *world) cursors() (ids []int64) {
 	w.t.Helper()

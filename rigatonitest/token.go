@@ -20,12 +20,20 @@ import (
 // An _id of a type that is rare as such (a double, a decimal, a regular
 // expression, code, an array) is left out of it.
 func (m moment) token(key bson.Raw) bson.Raw {
-	k := head(m.at, 128)
-	k.bool(m.op == "invalidate")
+	var uuid []byte
 	if m.ns.Coll != "" {
-		uuid := collectionUUID(m.ns.String())
-		k.bytes(append([]byte{0x5A, 16, bson.TypeBinaryUUID}, uuid[:]...)...)
-		if full := k; key != nil && full.value(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: key}) {
+		uuid = collectionUUID(m.ns.String())
+	}
+	return eventToken(m.at, m.op == "invalidate", uuid, key)
+}
+
+func eventToken(at bson.Timestamp, invalidate bool, uuid []byte, key bson.Raw) bson.Raw {
+	k := head(at, 128)
+	k.bool(invalidate)
+	if uuid != nil {
+		k.bytes(0x5A, byte(len(uuid)), bson.TypeBinaryUUID)
+		k.bytes(uuid...)
+		if full := k; key != nil && full.object(key) {
 			k = full
 		}
 	}
@@ -51,9 +59,9 @@ func head(at bson.Timestamp, tokenType int64) keyString {
 }
 
 // collectionUUID is the same for the same namespace.
-func collectionUUID(ns string) (uuid [16]byte) {
+func collectionUUID(ns string) []byte {
 	sum := sha256.Sum256([]byte(ns))
-	copy(uuid[:], sum[:])
+	uuid := sum[:16]
 	uuid[6], uuid[8] = uuid[6]&0x0f|0x40, uuid[8]&0x3f|0x80 // version 4
 	return uuid
 }
@@ -122,8 +130,8 @@ func (k *keyString) value(v bson.RawValue) bool {
 		return k.object(v.Document())
 	case bson.TypeBinary:
 		subtype, data := v.Binary()
-		if len(data) >= 0xFF {
-			return false
+		if len(data) >= 0xFF || subtype == bson.TypeBinaryBinaryOld {
+			return false // they have further lengths in them
 		}
 		k.bytes(0x5A, byte(len(data)), subtype)
 		k.bytes(data...)

@@ -68,8 +68,11 @@ func (r *record) age(killed, next crashtest.Life) (time.Duration, bool) {
 // what had been delivered: what lies before one never comes again.
 func (r *record) judge(res *crashtest.Result) (wrong []string) {
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	if res.Lost > 0 {
+		add("%d changes were written and never arrived", res.Lost)
+	}
 	if res.FaultCount > 0 {
-		add("%d faults (%d lost, %d made up), of which the first are:", res.FaultCount, res.Lost, res.MadeUp)
+		add("%d faults, of which the first are:", res.FaultCount)
 		wrong = append(wrong, res.Faults...)
 	}
 	if got := res.Inserts + res.Updates + res.Deletes; got != r.changes || res.Arrived != r.changes && res.FaultCount == 0 {

@@ -30,16 +30,25 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	built = dir
 	path := filepath.Join(dir, "rigatoni")
-	args := []string{"build", "-o", path}
+	if err := Build(path); err != nil {
+		return "", err
+	}
+	return path, nil
+})
+
+// Build builds the command, with the race detector if the test has it and with
+// further flags of "go build".
+func Build(path string, flags ...string) error {
+	args := append([]string{"build", "-o", path}, flags...)
 	if race {
 		args = append(args, "-race")
 	}
 	out, err := exec.Command("go", append(args, "github.com/rigatoni-etl/rigatoni/cmd/rigatoni")...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("building the command: %w\n%s", err, out)
+		return fmt.Errorf("building the command: %w\n%s", err, out)
 	}
-	return path, nil
-})
+	return nil
+}
 
 // Main runs the tests, and removes what Path has built for them.
 func Main(m *testing.M) int {

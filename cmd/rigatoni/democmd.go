@@ -131,9 +131,13 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if d.dir, err = os.MkdirTemp("", "rigatoni-demo-"); err != nil {
 		return err
 	}
-	if !d.keep {
-		defer os.RemoveAll(d.dir)
-	}
+	defer func() {
+		if errors.Is(err, errLost) {
+			d.printf("\n  The files stay, for the report: %s\n", d.dir)
+		} else if !d.keep {
+			err = errors.Join(err, os.RemoveAll(d.dir))
+		}
+	}()
 	if d.store == "" {
 		d.store = "file:" + filepath.ToSlash(filepath.Join(d.dir, "state"))
 	}

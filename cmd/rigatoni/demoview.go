@@ -87,9 +87,9 @@ func (v *livesView) line(l crashtest.Life, s style) string {
 	}
 	switch {
 	case l.Killed:
-		end = fmt.Sprintf("✗ %s", grouped(l.Reached))
+		end = fmt.Sprintf("✗ %s", grouped(l.Resumed+l.Lines))
 	case !l.Ended.IsZero():
-		end = "stop " + grouped(l.Reached)
+		end = "stop " + grouped(l.Resumed+l.Lines)
 	case !l.Streaming:
 		end = "starting"
 	}
@@ -99,18 +99,12 @@ func (v *livesView) line(l crashtest.Life, s style) string {
 // bar draws what came again and what came for the first time.
 func (v *livesView) bar(l crashtest.Life, s style) string {
 	at := func(event int) int { return min(barWidth, event*barWidth/max(1, v.total)) }
-	from, before, reached := at(l.Resumed), at(l.Before), at(l.Reached)
-	before = min(max(from, before), reached)
-	again := before - from
-	if l.Again == 0 {
-		again = 0
-	} else if again == 0 {
+	from, reached := at(l.Resumed), at(l.Resumed+l.Lines)
+	again := at(l.Resumed+l.Again) - from
+	if l.Again > 0 && again == 0 && reached > from {
 		again = 1 // it is there, if small
 	}
-	if l.N == 1 {
-		from, again = 0, 0
-	}
-	fresh := max(0, reached-from-again)
+	fresh := reached - from - again
 	end := ""
 	if l.Killed {
 		end = s.bad("✗")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -138,6 +139,25 @@ func TestWaitingForALeaseCanBeStopped(t *testing.T) {
 	holder.signal(syscall.SIGINT)
 	if code := holder.exit(); code != exitOK {
 		t.Errorf("the holder ended with %d", code)
+	}
+}
+
+func TestInterruptedDemo(t *testing.T) {
+	db := mongod.ForTest(t)
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	out, w := io.Pipe()
+	c := startChild(t, w, "demo", "--source", db.URI)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && !strings.Contains(lines.Text(), "the start") { // the first life's line
+	}
+	c.signal(syscall.SIGINT)
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	if code := c.exit(); code != exitInterrupted {
+		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(c.said, "\n"))
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

@@ -66,30 +66,30 @@ type progress struct {
 
 // meter measures the rate over the last few seconds.
 type meter struct {
-	started time.Time
-	samples []sample
+	started  time.Time
+	readings []reading
 }
 
-type sample struct {
+type reading struct {
 	at     time.Time
 	events uint64
 }
 
-// window is how far back the rate looks; at a slower pace, to the last sample.
+// window is how far back the rate looks; at a slower pace, to the last reading.
 const window = 3 * time.Second
 
 func (m *meter) measure(s rigatoni.Stats, now time.Time) progress {
-	if len(m.samples) == 0 {
-		m.samples = []sample{{at: m.started}}
+	if len(m.readings) == 0 {
+		m.readings = []reading{{at: m.started}}
 	}
-	for len(m.samples) > 1 && now.Sub(m.samples[1].at) >= window {
-		m.samples = m.samples[1:]
+	for len(m.readings) > 1 && now.Sub(m.readings[1].at) >= window {
+		m.readings = m.readings[1:]
 	}
 	p := progress{stats: s, now: now}
-	if first := m.samples[0]; now.After(first.at) {
+	if first := m.readings[0]; now.After(first.at) {
 		p.rate = float64(s.Events-first.events) / now.Sub(first.at).Seconds()
 	}
-	m.samples = append(m.samples, sample{now, s.Events})
+	m.readings = append(m.readings, reading{now, s.Events})
 	return p
 }
 

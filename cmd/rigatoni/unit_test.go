@@ -183,17 +183,21 @@ func TestLives(t *testing.T) {
 	c := newConsole(&b, false)
 	now := time.Now()
 	lives := []crashtest.Life{
-		{N: 1, Ended: now, Killed: true, Reached: 250, Lines: 250},
-		{N: 2, Ended: now, Killed: true, Resumed: 200, Before: 250, Reached: 500, Lines: 300, Again: 50},
-		{N: 3, Resumed: 400, Before: 500, Reached: 500, Streaming: true},
+		{N: 1, Ended: now, Killed: true, Lines: 250},
+		{N: 2, Ended: now, Killed: true, Resumed: 200, Lines: 300, Again: 50},
+		{N: 3, Ended: now, Killed: true, Resumed: 400},
+		{N: 4, Ended: now, Killed: true, Resumed: 400, Lines: 50, Again: 50},
+		{N: 5, Resumed: 400, Streaming: true},
 	}
 	v.update(c, crashtest.Progress{Lives: lives[:1]})
-	v.update(c, crashtest.Progress{Lives: lives}) // the third still lives: no line yet
-	lives[2].Ended, lives[2].Reached, lives[2].Lines, lives[2].Again = now, 1000, 600, 100
+	v.update(c, crashtest.Progress{Lives: lives}) // the last still lives: no line yet
+	lives[4].Ended, lives[4].Lines, lives[4].Again = now, 600, 100
 	v.update(c, crashtest.Progress{Lives: lives})
 	want := `     1  the start            250          ✗ 250         ██████████✗
      2  event 200            300      50  ✗ 500         ········░░██████████✗
-     3  event 400            600     100  stop 1,000    ················░░░░████████████████████
+     3  event 400              0          ✗ 400         ················✗
+     4  event 400             50      50  ✗ 450         ················░░✗
+     5  event 400            600     100  stop 1,000    ················░░░░████████████████████
 `
 	if got := b.String(); got != want {
 		t.Errorf("\n got\n%s\nwant\n%s", got, want)

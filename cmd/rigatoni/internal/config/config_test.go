@@ -76,7 +76,7 @@ func TestMistakes(t *testing.T) {
 		{"tab", minimal + "\tname: a\n", `p.yaml:5: this is not YAML: found a tab character that violates indentation (while scanning a plain scalar)`},
 		{"two documents", minimal + "---\na: b\n", `p.yaml: this is not YAML: expected single document, found multiple`},
 		{"a list for a key", minimal + "[a, b]: c\n", `p.yaml:5: a list stands where a field's name should`},
-		{"scheme of store", "source: mongodb://h\nstore: mysql://u:hunter2@h\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "mysql://***@h" is not a store: it must be file:PATH, redis://…, rediss://… or memory:`},
+		{"scheme of store", "source: mongodb://h\nstore: mysql://u:hunter2@h\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "mysql://***@h" is not a store: it must be memory:, file:PATH, redis://… or rediss://…`},
 		{"scheme of source", "source: http://u:hunter2@h\nstore: 'memory:'\nto: ndjson:-\ndatabase: d\n", `p.yaml:1: source: "http://***@h" is not the URL of a MongoDB server: it must begin with mongodb:// or mongodb+srv://`},
 		{"scheme of destination", "source: mongodb://h\nstore: 'memory:'\nto: kafka://h\ndatabase: d\n", `p.yaml:3: to: "kafka://h" is not a destination: it must be ndjson:DIR, or ndjson:- for standard output`},
 		{"store without a folder", "source: mongodb://h\nstore: 'file:'\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "file:" names no folder: write file:PATH, as file:./state`},
@@ -131,12 +131,12 @@ func TestFlagsGoBeforeTheFile(t *testing.T) {
 func TestVariablesAreFilledInAfterParsing(t *testing.T) {
 	file := write(t, "source: mongodb://u:${PW}@h\nstore: ${STORE:-file:./state}\nto: ndjson:-\n"+
 		"database: ${DB:-}shop\ncollections: ['${COLL}', b$b, c$]\nname: a$$b$${c}\n")
-	s, err := config.Read(config.Input{File: file, Env: env("PW", "x: [y]#'\"\n", "COLL", "with, comma", "STORE", "")})
+	_, err := config.Read(config.Input{File: file, Env: env("PW", "x: [y]#'\"\n", "COLL", "with, comma", "STORE", "")})
 	if err == nil || !strings.Contains(err.Error(), "collections") {
 		t.Fatalf("a dollar in a collection's name is refused, got %v", err)
 	}
 	file = write(t, strings.Replace(mustRead(t, file), "b$b, c$", "b", 1))
-	s, err = config.Read(config.Input{File: file, Env: env("PW", "x: [y]#'\"\n", "COLL", "with, comma", "STORE", "")})
+	s, err := config.Read(config.Input{File: file, Env: env("PW", "x: [y]#'\"\n", "COLL", "with, comma", "STORE", "")})
 	if err != nil {
 		t.Fatal(err)
 	}

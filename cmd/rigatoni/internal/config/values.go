@@ -137,7 +137,7 @@ func checkStore(text string) error {
 		}
 		return nil
 	}
-	return errors.New("is not a store: it must be file:PATH, redis://…, rediss://… or memory:")
+	return errors.New("is not a store: it must be memory:, file:PATH, redis://… or rediss://…")
 }
 
 func checkDestination(text string) error {

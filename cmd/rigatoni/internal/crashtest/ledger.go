@@ -28,22 +28,29 @@ type book struct {
 	next int                 // where in seen the life that runs now is
 }
 
-// faults are what should not be: all counted, the first few in words.
+// faults are what should not be: all counted, the first few of each kind in words.
 type faults struct {
 	n     int
 	words []string
+	full  int // how many words there are room for
 }
+
+// roomFor is how many faults of a kind are put in words.
+const roomFor = 10
+
+// kind makes room for faults of another kind.
+func (f *faults) kind() { f.full = len(f.words) + roomFor }
 
 func (f *faults) add(format string, args ...any) {
 	f.n++
-	if len(f.words) < 20 {
+	if len(f.words) < f.full {
 		f.words = append(f.words, fmt.Sprintf(format, args...))
 	}
 }
 
 func newLedger(seed uint64, oneEach bool) *ledger {
 	return &ledger{
-		seed: seed, oneEach: oneEach,
+		seed: seed, oneEach: oneEach, faults: faults{full: roomFor},
 		streams: map[string]*book{}, docs: map[Doc][]Change{}, last: map[Doc]int{},
 	}
 }
@@ -146,6 +153,7 @@ func (l *ledger) compare(written map[Doc][]Change) (lost, madeUp int) {
 		}
 		return c
 	}
+	l.faults.kind()
 	for doc, changes := range written {
 		arrived := map[Change]int{}
 		for _, c := range l.docs[doc] {
@@ -159,6 +167,7 @@ func (l *ledger) compare(written map[Doc][]Change) (lost, madeUp int) {
 			l.faults.add("%s was written and never arrived", c)
 		}
 	}
+	l.faults.kind()
 	for doc, changes := range l.docs {
 		left := map[Change]int{}
 		for _, c := range written[doc] {

@@ -130,6 +130,19 @@ func TestLedger(t *testing.T) {
 	}
 }
 
+// Many faults of one kind must not crowd out those of another.
+func TestLostIsAmongTheWords(t *testing.T) {
+	l := newLedger(seed, false)
+	l.begin(nil)
+	for range 1000 {
+		l.arrive("f", []byte("torn"))
+	}
+	l.compare(written)
+	if said := strings.Join(l.faults.words, "\n"); !strings.Contains(said, "was written and never arrived") || l.faults.n != 1006 || len(l.faults.words) > 3*roomFor {
+		t.Errorf("%d faults, in words:\n%s", l.faults.n, said)
+	}
+}
+
 func TestLedgerKeepsStreamsApart(t *testing.T) {
 	l := newLedger(seed, true)
 	l.begin(nil)

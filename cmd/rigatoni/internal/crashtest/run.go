@@ -86,7 +86,7 @@ type Result struct {
 
 	// FaultCount counts everything that should not be: each lost or made-up
 	// change, each line out of order, torn, unreadable or repeated without need.
-	// Faults has the first few in words.
+	// Faults has the first few of each kind in words.
 	FaultCount int
 	Faults     []string
 	// Took is the time from the first write until everything had arrived.
@@ -408,6 +408,7 @@ func (r *runner) result(written map[Doc][]Change, took time.Duration) *Result {
 		}
 	}
 	res.Lost, res.MadeUp = r.ledger.compare(written)
+	r.ledger.faults.kind()
 	for _, file := range r.tail.torn() {
 		r.ledger.faults.add("%s ends in the middle of a line, or has lost lines", file)
 	}

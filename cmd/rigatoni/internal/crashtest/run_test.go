@@ -82,6 +82,7 @@ func TestRedis(t *testing.T) {
 	redis := redisserver.Start(t, nil)
 	cfg := config(t, db.URI, db.Name, redis.URL())
 	cfg.Flags = append(cfg.Flags, "--lease-ttl", "1s")
+	cfg.Rate = 500 // a life begins with the wait for the lease of the one before
 	wantOK(t, run(t, cfg), 5)
 }
 

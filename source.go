@@ -19,7 +19,8 @@ type Position struct {
 	// StartAfter: Token is that of an invalidate event, with which only
 	// startAfter can open the stream.
 	StartAfter bool
-	// ClusterTime is the time of the last event, zero if it is not known.
+	// ClusterTime is the time of the last event or, where the server gave a later
+	// token with an empty batch, of that token; zero if it is not known.
 	ClusterTime bson.Timestamp
 }
 

@@ -3,6 +3,7 @@ package ndjson
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -223,6 +224,9 @@ func (c *campaign) maybe(op, _ string, size int) (int, error) {
 func (c *campaign) life() (rewind bool) {
 	dest, err := c.d.Attach(c.t.Context(), rigatoni.Attachment{Key: "shop", Epoch: c.epoch, First: c.first, Saved: c.saved})
 	if err != nil {
+		if !errors.Is(err, syscall.EIO) {
+			c.t.Errorf("attaching: %v", err)
+		}
 		c.disk.fault = nil // it would be tried again
 		return true
 	}

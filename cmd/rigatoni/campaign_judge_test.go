@@ -101,8 +101,12 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 			add("life %d: %d changes came again, more than the %d delivered since the checkpoint", next.N, next.Again, most)
 		}
 	}
-	if kills != r.kills {
-		add("it was killed %d times, not %d", kills, r.kills)
+	meant := r.kills
+	if r.killNow != nil {
+		meant++
+	}
+	if kills != meant {
+		add("it was killed %d times, not %d", kills, meant)
 	}
 	if fruitful == 0 || !r.anytime && fruitful < (kills+1)/2 {
 		add("only %d of %d killed processes had delivered anything, which shows little", fruitful, kills)

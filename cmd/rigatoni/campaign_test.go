@@ -43,7 +43,8 @@ type campaign struct {
 	patience             time.Duration
 	restartOn            []int
 	disturb              func(ctx context.Context, written func() int) error
-	source, database     string // the server and database to use; default: the shared one, a new one
+	killNow              chan struct{} // one more kill, when disturb sends it
+	source, database     string        // the server and database to use; default: the shared one, a new one
 }
 
 // full tells whether the campaigns are to be long.
@@ -131,7 +132,7 @@ func (c campaign) run(t *testing.T) (*record, *crashtest.Result) {
 		Collections: []string{"orders", "users", "carts", "invoices", "parcels"},
 		Changes:     c.changes, Mix: crashtest.Mix{Inserts: 45, Updates: 40, Deletes: 15},
 		Seed: campaignSeed(t), Writers: 2, Rate: c.rate,
-		Kills: c.kills, KillStarting: c.anytime, RestartOn: c.restartOn,
+		Kills: c.kills, KillStarting: c.anytime, KillNow: c.killNow, RestartOn: c.restartOn,
 		Binary: c.binary, OneEach: c.oneEach, Out: filepath.Join(dir, "out"),
 		// A lease in Redis outlives a killed process, and is waited out.
 		Flags:    append([]string{"--lease-ttl", "1s", "--save-interval", c.interval.String()}, c.flags...),
@@ -181,8 +182,9 @@ func TestCampaignServerTrouble(t *testing.T) {
 			server := mongod.OwnForTest(t, mongod.Options{Nodes: 3, OplogMB: 256})
 			c.source, c.database = server.URI(), "shop"
 			c.restartOn = []int{exitUnreachable} // as a supervisor would
+			c.killNow = make(chan struct{})
 			c.disturb = func(ctx context.Context, written func() int) error {
-				return trouble(ctx, t, server, c.changes, written, away)
+				return c.trouble(ctx, t, server, written, away)
 			}
 			c.mustHold(t)
 		})
@@ -190,17 +192,17 @@ func TestCampaignServerTrouble(t *testing.T) {
 }
 
 // trouble makes all of it, spread over the writing.
-func trouble(ctx context.Context, t *testing.T, s *mongod.Server, changes int, written func() int, away time.Duration) error {
+func (c campaign) trouble(ctx context.Context, t *testing.T, s *mongod.Server, written func() int, away time.Duration) error {
 	for i, step := range []struct {
 		what string
 		do   func() error
 	}{
 		{"the primary steps down", func() error { return s.StepDown(ctx) }},
 		{"the primary is killed and restarted", func() error { return crashPrimary(ctx, s) }},
-		{fmt.Sprintf("all servers are killed and away for %v", away), func() error { return crashAll(ctx, s, away) }},
+		{fmt.Sprintf("all servers are killed, and then the pipeline, and away for %v", away), func() error { return c.crashAll(ctx, s, away) }},
 		{"the primary steps down again", func() error { return s.StepDown(ctx) }},
 	} {
-		for written() < changes*(i+1)/5 {
+		for written() < c.changes*(i+1)/5 {
 			if err := pauseFor(ctx, 20*time.Millisecond); err != nil {
 				return err
 			}
@@ -228,9 +230,15 @@ func crashPrimary(ctx context.Context, s *mongod.Server) error {
 	return primary.Start(ctx)
 }
 
-func crashAll(ctx context.Context, s *mongod.Server, away time.Duration) error {
+// crashAll has the pipeline start while there is no server.
+func (c campaign) crashAll(ctx context.Context, s *mongod.Server, away time.Duration) error {
 	if err := s.Kill(); err != nil {
 		return err
+	}
+	select {
+	case c.killNow <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	if err := pauseFor(ctx, away); err != nil {
 		return err

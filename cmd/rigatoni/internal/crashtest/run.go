@@ -39,6 +39,8 @@ type Config struct {
 	// KillStarting: a kill need not wait until the pipeline's streams are open
 	// (the first one always does).
 	KillStarting bool
+	// KillNow, if it is not nil, asks for a further kill with each value.
+	KillNow <-chan struct{}
 
 	// Binary is the rigatoni command, and Flags what to give to "rigatoni run"
 	// beside source, database, collections, name, store and to.
@@ -309,6 +311,9 @@ func (r *runner) tick(ctx context.Context) error {
 		return ctx.Err()
 	case <-time.After(100 * time.Millisecond):
 		return r.poll()
+	case <-r.cfg.KillNow:
+		r.proc.kill()
+		return r.endAndBegin(ctx, true)
 	case <-r.proc.exited:
 		code := r.proc.code()
 		if !slices.Contains(r.cfg.RestartOn, code) {

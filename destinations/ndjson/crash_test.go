@@ -172,7 +172,7 @@ func TestNothingIsLost(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for range 80 {
+	for range 50 {
 		newCampaign(t, rng).run()
 		if t.Failed() {
 			return

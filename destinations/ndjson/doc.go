@@ -41,8 +41,9 @@
 //     kept.
 //   - A write that fails (a full disk) is taken back and tried again. A flush that
 //     fails is never repeated on the same file, because the kernel may have thrown
-//     the data away and report success the next time: the stream goes back to its
-//     checkpoint, and on in a new file.
+//     the data away and report success the next time: what the file got since the
+//     flush before is cut off, and the stream goes back to its checkpoint, and on
+//     in a new file.
 //   - Lines of one file are in the order of the stream, and so are those of all
 //     files, except that after a restart the stream repeats from its checkpoint.
 //

@@ -237,23 +237,28 @@ func TestAFileThatCannotBeCreated(t *testing.T) {
 // TestAFileThatSomebodyElseCuts: taking a failed write back must not fill the
 // hole with zeros.
 func TestAFileThatSomebodyElseCuts(t *testing.T) {
-	dir := tempDir(t)
-	d := openFiles(t, dir, Options{})
-	s := attach(t, d, rigatoni.Attachment{})
-	deliver(t, s, batch(t, 1, 5, 0))
-	if err := os.Truncate(filepath.Join(dir, name(0, 1)), 0); err != nil {
-		t.Fatal(err)
-	}
-	d.fs.(*disk).fault = failOn("write", syscall.ENOSPC)
-	if err := s.Deliver(t.Context(), batch(t, 6, 6, 0)); err == nil {
-		t.Fatal("no error")
-	}
-	if got := read(t, dir, name(0, 1)); strings.Contains(got, "\x00") {
-		t.Errorf("there are zeros now: %q", got)
-	}
-	d.fs.(*disk).fault = nil
-	if _, err := s.Sync(t.Context()); err == nil {
-		t.Error("Sync is content with a file that lost its lines")
+	for _, flushed := range []bool{false, true} {
+		dir := tempDir(t)
+		d := openFiles(t, dir, Options{})
+		s := attach(t, d, rigatoni.Attachment{})
+		deliver(t, s, batch(t, 1, 5, 0))
+		if flushed {
+			doSync(t, s)
+		}
+		if err := os.Truncate(filepath.Join(dir, name(0, 1)), 0); err != nil {
+			t.Fatal(err)
+		}
+		d.fs.(*disk).fault = failOn("write", syscall.ENOSPC)
+		if err := s.Deliver(t.Context(), batch(t, 6, 6, 0)); err == nil {
+			t.Fatal("no error")
+		}
+		if got := read(t, dir, name(0, 1)); strings.Contains(got, "\x00") {
+			t.Errorf("there are zeros now: %q", got)
+		}
+		d.fs.(*disk).fault = nil
+		if _, err := s.Sync(t.Context()); err == nil {
+			t.Error("Sync is content with a file that lost its lines")
+		}
 	}
 }
 

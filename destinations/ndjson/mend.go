@@ -47,7 +47,8 @@ func (d *Files) mendFile(name string, from int64) (size, cut int64, err error) {
 // sound is the offset up to which the file is to be kept.
 func (d *Files) sound(name string, f file, from int64) (int64, error) {
 	if sure, doubtful := d.doubts.Load(name); doubtful {
-		return max(from, sure.(int64)), nil
+		end, err := f.Seek(0, io.SeekEnd)
+		return min(end, max(from, sure.(int64))), err
 	}
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return 0, err
@@ -62,7 +63,11 @@ func (d *Files) sound(name string, f file, from int64) (int64, error) {
 // nobody looks there any more. They are covered by no checkpoint, so they come
 // again. Where they can't be dropped now, the next Attach does it.
 func (d *Files) doubt(name string, f file, sure int64) {
-	if err := f.Truncate(sure); err != nil {
+	info, err := f.Stat()
+	if err == nil && info.Size() > sure { // a shorter one would be filled with zeros
+		err = f.Truncate(sure)
+	}
+	if err != nil {
 		d.doubts.Store(name, sure)
 	}
 }

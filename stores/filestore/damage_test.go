@@ -150,6 +150,56 @@ func TestTornSlotFallsBack(t *testing.T) {
 	}
 }
 
+// A tornFS gives readers, the first few times, the file as it is in the middle of a write.
+type tornFS struct {
+	osFS
+	torn []byte
+	left int
+}
+
+type tornFile struct {
+	file
+	s *tornFS
+}
+
+func (s *tornFS) Open(path string, flag int) (file, error) {
+	f, err := s.osFS.Open(path, flag)
+	if err == nil && strings.HasSuffix(path, dataSuffix) {
+		f = &tornFile{f, s}
+	}
+	return f, err
+}
+
+func (f *tornFile) ReadAt(b []byte, off int64) (int, error) {
+	if f.s.left == 0 {
+		return f.file.ReadAt(b, off)
+	}
+	f.s.left--
+	f.s.torn[1000]++ // no two are the same
+	return copy(b, f.s.torn[off:]), nil
+}
+
+// Whoever reads without the lock meets the owner in the middle of a write, and reads
+// again before it says that anything is damaged.
+func TestReaderMeetsWriter(t *testing.T) {
+	for name, damage := range map[string]func([]byte){
+		"one slot": func(text []byte) { text[50]++ },
+		"both":     func(text []byte) { text[50]++; text[5000]++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			sys := &tornFS{}
+			s, logged := openOn(t, sys, t.TempDir())
+			sys.torn = savedFile(t, s.dir, "k")
+			damage(sys.torn)
+			sys.left = 5
+			wantToken(t, s, "k", place(t, 2))
+			if sys.left != 0 || logged.Len() > 0 {
+				t.Errorf("%d torn reads are left, the log says %q", sys.left, logged)
+			}
+		})
+	}
+}
+
 // The older line alone was edited: nobody is misled by it, and it is not in force.
 func TestOlderLineEdited(t *testing.T) {
 	dir := t.TempDir()

@@ -22,6 +22,7 @@ type faultFS struct {
 	mu      sync.Mutex
 	failAt  int // the call that fails, counted from 1; 0 for none
 	forever bool
+	failOp  string // every call of this kind fails
 	err     error
 	n       int
 	hits    []string // the calls that failed
@@ -52,6 +53,9 @@ func (s *faultFS) call(op, path string) error {
 	}
 	s.calls = append(s.calls, op+" "+name)
 	s.n++
+	if op == s.failOp {
+		return &fs.PathError{Op: op, Path: path, Err: s.err}
+	}
 	if s.failAt == 0 || s.n < s.failAt || s.n > s.failAt && !s.forever {
 		return nil
 	}
@@ -288,6 +292,12 @@ func (c faultCase) failNth(t *testing.T, n int, errno error, forever bool) bool 
 			t.Errorf("%s: the error names another call: %v", where, err)
 		}
 	}
+	if temps := tempFiles(t, dir); len(temps) > 0 && !forever && !strings.HasPrefix(hits[0], "remove") {
+		t.Errorf("%s: %v is left", where, temps)
+	}
+	if err != nil && f.IsZero() {
+		wantUnlocked(t, s.lockPath("k"), where)
+	}
 	fresh, logged := openTest(t, dir)
 	c.check(t, fresh, where+", after it", err == nil)
 	if logged.Len() > 0 && !strings.HasPrefix(hits[0], "write") {
@@ -300,10 +310,27 @@ func (c faultCase) failNth(t *testing.T, n int, errno error, forever bool) bool 
 	c.check(t, fresh, where+", after doing it again", true)
 	must(t, s.Close())
 	openTest(t, dir)
-	if left, _ := filepath.Glob(filepath.Join(dir, "*"+tempSuffix)); len(left) > 0 {
-		t.Errorf("%s: %v is left, after the sweep too", where, left)
+	if temps := tempFiles(t, dir); len(temps) > 0 {
+		t.Errorf("%s: %v is left, after the sweep too", where, temps)
 	}
 	return true
+}
+
+func tempFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	temps, err := filepath.Glob(filepath.Join(dir, "*"+tempSuffix))
+	must(t, err)
+	return temps
+}
+
+// wantUnlocked wants a lock to be free for whoever comes next.
+func wantUnlocked(t *testing.T, path, where string) {
+	t.Helper()
+	l := lockFile{sys: osFS{}, path: path}
+	if ok, err := l.try(); !ok || err != nil {
+		t.Errorf("%s: the lock is still held (%v)", where, err)
+	}
+	must(t, l.close())
 }
 
 // check looks whether the place is the old or the new one, or, if done, the new one.
@@ -374,6 +401,41 @@ func TestFailedFlushIsNotRepeated(t *testing.T) {
 		t.Error("after a flush that failed, the file is still the same one")
 	}
 	wantToken(t, s, "k", place(t, 2))
+}
+
+// A write that fails may leave a file that can't even be read any more. It is the
+// owner's own all the same, and is replaced.
+func TestFailedWriteAndUnreadable(t *testing.T) {
+	sys := &faultFS{}
+	s, _ := openOn(t, sys, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	sys.arm(2, syscall.EIO, false)
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)), state.ErrUnavailable, "write "+s.path("k"))
+	sys.arm(0, syscall.EIO, false)
+	sys.failOp = "read"
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	sys.failOp = ""
+	wantToken(t, s, "k", place(t, 1))
+}
+
+// The directory is durable before anything is in it, and so are those above it that
+// were made for it.
+func TestOpenFlushesDirectories(t *testing.T) {
+	base := t.TempDir()
+	sys := &faultFS{}
+	openOn(t, sys, filepath.Join(base, "a", "b"))
+	var flushed []string
+	for _, c := range sys.trace() {
+		if name, ok := strings.CutPrefix(c, "fsync "); ok {
+			flushed = append(flushed, name)
+		}
+	}
+	if want := []string{filepath.Base(base), "a"}; !slices.Equal(flushed, want) {
+		t.Errorf("making a/b flushes %q, want %q", flushed, want)
+	}
+	sys.arm(1, syscall.EIO, false)
+	_, err := open(sys, filepath.Join(base, "c"), nil)
+	want(t, err, state.ErrUnavailable, "fsync "+base)
 }
 
 // Saves without a lease: in place while nobody else writes, and otherwise not, since

@@ -56,8 +56,9 @@ type mark struct {
 	sum        uint32
 }
 
-// appendLine appends the line of a record, without spaces and line feed.
-func appendLine(dst []byte, generation uint64, key string, rec *state.Record) ([]byte, mark, error) {
+// appendLine appends the line of a record, without spaces and line feed. The key is
+// what quote made of it.
+func appendLine(dst []byte, generation uint64, quotedKey string, rec *state.Record) ([]byte, mark, error) {
 	const version = `{"version":1`
 	start := len(dst)
 	text, err := rec.AppendJSON(dst)
@@ -67,9 +68,9 @@ func appendLine(dst []byte, generation uint64, key string, rec *state.Record) ([
 	if !bytes.HasPrefix(text[start:], []byte(version)) {
 		return dst, mark{}, errors.New("filestore: state.Record.AppendJSON doesn't begin with its version")
 	}
-	head := strconv.AppendUint([]byte(`,"generation":`), generation, 10)
-	head = append(head, `,"key":`...)
-	head = appendQuoted(head, key)
+	head := make([]byte, 0, 64+len(quotedKey))
+	head = strconv.AppendUint(append(head, `,"generation":`...), generation, 10)
+	head = append(append(head, `,"key":`...), quotedKey...)
 	text = insert(text[:len(text)-1], start+len(version), head)
 
 	m := mark{generation, crc32.Checksum(text[start:], castagnoli)}
@@ -78,13 +79,13 @@ func appendLine(dst []byte, generation uint64, key string, rec *state.Record) ([
 	return text, m, nil
 }
 
-// appendQuoted writes a key as a JSON string, "<", ">" and "&" as they are.
-func appendQuoted(dst []byte, s string) []byte {
+// quote makes a key a JSON string, "<", ">" and "&" as they are.
+func quote(key string) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string into memory: there is nothing to fail
-	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...)
+	_ = e.Encode(key) // a string into memory: there is nothing to fail
+	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 // insert is slices.Insert, which would grow the array to the exact length.

@@ -96,7 +96,7 @@ func TestTornSlots(t *testing.T) {
 	lineOf := func(generation uint64, size int) []byte {
 		cp := placeOf(t, int(generation), size)
 		rec := state.Record{Status: state.StatusSaved, Checkpoint: cp, LastSequence: cp.Sequence}
-		line, _, err := appendLine(nil, generation, "k", &rec)
+		line, _, err := appendLine(nil, generation, quote("k"), &rec)
 		must(t, err)
 		return line
 	}

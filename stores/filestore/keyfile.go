@@ -22,6 +22,7 @@ import (
 type keyFile struct {
 	s         *Store
 	key, path string
+	quoted    string // the key in JSON
 
 	rec   state.Record // the record in force
 	known bool         // there is a file, and it is ours
@@ -32,14 +33,15 @@ type keyFile struct {
 	slot int  // the length of its slots
 	next int  // the slot to overwrite
 
-	tried  mark // what a write that wasn't acknowledged may have left in a slot
-	failed bool // such a write has changed the file since info was taken
-	buf    []byte
+	tried  mark   // what a write that wasn't acknowledged may have left in a slot
+	failed bool   // such a write has changed the file since info was taken
+	buf    []byte // for writing
+	text   []byte // for reading
 }
 
 // openKeyFile reads a key's file under the key's lock. No file is no error.
 func (s *Store) openKeyFile(key, path string) (*keyFile, error) {
-	k := &keyFile{s: s, key: key, path: path}
+	k := &keyFile{s: s, key: key, path: path, quoted: quote(key)}
 	text, info, err := readFile(s.sys, path)
 	if err != nil {
 		if err = s.absent(err); errors.Is(err, state.ErrNotFound) {
@@ -71,7 +73,7 @@ func (k *keyFile) last() mark {
 // otherwise as replace does. When it fails, the file has the old record or rec, and
 // k the old one.
 func (k *keyFile) save(rec state.Record) error {
-	line, m, err := appendLine(k.buf[:0], k.last().generation+1, k.key, &rec)
+	line, m, err := appendLine(k.buf[:0], k.last().generation+1, k.quoted, &rec)
 	if err != nil {
 		return err
 	}
@@ -80,7 +82,16 @@ func (k *keyFile) save(rec state.Record) error {
 		return k.replace(rec)
 	}
 	k.buf = pad(line, k.slot)
+	defer k.shed()
 	return k.overwrite(rec, k.buf, m)
+}
+
+// shed gives back the memory that only a rare large token takes.
+func (k *keyFile) shed() {
+	const large = 1 << 20
+	if k.slot > large {
+		k.buf, k.text = nil, nil
+	}
 }
 
 // untouched tells whether nobody else has written to the open file. It is about
@@ -107,11 +118,13 @@ func sameAs(info, was fs.FileInfo) bool {
 
 // sameMarks tells whether the slots of the open file hold what was written there.
 func (k *keyFile) sameMarks() bool {
-	text := make([]byte, 2*k.slot)
-	if _, err := k.f.ReadAt(text, 0); err != nil {
+	if len(k.text) != 2*k.slot {
+		k.text = make([]byte, 2*k.slot)
+	}
+	if _, err := k.f.ReadAt(k.text, 0); err != nil {
 		return false
 	}
-	a, b := readSlot(text[:k.slot]), readSlot(text[k.slot:])
+	a, b := readSlot(k.text[:k.slot]), readSlot(k.text[k.slot:])
 	return a.err == nil && b.err == nil && [2]mark{a.mark, b.mark} == k.marks
 }
 
@@ -189,11 +202,11 @@ func (k *keyFile) replace(rec state.Record) error {
 func (k *keyFile) twoSlots(rec *state.Record) (text []byte, marks [2]mark, err error) {
 	g := k.last().generation
 	// The second line is the longer one, if its generation has a digit more.
-	second, m2, err := appendLine(nil, g+2, k.key, rec)
+	second, m2, err := appendLine(nil, g+2, k.quoted, rec)
 	if err != nil {
 		return nil, marks, err
 	}
-	first, m1, err := appendLine(nil, g+1, k.key, rec)
+	first, m1, err := appendLine(nil, g+1, k.quoted, rec)
 	if err != nil {
 		return nil, marks, err
 	}

@@ -122,7 +122,7 @@ func concurrentUnordered(t *trial) {
 func concurrentNeverAMix(t *trial) {
 	unordered(t, t.size(20, 8), func(n uint64) state.Checkpoint {
 		cp := sample(int(n))
-		cp.Token = bigToken(int(n), int(n%4)*6_000)
+		cp.Token = bigToken(int(n), int(n%4)*2_500)
 		return cp
 	})
 }

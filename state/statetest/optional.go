@@ -180,11 +180,7 @@ func listOwner(t *trial) {
 func listMany(t *trial) {
 	s := t.store()
 	capability[state.Lister](t, s, "state.Lister")
-	n := 500
-	if t.h.Short {
-		n = 60
-	}
-	keys := make([]string, n)
+	keys := make([]string, t.size(150, 60))
 	for i := range keys {
 		keys[i] = t.key(fmt.Sprintf("%04d", i))
 		t.save(s, keys[i], sample(i))

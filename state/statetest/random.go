@@ -17,14 +17,14 @@ var randomCases = []testCase{
 }
 
 func randomSaves(t *trial) {
-	for i := range t.size(30, 8) {
+	for i := range t.size(20, 8) {
 		newModel(t, fmt.Sprint("s", i), "save", "save", "save", "load", "clear", "batch", "forget", "expire", "reopen").play(40)
 	}
 }
 
 func randomLeases(t *trial) {
 	t.leaser(t.store())
-	for i := range t.size(60, 15) {
+	for i := range t.size(40, 15) {
 		newModel(t, fmt.Sprint("l", i), "save", "save", "load", "clear", "batch", "forget", "expire", "reopen",
 			"acquire", "acquire", "acquire", "fenced", "fenced", "fenced", "fenced", "clearFenced", "renew", "release", "expireLease").play(60)
 	}

@@ -139,7 +139,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	if s.StartGiven {
 		dest = acceptOutput(dest)
 	}
-	source, err := openSource(s, log)
+	source, err := changestream.Connect(s.Source, sourceOptions(s, log))
 	if err != nil {
 		return usageError{err}
 	}
@@ -176,12 +176,12 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	return nil
 }
 
-func openSource(s config.Settings, log *slog.Logger) (*changestream.Source, error) {
-	return changestream.Connect(s.Source, changestream.Options{
+func sourceOptions(s config.Settings, log *slog.Logger) changestream.Options {
+	return changestream.Options{
 		Database: s.Database, Collections: s.Collections, OneEach: s.OneEach,
 		FullDocument: s.FullDocument, FullDocumentBeforeChange: s.FullDocumentBeforeChange,
 		ExpandedEvents: s.ExpandedEvents, Logger: log,
-	})
+	}
 }
 
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {

@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -130,6 +132,23 @@ func TestVersionLine(t *testing.T) {
 	}
 	if got, want := versionLine(&debug.BuildInfo{}), "rigatoni (devel) (go1."; !strings.HasPrefix(got, want) {
 		t.Errorf("got %s, want it to begin with %s", got, want)
+	}
+}
+
+func TestSettingsReachTheSource(t *testing.T) {
+	s, err := config.Read(config.Input{Flags: map[string]string{
+		"source": "mongodb://h", "database": "d", "collections": "a,b", "one-each": "true", "store": "memory:", "to": "ndjson:-",
+		"full-document": "updateLookup", "full-document-before-change": "required", "expanded-events": "true",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := changestream.Options{
+		Database: "d", Collections: []string{"a", "b"}, OneEach: true,
+		FullDocument: "updateLookup", FullDocumentBeforeChange: "required", ExpandedEvents: true,
+	}
+	if d := cmp.Diff(want, sourceOptions(s, nil)); d != "" {
+		t.Error(d)
 	}
 }
 

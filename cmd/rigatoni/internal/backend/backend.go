@@ -50,7 +50,9 @@ func OpenDestination(s config.Settings, stdout io.Writer, log *slog.Logger) (rig
 	if err != nil {
 		return nil, errors.New("the destination's URL " + err.Error())
 	}
-	return ndjson.OpenURL(u, stdout, &ndjson.Options{
-		Canonical: s.Canonical, MaxFileBytes: s.RotateSize, MaxFileAge: s.RotateAge, Logger: log,
-	})
+	return ndjson.OpenURL(u, stdout, ndjsonOptions(s, log))
+}
+
+func ndjsonOptions(s config.Settings, log *slog.Logger) *ndjson.Options {
+	return &ndjson.Options{Canonical: s.Canonical, MaxFileBytes: s.RotateSize, MaxFileAge: s.RotateAge, Logger: log}
 }

@@ -73,6 +73,9 @@ var mutants = map[string]mutant{
 // TestCampaignFindsMutants: a campaign that finds nothing proves something only
 // if it finds what is there. The short form tries the worst mistake of all.
 func TestCampaignFindsMutants(t *testing.T) {
+	if !full(t) {
+		t.Parallel()
+	}
 	for name, m := range mutants {
 		if !full(t) && name != "what was read is taken for delivered" {
 			continue

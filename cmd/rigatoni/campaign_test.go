@@ -76,6 +76,9 @@ func campaignSeed(t *testing.T) uint64 {
 
 // TestCampaignKills kills the pipeline and nothing else.
 func TestCampaignKills(t *testing.T) {
+	if !full(t) {
+		t.Parallel() // they wait more than they work
+	}
 	rotate := []string{"--rotate-size", "256KiB"}
 	cases := map[string]campaign{
 		"files":                {interval: 200 * time.Millisecond, flags: rotate},
@@ -91,7 +94,7 @@ func TestCampaignKills(t *testing.T) {
 		c.changes, c.kills, c.rate = size.changes, size.kills, size.rate
 		t.Run(name, func(t *testing.T) {
 			if !full(t) {
-				t.Parallel() // they wait more than they work
+				t.Parallel()
 			}
 			c.mustHold(t)
 		})

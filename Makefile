@@ -34,7 +34,7 @@ bench: servers ## every benchmark beside its floor, in one run
 	@cd stores/redisstore && go test -run '^$$' -bench . -benchmem ./...
 	@go run ./internal/streambench
 
-campaign: servers ## 100,000 changes over 5 collections, 20 kills: files and Redis, step-downs, restarts (about 10 minutes)
+campaign: servers ## 100,000 changes over 5 collections, 20 kills: files and Redis, step-downs, restarts (about a quarter of an hour)
 	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run Campaign .
 
 build: ## the command, as bin/rigatoni

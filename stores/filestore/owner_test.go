@@ -129,6 +129,35 @@ func TestLockFileRemoved(t *testing.T) {
 	wantToken(t, s, "k", place(t, 3))
 }
 
+// The lock file is removed while the store keeps it open for its next save: a lock on a
+// file without a name keeps nobody out.
+func TestLockFileRemovedBetweenSaves(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	other, _ := openTest(t, s.dir)
+	must(t, s.Save(t.Context(), "k", plain(t, 1)))
+	must(t, os.Remove(s.lockPath("k")))
+	acquire(t, other, "k", "second")
+	want(t, s.Save(t.Context(), "k", plain(t, 2)), state.ErrLeaseHeld, `"second"`)
+	wantToken(t, s, "k", place(t, 1))
+}
+
+// What is written anew is what was saved, whatever its caller has done with it since.
+func TestNoSharedMemory(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	cp := place(t, 1)
+	cp.Extra = map[string]json.RawMessage{"gap": json.RawMessage(`{"n":1}`)}
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, cp))
+	copy(cp.Extra["gap"], `[false]`)
+	must(t, os.Remove(s.path("k")))
+	must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
+	got, err := s.Load(t.Context(), "k")
+	must(t, err)
+	if string(got.Extra["gap"]) != `{"n":1}` {
+		t.Errorf("written anew: %s", got.Extra["gap"])
+	}
+}
+
 // Removed, and nobody came: the owner takes it again.
 func TestLockFileRemovedAndTakenAgain(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())

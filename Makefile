@@ -2,7 +2,7 @@
 MODULES := . stores/redisstore cmd/rigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test lint bench campaign fuzz build servers
+.PHONY: help demo test lint bench campaign fuzz build servers release
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -39,3 +39,6 @@ campaign: servers ## 100,000 changes over 5 collections, 20 kills: files and Red
 
 build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni
+
+release: ## prove a release that nobody sees yet, then say how to make it (VERSION=v0.1.0)
+	@go run ./internal/release -version '$(VERSION)'

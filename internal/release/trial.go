@@ -185,7 +185,7 @@ type modFile struct {
 
 func readMod(ctx context.Context, name string) (modFile, error) {
 	var mod modFile
-	out, err := output(ctx, filepath.Dir(name), nil, "go", "mod", "edit", "-json", name)
+	out, err := output(ctx, filepath.Dir(name), nil, "go", "mod", "edit", "-json", filepath.Base(name))
 	if err != nil {
 		return mod, err
 	}

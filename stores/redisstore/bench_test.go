@@ -15,7 +15,8 @@ import (
 )
 
 // The floor is what go-redis takes for a SET or GET of the same size on the same
-// server. Compare the lines of one run: go test -bench . -count 5.
+// server, and FloorScript what it takes for any script that reads a hash and
+// writes value and hash. Compare the lines of one run: go test -bench . -count 5.
 
 func benchCheckpoint(b *testing.B) state.Checkpoint {
 	b.Helper()
@@ -110,6 +111,20 @@ func BenchmarkFloorSET(b *testing.B) {
 		value, c := benchValue(b, s), benchFloor(b, s, conns)
 		each(b, conns, func(ctx context.Context, w int) error {
 			return c.Set(ctx, fmt.Sprintf("floor:%d", w), value, 0).Err()
+		})
+	})
+}
+
+func BenchmarkFloorScript(b *testing.B) {
+	script := redis.NewScript(`redis.call('HMGET', KEYS[2], 'a', 'b', 'c', 'd', 'e', 'f')
+		redis.call('SET', KEYS[1], ARGV[1]); redis.call('HSET', KEYS[2], 'a', ARGV[2]); return 1`)
+	connections(b, func(b *testing.B, s *redisserver.Server, conns int) {
+		value, c := benchValue(b, s), benchFloor(b, s, conns)
+		if err := script.Load(b.Context(), c).Err(); err != nil {
+			b.Fatal(err)
+		}
+		each(b, conns, func(ctx context.Context, w int) error {
+			return script.EvalSha(ctx, c, []string{fmt.Sprintf("floor:%d", w), fmt.Sprintf("hash:%d", w)}, value, 7).Err()
 		})
 	})
 }

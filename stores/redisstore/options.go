@@ -42,8 +42,9 @@ type Options struct {
 	// ReadTimeout and WriteTimeout [read_timeout, write_timeout] are how long
 	// one attempt waits for Redis to answer, and to take what is sent. A call
 	// with a context without a deadline returns, from a server that has frozen, after
-	// MaxRetries+1 times ReadTimeout, and the waits in between. 0: 3 s. At most
-	// 10 minutes.
+	// MaxRetries+1 times ReadTimeout, and the waits in between; a context's
+	// deadline is kept to, and one that is cancelled while Redis does not answer
+	// is heeded after ReadTimeout at the latest. 0: 3 s. At most 10 minutes.
 	ReadTimeout, WriteTimeout time.Duration
 
 	// KeyPrefix [key_prefix] begins the name of every key in Redis. Stores with

@@ -83,7 +83,7 @@ func TestWrongFile(t *testing.T) {
 			if made := c.make(t, path, text); made != nil {
 				must(t, os.WriteFile(path, made, 0o600))
 			}
-			before := look(t, path)
+			before := lookAt(t, path)
 			parts := append(c.parts, path)
 			_, err := s.Load(t.Context(), "k")
 			want(t, err, c.err, parts...)
@@ -97,7 +97,7 @@ func TestWrongFile(t *testing.T) {
 				listed = e.Err
 			}
 			want(t, listed, c.err, parts...)
-			if after := look(t, path); after != before {
+			if after := lookAt(t, path); after != before {
 				t.Errorf("it was %s before, and is %s", before, after)
 			}
 			if logged.Len() > 0 {
@@ -111,8 +111,8 @@ func TestWrongFile(t *testing.T) {
 	}
 }
 
-// look says what is at path.
-func look(t *testing.T, path string) string {
+// lookAt says what is at path.
+func lookAt(t *testing.T, path string) string {
 	t.Helper()
 	info, err := os.Lstat(path)
 	must(t, err)

@@ -74,11 +74,11 @@ func (s *faultFS) Open(path string, flag int) (file, error) {
 	return &faultFile{f, s, path}, nil
 }
 
-func (s *faultFS) Lstat(path string) (fs.FileInfo, error) {
-	if err := s.call("lstat", path); err != nil {
-		return nil, err
+func (s *faultFS) Look(path string, info fs.FileInfo) (bool, int64, error) {
+	if err := s.call("look", path); err != nil {
+		return false, 0, err
 	}
-	return s.osFS.Lstat(path)
+	return s.osFS.Look(path, info)
 }
 
 func (s *faultFS) Stat(path string) (fs.FileInfo, error) {
@@ -354,11 +354,11 @@ func TestCalls(t *testing.T) {
 	s, _ := openOn(t, sys, t.TempDir())
 	dir := filepath.Base(s.dir)
 	replace := func(old ...string) []string {
-		calls := []string{"lstat k.json", "open k.tmp", "write k.tmp", "fsync k.tmp", "fstat k.tmp", "rename k.json"}
+		calls := []string{"look k.json", "open k.json", "fstat k.json", "read k.json", "close k.json", "open k.tmp", "write k.tmp", "fsync k.tmp", "fstat k.tmp", "rename k.json"}
 		return append(append(calls, old...), "fsync "+dir)
 	}
 	// A file goes by the name under which it was opened.
-	inPlace := []string{"fstat k.tmp", "write k.tmp", "fdatasync k.tmp", "lstat k.json"}
+	inPlace := []string{"read k.tmp", "write k.tmp", "fdatasync k.tmp", "look k.json"}
 
 	g := acquire(t, s, "k", "first")
 	for i, step := range []struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strconv"
+	"strings"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -115,11 +116,23 @@ func pad(line []byte, slot int) []byte {
 		line = append(make([]byte, 0, slot), line...)
 	}
 	line = line[:slot]
-	for i := n; i < slot-1; i++ {
-		line[i] = ' '
+	for rest := line[n : slot-1]; len(rest) > 0; {
+		rest = rest[copy(rest, spaces):]
 	}
 	line[slot-1] = '\n'
 	return line
+}
+
+var spaces = strings.Repeat(" ", slotUnit)
+
+func allSpaces(b []byte) bool {
+	for len(b) > len(spaces) {
+		if string(b[:len(spaces)]) != spaces {
+			return false
+		}
+		b = b[len(spaces):]
+	}
+	return string(b) == spaces[:len(b)]
 }
 
 // A slot is what was found in one half of a file.
@@ -145,8 +158,12 @@ var (
 // readSlot looks for a line in half a file, and checks that it is as it was written.
 func readSlot(text []byte) slot {
 	line, ok := bytes.CutSuffix(text, []byte("\n"))
-	line = bytes.TrimRight(line, " ")
-	if !ok || !bytes.HasPrefix(line, []byte(lineHead)) || bytes.IndexByte(line, '\n') >= 0 {
+	end := bytes.LastIndexByte(line, '}') + 1
+	if !ok || !allSpaces(line[end:]) || !bytes.HasPrefix(line, []byte(lineHead)) {
+		return slot{err: errNoLine}
+	}
+	line = line[:end]
+	if bytes.IndexByte(line, '\n') >= 0 {
 		return slot{err: errNoLine}
 	}
 	head, ok := headGeneration(line)

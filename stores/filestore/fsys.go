@@ -14,7 +14,9 @@ import (
 type fsys interface {
 	// Open opens a file, and fails if the last part of path is a symbolic link.
 	Open(path string, flag int) (file, error)
-	Lstat(path string) (fs.FileInfo, error)
+	// Look tells whether path names the file that info is of, and how long it is. It
+	// asks for nothing else: see look.
+	Look(path string, info fs.FileInfo) (same bool, size int64, err error)
 	Stat(path string) (fs.FileInfo, error)
 	Rename(from, to string) error
 	Remove(path string) error
@@ -59,13 +61,14 @@ func (osFS) Open(path string, flag int) (file, error) {
 	return osFile{f}, nil
 }
 
-func (osFS) Lstat(path string) (fs.FileInfo, error) { return os.Lstat(path) }
-func (osFS) Stat(path string) (fs.FileInfo, error)  { return os.Stat(path) }
-func (osFS) Rename(from, to string) error           { return os.Rename(from, to) }
-func (osFS) Remove(path string) error               { return os.Remove(path) }
-func (osFS) Mkdir(path string) error                { return os.Mkdir(path, dirMode) }
-func (osFS) SyncDir(dir string) error               { return syncDir(dir) }
-func (osFS) Writable(dir string) error              { return writable(dir) }
+func (osFS) Look(path string, info fs.FileInfo) (bool, int64, error) { return look(path, info) }
+
+func (osFS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+func (osFS) Rename(from, to string) error          { return os.Rename(from, to) }
+func (osFS) Remove(path string) error              { return os.Remove(path) }
+func (osFS) Mkdir(path string) error               { return os.Mkdir(path, dirMode) }
+func (osFS) SyncDir(dir string) error              { return syncDir(dir) }
+func (osFS) Writable(dir string) error             { return writable(dir) }
 
 func (osFS) Names(dir string) ([]string, error) {
 	d, err := os.Open(dir)

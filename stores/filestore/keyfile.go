@@ -4,7 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -27,14 +27,15 @@ type keyFile struct {
 	rec   state.Record // the record in force
 	known bool         // there is a file, and it is ours
 	marks [2]mark      // what its slots hold
-	info  fs.FileInfo  // as it was after the last write
+	info  fs.FileInfo  // which file it is
 
 	f    file // nil: the next save replaces the file
 	slot int  // the length of its slots
 	next int  // the slot to overwrite
 
 	tried  mark   // what a write that wasn't acknowledged may have left in a slot
-	failed bool   // such a write has changed the file since info was taken
+	failed bool   // such a write has changed the file
+	fresh  bool   // its marks have been compared just now
 	buf    []byte // for writing
 	text   []byte // for reading
 }
@@ -95,36 +96,29 @@ func (k *keyFile) shed() {
 }
 
 // untouched tells whether nobody else has written to the open file. It is about
-// people: other processes keep to the lock.
+// people: other processes keep to the lock. A large file isn't read for their sake.
 func (k *keyFile) untouched() bool {
-	info, err := k.f.Stat()
-	if err != nil {
-		return false
-	}
-	if sameAs(info, k.info) {
+	const large = 4 * slotUnit
+	switch {
+	case k.fresh:
+		k.fresh = false
 		return true
+	case k.slot > large:
+		same, size, err := k.s.sys.Look(k.path, k.info)
+		return err == nil && same && size == int64(2*k.slot)
 	}
-	if !k.sameMarks() {
-		return false
-	}
-	k.info = info
-	return true
-}
-
-// sameAs tells whether a file is the one that it was, and hasn't been written to.
-func sameAs(info, was fs.FileInfo) bool {
-	return os.SameFile(info, was) && info.Size() == was.Size() && info.ModTime().Equal(was.ModTime())
+	return k.sameMarks()
 }
 
 // sameMarks tells whether the slots of the open file hold what was written there.
 func (k *keyFile) sameMarks() bool {
-	if len(k.text) != 2*k.slot {
-		k.text = make([]byte, 2*k.slot)
+	if len(k.text) != 2*k.slot+1 {
+		k.text = make([]byte, 2*k.slot+1) // to see that there is no more
 	}
-	if _, err := k.f.ReadAt(k.text, 0); err != nil {
+	if n, err := k.f.ReadAt(k.text, 0); n != 2*k.slot || !errors.Is(err, io.EOF) {
 		return false
 	}
-	a, b := readSlot(k.text[:k.slot]), readSlot(k.text[k.slot:])
+	a, b := readSlot(k.text[:k.slot]), readSlot(k.text[k.slot:2*k.slot])
 	return a.err == nil && b.err == nil && [2]mark{a.mark, b.mark} == k.marks
 }
 
@@ -140,10 +134,10 @@ func (k *keyFile) overwrite(rec state.Record, text []byte, m mark) error {
 		return errors.Join(unavailable(named(err, k.path)), k.drop())
 	}
 	// After rm, or an editor's rename, the file that was just written has no name.
-	info, err := k.s.sys.Lstat(k.path)
+	same, _, err := k.s.sys.Look(k.path, k.info)
 	switch {
-	case err == nil && os.SameFile(info, k.info):
-		k.info, k.rec, k.marks[k.next] = info, rec, m
+	case same:
+		k.rec, k.marks[k.next] = rec, m
 		k.next = 1 - k.next
 		return nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -194,7 +188,7 @@ func (k *keyFile) replace(rec state.Record) error {
 	if err := k.s.sys.SyncDir(k.s.dir); err != nil {
 		return unavailable(errors.Join(err, f.Close()))
 	}
-	k.f, k.slot, k.next, k.rec, k.failed = f, len(text)/2, 0, rec, false
+	k.f, k.slot, k.next, k.rec, k.failed, k.fresh = f, len(text)/2, 0, rec, false, false
 	return nil
 }
 
@@ -284,16 +278,16 @@ func (k *keyFile) remove() error {
 // memory is the truth. If somebody has put another in its place, or changed it, they
 // meant something by it, and it is refused.
 func (k *keyFile) checkOurs() error {
-	info, err := k.s.sys.Lstat(k.path)
+	if !k.known {
+		return nil // there was none a moment ago, and we have the lock
+	}
+	same, _, err := k.s.sys.Look(k.path, k.info)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return k.checkGone()
 	case err != nil:
 		return unavailable(err)
-	case !k.known:
-		return fmt.Errorf("%w: %s appeared just now, from a program that doesn't keep to %s", state.ErrUnavailable,
-			k.path, strings.TrimSuffix(k.path, dataSuffix)+lockSuffix)
-	case sameAs(info, k.info) || k.failed && os.SameFile(info, k.info):
+	case same && k.failed:
 		return nil
 	}
 	text, _, err := readFile(k.s.sys, k.path)
@@ -319,9 +313,7 @@ func (k *keyFile) checkGone() error {
 	if err := k.s.checkDir(); err != nil {
 		return err
 	}
-	if k.known {
-		k.s.log.Warn("the file of a checkpoint has been removed while its owner lives; it is written anew",
-			"key", k.key, "path", k.path)
-	}
+	k.s.log.Warn("the file of a checkpoint has been removed while its owner lives; it is written anew",
+		"key", k.key, "path", k.path)
 	return nil
 }

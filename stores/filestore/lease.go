@@ -248,8 +248,8 @@ func (s *Store) verifyLock(ctx context.Context, e *entry, l *lease) error {
 
 // verify writes the file anew if it is gone, and returns an error if it is another.
 func (k *keyFile) verify() error {
-	info, err := k.s.sys.Lstat(k.path)
-	if err == nil && sameAs(info, k.info) {
+	same, _, err := k.s.sys.Look(k.path, k.info)
+	if err == nil && same && k.f != nil && k.sameMarks() {
 		return nil
 	}
 	return k.replace(k.rec)

@@ -93,11 +93,11 @@ func (l *lockFile) open() error {
 
 // inPlace tells whether the file that was opened still has its name.
 func (l *lockFile) inPlace() (bool, error) {
-	info, err := l.sys.Lstat(l.path)
+	same, _, err := l.sys.Look(l.path, l.info)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && os.SameFile(info, l.info), unavailable(err)
+	return same, unavailable(err)
 }
 
 // maxHolder is more than any holder takes; a file that has grown beyond it isn't read

@@ -1,7 +1,9 @@
 package filestore
 
 import (
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +18,27 @@ func datasync(f *os.File) error {
 		case unix.EINTR:
 		default:
 			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// look is lstat, but for the time of the last change. Since Linux 6.13, a file whose
+// times were asked for gets new ones with its next write, which then takes the file
+// system's journal: an eighth of the time of a whole save, were it asked after each.
+func look(path string, info fs.FileInfo) (same bool, size int64, err error) {
+	const follow, mask = unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE | unix.STATX_INO | unix.STATX_SIZE
+	was, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false, 0, &fs.PathError{Op: "statx", Path: path, Err: unix.EINVAL}
+	}
+	var st unix.Statx_t
+	for {
+		switch err := unix.Statx(unix.AT_FDCWD, path, follow, mask, &st); err {
+		case nil:
+			return st.Ino == was.Ino && unix.Mkdev(st.Dev_major, st.Dev_minor) == was.Dev, int64(st.Size), nil
+		case unix.EINTR:
+		default:
+			return false, 0, &fs.PathError{Op: "statx", Path: path, Err: err}
 		}
 	}
 }

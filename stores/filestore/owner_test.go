@@ -45,7 +45,7 @@ func editFile(t *testing.T, path string, edit func([]byte) []byte) string {
 	must(t, err)
 	must(t, os.WriteFile(path+".new", edit(text), 0o600))
 	must(t, os.Rename(path+".new", path))
-	return look(t, path)
+	return lookAt(t, path)
 }
 
 func TestEditedUnderItsOwner(t *testing.T) {
@@ -55,11 +55,11 @@ func TestEditedUnderItsOwner(t *testing.T) {
 		})
 	}
 	inPlace := func(t *testing.T, path string) string {
-		text := bytes.ReplaceAll([]byte(look(t, path)), []byte(`"sequence":1`), []byte(`"sequence":7`))
+		text := bytes.ReplaceAll([]byte(lookAt(t, path)), []byte(`"sequence":1`), []byte(`"sequence":7`))
 		must(t, os.WriteFile(path, text, 0o600))
 		// Some file systems' clocks tick slowly.
 		must(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Second)))
-		return look(t, path)
+		return lookAt(t, path)
 	}
 	for name, edit := range map[string]func(*testing.T, string) string{"renamed": renamed, "in place": inPlace} {
 		t.Run(name, func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestEditedUnderItsOwner(t *testing.T) {
 				want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrCorrupt, s.path("k"), "edited", "undo the change")
 			}
 			want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrCorrupt)
-			if look(t, s.path("k")) != edited {
+			if lookAt(t, s.path("k")) != edited {
 				t.Error("the file is not as it was left")
 			}
 		})
@@ -99,7 +99,7 @@ func TestBackupPutBackUnderItsOwner(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	g := acquire(t, s, "k", "first")
 	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
-	backup := []byte(look(t, s.path("k")))
+	backup := []byte(lookAt(t, s.path("k")))
 	for n := 2; n <= 4; n++ {
 		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
 	}
@@ -211,12 +211,12 @@ func TestHeldNamesTheOwner(t *testing.T) {
 		want(t, asker.Forget(t.Context(), "k"), state.ErrLeaseHeld, `"first"`)
 	}
 	var h holder
-	must(t, json.Unmarshal([]byte(look(t, s.lockPath("k"))), &h))
+	must(t, json.Unmarshal([]byte(lookAt(t, s.lockPath("k"))), &h))
 	if h.PID != os.Getpid() || h.Host != host || h.Owner != "first" || time.Since(h.Since) > time.Minute {
 		t.Errorf("the lock file says %+v", h)
 	}
 	must(t, s.Close())
-	if text := look(t, s.lockPath("k")); text != "" {
+	if text := lookAt(t, s.lockPath("k")); text != "" {
 		t.Errorf("after Close the lock file says %q", text)
 	}
 	acquire(t, other, "k", "second")

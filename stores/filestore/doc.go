@@ -59,7 +59,8 @@
 //
 // If the file is removed while its owner lives, the owner writes it anew at the next
 // save or renewal; if another is put in its place, the owner's saves are refused
-// rather than overwrite it; if the directory is removed or replaced, they fail with
+// rather than overwrite it, and so they are, within a second, if it is written to in
+// place; if the directory is removed or replaced, they fail with
 // [state.ErrUnavailable].
 //
 // # Saves without a lease

@@ -165,7 +165,10 @@ func (s *Store) whileLocked(ctx context.Context, e *entry, do func() error) erro
 	if err := e.lock.take(ctx, s); err != nil {
 		return err
 	}
-	err := e.lock.blank()
+	var err error
+	if e.lock.size > 0 {
+		err = e.lock.blank() // it still names an owner that was killed
+	}
 	if err == nil {
 		err = do()
 	}
@@ -178,7 +181,6 @@ func (e *entry) refresh(s *Store) error {
 	if e.file != nil && e.file.f != nil {
 		same, _, err := s.sys.Look(e.path, e.file.info)
 		if err == nil && same && e.file.sameMarks() {
-			e.file.fresh = true
 			return nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -33,11 +34,11 @@ type keyFile struct {
 	slot int  // the length of its slots
 	next int  // the slot to overwrite
 
-	tried  mark   // what a write that wasn't acknowledged may have left in a slot
-	failed bool   // such a write has changed the file
-	fresh  bool   // its marks have been compared just now
-	buf    []byte // for writing
-	text   []byte // for reading
+	tried   mark      // what a write that wasn't acknowledged may have left in a slot
+	failed  bool      // such a write has changed the file
+	checked time.Time // when the file was last seen to hold its marks
+	buf     []byte    // for writing
+	text    []byte    // for reading
 }
 
 // openKeyFile reads a key's file under the key's lock. No file is no error.
@@ -95,19 +96,15 @@ func (k *keyFile) shed() {
 	}
 }
 
+// checkEvery is how long the open file is trusted to hold what was written there.
+const checkEvery = time.Second
+
 // untouched tells whether nobody else has written to the open file. It is about
-// people: other processes keep to the lock. A large file isn't read for their sake.
+// people, and editors that write in place: other processes keep to the lock. Reading
+// the file takes a tenth of the time of a save, so it isn't done for each of them; a
+// change of its length is seen with every one, by overwrite.
 func (k *keyFile) untouched() bool {
-	const large = 4 * slotUnit
-	switch {
-	case k.fresh:
-		k.fresh = false
-		return true
-	case k.slot > large:
-		same, size, err := k.s.sys.Look(k.path, k.info)
-		return err == nil && same && size == int64(2*k.slot)
-	}
-	return k.sameMarks()
+	return time.Since(k.checked) < checkEvery || k.sameMarks()
 }
 
 // sameMarks tells whether the slots of the open file hold what was written there.
@@ -119,7 +116,11 @@ func (k *keyFile) sameMarks() bool {
 		return false
 	}
 	a, b := readSlot(k.text[:k.slot]), readSlot(k.text[k.slot:2*k.slot])
-	return a.err == nil && b.err == nil && [2]mark{a.mark, b.mark} == k.marks
+	if a.err != nil || b.err != nil || [2]mark{a.mark, b.mark} != k.marks {
+		return false
+	}
+	k.checked = time.Now()
+	return true
 }
 
 // overwrite writes a slot in place and flushes it.
@@ -133,10 +134,11 @@ func (k *keyFile) overwrite(rec state.Record, text []byte, m mark) error {
 		k.failed = true
 		return errors.Join(unavailable(named(err, k.path)), k.drop())
 	}
-	// After rm, or an editor's rename, the file that was just written has no name.
-	same, _, err := k.s.sys.Look(k.path, k.info)
+	// After rm, or an editor's rename, the file that was just written has no name; an
+	// editor that writes in place may have changed its length.
+	same, size, err := k.s.sys.Look(k.path, k.info)
 	switch {
-	case same:
+	case same && size == int64(2*k.slot):
 		k.rec, k.marks[k.next] = rec, m
 		k.next = 1 - k.next
 		return nil
@@ -188,7 +190,7 @@ func (k *keyFile) replace(rec state.Record) error {
 	if err := k.s.sys.SyncDir(k.s.dir); err != nil {
 		return unavailable(errors.Join(err, f.Close()))
 	}
-	k.f, k.slot, k.next, k.rec, k.failed, k.fresh = f, len(text)/2, 0, rec, false, false
+	k.f, k.slot, k.next, k.rec, k.failed, k.checked = f, len(text)/2, 0, rec, false, time.Now()
 	return nil
 }
 

@@ -23,6 +23,7 @@ type lockFile struct {
 	path string
 	f    file // nil: not open
 	info fs.FileInfo
+	size int64 // when it was last looked at
 }
 
 // A holder is what stands in a lock file.
@@ -93,7 +94,8 @@ func (l *lockFile) open() error {
 
 // inPlace tells whether the file that was opened still has its name.
 func (l *lockFile) inPlace() (bool, error) {
-	same, _, err := l.sys.Look(l.path, l.info)
+	same, size, err := l.sys.Look(l.path, l.info)
+	l.size = size
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -139,14 +141,8 @@ func (l *lockFile) sign(h holder) error {
 	return unavailable(err)
 }
 
-// blank empties the file, which may still name an owner that was killed.
-func (l *lockFile) blank() error {
-	info, err := l.f.Stat()
-	if err == nil && info.Size() > 0 {
-		err = l.f.Truncate(0)
-	}
-	return unavailable(err)
-}
+// blank takes the name away.
+func (l *lockFile) blank() error { return unavailable(l.f.Truncate(0)) }
 
 // unlock gives the lock back, and keeps the file open for the next time, unless only
 // closing it is left to give the lock back.

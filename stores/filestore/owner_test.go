@@ -57,8 +57,6 @@ func TestEditedUnderItsOwner(t *testing.T) {
 	inPlace := func(t *testing.T, path string) string {
 		text := bytes.ReplaceAll([]byte(lookAt(t, path)), []byte(`"sequence":1`), []byte(`"sequence":7`))
 		must(t, os.WriteFile(path, text, 0o600))
-		// Some file systems' clocks tick slowly.
-		must(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Second)))
 		return lookAt(t, path)
 	}
 	for name, edit := range map[string]func(*testing.T, string) string{"renamed": renamed, "in place": inPlace} {
@@ -67,6 +65,7 @@ func TestEditedUnderItsOwner(t *testing.T) {
 			g := acquire(t, s, "k", "first")
 			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
 			edited := edit(t, s.path("k"))
+			s.entries["k"].file.checked = time.Now().Add(-checkEvery)
 			for range 2 {
 				want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrCorrupt, s.path("k"), "edited", "undo the change")
 			}
@@ -76,6 +75,19 @@ func TestEditedUnderItsOwner(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A change of its length is seen at once, also in place.
+func TestLengthenedUnderItsOwner(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	text := lookAt(t, s.path("k"))
+	must(t, os.WriteFile(s.path("k"), []byte(text+"\n"), 0o600))
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrCorrupt, s.path("k"), "was edited", "undo the change")
+	must(t, os.Truncate(s.path("k"), int64(len(text)))) // undone
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 3)))
+	wantToken(t, s, "k", place(t, 3))
 }
 
 // An editor that changed nothing, or a touch, is no reason to stop.

@@ -12,7 +12,7 @@ demo: ## see it: orders written, streamed, the pipeline killed five times, nothi
 	@go run ./cmd/rigatoni demo
 
 test: servers ## run all tests, with the race detector; says at the end what it skipped
-	@for m in $(MODULES); do (cd $$m && go test -race -json -timeout 12m ./...); done | go run ./internal/testreport
+	@for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...); done | go run ./internal/testreport
 
 # A server that can't be had is not an error here: the tests that need it are
 # skipped, and named at the end.
@@ -26,8 +26,7 @@ servers:
 lint: ## gofmt, go vet, staticcheck, and the builds for other systems
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not gofmt-clean:"; echo "$$bad"; exit 1; }
 	@for m in $(MODULES); do (cd $$m && go vet ./... && go run $(STATICCHECK) ./...) || exit 1; done
-	@for os in darwin windows; do for m in $(MODULES); do \
-	  (cd $$m && GOOS=$$os CGO_ENABLED=0 go build ./...) || exit 1; done; done
+	@cd cmd/rigatoni && for os in darwin windows; do GOOS=$$os CGO_ENABLED=0 go build -o /dev/null . || exit 1; done
 
 bench: servers ## every benchmark beside its floor, in one run
 	@go test -run '^$$' -bench . -benchmem ./state/... ./stores/...

@@ -108,14 +108,20 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-// stop asks it to end, and reports how it did.
+// stop asks it to end, and reports how it did. It waits until the streams are open:
+// a process that has only just begun has no handler yet, and dies of the signal.
 func (p *process) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	select {
+	case <-p.streaming:
+	case <-p.exited:
+	case <-ctx.Done():
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		p.kill()
 		return fmt.Errorf("asking the pipeline to stop: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
 	select {
 	case <-p.exited:
 		if p.err != nil {

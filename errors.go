@@ -28,6 +28,8 @@ func (e *ChangedStreamError) Is(target error) bool { return target == ErrChanged
 // checkpoint, so the stream has to go back there.
 var errRewind = errors.New("going back to the last checkpoint")
 
+func isRewind(err error) bool { return errors.Is(err, errRewind) }
+
 // errLeaseLost: the lease ended while the pipeline ran.
 var errLeaseLost = errors.New("the lease was lost")
 

@@ -71,7 +71,7 @@ func (f *flow) run(ctx, work context.Context) error {
 	if !isRewind(err) {
 		last, cancel := context.WithTimeout(f.place.context(ctx), closeTime)
 		defer cancel()
-		err = joinFinal(err, f.saver.final(last))
+		err = errors.Join(err, f.saver.final(last))
 	}
 	if err == nil && len(f.hand) > 0 {
 		f.log.Warn("stopped with events in hand that were not delivered; they come again", "events", len(f.hand))

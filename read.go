@@ -2,7 +2,6 @@ package rigatoni
 
 import (
 	"context"
-	"errors"
 	"sync"
 )
 
@@ -25,9 +24,7 @@ func (f *flow) read(ctx context.Context, chunks chan<- chunk) {
 		if c.err != nil && ctx.Err() != nil {
 			return
 		}
-		for _, ev := range c.events {
-			c.bytes += len(ev.Raw)
-		}
+		c.bytes = sizeOf(c.events)
 		// A chunk that was read when ctx ended is dropped: it was not delivered,
 		// and the place is still before it.
 		if f.budget.take(ctx, c.bytes) != nil {
@@ -82,14 +79,4 @@ func (b *budget) give(n int) {
 	case b.wake <- struct{}{}:
 	default:
 	}
-}
-
-func isRewind(err error) bool { return errors.Is(err, errRewind) }
-
-// joinFinal puts the error of the last save beside that for which a run ended.
-func joinFinal(err, final error) error {
-	if final == nil {
-		return err
-	}
-	return errors.Join(err, final)
 }

@@ -74,7 +74,7 @@ func (w *worker) tenure(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil && w.place.valid() != nil {
 			return fmt.Errorf("%w: %w", errLeaseLost, w.place.valid())
 		}
-		if !errors.Is(err, errRewind) || ctx.Err() != nil {
+		if !isRewind(err) || ctx.Err() != nil {
 			return err
 		}
 		w.p.stats.rewinds.Add(1)

@@ -109,6 +109,30 @@ func (s *faultFS) SyncDir(dir string) error {
 	return s.osFS.SyncDir(dir)
 }
 
+func (s *faultFS) OpenSyncer(dir string) (syncer, error) {
+	if err := s.call("open", dir); err != nil {
+		return nil, err
+	}
+	fs, err := s.osFS.OpenSyncer(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &faultSyncer{fs, s, dir}, nil
+}
+
+type faultSyncer struct {
+	syncer
+	s   *faultFS
+	dir string
+}
+
+func (f *faultSyncer) SyncFS() error {
+	if err := f.s.call("syncfs", f.dir); err != nil {
+		return err
+	}
+	return f.syncer.SyncFS()
+}
+
 type faultFile struct {
 	file
 	s    *faultFS
@@ -141,6 +165,13 @@ func (f *faultFile) Stat() (fs.FileInfo, error) {
 		return nil, err
 	}
 	return f.file.Stat()
+}
+
+func (f *faultFile) Same(info fs.FileInfo) (bool, error) {
+	if err := f.s.call("fstat", f.path); err != nil {
+		return false, err
+	}
+	return f.file.Same(info)
 }
 
 func (f *faultFile) Truncate(size int64) error {

@@ -26,6 +26,17 @@ type fsys interface {
 	SyncDir(dir string) error
 	// Writable tells whether files can be created in a directory.
 	Writable(dir string) error
+	// OpenSyncer gives what flushes the whole file system of a directory, or
+	// errors.ErrUnsupported where that isn't known to keep its word.
+	OpenSyncer(dir string) (syncer, error)
+}
+
+// A syncer makes all durable that was written to a file system before SyncFS was
+// called: contents, lengths and names. SyncFS says, once, that anything written since
+// the syncer was opened could not be written back, by whomever.
+type syncer interface {
+	SyncFS() error
+	io.Closer
 }
 
 type file interface {
@@ -33,6 +44,9 @@ type file interface {
 	io.WriterAt
 	io.Closer
 	Stat() (fs.FileInfo, error)
+	// Same tells whether it is the file that info is of. Like Look it asks for nothing
+	// else.
+	Same(info fs.FileInfo) (bool, error)
 	Truncate(size int64) error
 	// Sync makes the contents and the length durable; Datasync what is needed to
 	// read the contents back.
@@ -69,6 +83,7 @@ func (osFS) Remove(path string) error              { return os.Remove(path) }
 func (osFS) Mkdir(path string) error               { return os.Mkdir(path, dirMode) }
 func (osFS) SyncDir(dir string) error              { return syncDir(dir) }
 func (osFS) Writable(dir string) error             { return writable(dir) }
+func (osFS) OpenSyncer(dir string) (syncer, error) { return openSyncer(dir) }
 
 func (osFS) Names(dir string) ([]string, error) {
 	d, err := os.Open(dir)
@@ -79,6 +94,7 @@ func (osFS) Names(dir string) ([]string, error) {
 	return names, errors.Join(err, d.Close())
 }
 
+func (f osFile) Same(info fs.FileInfo) (bool, error)  { return same(f.File, info) }
 func (f osFile) Datasync() error                      { return datasync(f.File) }
 func (f osFile) TryLock(exclusive bool) (bool, error) { return tryLock(f.File, exclusive) }
 func (f osFile) Unlock() error                        { return unlock(f.File) }

@@ -3,6 +3,7 @@
 package filestore
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 )
@@ -17,3 +18,11 @@ func look(path string, info fs.FileInfo) (same bool, size int64, err error) {
 	}
 	return os.SameFile(now, info), now.Size(), nil
 }
+
+func same(f *os.File, info fs.FileInfo) (bool, error) {
+	now, err := f.Stat()
+	return err == nil && os.SameFile(now, info), err
+}
+
+// openSyncer: no other system has a flush that is known to reach a whole file system.
+func openSyncer(string) (syncer, error) { return nil, errors.ErrUnsupported }

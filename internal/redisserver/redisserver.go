@@ -1,22 +1,26 @@
-// Package redisserver runs a real redis-server for tests, campaigns and
-// benchmarks: on 127.0.0.1, on a free port, in a directory of its own. It can
-// be stopped, restarted on the same data, killed and frozen, and it never
-// outlives the process that started it (on Linux the kernel sees to that).
+// Package redisserver runs real Redis servers for tests, campaigns and
+// benchmarks: one ([New]), one with replicas and sentinels ([NewSentinel]), or a
+// Cluster ([NewCluster]), all of them with TLS if need be ([NewPKI]). They are on
+// 127.0.0.1, on free ports, each in a directory of its own. Every one can be
+// stopped, restarted on the same data, killed and frozen, and none outlives the
+// process that started it (on Linux the kernel sees to that).
 //
-// It speaks to the server with nothing but the standard library.
+// It needs redis-server on PATH, which is the sentinel too, and speaks to it with
+// nothing but the standard library.
 package redisserver
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,21 +34,55 @@ var ErrNotInstalled = errors.New("redisserver: there is no redis-server on PATH"
 type Options struct {
 	// Password is asked of the default user. "": none is.
 	Password string
+	// Users are those of its access control list, besides the default one.
+	Users []User
+	// TLS is whose certificate the server has; then it speaks nothing but TLS.
+	// It asks clients for no certificate, but one that they show must be good;
+	// "tls-auth-clients yes" in Config makes it ask. nil: no TLS.
+	TLS *PKI
+	// Socket has it listen on a Unix socket as well, Server.Socket.
+	Socket bool
 	// Config holds further lines of redis.conf, such as "appendonly yes" for
 	// data that lives through a restart. They come last and so win.
 	Config []string
 }
 
-// A Server is one redis-server. Its methods are for one goroutine at a time.
+// A User is one of a server's access control list.
+type User struct {
+	Name, Password string
+	Rules          string // as after ACL SETUSER: "~rigatoni:* +get"
+}
+
+// A Server is one redis-server. Its methods are for one goroutine at a time,
+// but for Do and Info, which any number may call.
 type Server struct {
 	// Addr is host:port; it stays the same over a restart.
 	Addr string
 	// Dir is where the server keeps its files.
 	Dir string
+	// Socket is the path of the Unix socket, if there is one.
+	Socket string
 
-	opts Options
-	proc *process // nil while it is stopped
+	opts   Options
+	client *tls.Config // nil without TLS
+	mode   mode
+	admin  *User    // whom Do logs in as; nil: the default user
+	bus    int      // the port on which the nodes of a Cluster talk
+	extra  []string // configuration that its part in a topology asks for
+	proc   *process // nil while it is stopped
 }
+
+// A mode is what kind of server the binary is run as.
+type mode int
+
+const (
+	plain mode = iota
+	// replicated: sentinels may change the configuration, so that it lies in a
+	// file that the server can write.
+	replicated
+	sentinel // reads its configuration from such a file as well, or won't start
+	clustered
+)
 
 // A process is one life of the server.
 type process struct {
@@ -59,6 +97,13 @@ const startTimeout = 20 * time.Second
 // New starts a server and returns when it answers. The caller calls
 // [Server.Close]; nil options are the zero Options.
 func New(ctx context.Context, o *Options) (*Server, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	return newServer(ctx, *o, plain)
+}
+
+func newServer(ctx context.Context, o Options, m mode, extra ...string) (*Server, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, ErrNotInstalled
 	}
@@ -66,13 +111,21 @@ func New(ctx context.Context, o *Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redisserver: %w", err)
 	}
-	s := &Server{Dir: dir}
-	if o != nil {
-		s.opts = *o
+	s := &Server{Dir: dir, opts: o, mode: m, extra: extra}
+	if o.Socket {
+		s.Socket = filepath.Join(dir, "redis.sock")
+	}
+	if o.TLS != nil {
+		if s.client, err = o.TLS.Client(); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
 	}
 	// Somebody may take the free port between finding it and using it.
 	for range 5 {
 		if s.Addr, err = freeAddr(); err != nil {
+			break
+		}
+		if err = s.configure(); err != nil {
 			break
 		}
 		if err = s.start(ctx); !errors.Is(err, errAddrInUse) {
@@ -85,21 +138,26 @@ func New(ctx context.Context, o *Options) (*Server, error) {
 	return s, nil
 }
 
-// URL is the server's URL, with the password if it has one.
-func (s *Server) URL() string {
-	u := url.URL{Scheme: "redis", Host: s.Addr}
-	if s.opts.Password != "" {
-		u.User = url.UserPassword("", s.opts.Password)
+// URL is the server's URL, with the password if it has one; rediss:// if it
+// speaks TLS.
+func (s *Server) URL() string { return s.URLOn(s.Addr) }
+
+// URLOn is URL with another address, such as a proxy's.
+func (s *Server) URLOn(addr string) string { return s.opts.url("redis", addr, "") }
+
+func (o *Options) url(scheme, host, path string) string {
+	u := url.URL{Scheme: scheme, Host: host, Path: path}
+	if o.TLS != nil {
+		u.Scheme = strings.Replace(scheme, "redis", "rediss", 1)
+	}
+	if o.Password != "" {
+		u.User = url.UserPassword("", o.Password)
 	}
 	return u.String()
 }
 
 // Port is the port of Addr.
-func (s *Server) Port() int {
-	_, port, _ := net.SplitHostPort(s.Addr)
-	n, _ := strconv.Atoi(port) // freeAddr made it
-	return n
-}
+func (s *Server) Port() int { return portOf(s.Addr) }
 
 // PID is the process id of the running server, 0 if it is stopped.
 func (s *Server) PID() int {
@@ -181,9 +239,15 @@ var errAddrInUse = errors.New("redisserver: the port was taken by somebody else"
 
 func (s *Server) start(ctx context.Context) error {
 	p := &process{cmd: exec.Command("redis-server", "-"), exited: make(chan struct{})}
-	// The configuration goes through standard input, so that the password
-	// stands neither in a file nor in the list of processes.
-	p.cmd.Stdin = strings.NewReader(s.config())
+	switch s.mode {
+	case replicated:
+		p.cmd = exec.Command("redis-server", s.configFile())
+	case sentinel:
+		p.cmd = exec.Command("redis-server", s.configFile(), "--sentinel")
+	default:
+		// Through standard input, the password stands in no file.
+		p.cmd.Stdin = strings.NewReader(s.config())
+	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	p.cmd.Dir = s.Dir
 	dieWithParent(p.cmd)
@@ -218,22 +282,6 @@ func (p *process) run() error {
 	return <-started
 }
 
-func (s *Server) config() string {
-	lines := []string{
-		"bind 127.0.0.1",
-		"port " + strconv.Itoa(s.Port()),
-		"dir " + s.Dir,
-		`save ""`,
-		"appendonly no",
-		"maxmemory-policy noeviction",
-		"daemonize no",
-	}
-	if s.opts.Password != "" {
-		lines = append(lines, "requirepass "+strconv.Quote(s.opts.Password))
-	}
-	return strings.Join(append(lines, s.opts.Config...), "\n") + "\n"
-}
-
 // await returns when the server answers a PING.
 func (s *Server) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -256,36 +304,17 @@ func (s *Server) await(ctx context.Context) error {
 }
 
 func (s *Server) ping(ctx context.Context) error {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", s.Addr)
+	c, err := s.dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
-		return err
-	}
-	if _, err := c.Write([]byte("PING\r\n")); err != nil {
-		return err
-	}
-	reply := make([]byte, 128)
-	n, err := c.Read(reply)
-	if err != nil {
-		return err
-	}
+	_, err = exchange(c, bufio.NewReader(c), "PING")
 	// A server that wants a password is up; one that loads its data is not yet.
-	if reply := strings.TrimSpace(string(reply[:n])); reply != "+PONG" && !strings.HasPrefix(reply, "-NOAUTH") {
-		return errors.New(reply)
+	if refusal := ReplyError(""); errors.As(err, &refusal) && strings.HasPrefix(string(refusal), "NOAUTH") {
+		return nil
 	}
-	return nil
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("redisserver: %w", err)
-	}
-	return l.Addr().String(), l.Close()
+	return err
 }
 
 // A lockedBuffer takes the server's log from one goroutine and shows it to another.

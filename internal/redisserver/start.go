@@ -15,19 +15,58 @@ const RequireEnv = "RIGATONI_REQUIRE_SERVERS"
 func Start(t testing.TB, o *Options) *Server {
 	t.Helper()
 	s, err := New(t.Context(), o)
+	orSkip(t, err)
+	closeWith(t, s.Close, s)
+	return s
+}
+
+// StartSentinel is [NewSentinel] for a test, as [Start] is New.
+func StartSentinel(t testing.TB, o *SentinelOptions) *Sentinel {
+	t.Helper()
+	s, err := NewSentinel(t.Context(), o)
+	orSkip(t, err)
+	closeWith(t, s.Close, s.All()...)
+	return s
+}
+
+// StartCluster is [NewCluster] for a test, as [Start] is New.
+func StartCluster(t testing.TB, o *ClusterOptions) *Cluster {
+	t.Helper()
+	c, err := NewCluster(t.Context(), o)
+	orSkip(t, err)
+	closeWith(t, c.Close, c.Nodes...)
+	return c
+}
+
+// TestPKI is [NewPKI] in a folder that goes with the test.
+func TestPKI(t testing.TB) *PKI {
+	t.Helper()
+	p, err := NewPKI(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func orSkip(t testing.TB, err error) {
+	t.Helper()
 	switch {
 	case errors.Is(err, ErrNotInstalled) && os.Getenv("CI") == "" && os.Getenv(RequireEnv) == "":
 		t.Skipf("%v (%s=1 makes this a failure)", err, RequireEnv)
 	case err != nil:
 		t.Fatal(err)
 	}
+}
+
+func closeWith(t testing.TB, end func() error, servers ...*Server) {
 	t.Cleanup(func() {
 		if t.Failed() && testing.Verbose() {
-			t.Logf("log of redis-server %s:\n%s", s.Addr, s.Log())
+			for _, s := range servers {
+				t.Logf("log of redis-server %s:\n%s", s.Addr, s.Log())
+			}
 		}
-		if err := s.Close(); err != nil {
+		if err := end(); err != nil {
 			t.Error(err)
 		}
 	})
-	return s
 }

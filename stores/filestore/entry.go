@@ -23,12 +23,12 @@ type entry struct {
 	// lease is guarded by Store.mu, so that a renewal need not wait for a save.
 	lease *lease
 
-	refs   int // guarded by Store.mu: calls that use the entry
-	idleAt *list.Element
-}
+	refs int // guarded by Store.mu: calls that use the entry
 
-// maxIdle is how many keys without a lease may keep their files open.
-const maxIdle = 64
+	// Where it stands while no call uses it; guarded by Store.mu.
+	idle *list.List
+	at   *list.Element
+}
 
 // enter begins a call that may write: it checks the key and waits for its turn. leave
 // ends it.
@@ -84,10 +84,7 @@ func (s *Store) entry(key string) (*entry, error) {
 		s.entries[key] = e
 	}
 	e.refs++
-	if e.idleAt != nil {
-		s.idle.Remove(e.idleAt)
-		e.idleAt = nil
-	}
+	s.idle.use(e)
 	return e, nil
 }
 
@@ -98,25 +95,6 @@ func (s *Store) lockPath(key string) string { return filepath.Join(s.dir, stem(k
 func (s *Store) leave(e *entry) error {
 	<-e.busy
 	return s.letGo(e)
-}
-
-// letGo keeps the files of an entry that nobody uses open for the next save, and
-// closes those that have waited longest for one.
-func (s *Store) letGo(e *entry) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e.refs--
-	if e.refs > 0 || e.lease != nil || s.closed {
-		return nil
-	}
-	e.idleAt = s.idle.PushFront(e)
-	var errs []error
-	for s.idle.Len() > maxIdle {
-		old := s.idle.Remove(s.idle.Back()).(*entry)
-		delete(s.entries, old.key)
-		errs = append(errs, old.close())
-	}
-	return errors.Join(errs...)
 }
 
 func (e *entry) close() error {
@@ -159,26 +137,32 @@ func (s *Store) unfenced(ctx context.Context, key string, do func(*keyFile) erro
 
 // whileLocked holds the key's lock for the moment of do.
 func (s *Store) whileLocked(ctx context.Context, e *entry, do func() error) error {
+	if err := s.lock(ctx, e); err != nil {
+		return err
+	}
+	return errors.Join(do(), e.lock.unlock())
+}
+
+// lock takes the key's lock for a write without a lease.
+func (s *Store) lock(ctx context.Context, e *entry) error {
 	if l := s.leaseOf(e); l != nil {
 		return held(l.holder, e.lock.path)
 	}
 	if err := e.lock.take(ctx, s); err != nil {
 		return err
 	}
-	var err error
-	if e.lock.size > 0 {
-		err = e.lock.blank() // it still names an owner that was killed
+	if e.lock.size > 0 { // it still names an owner that was killed
+		if err := e.lock.blank(); err != nil {
+			return errors.Join(err, e.lock.unlock())
+		}
 	}
-	if err == nil {
-		err = do()
-	}
-	return errors.Join(err, e.lock.unlock())
+	return nil
 }
 
 // refresh makes e.file say what the file holds, which another process may have
 // written since the last save.
 func (e *entry) refresh(s *Store) error {
-	if e.file != nil && e.file.f != nil {
+	if e.file != nil && e.file.ready() {
 		same, _, err := s.sys.Look(e.path, e.file.info)
 		if err == nil && same && e.file.sameMarks() {
 			return nil

@@ -385,7 +385,7 @@ func TestCalls(t *testing.T) {
 	s, _ := openOn(t, sys, t.TempDir())
 	dir := filepath.Base(s.dir)
 	replace := func(old ...string) []string {
-		calls := []string{"look k.json", "open k.json", "fstat k.json", "read k.json", "close k.json", "open k.tmp", "write k.tmp", "fsync k.tmp", "fstat k.tmp", "rename k.json"}
+		calls := []string{"look k.json", "open k.json", "fstat k.json", "read k.json", "close k.json", "open k.tmp", "write k.tmp", "fstat k.tmp", "fsync k.tmp", "rename k.json"}
 		return append(append(calls, old...), "fsync "+dir)
 	}
 	// A file goes by the name under which it was opened.

@@ -1,13 +1,10 @@
 package filestore
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -18,8 +15,8 @@ import (
 //
 // A slot is overwritten only when the other is known to be flushed. That is known
 // of a file that this keyFile has written itself, all of it, and whose every flush
-// succeeded; f is open exactly then. Any other file (one just opened, or one whose
-// flush failed) is not overwritten and not flushed but replaced, by the next save.
+// succeeded: it is flushed. Any other file (one just found, or one whose flush failed)
+// is not overwritten and not flushed but replaced, by the next save.
 type keyFile struct {
 	s         *Store
 	key, path string
@@ -30,15 +27,14 @@ type keyFile struct {
 	marks [2]mark      // what its slots hold
 	info  fs.FileInfo  // which file it is
 
-	f    file // nil: the next save replaces the file
-	slot int  // the length of its slots
-	next int  // the slot to overwrite
+	flushed bool
+	f       file // nil: closed, perhaps to make room
+	slot    int  // the length of its slots
+	next    int  // the slot to overwrite
 
 	tried   mark      // what a write that wasn't acknowledged may have left in a slot
 	failed  bool      // such a write has changed the file
 	checked time.Time // when the file was last seen to hold its marks
-	buf     []byte    // for writing
-	text    []byte    // for reading
 }
 
 // openKeyFile reads a key's file under the key's lock. No file is no error.
@@ -71,29 +67,39 @@ func (k *keyFile) last() mark {
 	return k.marks[1]
 }
 
-// save makes rec the record in force: in place with one flush where it can, and
-// otherwise as replace does. When it fails, the file has the old record or rec, and
-// k the old one.
-func (k *keyFile) save(rec state.Record) error {
-	line, m, err := appendLine(k.buf[:0], k.last().generation+1, k.quoted, &rec)
+// ready tells whether the slots may be overwritten, and opens the file for it. If it
+// can't be opened, it is for whatever replaces it to say why.
+func (k *keyFile) ready() bool {
+	if !k.flushed || k.f != nil {
+		return k.flushed
+	}
+	k.flushed = false
+	f, err := k.s.sys.Open(k.path, os.O_RDWR)
 	if err != nil {
-		return err
+		return false
 	}
-	k.buf = line
-	if k.f == nil || len(line) >= k.slot || !k.untouched() {
-		return k.replace(rec)
+	if same, err := f.Same(k.info); err != nil || !same {
+		_ = f.Close() // somebody else's
+		return false
 	}
-	k.buf = pad(line, k.slot)
-	defer k.shed()
-	return k.overwrite(rec, k.buf, m)
+	k.f, k.flushed = f, true
+	return true
 }
 
-// shed gives back the memory that only a rare large token takes.
-func (k *keyFile) shed() {
-	const large = 1 << 20
-	if k.slot > large {
-		k.buf, k.text = nil, nil
+// rest closes the file until it is needed again.
+func (k *keyFile) rest() error {
+	if k.f == nil {
+		return nil
 	}
+	err := k.f.Close()
+	k.f = nil
+	return unavailable(err)
+}
+
+// drop closes the file for good: the next save replaces it.
+func (k *keyFile) drop() error {
+	k.flushed = false
+	return k.rest()
 }
 
 // checkEvery is how long the open file is trusted to hold what was written there.
@@ -109,13 +115,12 @@ func (k *keyFile) untouched() bool {
 
 // sameMarks tells whether the slots of the open file hold what was written there.
 func (k *keyFile) sameMarks() bool {
-	if len(k.text) != 2*k.slot+1 {
-		k.text = make([]byte, 2*k.slot+1) // to see that there is no more
-	}
-	if n, err := k.f.ReadAt(k.text, 0); n != 2*k.slot || !errors.Is(err, io.EOF) {
+	text := borrow(2*k.slot + 1) // to see that there is no more
+	defer giveBack(text)
+	if n, err := k.f.ReadAt(*text, 0); n != 2*k.slot || !errors.Is(err, io.EOF) {
 		return false
 	}
-	a, b := readSlot(k.text[:k.slot]), readSlot(k.text[k.slot:2*k.slot])
+	a, b := readSlot((*text)[:k.slot]), readSlot((*text)[k.slot:2*k.slot])
 	if a.err != nil || b.err != nil || [2]mark{a.mark, b.mark} != k.marks {
 		return false
 	}
@@ -123,141 +128,11 @@ func (k *keyFile) sameMarks() bool {
 	return true
 }
 
-// overwrite writes a slot in place and flushes it.
-func (k *keyFile) overwrite(rec state.Record, text []byte, m mark) error {
-	k.tried = m
-	_, err := k.f.WriteAt(text, int64(k.next)*int64(k.slot))
-	if err == nil {
-		err = k.f.Datasync()
-	}
-	if err != nil {
-		k.failed = true
-		return errors.Join(unavailable(named(err, k.path)), k.drop())
-	}
-	// After rm, or an editor's rename, the file that was just written has no name; an
-	// editor that writes in place may have changed its length.
-	same, size, err := k.s.sys.Look(k.path, k.info)
-	switch {
-	case same && size == int64(2*k.slot):
-		k.rec, k.marks[k.next] = rec, m
-		k.next = 1 - k.next
-		return nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		k.failed = true
-		return errors.Join(unavailable(err), k.drop())
-	}
-	return errors.Join(k.drop(), k.replace(rec))
-}
-
 // named puts the path into an error of a file that was opened under its temporary name.
 func named(err error, path string) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		e.Path = path
 	}
-	return err
-}
-
-// drop closes the file, so that the next save replaces it.
-func (k *keyFile) drop() error {
-	if k.f == nil {
-		return nil
-	}
-	err := k.f.Close()
-	k.f = nil
-	return unavailable(err)
-}
-
-// replace writes rec into both slots of a new file and puts it into the place of the
-// old one. What the old one held is then beyond the reach of any damage to the last
-// line, and of whoever has it open.
-func (k *keyFile) replace(rec state.Record) error {
-	if err := k.checkOurs(); err != nil {
-		return err
-	}
-	text, marks, err := k.twoSlots(&rec)
-	if err != nil {
-		return err
-	}
-	temp := k.tempName()
-	f, info, err := k.writeTemp(temp, text)
-	if err != nil {
-		return unavailable(err)
-	}
-	if err := k.rename(temp, &f); err != nil {
-		return unavailable(err)
-	}
-	k.known, k.marks, k.info, k.failed = true, marks, info, true
-	if err := k.s.sys.SyncDir(k.s.dir); err != nil {
-		return unavailable(errors.Join(err, f.Close()))
-	}
-	k.f, k.slot, k.next, k.rec, k.failed, k.checked = f, len(text)/2, 0, rec, false, time.Now()
-	return nil
-}
-
-// twoSlots is the contents of a file with rec in both slots.
-func (k *keyFile) twoSlots(rec *state.Record) (text []byte, marks [2]mark, err error) {
-	g := k.last().generation
-	// The second line is the longer one, if its generation has a digit more.
-	second, m2, err := appendLine(nil, g+2, k.quoted, rec)
-	if err != nil {
-		return nil, marks, err
-	}
-	first, m1, err := appendLine(nil, g+1, k.quoted, rec)
-	if err != nil {
-		return nil, marks, err
-	}
-	n, err := slotLen(len(second))
-	if err != nil {
-		return nil, marks, err
-	}
-	return append(pad(first, n), pad(second, n)...), [2]mark{m1, m2}, nil
-}
-
-func (k *keyFile) tempName() string {
-	var b [4]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return strings.TrimSuffix(k.path, dataSuffix) + "." + hex.EncodeToString(b[:]) + tempSuffix
-}
-
-// writeTemp writes and flushes a file beside the one that it will replace. When it
-// fails, nothing is left.
-func (k *keyFile) writeTemp(temp string, text []byte) (file, fs.FileInfo, error) {
-	f, err := k.s.sys.Open(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
-	if err != nil {
-		return nil, nil, err
-	}
-	var info fs.FileInfo
-	if _, err = f.WriteAt(text, 0); err == nil {
-		if err = f.Sync(); err == nil {
-			info, err = f.Stat()
-		}
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close(), k.s.sys.Remove(temp))
-	}
-	return f, info, nil
-}
-
-// rename puts the new file in place, and closes the one that it replaces.
-func (k *keyFile) rename(temp string, f *file) error {
-	if !renameOpen {
-		if err := errors.Join((*f).Close(), k.drop()); err != nil {
-			return errors.Join(err, k.s.sys.Remove(temp))
-		}
-	}
-	if err := k.s.sys.Rename(temp, k.path); err != nil {
-		if renameOpen {
-			err = errors.Join(err, (*f).Close())
-		}
-		return errors.Join(err, k.s.sys.Remove(temp))
-	}
-	if renameOpen {
-		// What closing the old one says doesn't matter: nothing in it is needed.
-		_ = k.drop()
-		return nil
-	}
-	opened, err := k.s.sys.Open(k.path, os.O_RDWR)
-	*f = opened
 	return err
 }
 

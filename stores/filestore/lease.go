@@ -249,7 +249,7 @@ func (s *Store) verifyLock(ctx context.Context, e *entry, l *lease) error {
 // verify writes the file anew if it is gone, and returns an error if it is another.
 func (k *keyFile) verify() error {
 	same, _, err := k.s.sys.Look(k.path, k.info)
-	if err == nil && same && k.f != nil && k.sameMarks() {
+	if err == nil && same && k.ready() && k.sameMarks() {
 		return nil
 	}
 	return k.replace(k.rec)
@@ -272,18 +272,7 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 
 // SaveFenced saves for the owner, with one write and one flush.
 func (s *Store) SaveFenced(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
-	err := state.CheckSave(key, cp)
-	if err == nil {
-		err = s.fenced(ctx, key, f, func(k *keyFile) error {
-			rec, err := state.Admit(k.rec, f, cp, time.Now())
-			if err != nil {
-				return err
-			}
-			rec.Checkpoint = rec.Checkpoint.Clone()
-			return k.save(rec)
-		})
-	}
-	return s.fail("save", key, err)
+	return s.fail("save", key, s.save(ctx, key, f, false, cp))
 }
 
 // ClearFenced takes the checkpoint away and keeps the lease.

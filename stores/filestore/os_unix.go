@@ -70,3 +70,13 @@ func unlock(f *os.File) error {
 	}
 	return nil
 }
+
+// fileLimit is how many files this process may have open. Go has raised it as far as
+// it may be raised.
+func fileLimit() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || uint64(l.Cur) > 1<<30 {
+		return 1 << 30
+	}
+	return int(l.Cur)
+}

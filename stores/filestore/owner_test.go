@@ -286,18 +286,20 @@ func TestSweep(t *testing.T) {
 // saved as well as before.
 func TestIdleFilesAreClosed(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
+	s.idle.maxOpen, s.idle.maxRemembered = 8, 16
 	key := func(n int) string { return strings.Repeat("k", n+1) }
+	const many = 50
 	for round := range 2 {
-		for n := range maxIdle + 20 {
+		for n := range many {
 			must(t, s.Save(t.Context(), key(n), plain(t, n+round)))
 		}
 		s.mu.Lock()
-		if len(s.entries) != maxIdle || s.idle.Len() != maxIdle {
-			t.Errorf("%d keys are kept, %d of them idle, want %d", len(s.entries), s.idle.Len(), maxIdle)
+		if open, closed := s.idle.open.Len(), s.idle.closed.Len(); len(s.entries) != open+closed || open != 8 || closed != 16 {
+			t.Errorf("%d keys are kept, %d of them open and %d closed, want 8 and 16", len(s.entries), open, closed)
 		}
 		s.mu.Unlock()
 	}
-	for n := range maxIdle + 20 {
+	for n := range many {
 		wantToken(t, s, key(n), place(t, n+1))
 	}
 }

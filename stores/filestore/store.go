@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -25,27 +24,29 @@ type Options struct {
 // A Store keeps checkpoints as files in a directory. It is safe for concurrent use,
 // and several stores, in one process or in many, may share a directory.
 //
-// It is a [state.Leaser], [state.Lister], [state.Forgetter], [state.Pinger] and
+// It is a [state.Leaser], [state.BatchSaver], [state.Lister], [state.Forgetter], [state.Pinger] and
 // [io.Closer]. Close gives up its leases and its open files.
 type Store struct {
 	sys     fsys
 	dir     string
 	dirInfo fs.FileInfo
 	log     *slog.Logger
+	flusher *flusher
 	done    chan struct{} // closed by Close
 
 	mu      sync.Mutex
 	closed  bool
 	entries map[string]*entry
-	idle    list.List // of *entry, those that keep files open for the next save without a lease
+	idle    idleKeys
 }
 
 var (
-	_ state.Leaser    = (*Store)(nil)
-	_ state.Lister    = (*Store)(nil)
-	_ state.Forgetter = (*Store)(nil)
-	_ state.Pinger    = (*Store)(nil)
-	_ io.Closer       = (*Store)(nil)
+	_ state.Leaser     = (*Store)(nil)
+	_ state.Lister     = (*Store)(nil)
+	_ state.BatchSaver = (*Store)(nil)
+	_ state.Forgetter  = (*Store)(nil)
+	_ state.Pinger     = (*Store)(nil)
+	_ io.Closer        = (*Store)(nil)
 )
 
 // Open opens the store in the directory dir, and makes the directory if it isn't
@@ -54,6 +55,7 @@ func Open(dir string, o *Options) (*Store, error) { return open(osFS{}, dir, o) 
 
 func open(sys fsys, dir string, o *Options) (*Store, error) {
 	s := &Store{sys: sys, log: slog.Default(), done: make(chan struct{}), entries: make(map[string]*entry)}
+	s.idle.maxOpen, s.idle.maxRemembered = maxOpen(), maxRemembered
 	if o != nil && o.Logger != nil {
 		s.log = o.Logger
 	}
@@ -72,6 +74,9 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 		return nil, s.fail("open", "", unavailable(err))
 	}
 	if err := s.sweep(); err != nil {
+		return nil, s.fail("open", "", unavailable(err))
+	}
+	if s.flusher, err = newFlusher(sys, s.dir); err != nil {
 		return nil, s.fail("open", "", unavailable(err))
 	}
 	return s, nil
@@ -139,6 +144,7 @@ func (s *Store) Close() error {
 		errs = append(errs, e.close())
 		<-e.busy
 	}
+	errs = append(errs, unavailable(s.flusher.close()))
 	return s.fail("close", "", errors.Join(errs...))
 }
 
@@ -174,21 +180,7 @@ func (s *Store) Load(ctx context.Context, key string) (state.Checkpoint, error) 
 
 // Save saves without a lease; see the package's documentation for what it costs.
 func (s *Store) Save(ctx context.Context, key string, cp state.Checkpoint) error {
-	err := state.CheckSave(key, cp)
-	if err == nil {
-		err = s.unfenced(ctx, key, func(k *keyFile) error {
-			rec, err := state.Admit(k.rec, state.Fence{}, cp, time.Now())
-			if err != nil {
-				return err
-			}
-			rec.Checkpoint = rec.Checkpoint.Clone()
-			if k.rec.Epoch > 0 {
-				return k.replace(rec) // a place set by hand
-			}
-			return k.save(rec)
-		})
-	}
-	return s.fail("save", key, err)
+	return s.fail("save", key, s.save(ctx, key, state.Fence{}, true, cp))
 }
 
 // Clear takes the checkpoint away. If the key was never leased and its checkpoints

@@ -1,0 +1,92 @@
+package filestore
+
+import (
+	"container/list"
+	"errors"
+)
+
+// Open files are few and streams may be many. What a key needs open at all times is
+// the lock of its lease; all else is closed when maxOpen other keys have been used
+// since, and opened again when it is needed. Of keys without a lease it is remembered
+// that their files were flushed, so that the next save may be in place: of the last
+// maxRemembered ones, at some hundred bytes and a checkpoint each.
+const maxRemembered = 1 << 17
+
+// openShare of the files that a process may have open may be those of keys that are
+// not in use.
+const openShare, leastOpen, mostOpen = 8, 16, 4096
+
+func maxOpen() int { return max(leastOpen, min(fileLimit()/openShare, mostOpen)) }
+
+// idleKeys are the entries that no call uses.
+type idleKeys struct {
+	open, closed           list.List // of *entry, the one that was used last in front
+	maxOpen, maxRemembered int
+}
+
+// use takes an entry off the lists.
+func (i *idleKeys) use(e *entry) {
+	if e.idle != nil {
+		e.idle.Remove(e.at)
+		e.idle, e.at = nil, nil
+	}
+}
+
+func (e *entry) putOn(l *list.List) { e.idle, e.at = l, l.PushFront(e) }
+
+// letGo ends a call's use of an entry.
+func (s *Store) letGo(e *entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.refs--
+	if e.refs > 0 || s.closed {
+		return nil
+	}
+	if e.isOpen() {
+		e.putOn(&s.idle.open)
+	} else {
+		s.remember(e)
+	}
+	var errs []error
+	for s.idle.open.Len() > s.idle.maxOpen {
+		old := s.idle.open.Back().Value.(*entry)
+		s.idle.use(old)
+		errs = append(errs, old.rest())
+		s.remember(old)
+	}
+	return errors.Join(errs...)
+}
+
+// remember keeps an entry whose files are closed. That of a lease stays in any case.
+func (s *Store) remember(e *entry) {
+	if e.lease != nil {
+		return
+	}
+	if e.file == nil {
+		delete(s.entries, e.key)
+		return
+	}
+	e.putOn(&s.idle.closed)
+	for s.idle.closed.Len() > s.idle.maxRemembered {
+		old := s.idle.closed.Back().Value.(*entry)
+		s.idle.use(old)
+		delete(s.entries, old.key)
+	}
+}
+
+// isOpen tells whether files of an entry are open that could be closed.
+func (e *entry) isOpen() bool {
+	return e.file != nil && e.file.f != nil || e.lease == nil && e.lock.f != nil
+}
+
+// rest closes an entry's files until they are needed again, but for a lease's lock.
+func (e *entry) rest() error {
+	var err error
+	if e.file != nil {
+		err = e.file.rest()
+	}
+	if e.lease == nil {
+		err = errors.Join(err, e.lock.close())
+	}
+	return err
+}

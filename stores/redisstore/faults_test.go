@@ -68,7 +68,7 @@ func TestLostAnswer(t *testing.T) {
 	p := newProxy(t, server.Addr)
 	s := open(t, p.url(), redisstore.Options{})
 	ctx := t.Context()
-	for _, lost := range [][]cut{{before}, {after}, {after, before, after}} {
+	for _, lost := range [][]cut{{before}, {inside}, {after}, {after, before, inside}} {
 		key := "k"
 		want(t, s.Forget(ctx, key), nil, "Forget")
 		r := state.LeaseRequest{Owner: "a", Nonce: state.NewNonce(), TTL: time.Hour}

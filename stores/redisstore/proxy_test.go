@@ -1,139 +1,53 @@
 package redisstore_test
 
 import (
-	"bytes"
-	"io"
-	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/rigatoni-etl/rigatoni/internal/faultproxy"
 )
 
-// A proxy stands between a store and Redis and breaks what it is told to.
+// A proxy stands between a store and Redis and breaks the scripts that it is told to.
 type proxy struct {
-	t        *testing.T
-	listener net.Listener
-	server   string
-
-	mu    sync.Mutex
-	cuts  []cut // for the next scripts, in order
-	conns map[net.Conn]bool
-
-	accepted atomic.Int64 // connections, ever
-	scripts  atomic.Int64 // scripts that came
+	*faultproxy.Proxy
+	accepted counter      // connections, ever
+	scripts  atomic.Int64 // scripts that came since next
 }
 
-// A cut says what becomes of one script.
-type cut int
+type counter func() int
 
-const (
-	pass   cut = iota
-	before     // Redis does not get it
-	after      // Redis executes it, and the answer is lost
+func (c counter) Load() int64 { return int64(c()) }
+
+// A cut says what becomes of one script.
+type cut = faultproxy.Fault
+
+var (
+	before = faultproxy.CutBefore // Redis does not get it
+	inside = faultproxy.CutInside // Redis gets half of it
+	after  = faultproxy.CutAfter  // Redis executes it, and the answer is lost
 )
 
 func newProxy(t *testing.T, server string) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{t: t, listener: l, server: server, conns: map[net.Conn]bool{}}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			p.accepted.Add(1)
-			p.track(c)
-			wg.Go(func() { p.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		p.mu.Lock()
-		for c := range p.conns {
-			c.Close()
-		}
-		p.mu.Unlock()
-		wg.Wait()
-	})
+	p := &proxy{Proxy: faultproxy.Start(t, server, nil)}
+	p.accepted = p.Accepted
+	p.next()
 	return p
 }
 
-func (p *proxy) url() string { return "redis://" + p.listener.Addr().String() }
+func (p *proxy) url() string { return "redis://" + p.Addr() }
 
 // next says what becomes of the next scripts; those after them pass.
 func (p *proxy) next(cuts ...cut) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cuts = cuts
 	p.scripts.Store(0)
-}
-
-func (p *proxy) take() cut {
-	p.scripts.Add(1)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.cuts) == 0 {
-		return pass
-	}
-	c := p.cuts[0]
-	p.cuts = p.cuts[1:]
-	return c
-}
-
-func (p *proxy) track(c net.Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.conns[c] = true
-}
-
-func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", p.server)
-	if err != nil {
-		return
-	}
-	p.track(server)
-	defer server.Close()
-	var lose atomic.Bool
-	answered := make(chan struct{})
-	go func() { // ends with the connections
-		defer close(answered)
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := server.Read(buf)
-			if err != nil || lose.Load() {
-				return
-			}
-			if _, err := client.Write(buf[:n]); err != nil {
-				return
-			}
+	p.Plan(func(r faultproxy.Request) faultproxy.Fault {
+		if !r.Is("evalsha") {
+			return faultproxy.Pass
 		}
-	}()
-	buf := make([]byte, 1<<20)
-	for {
-		n, err := client.Read(buf)
-		if err != nil {
-			return
+		n := p.scripts.Add(1)
+		if n > int64(len(cuts)) {
+			return faultproxy.Pass
 		}
-		if bytes.Contains(buf[:n], []byte("evalsha")) {
-			switch p.take() {
-			case before:
-				return
-			case after:
-				lose.Store(true)
-				if _, err := server.Write(buf[:n]); err == nil {
-					<-answered
-				}
-				return
-			}
-		}
-		if _, err := server.Write(buf[:n]); err != nil && err != io.EOF {
-			return
-		}
-	}
+		return cuts[n-1]
+	})
 }

@@ -1,0 +1,184 @@
+package faultproxy
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"time"
+)
+
+// A link is one connection of a client and the one that stands for it at the
+// server.
+type link struct {
+	w      *wires
+	number int
+	client net.Conn
+	in     *bufio.Reader
+	dial   func() (net.Conn, error)
+
+	mu     sync.Mutex
+	server net.Conn // written by serve only, once
+	asked  []Fault  // of the requests that were sent and not answered
+	dead   bool     // something was swallowed: nothing gets through any more
+	done   chan struct{}
+}
+
+func (l *link) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.done:
+		return
+	default:
+	}
+	close(l.done)
+	_ = l.client.Close() // what was on its way is meant to be lost
+	if l.server != nil {
+		_ = l.server.Close()
+	}
+}
+
+// kill has the link let nothing through any more.
+func (l *link) kill() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dead = true
+}
+
+func (l *link) isDead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dead
+}
+
+// serve takes the client's requests.
+func (l *link) serve() {
+	defer l.w.forget(l)
+	defer l.close()
+	for n := 0; l.w.open(l); n++ {
+		raw, args, err := readRequest(l.in)
+		// While they are parted, the server does not learn of the connection's end
+		// either.
+		if !l.w.open(l) || err != nil {
+			return
+		}
+		if !l.forward(raw, l.w.judge(Request{Conn: l.number, N: n, Args: args})) {
+			return
+		}
+	}
+}
+
+// forward sends a request on, as fault says, and tells whether the connection
+// goes on.
+func (l *link) forward(raw []byte, fault Fault) bool {
+	switch fault.kind {
+	case cutBefore:
+		return false
+	case vanish:
+		l.kill()
+	case delay:
+		if !l.sleep(fault.d) {
+			return false
+		}
+	case hold:
+		defer fault.held.end()
+		if !fault.held.await(l) {
+			return false
+		}
+	}
+	if l.isDead() {
+		return true
+	}
+	if !l.connect() {
+		return false
+	}
+	if fault.kind == cutInside {
+		_, _ = l.server.Write(raw[:len(raw)/2]) // and if not even that arrives, all the better
+		return false
+	}
+	l.mu.Lock()
+	l.asked = append(l.asked, fault)
+	l.mu.Unlock()
+	if _, err := l.server.Write(raw); err != nil {
+		return false
+	}
+	// The client of a request that was held may be gone, and its end is not to
+	// overtake the answer.
+	return fault.kind != hold || fault.held.answered(l)
+}
+
+// connect connects to the server if that was not done.
+func (l *link) connect() bool {
+	if l.server != nil {
+		return true
+	}
+	c, err := l.dial()
+	if err != nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.done:
+		_ = c.Close() // nothing was sent
+		return false
+	default:
+		l.server = c
+		l.w.wg.Go(l.answer)
+		return true
+	}
+}
+
+// answer sends the server's answers back.
+func (l *link) answer() {
+	r := bufio.NewReaderSize(l.server, 64<<10)
+	for {
+		raw, unasked, err := readReply(r)
+		if !l.w.open(l) || err != nil {
+			l.close()
+			return
+		}
+		if l.isDead() {
+			continue
+		}
+		fault := Pass
+		if !unasked {
+			fault = l.oldest()
+		}
+		switch fault.kind {
+		case cutAfter:
+			l.close()
+			return
+		case delayAnswer:
+			if !l.sleep(fault.d) {
+				return
+			}
+		case hold:
+			fault.held.answer(raw)
+		}
+		_, _ = l.client.Write(raw) // serve sees that the client is gone, when it may
+	}
+}
+
+// oldest is the fault of the request that the next answer belongs to.
+func (l *link) oldest() Fault {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.asked) == 0 {
+		return Pass
+	}
+	f := l.asked[0]
+	l.asked = l.asked[1:]
+	return f
+}
+
+func (l *link) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-l.done:
+		return false
+	}
+}

@@ -1,0 +1,77 @@
+package faultproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"testing"
+)
+
+// A Network is one client's way to any number of servers, for a client that can
+// be given a dialer. Its methods may be called concurrently.
+type Network struct {
+	*wires
+	back *tls.Config
+	// Address, if not nil, says where a server is that the client knows by another
+	// address. It is set before the first Dial.
+	Address func(addr string) string
+}
+
+// NewNetwork makes one. With back not nil, the servers speak TLS; the client is
+// given a connection without.
+func NewNetwork(back *tls.Config) *Network { return &Network{wires: newWires(), back: back} }
+
+// StartNetwork is [NewNetwork] for a test; it ends with it.
+func StartNetwork(t testing.TB, back *tls.Config) *Network {
+	t.Helper()
+	n := NewNetwork(back)
+	t.Cleanup(n.Close)
+	return n
+}
+
+// Dial connects to a server. While client and servers are parted it waits for
+// the end of that, or of ctx.
+func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if err := n.wait(ctx); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	if n.Address != nil {
+		addr = n.Address(addr)
+	}
+	server, err := dial(ctx, network, addr, n.back)
+	if err != nil {
+		return nil, err
+	}
+	client, end, err := pair()
+	if err != nil {
+		_ = server.Close() // nothing was sent
+		return nil, err
+	}
+	n.connect(end, server, nil)
+	return client, nil
+}
+
+// Close cuts all connections and waits until nothing of the network runs.
+func (n *Network) Close() { n.close() }
+
+// pair makes the two ends of a connection, with what a kernel holds in between.
+func pair() (client, end net.Conn, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	for {
+		if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+			return nil, nil, err
+		}
+		if end, err = l.Accept(); err != nil {
+			_ = client.Close()
+			return nil, nil, err
+		}
+		if end.RemoteAddr().String() == client.LocalAddr().String() {
+			return client, end, nil
+		}
+		_, _ = client.Close(), end.Close() // a stranger came first
+	}
+}

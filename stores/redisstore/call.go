@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -24,7 +23,7 @@ type call struct {
 // call runs c until it is answered, as try does.
 func (s *Store) call(ctx context.Context, c call) (reply, error) {
 	var r reply
-	err := s.try(ctx, c.key, c.again, func() (err error) {
+	err := s.try(ctx, c.key, c.again, func(ctx context.Context) (err error) {
 		r, err = s.run(ctx, c)
 		return err
 	})
@@ -35,15 +34,22 @@ func (s *Store) call(ctx context.Context, c call) (reply, error) {
 }
 
 // try does what f does, again and again if need be, as the package doc says. It
-// keeps to ctx's deadline, and ends when the store is closed.
-func (s *Store) try(ctx context.Context, key string, again bool, f func() error) error {
+// keeps to ctx's end, and ends when the store is closed. f is to use the
+// context that it is given.
+func (s *Store) try(ctx context.Context, key string, again bool, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if !s.enter() {
 		return state.ErrClosed
 	}
-	if !s.apart || ctx.Done() == nil {
+	if s.clock != nil {
+		defer s.calls.Done()
+		watched, end := s.clock.watch(ctx)
+		defer end()
+		return s.persist(watched, key, again, f)
+	}
+	if ctx.Done() == nil {
 		defer s.calls.Done()
 		return s.persist(ctx, key, again, f)
 	}
@@ -74,13 +80,13 @@ func (s *Store) enter() bool {
 }
 
 // persist repeats f as long as that is safe and may help.
-func (s *Store) persist(ctx context.Context, key string, again bool, f func() error) error {
+func (s *Store) persist(ctx context.Context, key string, again bool, f func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
-		err := f()
+		err := f(ctx)
 		if err == nil {
 			return nil
 		}
-		switch kind := classify(err); {
+		switch kind := s.classify(err); {
 		case s.isClosed():
 			return state.ErrClosed
 		case kind == final:
@@ -88,7 +94,7 @@ func (s *Store) persist(ctx context.Context, key string, again bool, f func() er
 		case ctx.Err() != nil:
 			return interrupted(ctx, err)
 		case kind == unknown && !again:
-			return fmt.Errorf("%w: no answer came, and it may have been done or not: %w", state.ErrUnavailable, clean(err))
+			return undecided(err)
 		case attempt >= s.opts.MaxRetries:
 			return unavailable(attempt+1, err)
 		}
@@ -131,6 +137,9 @@ func (s *Store) run(ctx context.Context, c call) (reply, error) {
 }
 
 func (s *Store) send(ctx context.Context, command, script string, c call) (reply, error) {
+	if s.opts.WaitReplicas > 0 && c.waits() {
+		return s.sendAndWait(ctx, command, script, c)
+	}
 	cmd := s.command(ctx, command, script, c)
 	if err := s.client.Process(ctx, cmd); err != nil {
 		return nil, err

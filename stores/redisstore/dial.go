@@ -3,32 +3,76 @@ package redisstore
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
 	"time"
 )
 
-// dialer connects, within timeout, with TLS if config is not nil.
-//
-// It gives go-redis a connection even where there is none, one on which all
-// fails with what went wrong: go-redis would write each failed dial to standard
-// error, with a logger that belongs to the whole process, and after PoolSize of
-// them would not look for the server again for a second.
-func dialer(config *tls.Config, timeout time.Duration) func(context.Context, string, string) (net.Conn, error) {
-	plain := &net.Dialer{Timeout: timeout}
-	dial := plain.DialContext
-	if config != nil {
-		dial = (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
+// A dialer makes connections, within timeout.
+type dialer struct {
+	timeout   time.Duration
+	tls       *tls.Config // nil for none
+	clock     *clock
+	sentinels *sentinels // say where to, if they are not nil
+}
+
+// dial connects, for go-redis. It gives it a connection even where there is none,
+// one on which all fails with what went wrong: go-redis would write each failed
+// dial to standard error, with a logger that belongs to the whole process, and
+// after PoolSize of them would not look for the server again for a second.
+func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout) // the handshake is under it as well
+	defer cancel()
+	c, err := d.connect(ctx, network, addr)
+	if err != nil {
+		return undialed{dialError{notConnected{err}}}, nil
 	}
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, timeout) // the handshake is under it as well
-		defer cancel()
-		c, err := dial(ctx, network, addr)
-		if err != nil {
-			return undialed{dialError{err}}, nil
+	return c, nil
+}
+
+func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	if d.sentinels != nil {
+		var err error
+		if addr, err = d.sentinels.master(ctx); err != nil {
+			return nil, err
 		}
+	}
+	raw, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: raw, clock: d.clock}
+	if d.sentinels != nil && !d.sentinels.keep(c, addr) {
+		return nil, errors.Join(errDemoted, raw.Close())
+	}
+	if d.tls == nil {
 		return c, nil
 	}
+	config := d.tls
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr) // it has been dialed
+	}
+	t := tls.Client(c, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("TLS with %s: %w", addr, err), ignoreClosed(c.Close()))
+	}
+	return t, nil
 }
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// A notConnected is why there is no connection: nothing was sent.
+type notConnected struct{ err error }
+
+func (e notConnected) Error() string { return e.err.Error() }
+func (e notConnected) Unwrap() error { return e.err }
 
 // A dialError is one layer around err: go-redis takes one off what fails while a
 // connection is made ready.

@@ -31,8 +31,10 @@ var passing = []string{
 func classify(err error) kind {
 	var answer redis.Error
 	var op *net.OpError
-	var cert *tls.CertificateVerificationError
+	var nothing notConnected
 	switch {
+	case redis.HasErrorPrefix(err, "UNBLOCKED"):
+		return unknown // WAIT, of a master that is one no more
 	case errors.As(err, &answer):
 		for _, prefix := range passing {
 			if redis.HasErrorPrefix(err, prefix) {
@@ -40,12 +42,28 @@ func classify(err error) kind {
 			}
 		}
 		return final
-	case errors.Is(err, redis.ErrClosed), errors.As(err, &cert):
+	case errors.Is(err, redis.ErrClosed), refusesTLS(err):
 		return final
-	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
+	case errors.As(err, &nothing), errors.As(err, &op) && op.Op == "dial", errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
 		return unsent
 	}
 	return unknown
+}
+
+// refusesTLS tells whether the two sides can't agree on TLS: one does not like the
+// other's certificate, or does not speak TLS at all.
+func refusesTLS(err error) bool {
+	var cert *tls.CertificateVerificationError
+	var header tls.RecordHeaderError
+	var op *net.OpError
+	if errors.As(err, &cert) || errors.As(err, &header) {
+		return true
+	}
+	if !errors.As(err, &op) || op.Op != "remote error" {
+		return false
+	}
+	text := op.Error()
+	return strings.Contains(text, "certificate") || strings.Contains(text, "handshake failure") || strings.Contains(text, "protocol version")
 }
 
 // describe is the error for what is final.
@@ -57,6 +75,9 @@ func describe(err error) error {
 		return fmt.Errorf("%w: under a name of this key's lies another type of value in Redis: %w", state.ErrCorrupt, err)
 	}
 	hint := ""
+	if refusesTLS(err) {
+		hint = "TLS: "
+	}
 	for _, h := range hints {
 		if redis.HasErrorPrefix(err, h.prefix) {
 			hint = h.text
@@ -66,12 +87,12 @@ func describe(err error) error {
 }
 
 var hints = []struct{ prefix, text string }{
-	{"NOAUTH", "it wants a password, and the URL has none: "},
+	{"NOAUTH", "it wants a password, and there is none for it (a Sentinel's is sentinel_password): "},
 	{"WRONGPASS", "the user or the password is wrong: "},
 	{"NOPERM", "the user lacks a right: "},
 	{"OOM", "its memory is full: "},
 	{"MISCONF", "it can't write to its disk: "},
-	{"MOVED", "it belongs to a Redis Cluster: "},
+	{"MOVED", "it belongs to a Redis Cluster, for which there is redis+cluster://: "},
 }
 
 func unavailable(attempts int, err error) error {
@@ -79,6 +100,15 @@ func unavailable(attempts int, err error) error {
 		return fmt.Errorf("%w: %w", state.ErrUnavailable, clean(err))
 	}
 	return fmt.Errorf("%w: %d attempts failed, the last with: %w", state.ErrUnavailable, attempts, clean(err))
+}
+
+// undecided is the error of a call that is not repeated, because it may have been
+// done.
+func undecided(err error) error {
+	if short := (*ReplicationError)(nil); errors.As(err, &short) {
+		return unavailable(1, err)
+	}
+	return fmt.Errorf("%w: no answer came, and it may have been done or not: %w", state.ErrUnavailable, clean(err))
 }
 
 // interrupted is the error of a call whose context ended before the answer came.

@@ -42,7 +42,7 @@ func (s *Store) listPage(ctx context.Context, prefix string, cursor uint64) ([]s
 	var entries []state.Entry
 	var next uint64
 	pattern := escapeGlob(s.opts.KeyPrefix) + "{" + encodeKey(prefix) + "*}:*"
-	err := s.try(ctx, "", true, func() error {
+	err := s.try(ctx, "", true, func(ctx context.Context) error {
 		names, after, err := s.client.Scan(ctx, cursor, pattern, scanCount).Result()
 		if err != nil {
 			return err

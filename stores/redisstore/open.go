@@ -8,76 +8,117 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// Open opens the store at a URL: redis://user:password@host:port/database, or
-// rediss:// for TLS with the system's certificate authorities. User, password, port
-// (6379) and database (0) may be left out; Options says which parameters
-// may follow. Nil options are the defaults.
+// Open opens the store at a URL:
+//
+//	redis://user:password@host:6379/0                       one server
+//	unix:///run/redis.sock?db=0                             one server, by its Unix socket
+//	redis+sentinel://user:password@s1:26379,s2:26379/mymaster/0
+//	redis+cluster://user:password@a:7000,b:7001
+//
+// With rediss in the place of redis the connections are TLS: with the
+// certificate authorities of the system, or what the options say. User and
+// password are those of Redis; those of the Sentinels, if they have any, are
+// parameters of their own. redis+unix is another word for unix; there, as go-redis
+// and redis-py have it, user and password stand before the path:
+// unix://user:password@/run/redis.sock. What may be left out: user, password, port,
+// database. [Options] says which parameters may follow. Nil options are the
+// defaults. With "" for the URL, the options say it all.
 //
 // It fails within [Options.ConnectTimeout] if Redis can't be reached or does not
-// answer ([state.ErrUnavailable]); if the password is wrong, or the server is one
-// that this store does not use: older than 6.2, part of a Cluster, a Sentinel, a
-// replica, or with an eviction policy of allkeys-* ([state.ErrRefused]); and if
-// URL or options are wrong ([state.ErrInvalid]). Neither the user nor the password is
-// in any error.
+// answer ([state.ErrUnavailable]); if the password is wrong, or a server is one
+// that this store does not use: older than 6.2, a replica, of another kind than the
+// URL says, or with an eviction policy of allkeys-* ([state.ErrRefused]); and if
+// URL or options are wrong ([state.ErrInvalid]). In a Cluster all masters are looked
+// at. Neither the user nor the password is in any error.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
-	u, err := parseURL(rawURL)
+	if rawURL == "" {
+		return openWith(ctx, deref(o), nil)
+	}
+	u, err := ParseURL(rawURL)
 	if err != nil {
 		return nil, openError(err)
 	}
 	return OpenURL(ctx, u, o)
 }
 
-// OpenURL is [Open] for a URL that is parsed already.
+// OpenURL is [Open] for a URL that is parsed already, by [ParseURL] if it has
+// several hosts.
 func OpenURL(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
-	r, err := target(u)
+	opts, err := deref(o).from(u)
 	if err != nil {
 		return nil, openError(err)
 	}
-	opts, given, err := deref(o).apply(u)
+	opts, given, err := opts.apply(u)
 	if err != nil {
 		return nil, openError(err)
 	}
-	if opts, err = opts.complete(given); err != nil {
+	return openWith(ctx, opts, given)
+}
+
+// openWith opens the store that the options describe. given are the parameters
+// that came from a URL, nil if there was none.
+func openWith(ctx context.Context, o Options, given map[string]bool) (*Store, error) {
+	if err := o.checkTarget(given != nil); err != nil {
 		return nil, openError(err)
 	}
-	s := newStore(redis.NewClient(clientOptions(r, opts)), true, nameOf(r), opts)
+	opts, err := o.complete(given)
+	if err != nil {
+		return nil, openError(err)
+	}
+	s, err := connect(opts)
+	if err != nil {
+		return nil, openError(err)
+	}
 	if err := s.open(ctx); err != nil {
-		return nil, openError(errors.Join(err, s.client.Close()))
+		return nil, openError(errors.Join(err, s.disconnect()))
 	}
 	return s, nil
 }
 
 // FromClient makes a store of a client that stays the caller's: Close does not
-// close it. Connections, timeouts and credentials are the client's own, so
-// PoolSize, ReadTimeout and WriteTimeout must be zero; a context's end is heeded in any
-// case. What the client would repeat by itself it does not repeat for the store.
+// close it. It is a *redis.Client, of one server or (NewFailoverClient) of what
+// Sentinels call the master, or a *redis.ClusterClient. Where Redis is, connections,
+// timeouts and credentials are the client's own, and the options of these must be
+// zero; a context's end is heeded in any case. What the client would repeat by
+// itself it does not repeat for the store.
 //
-// A Cluster or a Ring is refused ([errors.ErrUnsupported]). The server is checked
-// as by [Open], within ConnectTimeout.
+// A *redis.Ring is refused ([errors.ErrUnsupported]): when a server is away it
+// moves its keys to another one, so that a key would have two fences. So is a
+// Cluster's client that reads from replicas ([state.ErrInvalid]). The servers are
+// checked as by [Open], within ConnectTimeout.
 func FromClient(ctx context.Context, client redis.UniversalClient, o *Options) (*Store, error) {
 	opts := deref(o)
-	if opts.PoolSize != 0 || opts.ReadTimeout != 0 || opts.WriteTimeout != 0 {
-		return nil, openError(fmt.Errorf("%w: PoolSize, ReadTimeout and WriteTimeout are the client's own here; leave them zero", state.ErrInvalid))
+	if err := opts.checkLent(); err != nil {
+		return nil, openError(err)
 	}
 	opts, err := opts.complete(nil)
 	if err != nil {
 		return nil, openError(err)
 	}
-	c, ok := client.(*redis.Client)
-	if !ok {
-		return nil, openError(fmt.Errorf("%w: a %T; the client of one server is needed, *redis.Client", errors.ErrUnsupported, client))
+	s, err := lent(client, opts)
+	if err != nil {
+		return nil, openError(err)
 	}
-	s := newStore(c, false, nameOf(c.Options()), opts)
-	s.apart = !c.Options().ContextTimeoutEnabled
 	if err := s.open(ctx); err != nil {
 		return nil, openError(err)
 	}
 	return s, nil
+}
+
+// checkLent refuses the options that a lent client has of its own.
+func (o *Options) checkLent() error {
+	switch {
+	case o.PoolSize != 0 || o.ReadTimeout != 0 || o.WriteTimeout != 0:
+		return fmt.Errorf("%w: PoolSize, ReadTimeout and WriteTimeout are the client's own here; leave them zero", state.ErrInvalid)
+	case len(o.Addrs) > 0, o.MasterName != "", o.Cluster, o.Socket != "", o.DB != 0, o.wantsTLS(),
+		o.Username != "", o.Password != "", o.SentinelUsername != "", o.SentinelPassword != "":
+		return fmt.Errorf("%w: where Redis is, TLS, user and password are the client's own here; leave them empty", state.ErrInvalid)
+	}
+	return nil
 }
 
 func deref(o *Options) Options {
@@ -91,27 +132,7 @@ func openError(err error) error {
 	return &state.Error{Op: "open", Store: "redisstore", Err: err}
 }
 
-func nameOf(r *redis.Options) string { return fmt.Sprintf("%s, database %d", r.Addr, r.DB) }
-
-// clientOptions turn off what go-redis does by itself: it would repeat what is
-// not safe to repeat.
-func clientOptions(r *redis.Options, o Options) *redis.Options {
-	r.MaxRetries = -1
-	r.Dialer = dialer(r.TLSConfig, o.ConnectTimeout)
-	r.ContextTimeoutEnabled = true
-	r.PoolSize, r.MaxActiveConns = o.PoolSize, o.PoolSize
-	r.PipelinePoolSize = -1
-	r.PoolTimeout = o.ReadTimeout
-	r.DialTimeout = o.ConnectTimeout
-	r.ReadTimeout, r.WriteTimeout = o.ReadTimeout, o.WriteTimeout
-	// The scripts' answers need nothing of RESP3, nor of the notifications in it.
-	r.Protocol = 2
-	r.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	r.DisableIdentity = true
-	return r
-}
-
-// open looks at the server, once, within ConnectTimeout.
+// open looks at the servers, once, within ConnectTimeout.
 func (s *Store) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -140,42 +161,77 @@ func (s *Store) late(ctx context.Context) error {
 }
 
 func (s *Store) inspect(ctx context.Context) error {
-	if err := s.client.Ping(ctx).Err(); err != nil {
-		if classify(err) == final {
-			return describe(err)
-		}
-		return unavailable(1, err)
+	if s.clock != nil {
+		watched, end := s.clock.watch(ctx)
+		defer end()
+		ctx = watched
 	}
-	text, err := s.client.Info(ctx).Result()
-	switch {
-	case err == nil:
-		return s.judge(ctx, parseInfo(text))
-	case classify(err) == final:
-		s.opts.Logger.WarnContext(ctx, "redisstore: the server does not let this user read INFO, so that its eviction policy is unknown; "+
-			"make sure that it is noeviction", "server", s.name, "error", clean(err).Error())
-		return nil
+	err := s.masters(ctx, s.inspectOne)
+	if err == nil || isJudged(err) {
+		return err
+	}
+	if classify(err) == final {
+		return s.explain(err)
 	}
 	return unavailable(1, err)
 }
 
+// isJudged tells whether err is of inspectOne's own making.
+func isJudged(err error) bool { return errors.Is(err, state.ErrRefused) }
+
+// explain is describe, for what may have gone wrong in finding a Cluster.
+func (s *Store) explain(err error) error {
+	if s.cluster != nil && redis.HasErrorPrefix(err, "This instance has cluster support disabled") {
+		return fmt.Errorf("%w: it is one plain server, and no Cluster: write redis:// (or leave Cluster out): %w", state.ErrRefused, clean(err))
+	}
+	return describe(err)
+}
+
+func (s *Store) inspectOne(ctx context.Context, c *redis.Client) error {
+	if s.clock != nil { // the masters of a Cluster are looked at all at once
+		watched, end := s.clock.watch(ctx)
+		defer end()
+		ctx = watched
+	}
+	name := s.name
+	if s.cluster != nil {
+		name = c.Options().Addr
+	}
+	if err := c.Ping(ctx).Err(); err != nil {
+		return err
+	}
+	text, err := c.Info(ctx).Result()
+	switch {
+	case err == nil:
+		return s.judge(ctx, name, parseInfo(text))
+	case isAnswer(err) && classify(err) == final:
+		s.opts.Logger.WarnContext(ctx, "redisstore: the server does not let this user read INFO, so that its eviction policy is unknown; "+
+			"make sure that it is noeviction", "server", name, "error", clean(err).Error())
+		return nil
+	}
+	return err
+}
+
 // judge refuses a server on which checkpoints would not be kept.
-func (s *Store) judge(ctx context.Context, info map[string]string) error {
+func (s *Store) judge(ctx context.Context, name string, info map[string]string) error {
 	policy := info["maxmemory_policy"]
 	switch mode := info["redis_mode"]; {
-	case mode == "cluster" || mode == "sentinel":
-		return fmt.Errorf("%w: %s is in %s mode, and this store uses one plain server", state.ErrRefused, s.name, mode)
+	case mode == "sentinel":
+		return fmt.Errorf("%w: %s is a Sentinel; write redis+sentinel://host:port/mymaster (or set MasterName)", state.ErrRefused, name)
+	case mode == "cluster" && s.cluster == nil:
+		return fmt.Errorf("%w: %s is part of a Redis Cluster; write redis+cluster://host:port (or set Cluster)", state.ErrRefused, name)
 	case info["role"] == "slave":
-		return fmt.Errorf("%w: %s is a replica and takes no writes; give the address of its master", state.ErrRefused, s.name)
+		return fmt.Errorf("%w: %s is a replica and takes no writes; give the address of its master", state.ErrRefused, name)
 	case olderThan(info["redis_version"], 6, 2):
-		return fmt.Errorf("%w: %s is Redis %s, and this store needs 6.2 or later", state.ErrRefused, s.name, info["redis_version"])
+		return fmt.Errorf("%w: %s is Redis %s, and this store needs 6.2 or later", state.ErrRefused, name, info["redis_version"])
 	case strings.HasPrefix(policy, "allkeys-"):
 		return fmt.Errorf("%w: %s has maxmemory-policy %s, which throws checkpoints away when its memory is full; set it to noeviction",
-			state.ErrRefused, s.name, policy)
+			state.ErrRefused, name, policy)
 	case policy == "":
-		s.opts.Logger.WarnContext(ctx, "redisstore: the server does not tell its eviction policy; make sure that it is noeviction", "server", s.name)
+		s.opts.Logger.WarnContext(ctx, "redisstore: the server does not tell its eviction policy; make sure that it is noeviction", "server", name)
 	case strings.HasPrefix(policy, "volatile-") && s.opts.TTL > 0:
 		s.opts.Logger.WarnContext(ctx, "redisstore: the server's eviction policy may throw away checkpoints that have a TTL before it runs out; "+
-			"set maxmemory-policy to noeviction", "server", s.name, "policy", policy)
+			"set maxmemory-policy to noeviction", "server", name, "policy", policy)
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func noSecret(t *testing.T, text string) {
 
 func TestInvalidURL(t *testing.T) {
 	for raw, says := range map[string]string{
-		"":                                   "scheme",
+		"":                                   "redis+cluster",
 		"localhost:6379":                     "scheme",
 		"http://h":                           "scheme",
 		"redis:///0":                         "host",
@@ -307,7 +307,11 @@ func TestFromClient(t *testing.T) {
 	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr}})
 	defer cluster.Close()
 	_, err = redisstore.FromClient(ctx, cluster, nil)
-	want(t, err, errors.ErrUnsupported, "FromClient with a Cluster")
+	want(t, err, state.ErrRefused, "FromClient with a Cluster's client of one plain server")
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": server.Addr}})
+	defer ring.Close()
+	_, err = redisstore.FromClient(ctx, ring, nil)
+	want(t, err, errors.ErrUnsupported, "FromClient with a Ring")
 	_, err = redisstore.FromClient(ctx, nil, nil)
 	want(t, err, errors.ErrUnsupported, "FromClient with nothing")
 }

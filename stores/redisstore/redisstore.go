@@ -79,6 +79,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -95,10 +96,13 @@ import (
 type Store struct {
 	client redis.UniversalClient
 	owned  bool // Close closes the client
-	// apart: a lent client that is not set to heed deadlines is waited for in
-	// another goroutine. For our own that would add a third to each call: it
-	// heeds deadlines, and a cancellation after ReadTimeout at the latest.
-	apart bool
+	// cluster is the client where it is a Cluster's, sentinels where they say who
+	// the master is; otherwise nil.
+	cluster   *redis.ClusterClient
+	sentinels *sentinels
+	// clock holds calls to their context. A lent client has none, and is waited
+	// for in another goroutine; for our own that would add a third to each call.
+	clock *clock
 	name  string
 	opts  Options // complete
 	ttl   int64   // opts.TTL in milliseconds
@@ -181,9 +185,18 @@ func (s *Store) Close() error {
 	if !s.owned {
 		return nil
 	}
-	err := s.client.Close()
+	err := s.disconnect()
 	s.calls.Wait()
 	return s.fail("close", "", err)
+}
+
+// disconnect closes what the store has opened.
+func (s *Store) disconnect() error {
+	err := s.client.Close()
+	if s.sentinels != nil {
+		err = errors.Join(err, s.sentinels.close())
+	}
+	return err
 }
 
 func (s *Store) isClosed() bool {

@@ -4,66 +4,138 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// parseURL is url.Parse, but for its error, which shows the password.
-func parseURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
+// ParseURL is [url.Parse] for the URLs of [Open], which may have several hosts:
+// that of net/url refuses some of those. The hosts stand in URL.Host, with commas
+// between them. Its error shows no part of the URL.
+func ParseURL(raw string) (*url.URL, error) {
+	one, hosts := cutHosts(raw)
+	u, err := url.Parse(one)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the URL can't be read; in a user or password, write what is no letter or digit as %%XX "+
 			"(@ as %%40, / as %%2F, # as %%23, ? as %%3F, %% as %%25)", state.ErrInvalid)
 	}
+	if hosts != "" {
+		u.Host = hosts
+	}
 	return u, nil
 }
 
-// target is where a URL leads. No part of the URL is in its errors but the
-// scheme and the parameters: in a URL that lacks some %XX, a piece of the
-// password can stand anywhere behind.
-func target(u *url.URL) (*redis.Options, error) {
-	r := &redis.Options{}
-	switch u.Scheme {
-	case "redis":
-	case "rediss":
-		r.TLSConfig = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
-	default:
-		return nil, fmt.Errorf("%w: the URL's scheme is neither redis nor rediss", state.ErrInvalid)
+// cutHosts puts one name in the place of a URL's hosts, if there are several.
+func cutHosts(raw string) (one, hosts string) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return raw, ""
 	}
-	port := u.Port()
-	if port == "" {
-		port = "6379"
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
 	}
-	switch n, err := strconv.ParseUint(port, 10, 16); {
-	case u.Opaque != "" || u.Hostname() == "":
-		return nil, fmt.Errorf("%w: the URL names no host: write %s://host:port/database", state.ErrInvalid, u.Scheme)
-	case err != nil || n == 0:
-		return nil, fmt.Errorf("%w: the URL's port is not from 1 to 65535", state.ErrInvalid)
+	begin := strings.LastIndexByte(rest[:end], '@') + 1
+	if hosts = rest[begin:end]; !strings.Contains(hosts, ",") {
+		return raw, ""
+	}
+	return scheme + "://" + rest[:begin] + "hosts" + rest[end:], hosts
+}
+
+// A scheme is what a URL's scheme says.
+type scheme struct {
+	tls  bool
+	kind kindOfServer
+}
+
+type kindOfServer int
+
+const (
+	plainServer kindOfServer = iota
+	sentinelServers
+	clusterServers
+	socketServer
+)
+
+var schemes = map[string]scheme{
+	"redis":           {},
+	"rediss":          {tls: true},
+	"redis+sentinel":  {kind: sentinelServers},
+	"rediss+sentinel": {kind: sentinelServers, tls: true},
+	"redis+cluster":   {kind: clusterServers},
+	"rediss+cluster":  {kind: clusterServers, tls: true},
+	"unix":            {kind: socketServer},
+	"redis+unix":      {kind: socketServer},
+}
+
+// Schemes are the schemes of the URLs that [Open] takes.
+func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
+
+// from puts what u says before its parameters into o. No part of the URL is in
+// the errors but the scheme: in a URL that lacks some %XX, a piece of the password
+// can stand anywhere behind.
+func (o Options) from(u *url.URL) (Options, error) {
+	sch, known := schemes[u.Scheme]
+	switch {
+	case !known:
+		return o, fmt.Errorf("%w: the URL's scheme is none of %s", state.ErrInvalid, strings.Join(Schemes(), ", "))
+	case u.Opaque != "":
+		return o, fmt.Errorf("%w: the URL names no host: write %s:// before it", state.ErrInvalid, u.Scheme)
 	case u.Fragment != "":
-		return nil, fmt.Errorf("%w: the URL has a #; in a password, write it as %%23", state.ErrInvalid)
+		return o, fmt.Errorf("%w: the URL has a #; in a password, write it as %%23", state.ErrInvalid)
+	case sch.tls && o.TLS == nil:
+		o.TLS = &tls.Config{}
+	case !sch.tls && o.TLS != nil:
+		return o, fmt.Errorf("%w: TLS is set, and the URL's scheme %s is without TLS", state.ErrInvalid, u.Scheme)
 	}
-	r.Addr = net.JoinHostPort(u.Hostname(), port)
-	if path := strings.Trim(u.Path, "/"); path != "" {
-		db, err := strconv.ParseUint(path, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("%w: the URL's path is not the number of a database, such as /0", state.ErrInvalid)
+	o.Addrs, o.Socket, o.MasterName, o.Cluster = nil, "", "", sch.kind == clusterServers
+	if u.User != nil {
+		o.Username = u.User.Username()
+		o.Password, _ = u.User.Password()
+	}
+	if o.Username != "" && o.Password == "" {
+		return o, fmt.Errorf("%w: the URL has a user and no password; for a password alone write %s://:password@host", state.ErrInvalid, u.Scheme)
+	}
+	if sch.kind == socketServer {
+		if u.Host != "" || strings.Trim(u.Path, "/") == "" {
+			return o, fmt.Errorf("%w: the URL has no path of a socket: write %s:///path/to/redis.sock", state.ErrInvalid, u.Scheme)
 		}
-		r.DB = int(db)
+		o.Socket = u.Path
+		return o, nil
 	}
-	r.Username = u.User.Username()
-	r.Password, _ = u.User.Password()
-	if r.Username != "" && r.Password == "" {
-		return nil, fmt.Errorf("%w: the URL has a user and no password; for a password alone write %s://:password@host", state.ErrInvalid, u.Scheme)
+	if u.Host == "" {
+		return o, fmt.Errorf("%w: the URL names no host: write %s://host:port", state.ErrInvalid, u.Scheme)
 	}
-	return r, nil
+	o.Addrs = strings.Split(u.Host, ",")
+	if _, err := o.addrs(); err != nil {
+		return o, fmt.Errorf("%w: the URL's port is not from 1 to 65535, or a host is missing or not one", state.ErrInvalid)
+	}
+	return o, o.path(u, sch.kind)
+}
+
+// path reads the path of a URL: the master's name, the database.
+func (o *Options) path(u *url.URL, kind kindOfServer) error {
+	path := strings.Trim(u.Path, "/")
+	if kind == sentinelServers {
+		o.MasterName, path, _ = strings.Cut(path, "/")
+		if o.MasterName == "" {
+			return fmt.Errorf("%w: the URL does not name the master: write %s://host:port/mymaster/0", state.ErrInvalid, u.Scheme)
+		}
+	}
+	if path == "" {
+		return nil
+	}
+	db, err := strconv.ParseUint(path, 10, 16)
+	if err != nil {
+		return fmt.Errorf("%w: the URL's path is not the number of a database, such as /0", state.ErrInvalid)
+	}
+	o.DB = int(db)
+	return nil
 }
 
 // parameters set what they name in Options.
@@ -76,7 +148,16 @@ var parameters = map[string]func(*Options, string) error{
 	"connection_timeout": func(o *Options, v string) error { return setDuration(&o.ConnectTimeout, v, false) },
 	"read_timeout":       func(o *Options, v string) error { return setDuration(&o.ReadTimeout, v, false) },
 	"write_timeout":      func(o *Options, v string) error { return setDuration(&o.WriteTimeout, v, false) },
-	"key_prefix":         setPrefix,
+	"wait_replicas":      setReplicas,
+	"wait_timeout":       func(o *Options, v string) error { return setDuration(&o.WaitTimeout, v, false) },
+	"key_prefix":         func(o *Options, v string) error { return setText(&o.KeyPrefix, v) },
+	"db":                 setDB,
+	"sentinel_username":  func(o *Options, v string) error { return setText(&o.SentinelUsername, v) },
+	"sentinel_password":  func(o *Options, v string) error { return setText(&o.SentinelPassword, v) },
+	"tls_ca_file":        func(o *Options, v string) error { return setText(&o.TLSCAFile, v) },
+	"tls_cert_file":      func(o *Options, v string) error { return setText(&o.TLSCertFile, v) },
+	"tls_key_file":       func(o *Options, v string) error { return setText(&o.TLSKeyFile, v) },
+	"tls_server_name":    func(o *Options, v string) error { return setText(&o.TLSServerName, v) },
 }
 
 // apply puts the URL's parameters over o, and tells which there were.
@@ -95,21 +176,25 @@ func (o Options) apply(u *url.URL) (Options, map[string]bool, error) {
 		case len(values) != 1:
 			return o, nil, fmt.Errorf("%w: the URL has the parameter %s more than once", state.ErrInvalid, name)
 		}
+		if name == "db" && o.Socket == "" {
+			return o, nil, fmt.Errorf("%w: the URL has the parameter db, which is for Unix sockets; write the database into the path", state.ErrInvalid)
+		}
 		if err := set(&o, values[0]); err != nil {
-			return o, nil, fmt.Errorf("%w: the URL's parameter %s is %q: %w", state.ErrInvalid, name, values[0], err)
+			return o, nil, fmt.Errorf("%w: the URL's parameter %s%s: %w", state.ErrInvalid, name, shown(name, values[0]), err)
 		}
 		given[name] = true
 	}
 	return o, given, nil
 }
 
-func parameterNames() []string {
-	names := make([]string, 0, len(parameters))
-	for name := range parameters {
-		names = append(names, name)
+func parameterNames() []string { return slices.Sorted(maps.Keys(parameters)) }
+
+// shown is what an error shows of a parameter's value.
+func shown(name, value string) string {
+	if strings.HasPrefix(name, "sentinel_") {
+		return ""
 	}
-	slices.Sort(names)
-	return names
+	return fmt.Sprintf(" is %q", value)
 }
 
 func setCount(n *int, v string) error {
@@ -145,10 +230,28 @@ func setDuration(d *time.Duration, v string, zero bool) error {
 	return nil
 }
 
-func setPrefix(o *Options, v string) error {
+func setText(s *string, v string) error {
 	if v == "" {
 		return errors.New("it must not be empty")
 	}
-	o.KeyPrefix = v
+	*s = v
+	return nil
+}
+
+func setDB(o *Options, v string) error {
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil {
+		return errors.New("it must be the number of a database")
+	}
+	o.DB = int(n)
+	return nil
+}
+
+func setReplicas(o *Options, v string) error {
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil {
+		return errors.New("it must be a whole number")
+	}
+	o.WaitReplicas = int(n)
 	return nil
 }

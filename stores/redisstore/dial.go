@@ -13,8 +13,17 @@ import (
 type dialer struct {
 	timeout   time.Duration
 	tls       *tls.Config // nil for none
+	system    func(ctx context.Context, network, addr string) (net.Conn, error)
 	clock     *clock
 	sentinels *sentinels // say where to, if they are not nil
+}
+
+func newDialer(o Options, config *tls.Config, k *clock) *dialer {
+	d := &dialer{timeout: o.ConnectTimeout, tls: config, clock: k, system: o.dial}
+	if d.system == nil {
+		d.system = (&net.Dialer{}).DialContext
+	}
+	return d
 }
 
 // dial connects, for go-redis. It gives it a connection even where there is none,
@@ -38,7 +47,7 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 			return nil, err
 		}
 	}
-	raw, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	raw, err := d.system(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

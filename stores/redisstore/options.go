@@ -1,9 +1,11 @@
 package redisstore
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -119,6 +121,9 @@ type Options struct {
 	// and at opening of a configuration that may lose checkpoints.
 	// nil: slog.Default().
 	Logger *slog.Logger
+
+	// dial, where tests set it, takes the place of the system's.
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 const (

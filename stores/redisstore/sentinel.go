@@ -65,7 +65,7 @@ func newSentinels(addrs []string, o Options, config *tls.Config) *sentinels {
 	o.DB, o.Username, o.Password = 0, o.SentinelUsername, o.SentinelPassword
 	o.ReadTimeout, o.WriteTimeout, o.ConnectTimeout = timeout, timeout, timeout
 	for _, addr := range addrs {
-		r := clientOptions(o, &dialer{timeout: timeout, tls: config, clock: s.clock})
+		r := clientOptions(o, newDialer(o, config, s.clock))
 		r.Addr = addr
 		s.clients = append(s.clients, redis.NewClient(r))
 	}

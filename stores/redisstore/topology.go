@@ -96,7 +96,7 @@ func connect(o Options) (*Store, error) {
 	if o.WaitReplicas > 0 {
 		k.read += o.WaitTimeout
 	}
-	d := &dialer{timeout: o.ConnectTimeout, tls: config, clock: k}
+	d := newDialer(o, config, k)
 	s := newStore(nil, true, o.target(addrs), o)
 	s.clock = k
 	switch {

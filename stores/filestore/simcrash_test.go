@@ -97,7 +97,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 
 // boot starts both stores on a machine.
 func (h *history) boot(m *simFS) {
-	h.m, h.next, h.moments, h.failed, h.calls, h.read = m, moment{}, 0, 0, nil, make(map[*byte]state.Record)
+	h.m, h.next, h.moments, h.calls, h.read = m, moment{}, 0, nil, make(map[*byte]state.Record)
 	m.before = h.before
 	for i := range h.stores {
 		h.open(i)
@@ -570,6 +570,9 @@ func (h *history) die() {
 		if !killed { // what the disk has is all that there is
 			k.may = found[i : i+1]
 		}
+	}
+	if !killed {
+		h.failed = 0 // else the kernel may yet tell of what failed before
 	}
 	h.boot(at.m)
 }

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// A simNode is a file of a simDisk. What a write changes is in the page cache, now,
+// A simNode is a file of a simFS. What a write changes is in the page cache, now,
 // until a flush brings it to the disk; what a crash leaves of it is anyone's guess.
 //
 // The slices are never written to once they are here, so that copies of a disk share
@@ -16,16 +16,37 @@ type simNode struct {
 	now  []byte
 	disk []byte
 
-	// since are the contents after each change that isn't flushed, the last of them
-	// now; dirty says which sectors, and grown from which of the changes on the
-	// length, is yet to be written.
-	since [][]byte
-	dirty map[int]int
-	grown int // counted from 1; 0: the length is on the disk
+	// Changes are counted. gone of them are on the disk, or lost; since are the
+	// contents after each of the others. dirty says by which of them a sector, and
+	// resized by which of them the length, was changed.
+	gone    int
+	since   [][]byte
+	dirty   map[int]span
+	resized span
 
 	errs errSeq
 
 	locks map[*simFile]bool // true: exclusive
+}
+
+// A span is the first and the last change of something; 0 for none.
+type span struct{ first, last int }
+
+func (s span) with(change int) span {
+	if s.first == 0 {
+		s.first = change
+	}
+	s.last = change
+	return s
+}
+
+// after is what is left of a span once all changes up to one are on the disk.
+func (s span) after(change int) span {
+	if s.last <= change {
+		return span{}
+	}
+	s.first = max(s.first, change+1)
+	return s
 }
 
 // clone is the file without whoever has it open.
@@ -35,21 +56,25 @@ func (n *simNode) clone() *simNode {
 	return &c
 }
 
-func (n *simNode) isDirty() bool { return n.grown > 0 || len(n.dirty) > 0 }
+func (n *simNode) isDirty() bool { return len(n.since) > 0 }
+
+// last is the number of the last change.
+func (n *simNode) last() int { return n.gone + len(n.since) }
+
+// at is the contents after a change.
+func (n *simNode) at(change int) []byte { return n.since[change-n.gone-1] }
 
 // change makes text the contents. The bytes from..to were written.
 func (n *simNode) change(text []byte, from, to int) {
 	n.since = append(n.since, text)
 	if n.dirty == nil {
-		n.dirty = make(map[int]int)
+		n.dirty = make(map[int]span)
 	}
 	for s := from / sector; s*sector < to; s++ {
-		if _, ok := n.dirty[s]; !ok {
-			n.dirty[s] = len(n.since) - 1
-		}
+		n.dirty[s] = n.dirty[s].with(n.last())
 	}
-	if n.grown == 0 && (len(text) != len(n.now) || to > len(n.disk)) {
-		n.grown = len(n.since)
+	if len(text) != len(n.now) || to > len(n.disk) {
+		n.resized = n.resized.with(n.last())
 	}
 	n.now = text
 }
@@ -67,25 +92,35 @@ func (n *simNode) truncate(size int) {
 	n.change(text, 0, 0)
 }
 
-// flush brings to the disk what isn't there.
-func (n *simNode) flush() { n.settle(n.flushed()) }
-
-func (n *simNode) settle(disk []byte) { n.disk, n.since, n.dirty, n.grown = disk, nil, nil, 0 }
-
-// flushed is what the disk would hold after a flush. It is not now: what a flush that
-// failed has thrown away is in the page cache still, and never comes to the disk.
-func (n *simNode) flushed() []byte {
-	size := len(n.disk)
-	if n.grown > 0 {
-		size = len(n.now)
+// flush brings the changes up to one to the disk.
+func (n *simNode) flush(change int) {
+	if change <= n.gone {
+		return
 	}
-	if len(n.dirty)*sector >= size && size == len(n.now) {
-		return n.now
+	n.disk = n.flushed(change)
+	n.since = n.since[change-n.gone:]
+	n.gone = change
+	n.resized = n.resized.after(change)
+	for s, when := range n.dirty {
+		if n.dirty[s] = when.after(change); n.dirty[s].last == 0 {
+			delete(n.dirty, s)
+		}
+	}
+}
+
+// flushed is what the disk holds after a flush. It is not what the page cache has:
+// there is also what a flush that failed has thrown away, which never comes to the disk.
+func (n *simNode) flushed(change int) []byte {
+	now, size := n.at(change), len(n.disk)
+	if first := n.resized.first; first > 0 && first <= change {
+		size = len(now)
 	}
 	text := make([]byte, size)
 	copy(text, n.disk)
-	for s := range n.dirty {
-		copySector(text, n.now, s)
+	for s, when := range n.dirty {
+		if when.first <= change {
+			copySector(text, now, s)
+		}
 	}
 	return text
 }
@@ -100,41 +135,52 @@ func copySector(to, from []byte, s int) {
 // afterCrash is what the disk may hold after a power cut: each sector that wasn't
 // flushed as it was, or as any of the writes since have left it, and the length too.
 func (n *simNode) afterCrash(r *rand.Rand) []byte {
-	const none, all, lastOnly = 0, 1, 2 // and beyond: anything
+	const none, all, newest = 0, 1, 2 // and beyond: anything
 	how := r.IntN(6)
 	switch {
 	case !n.isDirty() || how == none:
 		return n.disk
 	case how == all:
-		return n.flushed()
+		return n.flushed(n.last())
 	}
 	size := len(n.disk)
-	if n.grown > 0 {
-		if i := r.IntN(len(n.since)-n.grown+2) + n.grown - 1; i < len(n.since) {
-			size = len(n.since[i])
-		}
+	if change := n.draw(r, n.resized); change > 0 {
+		size = len(n.at(change))
 	}
 	text := make([]byte, size)
 	copy(text, n.disk)
 	for _, s := range slices.Sorted(maps.Keys(n.dirty)) {
-		first := n.dirty[s]
-		if how == lastOnly {
-			first = len(n.since) - 1
+		when := n.dirty[s]
+		if how == newest {
+			when.first = n.last()
 		}
-		if i := first + r.IntN(len(n.since)-first+1); i < len(n.since) {
+		if change := n.draw(r, when); change > 0 {
 			if at := s * sector; at < size {
 				clear(text[at:min(at+sector, size)])
 			}
-			copySector(text, n.since[i], s)
+			copySector(text, n.at(change), s)
 		}
 	}
 	return text
 }
 
+// draw is one of the changes since the first of a span, or 0 for none.
+func (n *simNode) draw(r *rand.Rand, when span) int {
+	if when.first == 0 {
+		return 0
+	}
+	change := when.first - 1 + r.IntN(n.last()-when.first+2)
+	if change < when.first {
+		return 0
+	}
+	return change
+}
+
 // lose is a flush that fails: the pages that didn't make it are thrown away, and the
 // page cache, which keeps them, says that all is well.
 func (n *simNode) lose(r *rand.Rand) {
-	n.settle(n.afterCrash(r))
+	n.disk = n.afterCrash(r)
+	n.gone, n.since, n.dirty, n.resized = n.last(), nil, nil, span{}
 	n.errs.raise()
 }
 
@@ -169,6 +215,7 @@ func (e *errSeq) heard(since *int) bool {
 type simDir struct {
 	now, disk map[string]*simNode
 	ops       []simOp
+	gone      int // how many changes there were before ops
 }
 
 // A simOp puts a file under a name, and takes a name away. Either name may be "".
@@ -194,11 +241,15 @@ func (d *simDir) do(o simOp) {
 	d.ops = append(d.ops, o)
 }
 
-func (d *simDir) flush() {
-	for _, o := range d.ops {
-		o.apply(d.disk)
+func (d *simDir) last() int { return d.gone + len(d.ops) }
+
+// flush brings the changes up to one to the disk.
+func (d *simDir) flush(change int) {
+	for d.gone < change {
+		d.ops[0].apply(d.disk)
+		d.ops = d.ops[1:]
+		d.gone++
 	}
-	d.ops = nil
 }
 
 // afterCrash is what the disk may hold after a power cut: the first few changes, as a
@@ -220,7 +271,7 @@ func (d *simDir) afterCrash(r *rand.Rand) map[string]*simNode {
 }
 
 // lose is a flush that fails.
-func (d *simDir) lose(r *rand.Rand) { d.disk, d.ops = d.afterCrash(r), nil }
+func (d *simDir) lose(r *rand.Rand) { d.disk, d.gone, d.ops = d.afterCrash(r), d.last(), nil }
 
 // cloneNames copies the files of a directory, each once.
 func cloneNames(names map[string]*simNode, copied map[*simNode]*simNode) map[string]*simNode {
@@ -237,7 +288,7 @@ func cloneNames(names map[string]*simNode, copied map[*simNode]*simNode) map[str
 // clone is the directory after every process has been killed: the page cache lives on.
 func (d *simDir) clone() *simDir {
 	copied := make(map[*simNode]*simNode)
-	c := &simDir{now: cloneNames(d.now, copied), disk: cloneNames(d.disk, copied), ops: slices.Clone(d.ops)}
+	c := &simDir{now: cloneNames(d.now, copied), disk: cloneNames(d.disk, copied), ops: slices.Clone(d.ops), gone: d.gone}
 	for i, o := range c.ops {
 		if o.node != nil && copied[o.node] == nil {
 			copied[o.node] = o.node.clone()

@@ -36,6 +36,10 @@ type simFS struct {
 	before func(op, path string, changes bool) syscall.Errno
 
 	syncFSUnsupported bool
+
+	// slow is how long a call may take, 0 for no time at all. A flush brings to the
+	// disk what was there when it began.
+	slow time.Duration
 }
 
 const simHome, simStore = "/sim", "/sim/state"
@@ -89,6 +93,16 @@ func (m *simFS) call(op, path string, changes bool) error {
 		return &fs.PathError{Op: op, Path: path, Err: errno}
 	}
 	return nil
+}
+
+// takeTime lets others run in the middle of a call. It gives up mu, which it wants held.
+func (m *simFS) takeTime() {
+	if m.slow > 0 && !m.dead {
+		d := time.Duration(m.r.Int64N(int64(m.slow)))
+		m.mu.Unlock()
+		time.Sleep(d)
+		m.mu.Lock()
+	}
 }
 
 // name is a path's name in the store's directory.
@@ -230,6 +244,11 @@ func (m *simFS) Names(dir string) ([]string, error) {
 func (m *simFS) SyncDir(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	change := 0
+	if m.dir != nil {
+		change = m.dir.last()
+	}
+	m.takeTime()
 	err := m.call("fsync", dir, true)
 	switch {
 	case dir == simHome:
@@ -239,7 +258,7 @@ func (m *simFS) SyncDir(dir string) error {
 	case err != nil && !m.dead:
 		m.dir.lose(m.r)
 	case err == nil:
-		m.dir.flush()
+		m.dir.flush(change)
 	}
 	return err
 }
@@ -303,6 +322,11 @@ func (s *simSyncer) SyncFS() error {
 	m := s.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	began, changes := m.dir.last(), make(map[*simNode]int)
+	for _, n := range m.all() {
+		changes[n] = n.last()
+	}
+	m.takeTime()
 	err := m.call("syncfs", s.dir, true)
 	if m.dead {
 		return err
@@ -311,13 +335,13 @@ func (s *simSyncer) SyncFS() error {
 		if err != nil && n.isDirty() && m.r.IntN(2) == 0 {
 			m.loseFile(n)
 		} else {
-			n.flush()
+			n.flush(changes[n])
 		}
 	}
 	if err != nil {
 		m.errs.raise() // the file that was lost may have no name any more
 	} else {
-		m.dir.flush()
+		m.dir.flush(began)
 	}
 	if m.errs.heard(&s.since) {
 		err = &fs.PathError{Op: "syncfs", Path: s.dir, Err: syscall.EIO}
@@ -375,6 +399,7 @@ func (f *simFile) ReadAt(b []byte, off int64) (int, error) {
 func (f *simFile) WriteAt(b []byte, off int64) (int, error) {
 	end, err := f.begin("write", true)
 	defer end()
+	defer f.m.takeTime()
 	if err != nil && !f.m.dead {
 		b = b[:f.m.r.IntN(len(b)+1)]
 	}
@@ -419,15 +444,18 @@ func (f *simFile) Sync() error     { return f.flush("fsync") }
 func (f *simFile) Datasync() error { return f.flush("fdatasync") }
 
 func (f *simFile) flush(op string) error {
-	end, err := f.begin(op, true)
-	defer end()
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	change := f.n.last()
+	f.m.takeTime()
+	err := f.m.call(op, f.path, true)
 	switch {
 	case f.m.dead:
 		return err
 	case err != nil:
 		f.m.loseFile(f.n)
 	default:
-		f.n.flush()
+		f.n.flush(change)
 	}
 	if f.n.errs.heard(&f.since) {
 		err = &fs.PathError{Op: op, Path: f.path, Err: syscall.EIO}

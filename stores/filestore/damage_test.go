@@ -104,8 +104,8 @@ func TestWrongFile(t *testing.T) {
 				t.Errorf("beside the error, a warning: %s", logged)
 			}
 			// The lock that the refused calls took is free again.
-			if owner, err := leaseOwner(osFS{}, s.lockPath("k")); owner != "" || err != nil {
-				t.Errorf("the lease is held by %q (%v)", owner, err)
+			if h, err := s.liveHolder(s.lockPath("k")); h != (holder{}) || err != nil {
+				t.Errorf("the lease is held by %q (%v)", h.Owner, err)
 			}
 		})
 	}

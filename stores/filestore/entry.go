@@ -143,7 +143,7 @@ func (s *Store) whileLocked(ctx context.Context, e *entry, do func() error) erro
 	return errors.Join(do(), e.lock.unlock())
 }
 
-// lock takes the key's lock for a write without a lease.
+// lock takes the key's lock for a write without a lease, or to take one.
 func (s *Store) lock(ctx context.Context, e *entry) error {
 	if l := s.leaseOf(e); l != nil {
 		return held(l.holder, e.lock.path)
@@ -151,12 +151,33 @@ func (s *Store) lock(ctx context.Context, e *entry) error {
 	if err := e.lock.take(ctx, s); err != nil {
 		return err
 	}
-	if e.lock.size > 0 { // it still names an owner that was killed
-		if err := e.lock.blank(); err != nil {
-			return errors.Join(err, e.lock.unlock())
-		}
+	if e.lock.size == 0 {
+		return nil
+	}
+	if err := s.evict(e); err != nil {
+		return errors.Join(err, e.lock.unlock())
 	}
 	return nil
+}
+
+// evict takes the name of an owner that is dead out of the lock file.
+func (s *Store) evict(e *entry) error {
+	text, err := e.lock.text()
+	if err != nil {
+		return err
+	}
+	h := parseHolder(text)
+	ended := s.session.is(h) // a lease that was not granted, and whose name couldn't be taken out
+	if !ended {
+		ended, err = s.session.ended(h)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !ended:
+		return held(h, e.lock.path)
+	}
+	return e.lock.blank()
 }
 
 // refresh makes e.file say what the file holds, which another process may have

@@ -259,7 +259,9 @@ func faultCases() []faultCase {
 			return s.Forget(t.Context(), "k")
 		}, gone: true},
 		{name: "Acquire", before: unleased, do: func(t *testing.T, s *Store, _ state.Fence) error {
-			_, err := s.Acquire(t.Context(), "k", request("first"))
+			r := request("first")
+			r.Nonce = "the same when it is tried again"
+			_, err := s.Acquire(t.Context(), "k", r)
 			return err
 		}, keeps: true},
 		{name: "Renew", before: leased, do: func(t *testing.T, s *Store, f state.Fence) error {

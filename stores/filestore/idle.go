@@ -3,6 +3,7 @@ package filestore
 import (
 	"container/list"
 	"errors"
+	"fmt"
 )
 
 // Open files are few and streams may be many. What a key needs open at all times is
@@ -89,4 +90,39 @@ func (e *entry) rest() error {
 		err = errors.Join(err, e.lock.close())
 	}
 	return err
+}
+
+// A roomyFS makes room when too many files are open, and tries once more.
+type roomyFS struct {
+	fsys
+	makeRoom func() bool
+}
+
+func (r roomyFS) Open(path string, flag int) (file, error) {
+	f, err := r.fsys.Open(path, flag)
+	if tooManyOpen(err) && r.makeRoom() {
+		f, err = r.fsys.Open(path, flag)
+	}
+	if tooManyOpen(err) {
+		return nil, fmt.Errorf("%w; raise the limit (ulimit -n): every lease holds one", err)
+	}
+	return f, err
+}
+
+// makeRoom closes the files of all keys that are not in use, and tells whether there
+// were any.
+func (s *Store) makeRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	had := false
+	for s.idle.open.Len() > 0 {
+		e := s.idle.open.Back().Value.(*entry)
+		s.idle.use(e)
+		if err := e.rest(); err != nil {
+			s.log.Warn("a file can't be closed", "key", e.key, "error", err)
+		}
+		s.remember(e)
+		had = true
+	}
+	return had
 }

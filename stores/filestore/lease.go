@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +10,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A lease is one that this store holds: the key's lock is held, and the entry's file
-// has the record as it was last written.
+// A lease is one that this store holds: the key's lock file names the store's session,
+// and the entry's file has the record as it was last written.
 type lease struct {
 	fence  state.Fence
 	holder holder
@@ -30,7 +29,7 @@ func (s *Store) setLease(e *entry, l *lease) {
 	e.lease = l
 }
 
-// Acquire takes the key's lock. r.TTL is checked and otherwise without meaning; with
+// Acquire writes the store's session into the key's lock file. r.TTL is checked and otherwise without meaning; with
 // r.Steal, a lease whose owner is alive is refused all the same.
 func (s *Store) Acquire(ctx context.Context, key string, r state.LeaseRequest) (state.Grant, error) {
 	var grant state.Grant
@@ -65,7 +64,7 @@ func (s *Store) acquire(ctx context.Context, e *entry, r state.LeaseRequest) (st
 
 func (s *Store) acquireFree(ctx context.Context, e *entry, r state.LeaseRequest) (state.Grant, error) {
 	var grant state.Grant
-	err := s.lockFor(ctx, e, thisProcess(r.Owner), func() (fence state.Fence, err error) {
+	err := s.lease(ctx, e, r.Owner, func() (fence state.Fence, err error) {
 		var rec state.Record
 		if rec, grant, err = admitAcquire(e.file.rec, r); err == nil {
 			err = e.file.replace(rec)
@@ -85,28 +84,37 @@ func admitAcquire(rec state.Record, r state.LeaseRequest) (state.Record, state.G
 	return rec, grant, err
 }
 
-// lockFor takes the lock in the name of h, reads the file, and keeps the lock if take
-// agrees, under the fence that it returns.
-func (s *Store) lockFor(ctx context.Context, e *entry, h holder, take func() (state.Fence, error)) error {
-	if err := e.lock.take(ctx, s); err != nil {
+// lease takes the key's lock, reads the file, and keeps the key in the name of owner if
+// take agrees, under the fence that it returns.
+func (s *Store) lease(ctx context.Context, e *entry, owner string, take func() (state.Fence, error)) error {
+	if err := s.lock(ctx, e); err != nil {
 		return err
 	}
-	fence, err := s.readAndTake(e, h, take)
+	l := &lease{}
+	var err error
+	if l.holder, err = s.session.holder(owner); err == nil {
+		l.fence, err = s.signAndTake(e, l.holder, take)
+	}
 	if err != nil {
 		return errors.Join(err, e.forgetFile(), e.lock.blank(), e.lock.unlock())
 	}
-	s.setLease(e, &lease{fence: fence, holder: h})
+	s.setLease(e, l)
+	// The session is locked in its stead. The lease is taken, whatever closing says.
+	_ = e.lock.close()
 	return nil
 }
 
-func (s *Store) readAndTake(e *entry, h holder, take func() (state.Fence, error)) (state.Fence, error) {
-	if err := e.lock.sign(h); err != nil {
+func (s *Store) signAndTake(e *entry, h holder, take func() (state.Fence, error)) (state.Fence, error) {
+	text, err := json.Marshal(h)
+	if err != nil {
+		return state.Fence{}, err
+	}
+	if err := e.lock.sign(text); err != nil {
 		return state.Fence{}, err
 	}
 	if err := e.forgetFile(); err != nil {
 		return state.Fence{}, err
 	}
-	var err error
 	if e.file, err = s.openKeyFile(e.key, e.path); err != nil {
 		e.file = nil
 		return state.Fence{}, err
@@ -153,7 +161,7 @@ func (s *Store) resume(ctx context.Context, e *entry, f state.Fence) error {
 	case err != nil:
 		return err
 	}
-	err = s.lockFor(ctx, e, thisProcess(found.rec.Owner), func() (state.Fence, error) {
+	err = s.lease(ctx, e, found.rec.Owner, func() (state.Fence, error) {
 		if e.file.rec.Fence() != f {
 			return f, state.ErrFenced
 		}
@@ -213,37 +221,41 @@ func (s *Store) verify(ctx context.Context, e *entry, l *lease) error {
 	return e.file.verify()
 }
 
-// verifyLock takes the lock again if its file was removed. If somebody else has it by
-// then, the lease is lost.
+// verifyLock writes session and lock file anew if somebody has removed them. If
+// somebody else has the lease by then, it is lost.
 func (s *Store) verifyLock(ctx context.Context, e *entry, l *lease) error {
-	same, err := e.lock.inPlace()
+	if err := s.session.check(); err != nil {
+		return err
+	}
+	h, err := s.holderOf(e.lock.path)
+	if err != nil || h.Session == l.holder.Session {
+		return err
+	}
+	if err := e.lock.take(ctx, s); err != nil {
+		return errors.Join(err, e.lock.close())
+	}
+	return errors.Join(s.signAgain(e, l), e.lock.close())
+}
+
+func (s *Store) signAgain(e *entry, l *lease) error {
+	text, err := e.lock.text()
 	if err != nil {
 		return err
 	}
-	if !same {
-		again := lockFile{sys: s.sys, path: e.lock.path}
-		if err := again.take(ctx, s); errors.Is(err, state.ErrLeaseHeld) {
-			s.setLease(e, nil)
-			return errors.Join(fmt.Errorf("%w: %s was removed, and %w", state.ErrFenced, e.lock.path, err),
-				again.close(), e.close())
-		} else if err != nil {
-			return errors.Join(err, again.close())
-		}
-		err := e.lock.close()
-		e.lock = again
-		if err != nil {
-			return err
-		}
-	}
-	// The text is for people, and people may have removed it too.
-	want, err := json.Marshal(l.holder)
+	now := parseHolder(text)
+	ended, err := s.session.ended(now)
 	if err != nil {
 		return err
 	}
-	if text, err := e.lock.text(); err != nil || bytes.Equal(text, want) {
+	if !ended && now.Session != l.holder.Session {
+		s.setLease(e, nil)
+		return errors.Join(fmt.Errorf("%w: %s was removed or changed, and %w", state.ErrFenced, e.lock.path, held(now, e.lock.path)),
+			e.forgetFile())
+	}
+	if text, err = json.Marshal(l.holder); err != nil {
 		return err
 	}
-	return e.lock.sign(l.holder)
+	return e.lock.sign(text)
 }
 
 // verify writes the file anew if it is gone, and returns an error if it is another.
@@ -255,8 +267,9 @@ func (k *keyFile) verify() error {
 	return k.replace(k.rec)
 }
 
-// Release gives the lease up. The lock is given back even if the file can't be
-// written: the next owner raises the fence in any case.
+// Release gives the lease up, even if the checkpoint's file can't be written: the next
+// owner raises the fence in any case. If the lock file can't be written, the lease
+// stays, and Release may be called again.
 func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	e, err := s.owned(ctx, key, f)
 	if errors.Is(err, state.ErrFenced) {
@@ -264,10 +277,27 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	}
 	if err == nil {
 		err = e.file.save(state.AdmitRelease(e.file.rec, f))
-		s.setLease(e, nil)
-		err = errors.Join(err, e.lock.blank(), e.lock.unlock(), e.close(), s.leave(e))
+		given := s.unsign(e, s.leaseOf(e))
+		if given == nil {
+			s.setLease(e, nil)
+			given = e.close()
+		}
+		err = errors.Join(err, given, s.leave(e))
 	}
 	return s.fail("release", key, err)
+}
+
+// unsign takes a lease's name out of the lock file, if it still stands there. It needs
+// no lock for that: as long as the session lives, nobody else writes over its name.
+func (s *Store) unsign(e *entry, l *lease) error {
+	h, err := s.holderOf(e.lock.path)
+	if err != nil || h.Session != l.holder.Session {
+		return err
+	}
+	if err := e.lock.open(); err != nil {
+		return err
+	}
+	return errors.Join(e.lock.blank(), e.lock.close())
 }
 
 // SaveFenced saves for the owner, with one write and one flush.

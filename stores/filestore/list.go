@@ -134,5 +134,6 @@ func (s *Store) ownerOf(key string) (string, error) {
 		return e.lease.holder.Owner, nil
 	}
 	s.mu.Unlock()
-	return leaseOwner(s.sys, s.lockPath(key))
+	h, err := s.liveHolder(s.lockPath(key))
+	return h.Owner, err
 }

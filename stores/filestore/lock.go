@@ -3,43 +3,26 @@ package filestore
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A lockFile is a key's lock. The lock itself is the operating system's; what the
-// file contains only says who has it: a lease's owner writes its name there, and a
-// save without a lease, which holds the lock for a moment, leaves it empty.
+// A lockFile is a key's lock, held for the moment of a write or of taking a lease, and
+// what stands in it: who has the lease, empty for nobody.
 type lockFile struct {
 	sys  fsys
 	path string
 	f    file // nil: not open
 	info fs.FileInfo
 	size int64 // when it was last looked at
-}
-
-// A holder is what stands in a lock file.
-type holder struct {
-	Owner string    `json:"owner"`
-	PID   int       `json:"pid"`
-	Host  string    `json:"host"`
-	Since time.Time `json:"since"`
-}
-
-func thisProcess(owner string) holder {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown" // for people only
-	}
-	return holder{Owner: owner, PID: os.Getpid(), Host: host, Since: time.Now().UTC().Truncate(time.Millisecond)}
 }
 
 // try takes the lock, if nobody has it.
@@ -107,37 +90,21 @@ func (l *lockFile) inPlace() (bool, error) {
 const maxHolder = 16 << 10
 
 // text is what stands in the file.
-func (l *lockFile) text() ([]byte, error) { return lockText(l.f) }
-
-func lockText(f file) ([]byte, error) {
+func (l *lockFile) text() ([]byte, error) {
 	text := make([]byte, maxHolder)
-	n, err := f.ReadAt(text, 0)
+	n, err := l.f.ReadAt(text, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, unavailable(err)
 	}
 	return bytes.TrimSpace(text[:n]), nil
 }
 
-// parseHolder reads a lock file. It is for people, so any damage to it gives what can
-// be had.
-func parseHolder(text []byte) holder {
-	var h holder
-	if err := json.Unmarshal(text, &h); err != nil || h.Owner == "" {
-		h.Owner = "an unknown owner"
-	}
-	return h
-}
-
-// sign writes who has the lock.
-func (l *lockFile) sign(h holder) error {
-	text, err := json.Marshal(h)
-	if err != nil {
-		return err
-	}
+// sign writes who has the lease.
+func (l *lockFile) sign(text []byte) error {
 	if err := l.f.Truncate(0); err != nil {
 		return unavailable(err)
 	}
-	_, err = l.f.WriteAt(append(text, '\n'), 0)
+	_, err := l.f.WriteAt(append(slices.Clip(text), '\n'), 0)
 	return unavailable(err)
 }
 
@@ -164,35 +131,22 @@ func (l *lockFile) close() error {
 	return unavailable(err)
 }
 
-// How long to wait for a lock that somebody holds. If the file names an owner, it is a
-// lease, and the wait is only for a name that is about to be overwritten. If it is
-// empty, it is another's save, which takes a few flushes.
+// saveWait is how long to wait for a lock that somebody holds. Nobody holds one for
+// longer than a batch of saves takes.
 const (
-	namedTries = 4
-	savePause  = 4 * time.Millisecond
-	saveWait   = 2 * time.Second
+	savePause = 4 * time.Millisecond
+	saveWait  = 10 * time.Second
 )
 
-// take waits for the lock for as long as it may be held by no more than a save. If a
-// lease holds it, that is a HeldError.
+// take waits for the lock.
 func (l *lockFile) take(ctx context.Context, s *Store) error {
-	named, start := 0, time.Now()
-	for {
+	for start := time.Now(); ; {
 		ok, err := l.try()
 		if ok || err != nil {
 			return err
 		}
-		text, err := l.text()
-		if err != nil {
-			return err
-		}
-		if len(text) == 0 {
-			named = 0
-		} else if named++; named == namedTries {
-			return held(parseHolder(text), l.path)
-		}
 		if time.Since(start) > saveWait {
-			return fmt.Errorf("%w: somebody holds %s, and doesn't say who", state.ErrUnavailable, l.path)
+			return fmt.Errorf("%w: somebody has held %s for %v", state.ErrUnavailable, l.path, saveWait)
 		}
 		if err := s.pause(ctx, rand.N(savePause)); err != nil {
 			return err
@@ -200,32 +154,33 @@ func (l *lockFile) take(ctx context.Context, s *Store) error {
 	}
 }
 
+// held is the error for a lease that somebody has.
 func held(h holder, path string) error {
-	err := &state.HeldError{Owner: h.Owner}
-	if h.PID == 0 {
-		return fmt.Errorf("%w (%s)", err, path)
-	}
-	return fmt.Errorf("%w (process %d on %s, %s)", err, h.PID, h.Host, path)
+	return fmt.Errorf("%w (process %d on %s, %s)", &state.HeldError{Owner: h.Owner}, h.PID, h.Host, path)
 }
 
-// leaseOwner says who holds a lease by the lock file at path, "" for nobody. To find
-// out it takes a shared lock for a moment, only where a name stands in the file.
-func leaseOwner(sys fsys, path string) (owner string, err error) {
-	f, err := sys.Open(path, os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+// holderOf says who has a lease by the lock file at path, the zero holder for nobody.
+func (s *Store) holderOf(path string) (holder, error) {
+	l := lockFile{sys: s.sys, path: path}
+	var err error
+	if l.f, err = s.sys.Open(path, os.O_RDONLY); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return holder{}, unavailable(err)
 	}
-	if err != nil {
-		return "", unavailable(err)
+	text, err := l.text()
+	return parseHolder(text), errors.Join(err, l.close())
+}
+
+// liveHolder is holderOf, but nobody where the session has ended.
+func (s *Store) liveHolder(path string) (holder, error) {
+	h, err := s.holderOf(path)
+	if err == nil {
+		var ended bool
+		if ended, err = s.session.ended(h); ended {
+			h = holder{}
+		}
 	}
-	defer func() { err = errors.Join(err, unavailable(f.Close())) }()
-	text, err := lockText(f)
-	if err != nil || len(text) == 0 {
-		return "", err
-	}
-	free, err := f.TryLock(false)
-	if err != nil || free {
-		return "", lockError(err)
-	}
-	return parseHolder(text).Owner, nil
+	return h, err
 }

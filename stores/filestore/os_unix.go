@@ -34,7 +34,18 @@ func syncDir(dir string) error {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
 		err = nil
 	}
-	return errors.Join(err, d.Close())
+	return errors.Join(err, d.Close(), reachable(dir))
+}
+
+// reachable tells whether dir can still be opened. When xfs has shut itself down, since
+// its disk failed, it goes on to say that a directory has been flushed, and what was
+// renamed there is lost. To open anything fails then.
+func reachable(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return d.Close()
 }
 
 func writable(dir string) error {
@@ -80,3 +91,5 @@ func fileLimit() int {
 	}
 	return int(l.Cur)
 }
+
+func tooManyOpen(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }

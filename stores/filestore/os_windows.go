@@ -53,3 +53,5 @@ func unlock(f *os.File) error {
 
 // fileLimit: Windows has none to speak of.
 func fileLimit() int { return 1 << 30 }
+
+func tooManyOpen(err error) bool { return errors.Is(err, windows.ERROR_TOO_MANY_OPEN_FILES) }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -184,21 +185,73 @@ func TestLockFileRemovedAndTakenAgain(t *testing.T) {
 	acquire(t, other, "k", "second")
 }
 
-// What stands in the lock file is for people, and people may spoil it.
+// What stands in the lock file may be spoiled. The owner mends it with its next
+// renewal; whoever comes before that takes the lease, and the fence keeps the old owner
+// out.
 func TestLockFileSpoiled(t *testing.T) {
+	for _, text := range []string{"", "garbage", `{"owner":"x","session":"../k"}`, `{"owner":"x","session":"0123"}`} {
+		s, _ := openTest(t, t.TempDir())
+		other, _ := openTest(t, s.dir)
+		g := acquire(t, s, "k", "first")
+		must(t, os.WriteFile(s.lockPath("k"), []byte(text), 0o600))
+		must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
+		_, err := other.Acquire(t.Context(), "k", request("second"))
+		want(t, err, state.ErrLeaseHeld, `"first"`)
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+		must(t, os.WriteFile(s.lockPath("k"), []byte(text), 0o600))
+		acquire(t, other, "k", "second")
+		want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrFenced)
+		want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrFenced)
+		must(t, s.Release(t.Context(), "k", g.Fence))
+		_, err = s.Acquire(t.Context(), "k", request("first"))
+		want(t, err, state.ErrLeaseHeld, `"second"`)
+		wantToken(t, s, "k", place(t, 1))
+	}
+}
+
+// The session's file is removed: its owner makes it anew with the next renewal of any
+// lease, and until then leases can be taken, behind a fence.
+func TestSessionRemoved(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	other, _ := openTest(t, s.dir)
-	g := acquire(t, s, "k", "first")
-	must(t, os.WriteFile(s.lockPath("k"), []byte("garbage"), 0o600))
-	_, err := other.Acquire(t.Context(), "k", request("second"))
-	want(t, err, state.ErrLeaseHeld, "unknown owner", s.lockPath("k"))
-	must(t, os.Truncate(s.lockPath("k"), 0))
-	_, err = other.Acquire(t.Context(), "k", request("second"))
-	want(t, err, state.ErrUnavailable, s.lockPath("k"))
-	must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute)) // mends it
-	_, err = other.Acquire(t.Context(), "k", request("second"))
-	want(t, err, state.ErrLeaseHeld, `"first"`)
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	a, b := acquire(t, s, "a", "first"), acquire(t, s, "b", "first")
+	must(t, os.Remove(s.session.path(s.session.name)))
+	must(t, s.Renew(t.Context(), "a", a.Fence, time.Minute))
+	for _, key := range []string{"a", "b"} {
+		_, err := other.Acquire(t.Context(), key, request("second"))
+		want(t, err, state.ErrLeaseHeld, `"first"`)
+	}
+	must(t, os.Remove(s.session.path(s.session.name)))
+	acquire(t, other, "b", "second")
+	must(t, s.Renew(t.Context(), "a", a.Fence, time.Minute))
+	want(t, s.Renew(t.Context(), "b", b.Fence, time.Minute), state.ErrFenced, `"second"`)
+	want(t, s.SaveFenced(t.Context(), "b", b.Fence, place(t, 1)), state.ErrFenced)
+	must(t, s.SaveFenced(t.Context(), "a", a.Fence, place(t, 1)))
+}
+
+// Sessions leave nothing behind when they are closed, and what a process that was
+// killed has left is swept; not that of a living one.
+func TestSessionsAreSwept(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	sessions := func() []string {
+		found, err := filepath.Glob(filepath.Join(s.dir, sessionPrefix+"*"))
+		must(t, err)
+		return found
+	}
+	must(t, s.Save(t.Context(), "k", plain(t, 1)))
+	if found := sessions(); len(found) > 0 {
+		t.Errorf("without a lease there is a session: %q", found)
+	}
+	acquire(t, s, "k", "first")
+	must(t, os.WriteFile(s.session.path("0123456789abcdef"), nil, 0o600))
+	openTest(t, s.dir)
+	if found := sessions(); len(found) != 1 || found[0] != s.session.path(s.session.name) {
+		t.Errorf("there are %q, and the living one is %s", found, s.session.name)
+	}
+	must(t, s.Close())
+	if found := sessions(); len(found) > 0 {
+		t.Errorf("after Close: %q", found)
+	}
 }
 
 func TestHeldNamesTheOwner(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type Store struct {
 	dirInfo fs.FileInfo
 	log     *slog.Logger
 	flusher *flusher
+	session *session
 	done    chan struct{} // closed by Close
 
 	mu      sync.Mutex
@@ -54,7 +56,8 @@ var (
 func Open(dir string, o *Options) (*Store, error) { return open(osFS{}, dir, o) }
 
 func open(sys fsys, dir string, o *Options) (*Store, error) {
-	s := &Store{sys: sys, log: slog.Default(), done: make(chan struct{}), entries: make(map[string]*entry)}
+	s := &Store{log: slog.Default(), done: make(chan struct{}), entries: make(map[string]*entry)}
+	s.sys = roomyFS{sys, s.makeRoom}
 	s.idle.maxOpen, s.idle.maxRemembered = maxOpen(), maxRemembered
 	if o != nil && o.Logger != nil {
 		s.log = o.Logger
@@ -73,6 +76,7 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 	if s.dirInfo, err = sys.Stat(s.dir); err != nil {
 		return nil, s.fail("open", "", unavailable(err))
 	}
+	s.session = &session{sys: s.sys, dir: s.dir}
 	if err := s.sweep(); err != nil {
 		return nil, s.fail("open", "", unavailable(err))
 	}
@@ -82,30 +86,37 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 	return s, nil
 }
 
-// sweep removes the temporary files of saves that were cut off. One whose key is
-// locked may be in use, and stays.
+// sweep removes the temporary files of saves that were cut off, and the sessions of
+// processes that are dead.
 func (s *Store) sweep() error {
 	names, err := s.sys.Names(s.dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		key, ok := stemOfTemp(name)
-		if !ok {
-			continue
+		var err error
+		if strings.HasPrefix(name, sessionPrefix) {
+			err = s.session.sweep(name)
+		} else if stem, ok := stemOfTemp(name); ok {
+			err = s.sweepFile(stem, filepath.Join(s.dir, name))
 		}
-		if err := s.sweepFile(key, filepath.Join(s.dir, name)); err != nil {
-			s.log.Warn("a temporary file can't be removed", "path", filepath.Join(s.dir, name), "error", err)
+		if err != nil {
+			s.log.Warn("what a process that was killed has left can't be removed", "path", filepath.Join(s.dir, name), "error", err)
 		}
 	}
 	return nil
 }
 
+// sweepFile leaves a temporary file whose key is leased or locked: it may be in use.
 func (s *Store) sweepFile(stem, temp string) error {
 	l := &lockFile{sys: s.sys, path: filepath.Join(s.dir, stem+lockSuffix)}
 	ok, err := l.try()
 	if ok {
-		if err = s.sys.Remove(temp); errors.Is(err, fs.ErrNotExist) {
+		var h holder
+		if h, err = s.liveHolder(l.path); err == nil && h == (holder{}) {
+			err = s.sys.Remove(temp)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
 	}
@@ -139,12 +150,12 @@ func (s *Store) Close() error {
 	for _, e := range entries {
 		e.busy <- struct{}{}
 		if e.lease != nil {
-			errs = append(errs, e.lock.blank())
+			errs = append(errs, s.unsign(e, e.lease))
 		}
 		errs = append(errs, e.close())
 		<-e.busy
 	}
-	errs = append(errs, unavailable(s.flusher.close()))
+	errs = append(errs, s.session.close(), unavailable(s.flusher.close()))
 	return s.fail("close", "", errors.Join(errs...))
 }
 
@@ -194,9 +205,10 @@ func (s *Store) Clear(ctx context.Context, key string) error {
 func (k *keyFile) clear(f state.Fence) error {
 	rec, err := state.AdmitClear(k.rec, f, time.Now())
 	switch {
-	case err != nil || !k.known:
+	case err != nil:
 		return err
 	case rec.IsEmpty():
+		// Also where there is no file: that it is gone may not have been flushed.
 		return k.remove()
 	}
 	return k.replace(rec)
@@ -221,7 +233,7 @@ func (s *Store) forget(e *entry) error {
 	text, _, err := readFile(s.sys, e.path)
 	if err != nil {
 		if err = s.absent(err); errors.Is(err, state.ErrNotFound) {
-			err = nil
+			err = unavailable(s.sys.SyncDir(s.dir)) // that it is gone may not have been flushed
 		}
 		return err
 	}

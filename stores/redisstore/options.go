@@ -220,7 +220,11 @@ func (o Options) String() string {
 		}
 		fmt.Fprintf(&b, "%s:%v", name, v)
 	}
-	add("Addrs", o.Addrs, o.Addrs != nil)
+	hosts := make([]string, len(o.Addrs))
+	for i, a := range o.Addrs {
+		hosts[i] = a[strings.LastIndexByte(a, '@')+1:] // a password there is refused, and not shown before
+	}
+	add("Addrs", hosts, o.Addrs != nil)
 	add("MasterName", o.MasterName, o.MasterName != "")
 	add("Cluster", o.Cluster, o.Cluster)
 	add("Socket", o.Socket, o.Socket != "")

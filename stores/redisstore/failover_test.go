@@ -1,0 +1,205 @@
+package redisstore_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
+)
+
+// saveUntil saves as a pipeline does, again and again while the error says that
+// that may help, and returns how long it took.
+func saveUntil(t *testing.T, s *redisstore.Store, key string, f state.Fence, cp state.Checkpoint) time.Duration {
+	t.Helper()
+	from := time.Now()
+	for {
+		err := s.SaveFenced(t.Context(), key, f, cp)
+		if err == nil {
+			return time.Since(from)
+		}
+		var e *state.Error
+		if !errors.As(err, &e) || !e.Retryable() {
+			t.Fatalf("after %v: %v, which is not retryable", time.Since(from), err)
+		}
+		if time.Since(from) > time.Minute {
+			t.Fatalf("a minute later: %v", err)
+		}
+	}
+}
+
+// failover is the time that R. Sentinel or Cluster takes by itself, as seen by
+// one who asks it: measured from the fault to the first answer that names another.
+func failover(t *testing.T, fault func() error, master func() (*redisserver.Server, error), use func() time.Duration) (own, ours time.Duration) {
+	t.Helper()
+	old, err := master()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, fault(), nil, "the fault")
+	from := time.Now()
+	done := make(chan time.Duration, 1)
+	go func() {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			if now, err := master(); err == nil && now != old {
+				break
+			}
+		}
+		done <- time.Since(from)
+	}()
+	ours = use()
+	return <-done, ours
+}
+
+func TestSentinelFailover(t *testing.T) {
+	for _, fault := range []string{"killed", "frozen"} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			// Half a second, the default, is less than a busy machine holds a server up:
+			// that would be failovers that nobody caused.
+			sentinel := redisserver.StartSentinel(t, &redisserver.SentinelOptions{DownAfter: time.Second})
+			s := open(t, sentinel.URL(), redisstore.Options{WaitReplicas: 1})
+			ctx := t.Context()
+			g := acquire(t, s, "k")
+			want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AA", 1)), nil, "SaveFenced")
+			idle := open(t, sentinel.URL(), redisstore.Options{}) // without WAIT: one replica fewer is left
+			want(t, idle.Ping(ctx), nil, "Ping")
+			old := sentinel.Nodes[0]
+			kill := old.Kill
+			if fault == "frozen" {
+				kill = old.Freeze
+			}
+			own, ours := failover(t, kill, func() (*redisserver.Server, error) { return sentinel.Master(ctx) }, func() time.Duration {
+				return saveUntil(t, idle, "k", g.Fence, checkpoint(t, "82AB", 2))
+			})
+			t.Logf("%s: Sentinel needed %v, the save %v", fault, own, ours)
+			if ours > own+2*time.Second {
+				t.Errorf("the save went through %v after the failover", ours-own)
+			}
+			if fault == "frozen" {
+				want(t, old.Thaw(), nil, "Thaw")
+			}
+			// Nobody asks the old master, which for a while does not know that it is one.
+			cp, err := s.Load(ctx, "k")
+			want(t, err, nil, "Load")
+			if cp.Sequence != 2 {
+				t.Errorf("loaded sequence %d, want 2", cp.Sequence)
+			}
+			if fault == "frozen" {
+				want(t, sentinel.Settled(ctx), nil, "Settled")
+				want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AC", 3)), nil, "SaveFenced, with a replica again")
+			}
+		})
+	}
+}
+
+// A Sentinel that is cut off and knows only the old master is not believed
+// against the others; and one that answers is enough.
+func TestSentinelsDisagree(t *testing.T) {
+	sentinel := redisserver.StartSentinel(t, nil)
+	ctx := t.Context()
+	stale := sentinel.Sentinels[0]
+	want(t, stale.Freeze(), nil, "Freeze")
+	want(t, sentinel.Nodes[0].Kill(), nil, "Kill")
+	eventually(t, "the failover", func() bool {
+		m, err := sentinel.Sentinels[1].Do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", redisserver.MasterName)
+		return err == nil && fmt.Sprint(m) != fmt.Sprint([]any{"127.0.0.1", fmt.Sprint(sentinel.Nodes[0].Port())})
+	})
+	s := open(t, sentinel.URL(), redisstore.Options{})
+	want(t, s.Save(ctx, "k", checkpoint(t, "82AA", 1)), nil, "Save while a Sentinel is frozen")
+	want(t, sentinel.Sentinels[2].Kill(), nil, "Kill")
+	want(t, s.Save(ctx, "k", checkpoint(t, "82AB", 2)), nil, "Save")
+	again := open(t, sentinel.URL(), redisstore.Options{})
+	want(t, again.Save(ctx, "k", checkpoint(t, "82AC", 3)), nil, "Save with one Sentinel left")
+}
+
+func TestClusterFailover(t *testing.T) {
+	for _, fault := range []string{"killed", "frozen"} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			cluster := redisserver.StartCluster(t, nil)
+			ctx := t.Context()
+			s := open(t, cluster.URL(), redisstore.Options{ReadTimeout: time.Second})
+			g := acquire(t, s, "k")
+			want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AA", 1)), nil, "SaveFenced")
+			record, _ := redisstore.Names("rigatoni:", "k")
+			slot, err := cluster.Slot(ctx, record)
+			want(t, err, nil, "Slot")
+			master := func() (*redisserver.Server, error) { return cluster.MasterOf(ctx, slot) }
+			old, err := master()
+			want(t, err, nil, "MasterOf")
+			kill := old.Kill
+			if fault == "frozen" {
+				kill = old.Freeze
+			}
+			own, ours := failover(t, kill, master, func() time.Duration {
+				return saveUntil(t, s, "k", g.Fence, checkpoint(t, "82AB", 2))
+			})
+			t.Logf("%s: the Cluster needed %v, the save %v", fault, own, ours)
+			if ours > own+2*time.Second {
+				t.Errorf("the save went through %v after the failover", ours-own)
+			}
+			if fault == "frozen" {
+				want(t, old.Thaw(), nil, "Thaw")
+			}
+			cp, err := s.Load(ctx, "k")
+			want(t, err, nil, "Load")
+			if cp.Sequence != 2 {
+				t.Errorf("loaded sequence %d, want 2", cp.Sequence)
+			}
+		})
+	}
+}
+
+// A slot that is on its way, and one that has moved, with WAIT and without: each
+// save is done, once, where the slot is.
+func TestMovedSlot(t *testing.T) {
+	cluster := redisserver.StartCluster(t, nil)
+	ctx := t.Context()
+	for name, o := range map[string]redisstore.Options{"plain": {}, "WAIT": {WaitReplicas: 1}} {
+		s := open(t, cluster.URL(), o)
+		g, err := s.Acquire(ctx, "k", state.LeaseRequest{Nonce: state.NewNonce(), TTL: time.Hour, Steal: true})
+		want(t, err, nil, "Acquire")
+		sequence := g.LastSequence
+		save := func(what string) {
+			t.Helper()
+			sequence++
+			want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AA", sequence)), nil, name+": "+what)
+		}
+		save("SaveFenced")
+		record, fence := redisstore.Names("rigatoni:", "k")
+		slot, err := cluster.Slot(ctx, record)
+		want(t, err, nil, "Slot")
+		from, err := cluster.MasterOf(ctx, slot)
+		want(t, err, nil, "MasterOf")
+		to := cluster.Nodes[0]
+		if to == from {
+			to = cluster.Nodes[1]
+		}
+		want(t, cluster.BeginMove(ctx, slot, from, to), nil, "BeginMove")
+		save("SaveFenced while the slot is on its way")
+		// Once its names are there, a key belongs where the slot is going: ASK.
+		_, err = from.Do(ctx, "MIGRATE", "127.0.0.1", fmt.Sprint(to.Port()), "", "0", "5000", "KEYS", record, fence)
+		want(t, err, nil, "MIGRATE")
+		save("SaveFenced of what was moved, while the slot is on its way")
+		v, err := to.Do(ctx, "CLUSTER", "COUNTKEYSINSLOT", fmt.Sprint(slot))
+		if err != nil || v != int64(2) {
+			t.Errorf("%s: where %s is to be lie %v names, %v", name, record, v, err)
+		}
+		// Where one of a key's two names is missing, Redis has it wait for the end of the move.
+		want(t, s.ClearFenced(ctx, "k", g.Fence), nil, name+": ClearFenced while the slot is on its way")
+		err = s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AA", sequence+1))
+		want(t, err, state.ErrUnavailable, name+": SaveFenced of what was cleared, while the slot is on its way")
+		want(t, cluster.MoveSlot(ctx, slot, to), nil, "MoveSlot")
+		save("SaveFenced after the slot has moved")
+		cp, err := s.Load(ctx, "k")
+		want(t, err, nil, "Load")
+		if cp.Sequence != sequence {
+			t.Errorf("%s: loaded sequence %d, want %d", name, cp.Sequence, sequence)
+		}
+		want(t, cluster.Settled(ctx), nil, "Settled")
+	}
+}

@@ -1,0 +1,267 @@
+package redisstore_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
+)
+
+// work does everything that a store can do, once, under keys of several slots.
+func work(ctx context.Context, t *testing.T, s *redisstore.Store) {
+	t.Helper()
+	want(t, s.Ping(ctx), nil, "Ping")
+	for i := range 8 {
+		key := fmt.Sprintf("work%d", i)
+		g := acquire(t, s, key)
+		for name, err := range map[string]error{
+			"SaveFenced": s.SaveFenced(ctx, key, g.Fence, checkpoint(t, "82AA", g.LastSequence+1)), "Renew": s.Renew(ctx, key, g.Fence, time.Hour),
+		} {
+			want(t, err, nil, name)
+		}
+		cp, err := s.Load(ctx, key)
+		want(t, err, nil, "Load")
+		if cp.Sequence != g.LastSequence+1 {
+			t.Errorf("%s: sequence %d, want %d", key, cp.Sequence, g.LastSequence+1)
+		}
+	}
+	n := 0
+	for e, err := range s.List(ctx, "work") {
+		want(t, errors.Join(err, e.Err), nil, "List")
+		n++
+	}
+	if n != 8 {
+		t.Errorf("listed %d keys, want 8", n)
+	}
+	for i := range 8 {
+		key := fmt.Sprintf("work%d", i)
+		g, err := s.Acquire(ctx, key, state.LeaseRequest{Nonce: state.NewNonce(), TTL: time.Hour, Steal: true})
+		want(t, err, nil, "Acquire")
+		want(t, s.ClearFenced(ctx, key, g.Fence), nil, "ClearFenced")
+		want(t, s.Release(ctx, key, g.Fence), nil, "Release")
+		want(t, s.Forget(ctx, key), nil, "Forget")
+	}
+}
+
+// each kind of Redis, by its URL and by the options that say the same.
+func TestTopologies(t *testing.T) {
+	plain := redisserver.Options{Password: secret, Socket: true}
+	kinds := map[string]func(t *testing.T) (url string, o redisstore.Options){
+		"one server": func(t *testing.T) (string, redisstore.Options) {
+			s := redisserver.Start(t, &plain)
+			return s.URL(), redisstore.Options{Addrs: []string{s.Addr}}
+		},
+		"socket": func(t *testing.T) (string, redisstore.Options) {
+			s := redisserver.Start(t, &plain)
+			return "unix://:" + secret + "@" + s.Socket + "?db=3", redisstore.Options{Socket: s.Socket, DB: 3}
+		},
+		"Sentinel": func(t *testing.T) (string, redisstore.Options) {
+			s := redisserver.StartSentinel(t, &redisserver.SentinelOptions{Options: redisserver.Options{Password: secret}})
+			return s.URL(), redisstore.Options{Addrs: s.SentinelAddrs(), MasterName: redisserver.MasterName}
+		},
+		"Cluster": func(t *testing.T) (string, redisstore.Options) {
+			c := redisserver.StartCluster(t, &redisserver.ClusterOptions{Options: redisserver.Options{Password: secret}, Replicas: -1})
+			return c.URL(), redisstore.Options{Addrs: c.Addrs(), Cluster: true}
+		},
+	}
+	for name, start := range kinds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u, o := start(t)
+			s := open(t, u, redisstore.Options{})
+			work(t.Context(), t, s)
+			o.Password = secret
+			work(t.Context(), t, open(t, "", o))
+			parsed, err := redisstore.ParseURL(u)
+			want(t, err, nil, "ParseURL")
+			again, err := redisstore.OpenURL(t.Context(), parsed, nil)
+			want(t, err, nil, "OpenURL")
+			if err == nil {
+				want(t, again.Close(), nil, "Close")
+			}
+			noSecret(t, fmt.Sprintf("%v %+v %#v %v %+v %#v %v", s, s, s, o, &o, o, logged(o)))
+			_, err = redisstore.Open(t.Context(), strings.Replace(u, secret, "wrong", 1), nil)
+			want(t, err, state.ErrRefused, "a wrong password")
+		})
+	}
+}
+
+// a URL and the kind of server must agree.
+func TestWrongKind(t *testing.T) {
+	server := redisserver.Start(t, nil)
+	sentinel := redisserver.StartSentinel(t, &redisserver.SentinelOptions{Replicas: -1, Sentinels: 1})
+	cluster := redisserver.StartCluster(t, &redisserver.ClusterOptions{Replicas: -1})
+	for u, says := range map[string]string{
+		"redis+cluster://" + server.Addr:                                      "no Cluster",
+		"redis+sentinel://" + server.Addr + "/mymaster":                       "no Sentinel says",
+		"redis://" + sentinel.SentinelAddrs()[0]:                              "is a Sentinel",
+		"redis+cluster://" + sentinel.SentinelAddrs()[0]:                      "",
+		"redis+sentinel://" + sentinel.SentinelAddrs()[0] + "/other":          "no master of that name",
+		"redis://" + cluster.Addrs()[0]:                                       "part of a Redis Cluster",
+		"redis+sentinel://" + sentinel.SentinelAddrs()[0] + "/mymaster/0?x=1": "unknown parameter",
+		"redis+sentinel://127.0.0.1:1," + server.Addr + "/mymaster?db=1":      "db",
+		"unix://" + server.Dir + "/none.sock":                                 "none.sock",
+	} {
+		_, err := redisstore.Open(t.Context(), u, &redisstore.Options{Logger: quiet})
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want one with %q", u, err, says)
+		}
+		if says != "none.sock" && !errors.Is(err, state.ErrRefused) && !errors.Is(err, state.ErrInvalid) {
+			t.Errorf("%s: %v is neither refused nor invalid", u, err)
+		}
+	}
+}
+
+func TestInvalidTargets(t *testing.T) {
+	tlsOn := &tls.Config{}
+	for says, o := range map[string]redisstore.Options{
+		"neither a URL nor":                     {},
+		"one server's socket":                   {Socket: "/x", Addrs: []string{"h"}},
+		"never with TLS":                        {Socket: "/x", TLS: tlsOn},
+		"one of the two":                        {Addrs: []string{"h"}, MasterName: "m", Cluster: true},
+		"there are 2 addresses":                 {Addrs: []string{"h", "i"}},
+		"only the database 0":                   {Addrs: []string{"h"}, Cluster: true, DB: 1},
+		"DB is -1":                              {Addrs: []string{"h"}, DB: -1},
+		"no password":                           {Addrs: []string{"h"}, Username: "u"},
+		"(SentinelPassword":                     {Addrs: []string{"h"}, MasterName: "m", SentinelUsername: secret},
+		"there are no Sentinels":                {Addrs: []string{"h"}, SentinelPassword: secret},
+		"the 2. of Addrs":                       {Addrs: []string{"h", "u:" + secret + "@i:1"}, Cluster: true},
+		"the 1. of Addrs":                       {Addrs: []string{"h:99999"}},
+		"WaitReplicas is -1":                    {Addrs: []string{"h"}, WaitReplicas: -1},
+		"WaitReplicas is 101":                   {Addrs: []string{"h"}, WaitReplicas: 101},
+		"WaitTimeout is 1h0m0s":                 {Addrs: []string{"h"}, WaitTimeout: time.Hour},
+		"TLSCAFile (tls_ca_file) can't be read": {Addrs: []string{"h"}, TLSCAFile: "/none.pem"},
+		"has no certificate in PEM form":        {Addrs: []string{"h"}, TLSCAFile: "topology_test.go"},
+		"and one is missing":                    {Addrs: []string{"h"}, TLSCertFile: "x"},
+		"can't be used":                         {Addrs: []string{"h"}, TLSCertFile: "topology_test.go", TLSKeyFile: "topology_test.go"},
+	} {
+		_, err := redisstore.Open(t.Context(), "", &o)
+		want(t, err, state.ErrInvalid, says)
+		if err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%v does not say %q", err, says)
+		}
+		noSecret(t, fmt.Sprintf("%v %+v %#v", err, err, o))
+	}
+	for u, says := range map[string]string{
+		"redis://a,b":                                                    "there are 2 addresses",
+		"redis+cluster://a:7000,b:7001/2":                                "only the database 0",
+		"redis+cluster://a:7000,,b":                                      "a host is missing",
+		"redis+cluster://a:7000,b:70001":                                 "port",
+		"redis+sentinel://a":                                             "does not name the master",
+		"redis+sentinel://a/m/x":                                         "database",
+		"redis+sentinel://a/m?sentinel_username=" + secret:               "no password",
+		"redis+sentinel://a/m?sentinel_password=":                        "sentinel_password",
+		"redis://a?sentinel_password=" + secret:                          "no Sentinels",
+		"redis://a?sentinel_password=" + secret + "&sentinel_password=x": "more than once",
+		"redis://a?tls_ca_file=x":                                        "write rediss",
+		"redis://a?tls_server_name=x":                                    "write rediss",
+		"redis://a?db=1":                                                 "into the path",
+		"unix://host/x":                                                  "path of a socket",
+		"unix://":                                                        "path of a socket",
+		"unix:///x?tls_ca_file=x":                                        "never with TLS",
+		"unix:///x?db=-1":                                                "db",
+		"redis://a?wait_replicas=-1":                                     "wait_replicas",
+		"redis://a?wait_replicas=101":                                    "wait_replicas",
+		"redis://a?wait_timeout=0":                                       "wait_timeout",
+		"redis+cluster://u:" + secret + "/@a,b":                          "URL",
+		"redis+cluster://u:%zz" + secret + "@a:1,b:2":                    "URL",
+	} {
+		_, err := redisstore.Open(t.Context(), u, nil)
+		want(t, err, state.ErrInvalid, u)
+		if err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v does not say %q", u, err, says)
+		}
+		noSecret(t, fmt.Sprintf("%v %+v %#v", err, err, err))
+	}
+	_, err := redisstore.Open(t.Context(), "redis://a", &redisstore.Options{TLS: tlsOn})
+	want(t, err, state.ErrInvalid, "TLS in the options, and a URL without")
+}
+
+func TestParseURL(t *testing.T) {
+	for raw, hosts := range map[string]string{
+		"redis+cluster://a:7000,b:7001":         "a:7000,b:7001",
+		"redis+cluster://u:p,q@a:1,b:2,c/0?x=,": "a:1,b:2,c",
+		"redis+sentinel://[::1]:1,[::1]:2/m/0":  "[::1]:1,[::1]:2",
+		"redis://h:1/0":                         "h:1",
+		"redis://u:p,q@h":                       "h",
+	} {
+		u, err := redisstore.ParseURL(raw)
+		if err != nil || u.Host != hosts {
+			t.Errorf("%s: %v, %v", raw, u, err)
+			continue
+		}
+		if raw2 := u.String(); raw2 != raw && u.User == nil {
+			t.Errorf("%s is printed as %s", raw, raw2)
+		}
+	}
+	u := &url.URL{Scheme: "redis+cluster", Host: "127.0.0.1:1,127.0.0.1:2"}
+	_, err := redisstore.OpenURL(t.Context(), u, nil)
+	want(t, err, state.ErrUnavailable, "OpenURL of a URL put together by hand")
+}
+
+// Sentinels have users of their own.
+func TestSentinelCredentials(t *testing.T) {
+	s := redisserver.StartSentinel(t, &redisserver.SentinelOptions{
+		Options: redisserver.Options{Password: secret}, SentinelUser: "watcher", SentinelPassword: secret + "2", Sentinels: 1,
+	})
+	for parameters, says := range map[string]string{
+		"": "sentinel_password",
+		"?sentinel_username=watcher&sentinel_password=" + secret:       "WRONGPASS",
+		"?sentinel_username=watcher&sentinel_password=" + secret + "2": "",
+	} {
+		store, err := redisstore.Open(t.Context(), s.URL()+parameters, &redisstore.Options{Logger: quiet})
+		if says == "" {
+			want(t, err, nil, parameters)
+			work(t.Context(), t, store)
+			want(t, store.Close(), nil, "Close")
+			continue
+		}
+		want(t, err, state.ErrRefused, parameters)
+		if err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%v does not say %q", err, says)
+		}
+		noSecret(t, fmt.Sprintf("%v %+v %#v", err, err, err))
+	}
+	store := open(t, "", redisstore.Options{
+		Addrs: s.SentinelAddrs(), MasterName: redisserver.MasterName, Password: secret,
+		SentinelUsername: "watcher", SentinelPassword: secret + "2",
+	})
+	want(t, store.Ping(t.Context()), nil, "Ping")
+}
+
+// Lent clients work on every topology, and what they would repeat they don't.
+func TestLentClients(t *testing.T) {
+	sentinel := redisserver.StartSentinel(t, nil)
+	cluster := redisserver.StartCluster(t, &redisserver.ClusterOptions{Replicas: -1})
+	failover := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: redisserver.MasterName, SentinelAddrs: sentinel.SentinelAddrs()})
+	nodes := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})
+	readers := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), ReadOnly: true})
+	for _, c := range []redis.UniversalClient{failover, nodes} {
+		s, err := redisstore.FromClient(t.Context(), c, &redisstore.Options{Logger: quiet})
+		want(t, err, nil, "FromClient")
+		if err == nil {
+			work(t.Context(), t, s)
+			want(t, s.Close(), nil, "Close")
+			want(t, c.Ping(t.Context()).Err(), nil, "the lent client, afterwards")
+		}
+		want(t, c.Close(), nil, "Close of the client")
+	}
+	_, err := redisstore.FromClient(t.Context(), readers, nil)
+	want(t, err, state.ErrInvalid, "FromClient with a client that reads from replicas")
+	want(t, readers.Close(), nil, "Close of the client")
+	for _, o := range []redisstore.Options{{Addrs: []string{"h"}}, {Password: secret}, {TLS: &tls.Config{}}, {DB: 1}, {Cluster: true}} {
+		_, err := redisstore.FromClient(t.Context(), nodes, &o)
+		want(t, err, state.ErrInvalid, "FromClient")
+		noSecret(t, err.Error())
+	}
+}

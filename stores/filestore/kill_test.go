@@ -3,17 +3,15 @@ package filestore
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -35,40 +33,25 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child prints a line for every save that was acknowledged, until it is killed.
+// child is what the process does that gets killed.
 func child(what, dir string) error {
-	ctx := context.Background()
-	s, err := Open(dir, nil)
+	s, err := openQuietly(dir)
 	if err != nil {
 		return err
 	}
-	t := new(testing.T)
-	save := func(n int) error { return s.Save(ctx, "k", placeOf(t, n, n%97*90)) }
-	if what != "plain" {
-		g, err := s.Acquire(ctx, "k", request("the child"))
+	switch what {
+	case "life":
+		return lifeOfChild(s, os.Stdout)
+	case "hold":
+		g, err := s.Acquire(context.Background(), "k", request("the child"))
 		if err != nil {
 			return err
 		}
 		fmt.Println("acquired", g.Fence.Epoch, g.LastSequence)
-		save = func(n int) error { return s.SaveFenced(ctx, "k", g.Fence, placeOf(t, n, n%97*90)) }
-	}
-	if what == "hold" {
-		_, err := io.Copy(io.Discard, os.Stdin)
+		_, err = io.Copy(io.Discard, os.Stdin)
 		return err
 	}
-	start := 0
-	switch cp, err := s.Load(ctx, "k"); {
-	case err == nil:
-		start = int(cp.Sequence)
-	case !errors.Is(err, state.ErrNotFound):
-		return err
-	}
-	for n := start + 1; ; n++ {
-		if err := save(n); err != nil {
-			return err
-		}
-		fmt.Println("saved", n)
-	}
+	return fmt.Errorf("%s=%s", childVar, what)
 }
 
 type process struct {
@@ -79,8 +62,15 @@ type process struct {
 
 func start(t *testing.T, what, dir string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0])}
-	p.cmd.Env = append(os.Environ(), childVar+"="+what, childDir+"="+dir)
+	return startBinary(t, os.Args[0], what, dir)
+}
+
+// startBinary starts a test binary of this package as a child. More is for its
+// environment.
+func startBinary(t *testing.T, binary, what, dir string, more ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(binary)}
+	p.cmd.Env = append(append(os.Environ(), childVar+"="+what, childDir+"="+dir), more...)
 	p.cmd.Stderr = os.Stderr
 	out, err := p.cmd.StdoutPipe()
 	must(t, err)
@@ -88,6 +78,7 @@ func start(t *testing.T, what, dir string) *process {
 	must(t, err)
 	must(t, p.cmd.Start())
 	p.lines = bufio.NewScanner(out)
+	p.lines.Split(whole)
 	t.Cleanup(func() { p.kill() })
 	return p
 }
@@ -97,69 +88,58 @@ func (p *process) kill() {
 	p.cmd.Wait()
 }
 
-// Killed at any moment, also while the file is made or grows: nothing acknowledged is
-// lost, nothing is torn, and the lease is free at once.
+// Killed at any moment, also while files are made or grow, with another process in the
+// same directory: nothing acknowledged is lost, nothing is torn, no epoch comes back, and
+// every lease is free at once.
 func TestKill(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
-	rounds := 40
-	if testing.Short() {
-		rounds = 10
-	}
-	for _, what := range []string{"leased", "plain"} {
-		t.Run(what, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "state")
-			acknowledged, epoch := 0, uint64(0)
-			for round := range rounds {
-				acknowledged = killOnce(t, what, dir, r, acknowledged)
-				s, _ := openTest(t, dir)
-				switch cp, err := s.Load(t.Context(), "k"); {
-				case acknowledged == 0 && errors.Is(err, state.ErrNotFound):
-				case err != nil:
-					t.Fatalf("round %d: %v", round, err)
-				case int(cp.Sequence) < acknowledged || int(cp.Sequence) > acknowledged+1:
-					t.Fatalf("round %d: sequence %d was acknowledged, and there is %d", round, acknowledged, cp.Sequence)
-				default:
-					acknowledged = int(cp.Sequence)
-				}
-				if what == "leased" {
-					g := acquire(t, s, "k", "the next")
-					if g.Fence.Epoch <= epoch {
-						t.Fatalf("round %d: epoch %d after %d", round, g.Fence.Epoch, epoch)
-					}
-					epoch = g.Fence.Epoch
-				}
-				must(t, s.Close())
-			}
-			if acknowledged < rounds {
-				t.Errorf("only %d saves in %d rounds", acknowledged, rounds)
-			}
-			t.Logf("%d kills, %d saves", rounds, acknowledged)
-			if left, _ := filepath.Glob(filepath.Join(dir, "*"+tempSuffix)); len(left) > 0 {
-				t.Errorf("%q are left", left)
-			}
+	seed := campaignSeed(t)
+	kills := campaignSize(t, killsVar, 10_000, 150)
+	arenas := runtime.GOMAXPROCS(0)
+	for i := range arenas {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			killAll(t, rand.New(rand.NewPCG(seed, uint64(i))), max(1, kills/arenas))
 		})
 	}
 }
 
-// killOnce lets a child save until a random moment, and says what it acknowledged last.
-func killOnce(t *testing.T, what, dir string, r *rand.Rand, acknowledged int) int {
-	p := start(t, what, dir)
-	killer := time.AfterFunc(time.Duration(r.IntN(60))*time.Millisecond, func() { p.cmd.Process.Kill() })
-	defer killer.Stop()
-	for p.lines.Scan() {
-		line := p.lines.Text()
-		if n, ok := strings.CutPrefix(line, "saved "); ok {
-			var err error
-			acknowledged, err = strconv.Atoi(n)
-			must(t, err)
-		} else if strings.HasPrefix(line, "error") {
-			t.Errorf("the child: %s", line)
+// killAll lets two processes live in one directory, and kills the one or the other.
+func killAll(t *testing.T, r *rand.Rand, kills int) {
+	dir := filepath.Join(t.TempDir(), "state")
+	prefixes := []string{"a/", "b/"}
+	lives := []*lifetime{nil, nil}
+	ledgers := []*ledger{newLedger(), newLedger()}
+	for n := range kills {
+		i := r.IntN(2)
+		for j, prefix := range prefixes {
+			if lives[j] == nil {
+				lives[j] = beginLife(t, os.Args[0], dir, ledgers[j], life{Seed: r.Uint64(), Prefix: prefix, First: n * 100_000})
+			}
+		}
+		lives[i].killSoon(r)
+		must(t, lives[i].end())
+		lives[i] = nil
+		checkAfterKill(t, dir, prefixes[i], ledgers[i])
+	}
+	t.Logf("%d kills, %d calls acknowledged", kills, ledgers[0].acked+ledgers[1].acked)
+	if got := ledgers[0].acked + ledgers[1].acked; got < 10*kills {
+		t.Errorf("only %d calls were acknowledged", got)
+	}
+}
+
+func checkAfterKill(t *testing.T, dir, prefix string, l *ledger) {
+	t.Helper()
+	s, err := openQuietly(dir)
+	must(t, err)
+	defer s.Close()
+	must(t, l.check(t, s, false))
+	names, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range names {
+		if strings.HasPrefix(e.Name(), stem(prefix)) && strings.HasSuffix(e.Name(), tempSuffix) {
+			t.Fatalf("%s is left", e.Name())
 		}
 	}
-	p.cmd.Wait()
-	return acknowledged
 }
 
 // The lease of another process: refused while it lives, by name, and free as soon as

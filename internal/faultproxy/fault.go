@@ -13,6 +13,7 @@ type Request struct {
 	Conn int      // which connection, from 0
 	N    int      // which request on it, from 0
 	Args [][]byte // the command's name and what follows
+	More bool     // another request is at hand already: they come in a pipeline
 }
 
 // Is tells whether the command is one of those, in any case of letters.

@@ -62,7 +62,7 @@ func (l *link) serve() {
 		if !l.w.open(l) || err != nil {
 			return
 		}
-		if !l.forward(raw, l.w.judge(Request{Conn: l.number, N: n, Args: args})) {
+		if !l.forward(raw, l.w.judge(Request{Conn: l.number, N: n, Args: args, More: l.in.Buffered() > 0})) {
 			return
 		}
 	}

@@ -11,20 +11,25 @@ import (
 // be given a dialer. Its methods may be called concurrently.
 type Network struct {
 	*wires
-	back *tls.Config
+	opts Options
 	// Address, if not nil, says where a server is that the client knows by another
 	// address. It is set before the first Dial.
 	Address func(addr string) string
 }
 
-// NewNetwork makes one. With back not nil, the servers speak TLS; the client is
-// given a connection without.
-func NewNetwork(back *tls.Config) *Network { return &Network{wires: newWires(), back: back} }
+// NewNetwork makes one. Nil options are the zero Options.
+func NewNetwork(o *Options) *Network {
+	n := &Network{wires: newWires()}
+	if o != nil {
+		n.opts = *o
+	}
+	return n
+}
 
 // StartNetwork is [NewNetwork] for a test; it ends with it.
-func StartNetwork(t testing.TB, back *tls.Config) *Network {
+func StartNetwork(t testing.TB, o *Options) *Network {
 	t.Helper()
-	n := NewNetwork(back)
+	n := NewNetwork(o)
 	t.Cleanup(n.Close)
 	return n
 }
@@ -38,7 +43,7 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 	if n.Address != nil {
 		addr = n.Address(addr)
 	}
-	server, err := dial(ctx, network, addr, n.back)
+	server, err := dial(ctx, network, addr, n.opts.Back)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +51,9 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 	if err != nil {
 		_ = server.Close() // nothing was sent
 		return nil, err
+	}
+	if n.opts.Front != nil {
+		end = tls.Server(end, n.opts.Front)
 	}
 	n.connect(end, server, nil)
 	return client, nil

@@ -33,21 +33,21 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // damages are the ways in which a stored key can be spoiled. Each takes the
 // names of record and fence.
-var damages = []func(ctx context.Context, c *redis.Client, record, fence string) error{
-	func(ctx context.Context, c *redis.Client, record, _ string) error {
+var damages = []func(ctx context.Context, c redis.Cmdable, record, fence string) error{
+	func(ctx context.Context, c redis.Cmdable, record, _ string) error {
 		return c.SetArgs(ctx, record, "not a checkpoint", redis.SetArgs{KeepTTL: true}).Err()
 	},
-	func(ctx context.Context, c *redis.Client, record, _ string) error {
+	func(ctx context.Context, c redis.Cmdable, record, _ string) error {
 		return c.SetRange(ctx, record, 40, "x").Err()
 	},
-	func(ctx context.Context, c *redis.Client, record, _ string) error { return c.Del(ctx, record).Err() },
-	func(ctx context.Context, c *redis.Client, record, _ string) error {
+	func(ctx context.Context, c redis.Cmdable, record, _ string) error { return c.Del(ctx, record).Err() },
+	func(ctx context.Context, c redis.Cmdable, record, _ string) error {
 		return c.Eval(ctx, "redis.call('DEL', KEYS[1]); return redis.call('RPUSH', KEYS[1], 'x')", []string{record}).Err()
 	},
-	func(ctx context.Context, c *redis.Client, _, fence string) error {
+	func(ctx context.Context, c redis.Cmdable, _, fence string) error {
 		return c.HSet(ctx, fence, "epoch", "seven").Err()
 	},
-	func(ctx context.Context, c *redis.Client, _, fence string) error {
+	func(ctx context.Context, c redis.Cmdable, _, fence string) error {
 		return c.Set(ctx, fence, "x", 0).Err()
 	},
 }
@@ -59,18 +59,23 @@ func TestStore(t *testing.T) {
 			c := client(t, s)
 			var run atomic.Int64
 			statetest.Run(t, func(t *testing.T) statetest.Harness {
-				return harness(s, c, fmt.Sprintf("t%d:", run.Add(1)), ttl)
+				o := redisstore.Options{KeyPrefix: fmt.Sprintf("t%d:", run.Add(1)), TTL: ttl, Logger: quiet}
+				h := harness(c, o, func(ctx context.Context) (state.Store, error) { return redisstore.Open(ctx, s.URL(), &o) })
+				h.Break = func(context.Context) error { return s.Kill() }
+				h.Restore = func(ctx context.Context) error { return s.Restart(ctx) }
+				return h
 			})
 		})
 	}
 }
 
-func harness(s *redisserver.Server, c *redis.Client, prefix string, ttl time.Duration) statetest.Harness {
+// harness is for a store that open opens with o; c is another way to its data.
+// Break and Restore are not in it.
+func harness(c redis.UniversalClient, o redisstore.Options, open func(context.Context) (state.Store, error)) statetest.Harness {
 	var damage atomic.Int64
+	prefix := o.KeyPrefix
 	h := statetest.Harness{
-		Open: func(ctx context.Context) (state.Store, error) {
-			return redisstore.Open(ctx, s.URL(), &redisstore.Options{KeyPrefix: prefix, TTL: ttl, Logger: quiet})
-		},
+		Open: open,
 		Damage: func(ctx context.Context, key string) error {
 			record, fence := redisstore.Names(prefix, key)
 			return damages[int(damage.Add(1)-1)%len(damages)](ctx, c, record, fence)
@@ -83,18 +88,9 @@ func harness(s *redisserver.Server, c *redis.Client, prefix string, ttl time.Dur
 			_, fence := redisstore.Names(prefix, key)
 			return c.HSet(ctx, fence, "until", "1").Err()
 		},
-		Break:   func(context.Context) error { return s.Kill() },
-		Restore: func(ctx context.Context) error { return s.Restart(ctx) },
-		Stored: func(ctx context.Context) (int, error) {
-			n := 0
-			it := c.Scan(ctx, 0, prefix+"*", 1000).Iterator()
-			for it.Next(ctx) {
-				n++
-			}
-			return n, it.Err()
-		},
+		Stored: func(ctx context.Context) (int, error) { return countNames(ctx, c, prefix) },
 	}
-	if ttl > 0 {
+	if o.TTL > 0 {
 		h.Expire = func(ctx context.Context, key string) error {
 			record, fence := redisstore.Names(prefix, key)
 			saved, err := c.HGet(ctx, fence, "saved").Result()
@@ -108,4 +104,23 @@ func harness(s *redisserver.Server, c *redis.Client, prefix string, ttl time.Dur
 		}
 	}
 	return h
+}
+
+// countNames counts the names in Redis that begin with prefix.
+func countNames(ctx context.Context, c redis.UniversalClient, prefix string) (int, error) {
+	var n atomic.Int64
+	scan := func(ctx context.Context, c *redis.Client) error {
+		it := c.Scan(ctx, 0, prefix+"*", 1000).Iterator()
+		for it.Next(ctx) {
+			n.Add(1)
+		}
+		return it.Err()
+	}
+	var err error
+	if cluster, ok := c.(*redis.ClusterClient); ok {
+		err = cluster.ForEachMaster(ctx, scan)
+	} else {
+		err = scan(ctx, c.(*redis.Client))
+	}
+	return int(n.Load()), err
 }

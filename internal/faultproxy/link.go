@@ -2,8 +2,10 @@ package faultproxy
 
 import (
 	"bufio"
+	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +17,8 @@ type link struct {
 	client net.Conn
 	in     *bufio.Reader
 	dial   func() (net.Conn, error)
+
+	pending atomic.Int64 // requests neither answered nor lost
 
 	mu     sync.Mutex
 	server net.Conn // written by serve only, once
@@ -51,22 +55,79 @@ func (l *link) isDead() bool {
 	return l.dead
 }
 
-// serve takes the client's requests.
+// serve takes what the client sends.
 func (l *link) serve() {
 	defer l.w.forget(l)
+	defer l.lose()
 	defer l.close()
-	for n := 0; l.w.open(l); n++ {
-		raw, args, err := readRequest(l.in)
-		// While they are parted, the server does not learn of the connection's end
-		// either.
-		if !l.w.open(l) || err != nil {
-			return
-		}
-		if !l.forward(raw, l.w.judge(Request{Conn: l.number, N: n, Args: args, More: l.in.Buffered() > 0})) {
-			return
-		}
+	next := l.request
+	if l.w.raw {
+		next = l.chunk
+	}
+	if _, shakes := l.client.(*tls.Conn); shakes && !l.w.open(l) {
+		return // parted, they don't shake hands
+	}
+	for n := 0; next(n); n++ {
 	}
 }
+
+// request takes the n-th request, and tells whether the connection goes on.
+func (l *link) request(n int) bool {
+	raw, args, err := readRequest(l.in)
+	if err == nil {
+		l.count(1)
+	}
+	// While they are parted, the server does not learn of the connection's end
+	// either.
+	if !l.w.open(l) {
+		return false
+	}
+	if err != nil {
+		l.finish()
+		return false
+	}
+	return l.forward(raw, l.w.judge(Request{Conn: l.number, N: n, Args: args, More: l.in.Buffered() > 0}))
+}
+
+// chunk takes some bytes, and tells whether the connection goes on.
+func (l *link) chunk(int) bool {
+	buf := make([]byte, 64<<10)
+	n, err := l.in.Read(buf)
+	if !l.w.open(l) {
+		return false
+	}
+	if err != nil {
+		l.finish()
+		return false
+	}
+	if l.isDead() {
+		return true
+	}
+	if !l.connect() {
+		return false
+	}
+	_, err = l.server.Write(buf[:n])
+	return err == nil
+}
+
+// finish tells the server that the client has ended, and waits until it has
+// executed what came before and ends as well.
+func (l *link) finish() {
+	half, ok := l.server.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return // never connected, or gone
+	}
+	<-l.done
+}
+
+// count counts requests that are in flight.
+func (l *link) count(n int64) {
+	l.pending.Add(n)
+	l.w.inFlight.Add(n)
+}
+
+// lose takes out of that count what is lost with the link.
+func (l *link) lose() { l.w.inFlight.Add(-l.pending.Swap(0)) }
 
 // forward sends a request on, as fault says, and tells whether the connection
 // goes on.
@@ -129,35 +190,55 @@ func (l *link) connect() bool {
 	}
 }
 
-// answer sends the server's answers back.
+// answer sends back what the server sends.
 func (l *link) answer() {
+	defer l.close()
 	r := bufio.NewReaderSize(l.server, 64<<10)
-	for {
-		raw, unasked, err := readReply(r)
-		if !l.w.open(l) || err != nil {
-			l.close()
-			return
-		}
-		if l.isDead() {
-			continue
-		}
-		fault := Pass
-		if !unasked {
-			fault = l.oldest()
-		}
-		switch fault.kind {
-		case cutAfter:
-			l.close()
-			return
-		case delayAnswer:
-			if !l.sleep(fault.d) {
-				return
-			}
-		case hold:
-			fault.held.answer(raw)
-		}
-		_, _ = l.client.Write(raw) // serve sees that the client is gone, when it may
+	next := l.reply
+	if l.w.raw {
+		next = l.chunkBack
 	}
+	for next(r) {
+	}
+}
+
+func (l *link) chunkBack(r *bufio.Reader) bool {
+	buf := make([]byte, 64<<10)
+	n, err := r.Read(buf)
+	if !l.w.open(l) || err != nil {
+		return false
+	}
+	if !l.isDead() {
+		_, _ = l.client.Write(buf[:n]) // serve sees that the client is gone
+	}
+	return true
+}
+
+// reply sends one answer back, and tells whether the connection goes on.
+func (l *link) reply(r *bufio.Reader) bool {
+	raw, unasked, err := readReply(r)
+	if !l.w.open(l) || err != nil {
+		return false
+	}
+	if l.isDead() {
+		return true
+	}
+	fault := Pass
+	if !unasked {
+		fault = l.oldest()
+	}
+	switch fault.kind {
+	case cutAfter:
+		return false
+	case delayAnswer:
+		if !l.sleep(fault.d) {
+			return false
+		}
+	case hold:
+		fault.held.answer(raw)
+	}
+	_, _ = l.client.Write(raw) // serve sees that the client is gone, when it may
+	return true
 }
 
 // oldest is the fault of the request that the next answer belongs to.
@@ -169,6 +250,7 @@ func (l *link) oldest() Fault {
 	}
 	f := l.asked[0]
 	l.asked = l.asked[1:]
+	l.count(-1)
 	return f
 }
 

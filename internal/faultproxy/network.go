@@ -21,7 +21,7 @@ type Network struct {
 func NewNetwork(o *Options) *Network {
 	n := &Network{wires: newWires()}
 	if o != nil {
-		n.opts = *o
+		n.opts, n.raw = *o, o.Raw
 	}
 	return n
 }

@@ -23,6 +23,9 @@ type Options struct {
 	// Front makes it speak TLS with its clients, Back with the servers. Without
 	// them TLS can't pass: the proxy reads what it forwards.
 	Front, Back *tls.Config
+	// Raw forwards bytes as they come: for what is neither requests nor answers, such
+	// as replication, and TLS. Then nothing is counted, and there are no plans.
+	Raw bool
 }
 
 // A Proxy is the way to one server. Its methods may be called concurrently.
@@ -44,6 +47,7 @@ func New(target string, o *Options) (*Proxy, error) {
 	if o != nil {
 		p.opts = *o
 	}
+	p.raw = p.opts.Raw
 	p.wg.Go(p.accept)
 	return p, nil
 }

@@ -251,6 +251,9 @@ func TestPartition(t *testing.T) {
 	if got := value(t, s, "k"); got != "<nil>" {
 		t.Errorf("counted to %s", got)
 	}
+	if n := p.InFlight(); n != 3 {
+		t.Errorf("%d requests are in flight, want 3", n)
+	}
 	p.Heal()
 	for _, c := range []conn{old, fresh} {
 		if got, err := c.receive(long); err != nil {
@@ -258,6 +261,11 @@ func TestPartition(t *testing.T) {
 		}
 	}
 	counted(t, s, "k", "3") // what was on its way arrives, its sender gone or not
+	for end := time.Now().Add(long); p.InFlight() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d requests are in flight", p.InFlight())
+		}
+	}
 }
 
 func TestHold(t *testing.T) {
@@ -324,6 +332,36 @@ func TestTLSAtBothEnds(t *testing.T) {
 	}
 	if got := value(t, s, "k"); got != "2" {
 		t.Errorf("counted to %s", got)
+	}
+}
+
+func TestRaw(t *testing.T) {
+	pki := redisserver.TestPKI(t)
+	s := redisserver.Start(t, &redisserver.Options{TLS: pki})
+	config, err := pki.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := faultproxy.Start(t, s.Addr, &faultproxy.Options{Raw: true})
+	c, err := tls.Dial("tcp", p.Addr(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := wrap(t, c)
+	if got, err := client.ask("INCR", "k"); err != nil || got != ":1" {
+		t.Errorf("%q, %v", got, err)
+	}
+	p.Partition()
+	if err := client.send("INCR", "k"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(short) // in which nothing happens
+	if got := value(t, s, "k"); got != "1" {
+		t.Errorf("parted, it has counted to %s", got)
+	}
+	p.Heal()
+	if got, err := client.receive(long); err != nil || got != ":2" {
+		t.Errorf("healed: %q, %v", got, err)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 type wires struct {
 	accepted atomic.Int64
 	requests atomic.Int64
+	inFlight atomic.Int64
+	raw      bool
 
 	mu      sync.Mutex
 	plan    func(Request) Fault
@@ -33,6 +35,10 @@ func (w *wires) Accepted() int { return int(w.accepted.Load()) }
 
 // Requests is how many requests came, ever.
 func (w *wires) Requests() int { return int(w.requests.Load()) }
+
+// InFlight is how many requests came and were neither answered nor lost. A lost
+// client does not count: what it has sent is still on its way.
+func (w *wires) InFlight() int { return int(w.inFlight.Load()) }
 
 // Plan says what befalls each request from now on; nil: nothing does. f is called
 // by one goroutine at a time, in the order in which requests come, and must not call

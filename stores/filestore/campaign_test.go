@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // The campaigns stop the store at random moments, many times. By default they are
@@ -38,18 +39,37 @@ func campaignSeed(t testing.TB) uint64 {
 
 func fullCampaign() bool { return os.Getenv(campaignVar) == "full" }
 
-// campaignSize is what the variable says, or the one or the other number.
-func campaignSize(t testing.TB, variable string, full, short int) int {
+// A length is how long a campaign goes on: n times, but if it is a short one, no longer
+// than it may take.
+type length struct {
+	n     int
+	until time.Time // zero: as long as it takes
+}
+
+// campaignLength is what the variable says, or else what the short or the full campaign
+// has.
+func campaignLength(t testing.TB, variable string, full, short int, shortTime time.Duration) length {
 	t.Helper()
 	if text := os.Getenv(variable); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
 			t.Fatalf("%s=%s: it is a number from 1 on", variable, text)
 		}
-		return n
+		return length{n: n}
 	}
 	if fullCampaign() {
-		return full
+		return length{n: full}
 	}
-	return short
+	return length{n: short, until: time.Now().Add(shortTime)}
+}
+
+// part is the length of the i-th of parts.
+func (l length) part(i, parts int) length {
+	l.n = l.n*(i+1)/parts - l.n*i/parts
+	return l
+}
+
+// more tells whether to go on after it was done so many times.
+func (l length) more(done int) bool {
+	return done < l.n && (done == 0 || l.until.IsZero() || time.Now().Before(l.until))
 }

@@ -9,9 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -93,37 +93,53 @@ func (p *process) kill() {
 // every lease is free at once.
 func TestKill(t *testing.T) {
 	seed := campaignSeed(t)
-	kills := campaignSize(t, killsVar, 10_000, 150)
-	arenas := runtime.GOMAXPROCS(0)
-	for i := range arenas {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			t.Parallel()
-			killAll(t, rand.New(rand.NewPCG(seed, uint64(i))), max(1, kills/arenas))
+	for i, where := range []string{"disk", "memory"} {
+		t.Run(where, func(t *testing.T) {
+			dir := t.TempDir()
+			if where == "memory" {
+				dir = memoryDir(t)
+			}
+			dir = filepath.Join(dir, "state")
+			kills := campaignLength(t, killsVar, 10_000, 1000, 2500*time.Millisecond)
+			for j, prefix := range []string{"a/", "b/"} {
+				t.Run(prefix[:1], func(t *testing.T) {
+					t.Parallel()
+					r := rand.New(rand.NewPCG(seed, uint64(2*i+j)))
+					killAll(t, r, dir, prefix, kills.part(2*i+j, 4))
+				})
+			}
 		})
 	}
 }
 
-// killAll lets two processes live in one directory, and kills the one or the other.
-func killAll(t *testing.T, r *rand.Rand, kills int) {
-	dir := filepath.Join(t.TempDir(), "state")
-	prefixes := []string{"a/", "b/"}
-	lives := []*lifetime{nil, nil}
-	ledgers := []*ledger{newLedger(), newLedger()}
-	for n := range kills {
-		i := r.IntN(2)
-		for j, prefix := range prefixes {
-			if lives[j] == nil {
-				lives[j] = beginLife(t, os.Args[0], dir, ledgers[j], life{Seed: r.Uint64(), Prefix: prefix, First: n * 100_000})
-			}
-		}
-		lives[i].killSoon(r)
-		must(t, lives[i].end())
-		lives[i] = nil
-		checkAfterKill(t, dir, prefixes[i], ledgers[i])
+// memoryDir is a directory in memory, where there is such a thing: a kill takes nothing
+// from what the system has been told, flushed or not.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	const memory = "/dev/shm"
+	if info, err := os.Stat(memory); err != nil || !info.IsDir() {
+		return t.TempDir()
 	}
-	t.Logf("%d kills, %d calls acknowledged", kills, ledgers[0].acked+ledgers[1].acked)
-	if got := ledgers[0].acked + ledgers[1].acked; got < 10*kills {
-		t.Errorf("only %d calls were acknowledged", got)
+	dir, err := os.MkdirTemp(memory, "filestore-kill-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// killAll kills the processes that live in dir, with keys of their own, one after the
+// other.
+func killAll(t *testing.T, r *rand.Rand, dir, prefix string, n length) {
+	l := newLedger()
+	kills := 0
+	for ; n.more(kills); kills++ {
+		life := beginLife(t, os.Args[0], dir, l, life{Seed: r.Uint64(), Prefix: prefix, First: (kills + 1) * 100_000})
+		life.killSoon(r)
+		must(t, life.end())
+		checkAfterKill(t, dir, prefix, l)
+	}
+	t.Logf("%d kills, %d calls acknowledged", kills, l.acked)
+	if l.acked < 10*kills {
+		t.Errorf("only %d calls were acknowledged", l.acked)
 	}
 }
 

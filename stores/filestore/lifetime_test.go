@@ -83,7 +83,7 @@ func (l *lifetime) killSoon(r *rand.Rand) {
 	if r.IntN(8) == 0 {
 		<-time.After(time.Duration(r.IntN(20_000)) * time.Microsecond)
 	} else {
-		l.after(r.IntN(150))
+		l.after(1 + r.IntN(80))
 		spin(time.Duration(r.IntN(1000)) * time.Microsecond)
 	}
 	_ = l.cmd.Process.Kill() // it may have ended by itself, which end tells

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -14,8 +15,8 @@ import (
 // it makes no promise that a program could build on. Nor is one with inline_data: Linux
 // 6.18 can't mount it again, after one shutdown in a few, for "Invalid checksum recovering
 // data block", and then no file is there to be looked at.
-var powerCutKinds = map[string][]fsKind{
-	"ext4": {
+var (
+	ext4Kinds = []fsKind{
 		{name: "ext4", mkfs: mkExt4()},
 		{name: "ext4 with data=writeback", mkfs: mkExt4(), mount: "data=writeback"},
 		{name: "ext4 with data=journal", mkfs: mkExt4(), mount: "data=journal"},
@@ -25,8 +26,8 @@ var powerCutKinds = map[string][]fsKind{
 		{name: "ext4 with fast_commit", mkfs: mkExt4("-O", "fast_commit")},
 		{name: "ext4 with bigalloc", mkfs: mkExt4("-O", "bigalloc")},
 		{name: "ext4 with blocks of 1 KiB", mkfs: mkExt4("-b", "1024"), mount: "noauto_da_alloc"},
-	},
-	"xfs": {
+	}
+	xfsKinds = []fsKind{
 		{name: "xfs", mkfs: mkXFS()},
 		{name: "xfs without reflink", mkfs: mkXFS("-m", "reflink=0,rmapbt=0")},
 		{name: "xfs with rmapbt", mkfs: mkXFS("-m", "rmapbt=1")},
@@ -35,8 +36,8 @@ var powerCutKinds = map[string][]fsKind{
 		{name: "xfs with large log buffers", mkfs: mkXFS(), mount: "logbsize=256k"},
 		{name: "xfs with sectors of 4 KiB", mkfs: mkXFS("-s", "size=4096")},
 		{name: "xfs with blocks of 1 KiB", mkfs: mkXFS("-b", "size=1024")},
-	},
-}
+	}
+)
 
 func mkExt4(more ...string) []string {
 	return append([]string{"mkfs.ext4", "-q", "-F", "-E", "nodiscard"}, more...)
@@ -51,22 +52,22 @@ func mkXFS(more ...string) []string {
 // saving.
 func TestPowerCut(t *testing.T) {
 	seed := campaignSeed(t)
-	for _, fs := range []string{"ext4", "xfs"} {
-		kinds := powerCutKinds[fs]
-		cuts := campaignSize(t, cutsVar, 1000, 40)
+	for _, kinds := range [][]fsKind{ext4Kinds, xfsKinds} {
+		all := campaignLength(t, cutsVar, 1000, 1000, 4*time.Second)
+		if kinds = slices.Clone(kinds); !all.until.IsZero() {
+			// The short form: the usual one, and two of the others.
+			r := rand.New(rand.NewPCG(seed, 0))
+			r.Shuffle(len(kinds)-1, func(i, j int) { kinds[i+1], kinds[j+1] = kinds[j+1], kinds[i+1] })
+			kinds = kinds[:3]
+		}
 		for i, kind := range kinds {
 			t.Run(kind.name, func(t *testing.T) {
-				n := cuts*(i+1)/len(kinds) - cuts*i/len(kinds)
-				p := newPowerCuts(t, scratch(t), kind, rand.New(rand.NewPCG(seed, uint64(i))))
-				for range n {
-					must(t, p.live())
+				r := rand.New(rand.NewPCG(seed, uint64(i+1)))
+				part := all.part(i, len(kinds))
+				if !all.until.IsZero() {
+					part.until = time.Now().Add(time.Until(all.until) / time.Duration(len(kinds)-i))
 				}
-				must(t, p.goOn())
-				must(t, p.image.remove())
-				t.Logf("%d power cuts, %d kills, %d calls acknowledged", n, p.kills, p.acked)
-				if p.acked < 10*n {
-					t.Errorf("only %d calls were acknowledged", p.acked)
-				}
+				newPowerCuts(t, kind, r).run(part)
 			})
 		}
 	}
@@ -86,9 +87,24 @@ type powerCuts struct {
 	kills, acked int
 }
 
-func newPowerCuts(t *testing.T, base string, kind fsKind, r *rand.Rand) *powerCuts {
+func newPowerCuts(t *testing.T, kind fsKind, r *rand.Rand) *powerCuts {
 	t.Helper()
-	return &powerCuts{t: t, image: makeImage(t, base, kind), r: r, binary: os.Args[0]}
+	return &powerCuts{t: t, image: makeImage(t, scratch(t), kind), r: r, binary: os.Args[0]}
+}
+
+// run cuts the power again and again, and at the end looks whether the store still saves.
+func (p *powerCuts) run(n length) {
+	p.t.Helper()
+	cuts := 0
+	for ; n.more(cuts); cuts++ {
+		must(p.t, p.live())
+	}
+	must(p.t, p.goOn())
+	must(p.t, p.image.remove())
+	p.t.Logf("%d power cuts, %d kills, %d calls acknowledged", cuts, p.kills, p.acked)
+	if p.acked < 10*cuts {
+		p.t.Errorf("only %d calls were acknowledged", p.acked)
+	}
 }
 
 func (p *powerCuts) begin() *lifetime {

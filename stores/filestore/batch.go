@@ -55,43 +55,56 @@ func (s *Store) atOnce(items []state.Item, todo []int) int {
 }
 
 func (s *Store) saveTogether(ctx context.Context, items []state.Item, todo []int, errs []error) {
-	turns := make([]*turn, len(todo))
-	for n, i := range todo {
-		turns[n], errs[i] = s.turn(ctx, items[i].Key, items[i].Fence, items[i].Fence.IsZero())
+	var turns []*turn
+	for _, i := range todo {
+		t, err := s.turn(ctx, items[i].Key, items[i].Fence, items[i].Fence.IsZero())
+		if errs[i] = err; err == nil {
+			t.item = i
+			turns = append(turns, t)
+		}
 	}
-	// Of many files only the last one of each processor stays open.
-	closing := len(todo) > s.idle.maxOpen && s.flusher.all != nil
-	workers := processors(len(todo))
+	// A key whose file must be opened for the batch is only kept open if all can be.
+	if s.flusher.all != nil && len(turns) > s.idle.maxOpen {
+		s.writeAndClose(items, turns)
+	} else {
+		inParallel(processors(len(turns)), len(turns), func(n int) { turns[n].write(items[turns[n].item].Checkpoint) })
+	}
+	s.commitAll(turns)
+	for _, t := range turns {
+		errs[t.item] = t.end()
+	}
+}
+
+// writeAndClose closes what was closed before, but for the last file of each
+// processor, one of which the flush needs.
+func (s *Store) writeAndClose(items []state.Item, turns []*turn) {
+	workers := processors(len(turns))
 	lasts := make(chan *change, workers)
 	for range workers {
 		lasts <- nil
 	}
-	inParallel(workers, len(todo), func(n int) {
+	inParallel(workers, len(turns), func(n int) {
 		t := turns[n]
-		if t == nil {
-			return
-		}
-		t.write(items[todo[n]].Checkpoint)
-		if closing && t.change != nil {
+		t.closes = t.closed
+		t.write(items[t.item].Checkpoint)
+		if t.change != nil && t.closes {
 			if last := <-lasts; last != nil {
 				last.rest()
 			}
 			lasts <- t.change
 		}
 	})
+}
+
+func (s *Store) commitAll(turns []*turn) {
 	var changes []*change
 	for _, t := range turns {
-		if t != nil && t.change != nil && t.change.err == nil {
+		if t.change != nil && t.change.err == nil {
 			changes = append(changes, t.change)
 		}
 	}
 	if len(changes) > 0 {
 		s.commit(changes)
-	}
-	for n, t := range turns {
-		if t != nil {
-			errs[todo[n]] = t.end()
-		}
 	}
 }
 
@@ -101,6 +114,9 @@ type turn struct {
 	e        *entry
 	fence    state.Fence
 	unfenced bool
+	item     int     // in a batch, which item it is
+	closed   bool    // the key's files were closed before
+	closes   bool    // and are to be closed again
 	change   *change // nil: nothing was written
 	err      error
 }
@@ -110,8 +126,11 @@ func (s *Store) turn(ctx context.Context, key string, f state.Fence, unfenced bo
 	t := &turn{s: s, fence: f, unfenced: unfenced}
 	var err error
 	if !unfenced {
-		t.e, err = s.owned(ctx, key, f)
+		if t.e, err = s.owned(ctx, key, f); err == nil {
+			t.closed = t.e.openFiles() == 0
+		}
 	} else if t.e, err = s.enter(ctx, key); err == nil {
+		t.closed = t.e.openFiles() == 0
 		if err = s.lock(ctx, t.e); err != nil {
 			err = errors.Join(err, s.leave(t.e))
 		}
@@ -155,6 +174,9 @@ func (t *turn) end() error {
 			err = errors.Join(err, t.e.forgetFile())
 		}
 		err = errors.Join(err, t.e.lock.unlock())
+	}
+	if t.closes {
+		err = errors.Join(err, t.e.rest())
 	}
 	return errors.Join(err, t.s.leave(t.e))
 }

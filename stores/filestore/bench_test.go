@@ -53,7 +53,7 @@ func benchStore(b *testing.B) *Store {
 // newFloor is a bare write and flush of one page of a file of two.
 func newFloor(b *testing.B, dir string) func() error {
 	b.Helper()
-	f, err := os.Create(filepath.Join(dir, "floor"))
+	f, err := openFile(filepath.Join(dir, "floor"), os.O_RDWR|os.O_CREATE)
 	must(b, err)
 	b.Cleanup(func() { must(b, f.Close()) })
 	page := make([]byte, slotUnit)
@@ -69,7 +69,7 @@ func newFloor(b *testing.B, dir string) func() error {
 		if _, err := f.WriteAt(page, int64(n%2)*slotUnit); err != nil {
 			return err
 		}
-		return datasync(f)
+		return f.Datasync()
 	}
 }
 

@@ -183,11 +183,8 @@ func (s *Store) evict(e *entry) error {
 // refresh makes e.file say what the file holds, which another process may have
 // written since the last save.
 func (e *entry) refresh(s *Store) error {
-	if e.file != nil && e.file.ready() {
-		same, _, err := s.sys.Look(e.path, e.file.info)
-		if err == nil && same && e.file.sameMarks() {
-			return nil
-		}
+	if e.file != nil && e.file.current() {
+		return nil
 	}
 	if err := e.forgetFile(); err != nil {
 		return err

@@ -65,15 +65,7 @@ const (
 
 type osFS struct{}
 
-type osFile struct{ *os.File }
-
-func (osFS) Open(path string, flag int) (file, error) {
-	f, err := openNoFollow(path, flag, fileMode)
-	if err != nil {
-		return nil, err
-	}
-	return osFile{f}, nil
-}
+func (osFS) Open(path string, flag int) (file, error) { return openFile(path, flag) }
 
 func (osFS) Look(path string, info fs.FileInfo) (bool, int64, error) { return look(path, info) }
 
@@ -93,11 +85,6 @@ func (osFS) Names(dir string) ([]string, error) {
 	names, err := d.Readdirnames(-1)
 	return names, errors.Join(err, d.Close())
 }
-
-func (f osFile) Same(info fs.FileInfo) (bool, error)  { return same(f.File, info) }
-func (f osFile) Datasync() error                      { return datasync(f.File) }
-func (f osFile) TryLock(exclusive bool) (bool, error) { return tryLock(f.File, exclusive) }
-func (f osFile) Unlock() error                        { return unlock(f.File) }
 
 // makeDir makes a directory and what is missing above it, durably.
 func makeDir(fsys fsys, dir string) error {

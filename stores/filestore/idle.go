@@ -6,27 +6,31 @@ import (
 	"fmt"
 )
 
-// Open files are few and streams may be many. What a key needs open at all times is
-// the lock of its lease; all else is closed when maxOpen other keys have been used
-// since, and opened again when it is needed. Of keys without a lease it is remembered
-// that their files were flushed, so that the next save may be in place: of the last
-// maxRemembered ones, at some hundred bytes and a checkpoint each.
+// Open files are few and streams may be many. The files of the keys that were used
+// last stay open, up to maxOpen of them; all others are closed, and opened again when
+// they are needed. Of keys without a lease it is remembered that their files were
+// flushed, so that the next save may be in place: of the last maxRemembered ones, at
+// some hundred bytes and a checkpoint each.
 const maxRemembered = 1 << 17
 
-// openShare of the files that a process may have open may be those of keys that are
-// not in use.
-const openShare, leastOpen, mostOpen = 8, 16, 4096
+// openShare of the files that a process may have open may be those of keys that no
+// call uses.
+const openShare, leastOpen, mostOpen = 4, 16, 16384
 
 func maxOpen() int { return max(leastOpen, min(fileLimit()/openShare, mostOpen)) }
 
-// idleKeys are the entries that no call uses.
+// idleKeys are the entries that no call uses, the one that was used last in front.
 type idleKeys struct {
-	open, closed           list.List // of *entry, the one that was used last in front
+	open, closed           list.List // of *entry
+	files                  int       // how many files those in open have open
 	maxOpen, maxRemembered int
 }
 
 // use takes an entry off the lists.
 func (i *idleKeys) use(e *entry) {
+	if e.idle == &i.open {
+		i.files -= e.openFiles()
+	}
 	if e.idle != nil {
 		e.idle.Remove(e.at)
 		e.idle, e.at = nil, nil
@@ -43,13 +47,14 @@ func (s *Store) letGo(e *entry) error {
 	if e.refs > 0 || s.closed {
 		return nil
 	}
-	if e.isOpen() {
+	if n := e.openFiles(); n > 0 {
 		e.putOn(&s.idle.open)
+		s.idle.files += n
 	} else {
 		s.remember(e)
 	}
 	var errs []error
-	for s.idle.open.Len() > s.idle.maxOpen {
+	for s.idle.files > s.idle.maxOpen {
 		old := s.idle.open.Back().Value.(*entry)
 		s.idle.use(old)
 		errs = append(errs, old.rest())
@@ -75,19 +80,22 @@ func (s *Store) remember(e *entry) {
 	}
 }
 
-// isOpen tells whether files of an entry are open that could be closed.
-func (e *entry) isOpen() bool {
-	return e.file != nil && e.file.f != nil || e.lease == nil && e.lock.f != nil
+// openFiles is how many files of an entry are open.
+func (e *entry) openFiles() (n int) {
+	if e.file != nil && e.file.f != nil {
+		n++
+	}
+	if e.lock.f != nil {
+		n++
+	}
+	return n
 }
 
-// rest closes an entry's files until they are needed again, but for a lease's lock.
+// rest closes an entry's files until they are needed again.
 func (e *entry) rest() error {
-	var err error
+	err := e.lock.close()
 	if e.file != nil {
-		err = e.file.rest()
-	}
-	if e.lease == nil {
-		err = errors.Join(err, e.lock.close())
+		err = errors.Join(err, e.file.rest())
 	}
 	return err
 }
@@ -104,7 +112,7 @@ func (r roomyFS) Open(path string, flag int) (file, error) {
 		f, err = r.fsys.Open(path, flag)
 	}
 	if tooManyOpen(err) {
-		return nil, fmt.Errorf("%w; raise the limit (ulimit -n): every lease holds one", err)
+		return nil, fmt.Errorf("%w; raise the limit (ulimit -n)", err)
 	}
 	return f, err
 }

@@ -67,23 +67,37 @@ func (k *keyFile) last() mark {
 	return k.marks[1]
 }
 
-// ready tells whether the slots may be overwritten, and opens the file for it. If it
-// can't be opened, it is for whatever replaces it to say why.
+// ready tells whether the slots may be overwritten, and opens the file for it.
 func (k *keyFile) ready() bool {
-	if !k.flushed || k.f != nil {
-		return k.flushed
+	if k.flushed && k.f == nil {
+		k.open()
 	}
+	return k.flushed
+}
+
+// open opens the file again. If it can't be opened, it is for whatever replaces it to
+// say why.
+func (k *keyFile) open() {
 	k.flushed = false
 	f, err := k.s.sys.Open(k.path, os.O_RDWR)
 	if err != nil {
-		return false
+		return
 	}
 	if same, err := f.Same(k.info); err != nil || !same {
 		_ = f.Close() // somebody else's
-		return false
+		return
 	}
 	k.f, k.flushed = f, true
-	return true
+}
+
+// current tells whether the key's file is as it was when it was last written here.
+func (k *keyFile) current() bool {
+	if k.f != nil {
+		if same, _, err := k.s.sys.Look(k.path, k.info); err != nil || !same {
+			return false
+		}
+	}
+	return k.ready() && k.sameMarks()
 }
 
 // rest closes the file until it is needed again.

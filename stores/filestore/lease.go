@@ -260,8 +260,7 @@ func (s *Store) signAgain(e *entry, l *lease) error {
 
 // verify writes the file anew if it is gone, and returns an error if it is another.
 func (k *keyFile) verify() error {
-	same, _, err := k.s.sys.Look(k.path, k.info)
-	if err == nil && same && k.ready() && k.sameMarks() {
+	if k.current() {
 		return nil
 	}
 	return k.replace(k.rec)

@@ -60,7 +60,11 @@ func (l *lockFile) open() error {
 	if l.f != nil {
 		return nil
 	}
-	f, err := l.sys.Open(l.path, os.O_RDWR|os.O_CREATE)
+	// O_CREATE alone would lock the directory each time.
+	f, err := l.sys.Open(l.path, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = l.sys.Open(l.path, os.O_RDWR|os.O_CREATE)
+	}
 	if err != nil {
 		return unavailable(err)
 	}

@@ -2,36 +2,16 @@ package filestore
 
 import (
 	"io/fs"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
-
-// datasync flushes what was written, and of the metadata only what reading it back
-// takes: in a file that keeps its length, the write and nothing else.
-func datasync(f *os.File) error {
-	for {
-		switch err := unix.Fdatasync(int(f.Fd())); err {
-		case nil:
-			return nil
-		case unix.EINTR:
-		default:
-			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-		}
-	}
-}
 
 // look is lstat, but for the time of the last change. Since Linux 6.13, a file whose
 // times were asked for gets new ones with its next write, which then takes the file
 // system's journal: an eighth of the time of a whole save, were it asked after each.
 func look(path string, info fs.FileInfo) (same bool, size int64, err error) {
 	return statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, path, info)
-}
-
-func same(f *os.File, info fs.FileInfo) (bool, error) {
-	same, _, err := statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, f.Name(), info)
-	return same, err
 }
 
 func statx(fd int, path string, flags int, name string, info fs.FileInfo) (same bool, size int64, err error) {

@@ -8,8 +8,23 @@ import (
 	"os"
 )
 
-// datasync is Sync where there is no fdatasync, or (macOS) none that reaches the disk.
-func datasync(f *os.File) error { return f.Sync() }
+type osFile struct{ *os.File }
+
+func openFile(path string, flag int) (file, error) {
+	f, err := openNoFollow(path, flag, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (f osFile) Same(info fs.FileInfo) (bool, error) {
+	now, err := f.Stat()
+	return err == nil && os.SameFile(now, info), err
+}
+
+// Datasync is Sync where there is no fdatasync, or (macOS) none that reaches the disk.
+func (f osFile) Datasync() error { return f.Sync() }
 
 func look(path string, info fs.FileInfo) (same bool, size int64, err error) {
 	now, err := os.Lstat(path)
@@ -17,11 +32,6 @@ func look(path string, info fs.FileInfo) (same bool, size int64, err error) {
 		return false, 0, err
 	}
 	return os.SameFile(now, info), now.Size(), nil
-}
-
-func same(f *os.File, info fs.FileInfo) (bool, error) {
-	now, err := f.Stat()
-	return err == nil && os.SameFile(now, info), err
 }
 
 // openSyncer: no other system has a flush that is known to reach a whole file system.

@@ -12,17 +12,6 @@ import (
 // renameOpen says that a file can be renamed, and replaced, while it is open.
 const renameOpen = true
 
-// openNoFollow refuses symbolic links, because a file is replaced by renaming, which
-// would replace the link. O_NONBLOCK keeps a named pipe from stopping us; for a
-// regular file it means nothing.
-func openNoFollow(path string, flag int, perm os.FileMode) (*os.File, error) {
-	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK, perm)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) {
-		return nil, &os.PathError{Op: "open", Path: path, Err: errLink}
-	}
-	return f, err
-}
-
 // syncDir accepts that some file systems (of other machines, mostly) have no way to
 // flush a directory.
 func syncDir(dir string) error {
@@ -57,27 +46,27 @@ func writable(dir string) error {
 
 // tryLock uses flock, not fcntl: the latter's locks are the process's, so that two
 // stores in one process would not exclude each other.
-func tryLock(f *os.File, exclusive bool) (bool, error) {
+func tryLock(fd int, path string, exclusive bool) (bool, error) {
 	how := unix.LOCK_SH
 	if exclusive {
 		how = unix.LOCK_EX
 	}
 	for {
-		switch err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err {
+		switch err := unix.Flock(fd, how|unix.LOCK_NB); err {
 		case nil:
 			return true, nil
 		case unix.EWOULDBLOCK:
 			return false, nil
 		case unix.EINTR:
 		default:
-			return false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+			return false, &os.PathError{Op: "flock", Path: path, Err: err}
 		}
 	}
 }
 
-func unlock(f *os.File) error {
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
-		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+func unlock(fd int, path string) error {
+	if err := unix.Flock(fd, unix.LOCK_UN); err != nil {
+		return &os.PathError{Op: "flock", Path: path, Err: err}
 	}
 	return nil
 }

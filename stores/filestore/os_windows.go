@@ -29,7 +29,7 @@ func writable(dir string) error {
 // Windows locks keep others from reading, so the lock lies far behind the text.
 const lockAt = 1 << 30
 
-func tryLock(f *os.File, exclusive bool) (bool, error) {
+func (f osFile) TryLock(exclusive bool) (bool, error) {
 	flags := uint32(windows.LOCKFILE_FAIL_IMMEDIATELY)
 	if exclusive {
 		flags |= windows.LOCKFILE_EXCLUSIVE_LOCK
@@ -44,7 +44,7 @@ func tryLock(f *os.File, exclusive bool) (bool, error) {
 	return false, &os.PathError{Op: "LockFileEx", Path: f.Name(), Err: err}
 }
 
-func unlock(f *os.File) error {
+func (f osFile) Unlock() error {
 	if err := windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, &windows.Overlapped{Offset: lockAt}); err != nil {
 		return &os.PathError{Op: "UnlockFileEx", Path: f.Name(), Err: err}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -336,10 +337,11 @@ func TestSweep(t *testing.T) {
 }
 
 // No more files stay open than the limit says, and keys whose files were closed are
-// saved as well as before.
+// saved as well as before, each in place while nobody else has written.
 func TestIdleFilesAreClosed(t *testing.T) {
-	s, _ := openTest(t, t.TempDir())
-	s.idle.maxOpen, s.idle.maxRemembered = 8, 16
+	sys := &faultFS{}
+	s, _ := openOn(t, sys, t.TempDir())
+	s.idle.maxOpen, s.idle.maxRemembered = 16, 30
 	key := func(n int) string { return strings.Repeat("k", n+1) }
 	const many = 50
 	for round := range 2 {
@@ -347,12 +349,27 @@ func TestIdleFilesAreClosed(t *testing.T) {
 			must(t, s.Save(t.Context(), key(n), plain(t, n+round)))
 		}
 		s.mu.Lock()
-		if open, closed := s.idle.open.Len(), s.idle.closed.Len(); len(s.entries) != open+closed || open != 8 || closed != 16 {
-			t.Errorf("%d keys are kept, %d of them open and %d closed, want 8 and 16", len(s.entries), open, closed)
+		if open, closed := s.idle.open.Len(), s.idle.closed.Len(); len(s.entries) != open+closed || open != 8 || closed != 30 {
+			t.Errorf("%d keys are kept, %d of them open and %d closed, want 8 and 30", len(s.entries), open, closed)
 		}
 		s.mu.Unlock()
 	}
 	for n := range many {
 		wantToken(t, s, key(n), place(t, n+1))
 	}
+	g := acquire(t, s, "leased", "first")
+	for n := range 8 {
+		must(t, s.Save(t.Context(), key(many+n), plain(t, 1)))
+	}
+	if e := s.entries["leased"]; e == nil || e.openFiles() > 0 {
+		t.Error("the files of a leased key are not closed")
+	}
+	sys.arm(0, nil, false)
+	must(t, s.Save(t.Context(), key(many-25), plain(t, 99)))
+	must(t, s.SaveFenced(t.Context(), "leased", g.Fence, place(t, 99)))
+	if slices.ContainsFunc(sys.trace(), func(call string) bool { return strings.HasPrefix(call, "rename") }) {
+		t.Errorf("saves whose files had been closed are not in place: %q", sys.trace())
+	}
+	wantToken(t, s, key(many-25), place(t, 99))
+	wantToken(t, s, "leased", place(t, 99))
 }

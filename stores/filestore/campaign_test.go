@@ -46,21 +46,31 @@ type length struct {
 	until time.Time // zero: as long as it takes
 }
 
-// campaignLength is what the variable says, or else what the short or the full campaign
-// has.
+// campaignLength is campaignSize, but that the short form ends after some time.
 func campaignLength(t testing.TB, variable string, full, short int, shortTime time.Duration) length {
+	t.Helper()
+	l := length{n: campaignSize(t, variable, full, short)}
+	if os.Getenv(variable) == "" && !fullCampaign() {
+		l.until = time.Now().Add(shortTime)
+	}
+	return l
+}
+
+// campaignSize is what the variable says, or else what the full or the short campaign
+// has.
+func campaignSize(t testing.TB, variable string, full, short int) int {
 	t.Helper()
 	if text := os.Getenv(variable); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
 			t.Fatalf("%s=%s: it is a number from 1 on", variable, text)
 		}
-		return length{n: n}
+		return n
 	}
 	if fullCampaign() {
-		return length{n: full}
+		return full
 	}
-	return length{n: short, until: time.Now().Add(shortTime)}
+	return short
 }
 
 // part is the length of the i-th of parts.

@@ -30,6 +30,9 @@ func (e *ReplicationError) Is(target error) bool { return target == state.ErrUna
 // Release and Forget may be undone by a failover without harm: a lease runs out,
 // and what was forgotten is there again.
 func (c call) waits() bool {
+	if c.name != nil {
+		return true
+	}
 	switch c.script {
 	case saveScript, clearScript, acquireScript, renewScript:
 		return true
@@ -86,14 +89,8 @@ func (s *Store) pipeWait(ctx context.Context, node *redis.Client, asking bool, c
 		queue(redis.NewCmd(ctx, "asking"))
 	}
 	queue(cmd)
-	if c.script == clearScript {
-		// A Clear that finds the work done writes nothing, and WAIT would not wait
-		// for the one that did it.
-		if asking {
-			queue(redis.NewCmd(ctx, "asking"))
-		}
-		queue(s.nothing(ctx, c.key))
-	}
+	// A call that finds its work done writes nothing. WAIT is then, all the same,
+	// about all that the server had written when it ran: about the first one's work.
 	wait := onceCmd{redis.NewCmd(ctx, "wait", s.opts.WaitReplicas, s.opts.WaitTimeout.Milliseconds())}
 	queue(wait)
 	if _, err := pipe.Exec(ctx); err != nil && !isAnswer(err) {
@@ -104,14 +101,6 @@ func (s *Store) pipeWait(ctx context.Context, node *redis.Client, asking bool, c
 		return r, err
 	}
 	return r, s.replicated(wait.Cmd)
-}
-
-// nothing writes a key in c's slot and deletes it.
-func (s *Store) nothing(ctx context.Context, key string) redis.Cmder {
-	name := strings.TrimSuffix(s.names(key)[0], recordSuffix) + "}:ping"
-	cmd := redis.NewCmd(ctx, "eval", pingScript.text, 1, name)
-	cmd.SetFirstKeyPos(3)
-	return onceCmd{cmd}
 }
 
 // replicated is nil if enough replicas had all that was written before wait.

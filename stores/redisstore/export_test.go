@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"net"
+	"strings"
 )
 
 // Through is o for a store whose connections dial makes.
@@ -23,3 +24,16 @@ var (
 	EncodeKey = encodeKey
 	DecodeKey = decodeKey
 )
+
+// ReplaceInScripts puts another text in the place of old in all scripts, for the
+// whole process, and tells whether one had it. For mutants.
+func ReplaceInScripts(old, replacement string) bool {
+	found := false
+	for _, s := range []*script{saveScript, loadScript, clearScript, acquireScript, renewScript, releaseScript, forgetScript, pingScript} {
+		if strings.Contains(s.text, old) {
+			found = true
+			*s = *newScript(strings.ReplaceAll(s.text, old, replacement))
+		}
+	}
+	return found
+}

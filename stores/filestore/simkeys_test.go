@@ -1,0 +1,145 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A simKey is a key, and all that its record may be: one thing, unless a call has
+// failed. While a call is under way, it may also be what the call makes of it.
+type simKey struct {
+	name      string
+	store     int
+	leased    bool // it is mostly written under a lease
+	may, next []state.Record
+	fences    []state.Fence // all that were granted
+}
+
+// like compares with a record in all that a store has to keep.
+func like(a state.Record) func(b state.Record) bool {
+	return func(b state.Record) bool {
+		return a.Status == b.Status && a.LastSequence == b.LastSequence && a.Epoch == b.Epoch && a.Nonce == b.Nonce &&
+			a.Owner == b.Owner && a.Checkpoint.Equal(b.Checkpoint)
+	}
+}
+
+func distinct(rs []state.Record) (out []state.Record) {
+	for _, r := range rs {
+		if !slices.ContainsFunc(out, like(r)) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func brief(r state.Record) string {
+	place := int64(0)
+	if r.Status == state.StatusSaved {
+		place = r.Checkpoint.SavedAt.UnixMilli() - 1794000000000 // as placeOf makes it
+	}
+	return fmt.Sprintf("{place %d, sequence %d of %d, epoch %d %q}", place, r.Checkpoint.Sequence, r.LastSequence, r.Epoch, r.Nonce)
+}
+
+func briefs(rs []state.Record) string {
+	var b strings.Builder
+	for _, r := range rs {
+		b.WriteString(brief(r))
+	}
+	return "[" + b.String() + "]"
+}
+
+// An effect is what a call makes of a record if it succeeds, or why it is refused.
+type effect func(state.Record) (state.Record, error)
+
+func saving(f state.Fence, cp state.Checkpoint) effect {
+	return func(r state.Record) (state.Record, error) { return state.Admit(r, f, cp, time.Time{}) }
+}
+
+func clearing(f state.Fence) effect {
+	return func(r state.Record) (state.Record, error) {
+		r, err := state.AdmitClear(r, f, time.Time{})
+		if r.IsEmpty() {
+			r = state.Record{}
+		}
+		return r, err
+	}
+}
+
+// vanishing is Forget, and a person's rm.
+func vanishing(state.Record) (state.Record, error) { return state.Record{}, nil }
+
+func releasing(f state.Fence) effect {
+	return func(r state.Record) (state.Record, error) { return state.AdmitRelease(r, f), nil }
+}
+
+func renewing(f state.Fence) effect {
+	return func(r state.Record) (state.Record, error) {
+		_, err := state.AdmitRenew(r, f, time.Minute, time.Time{})
+		return r, err
+	}
+}
+
+func acquiring(q state.LeaseRequest) effect {
+	return func(r state.Record) (state.Record, error) {
+		r, _, err := admitAcquire(r, q)
+		return r, err
+	}
+}
+
+// of is what an effect makes of any of some records.
+func (e effect) of(rs []state.Record) (out []state.Record) {
+	for _, r := range rs {
+		if r, err := e(r); err == nil {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// refuses tells whether a call may be refused so, if r is the record.
+func (e effect) refuses(r state.Record, err error) bool {
+	if errors.Is(err, state.ErrLeaseHeld) && !errors.Is(err, state.ErrFenced) {
+		return r.Nonce != ""
+	}
+	_, want := e(r)
+	for _, refusal := range []error{state.ErrFenced, state.ErrStale} {
+		if errors.Is(err, refusal) && errors.Is(want, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+// begin says that a call is about to be made.
+func (h *history) begin(k *simKey, e effect) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k.next = e.of(k.may)
+}
+
+// end takes the answer of a call.
+func (h *history) end(k *simKey, what string, e effect, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, next := k.may, k.next
+	k.next = nil
+	switch {
+	case err == nil:
+		k.may = distinct(next)
+	case errors.Is(err, state.ErrUnavailable) && h.failed.Load() > 0:
+		next = distinct(append(slices.Clone(k.may), next...))
+		k.may = next
+	default:
+		// A refusal says nothing of the disk: what was read may be in the page cache alone.
+		next = slices.DeleteFunc(slices.Clone(k.may), func(r state.Record) bool { return !e.refuses(r, err) })
+	}
+	h.log = append(h.log, fmt.Sprintf("%.9q %s → %v, %s", k.name, what, err, briefs(k.may)))
+	if len(next) == 0 {
+		h.fail("wrong answer: it can't be, of %s", briefs(before))
+	}
+}

@@ -156,13 +156,14 @@ func (k *keyFile) remove() error {
 		return err
 	}
 	err := k.drop()
+	removed := k.s.flusher.dir.began()
 	if k.known {
 		if e := k.s.sys.Remove(k.path); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			return errors.Join(err, unavailable(e))
 		}
 	}
 	k.known, k.marks, k.rec = false, [2]mark{}, state.Record{}
-	return errors.Join(err, unavailable(k.s.sys.SyncDir(k.s.dir)))
+	return errors.Join(err, unavailable(k.s.flusher.dir.join(nil, removed)))
 }
 
 // checkOurs tells whether the file may be replaced. If it is gone, it may: what is in

@@ -58,8 +58,16 @@ func (s *Store) acquire(ctx context.Context, e *entry, r state.LeaseRequest) (st
 	if err := s.verify(ctx, e, l); err != nil {
 		return state.Grant{}, err
 	}
-	_, grant, err := admitAcquire(e.file.rec, r)
-	return grant, err
+	rec, grant, err := admitAcquire(e.file.rec, r)
+	if err != nil || grant.Fence == l.fence {
+		return grant, err
+	}
+	// A Release that failed has taken the fence out of the file, and left the lease.
+	if err := e.file.replace(rec); err != nil {
+		return state.Grant{}, err
+	}
+	s.setLease(e, &lease{fence: grant.Fence, holder: l.holder})
+	return grant, nil
 }
 
 func (s *Store) acquireFree(ctx context.Context, e *entry, r state.LeaseRequest) (state.Grant, error) {

@@ -270,8 +270,13 @@ func (d *simDir) afterCrash(r *rand.Rand) map[string]*simNode {
 	return names
 }
 
-// lose is a flush that fails.
-func (d *simDir) lose(r *rand.Rand) { d.disk, d.gone, d.ops = d.afterCrash(r), d.last(), nil }
+// lose is a flush that fails: of the names that were given, any may be lost. One that
+// was only taken away is not yet gone; no program could take it away once more.
+func (d *simDir) lose(r *rand.Rand) {
+	d.disk, d.gone = d.afterCrash(r), d.last()
+	d.ops = slices.DeleteFunc(d.ops, func(o simOp) bool { return o.put != "" })
+	d.gone -= len(d.ops)
+}
 
 // cloneNames copies the files of a directory, each once.
 func cloneNames(names map[string]*simNode, copied map[*simNode]*simNode) map[string]*simNode {

@@ -233,7 +233,7 @@ func (s *Store) forget(e *entry) error {
 	text, _, err := readFile(s.sys, e.path)
 	if err != nil {
 		if err = s.absent(err); errors.Is(err, state.ErrNotFound) {
-			err = unavailable(s.sys.SyncDir(s.dir)) // that it is gone may not have been flushed
+			err = unavailable(s.flusher.dir.join(nil, s.flusher.dir.began())) // that it is gone may not have been flushed
 		}
 		return err
 	}
@@ -246,8 +246,9 @@ func (s *Store) forget(e *entry) error {
 			return corrupt(e.path, fmt.Sprintf("holds the checkpoint of another key, %q", owner), adviceDamaged)
 		}
 	}
+	removed := s.flusher.dir.began()
 	if err := s.sys.Remove(e.path); err != nil {
 		return unavailable(err)
 	}
-	return unavailable(s.sys.SyncDir(s.dir))
+	return unavailable(s.flusher.dir.join(nil, removed))
 }

@@ -51,3 +51,9 @@ func (p *proxy) next(cuts ...cut) {
 		return cuts[n-1]
 	})
 }
+
+// touchesKeys tells whether a request is of a store's work, and not one that makes
+// a connection ready, looks at the server or asks about it.
+func touchesKeys(r faultproxy.Request) bool {
+	return !r.Is("hello", "auth", "client", "select", "readonly", "ping", "info", "role", "command", "cluster", "sentinel", "scan", "wait")
+}

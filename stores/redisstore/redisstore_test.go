@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -88,7 +91,10 @@ func harness(c redis.UniversalClient, o redisstore.Options, open func(context.Co
 			_, fence := redisstore.Names(prefix, key)
 			return c.HSet(ctx, fence, "until", "1").Err()
 		},
-		Stored: func(ctx context.Context) (int, error) { return countNames(ctx, c, prefix) },
+		Stored: func(ctx context.Context) (int, error) {
+			names, err := namesWith(ctx, c, prefix)
+			return len(names), err
+		},
 	}
 	if o.TTL > 0 {
 		h.Expire = func(ctx context.Context, key string) error {
@@ -106,13 +112,16 @@ func harness(c redis.UniversalClient, o redisstore.Options, open func(context.Co
 	return h
 }
 
-// countNames counts the names in Redis that begin with prefix.
-func countNames(ctx context.Context, c redis.UniversalClient, prefix string) (int, error) {
-	var n atomic.Int64
+// namesWith are the names in Redis that begin with prefix.
+func namesWith(ctx context.Context, c redis.UniversalClient, prefix string) ([]string, error) {
+	var mu sync.Mutex
+	found := map[string]bool{} // SCAN may give one twice
 	scan := func(ctx context.Context, c *redis.Client) error {
 		it := c.Scan(ctx, 0, prefix+"*", 1000).Iterator()
 		for it.Next(ctx) {
-			n.Add(1)
+			mu.Lock()
+			found[it.Val()] = true
+			mu.Unlock()
 		}
 		return it.Err()
 	}
@@ -122,5 +131,5 @@ func countNames(ctx context.Context, c redis.UniversalClient, prefix string) (in
 	} else {
 		err = scan(ctx, c.(*redis.Client))
 	}
-	return int(n.Load()), err
+	return slices.Collect(maps.Keys(found)), err
 }

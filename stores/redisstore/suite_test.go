@@ -144,9 +144,9 @@ func (g ground) run(t *testing.T, seed uint64) {
 		return h
 	})
 	if g.cuts {
-		t.Logf("%d scripts were broken", cutCount.Load())
+		t.Logf("%d commands were broken", cutCount.Load())
 		if cutCount.Load() < 50 {
-			t.Errorf("only %d scripts were broken: the suite was not disturbed", cutCount.Load())
+			t.Errorf("only %d commands were broken: the suite was not disturbed", cutCount.Load())
 		}
 	}
 }
@@ -162,7 +162,7 @@ func network(t *testing.T, pki *redisserver.PKI) *faultproxy.Network {
 	return faultproxy.StartNetwork(t, o)
 }
 
-// atRandom lets one of the faults befall one script in twelve. Of those in a
+// atRandom lets one of the faults befall one command in twelve. Of those in a
 // pipeline, which fail together, fewer are hit.
 func atRandom(seed uint64, n *atomic.Int64, faults ...faultproxy.Fault) func(faultproxy.Request) faultproxy.Fault {
 	rnd := newRand(seed)
@@ -171,7 +171,7 @@ func atRandom(seed uint64, n *atomic.Int64, faults ...faultproxy.Fault) func(fau
 		if r.More {
 			one = 2000
 		}
-		if !r.Is("evalsha", "eval") || rnd.IntN(one) != 0 {
+		if !touchesKeys(r) || rnd.IntN(one) != 0 {
 			return faultproxy.Pass
 		}
 		n.Add(1)

@@ -132,13 +132,13 @@ var delays = []delay{
 	}},
 }
 
-// holdPackets holds every script for itself, also those with which the store tries
-// again.
+// holdPackets holds every command for itself, also those with which the store
+// tries again.
 func holdPackets(o *owner) func() {
 	var mu sync.Mutex
 	var all []*faultproxy.Held
 	o.net.Plan(func(r faultproxy.Request) faultproxy.Fault {
-		if !r.Is("evalsha", "eval") {
+		if !touchesKeys(r) {
 			return faultproxy.Pass
 		}
 		h := faultproxy.NewHeld()
@@ -188,7 +188,7 @@ var handovers = []handover{
 	// A failover to a replica that has not heard of the old owner: the epoch is
 	// given a second time.
 	{"a new owner, after a loss", time.Hour, func(ctx context.Context, tr *trial) (state.Checkpoint, error) {
-		if err := tr.before.restore(ctx, tr.admin); err != nil {
+		if err := tr.restore(ctx, tr.key, tr.before); err != nil {
 			return state.Checkpoint{}, err
 		}
 		tr.left = tr.granted
@@ -230,26 +230,25 @@ type trial struct {
 type snapshot map[string]string
 
 func (s *stand) snapshot(ctx context.Context, key string) (snapshot, error) {
-	record, fence := redisstore.Names("rigatoni:", key)
+	names, err := namesWith(ctx, s.admin, "rigatoni:{"+key+"}")
 	snap := snapshot{}
-	for _, name := range []string{record, fence} {
-		v, err := s.admin.Dump(ctx, name).Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
-			return nil, err
-		}
+	for _, name := range names {
+		v, e := s.admin.Dump(ctx, name).Result()
+		err = errors.Join(err, e)
 		snap[name] = v
 	}
-	return snap, nil
+	return snap, err
 }
 
-func (snap snapshot) restore(ctx context.Context, c redis.UniversalClient) error {
-	var errs []error
+// restore makes it what Redis has of the key.
+func (s *stand) restore(ctx context.Context, key string, snap snapshot) error {
+	names, err := namesWith(ctx, s.admin, "rigatoni:{"+key+"}")
+	errs := []error{err}
+	for _, name := range names {
+		errs = append(errs, s.admin.Del(ctx, name).Err())
+	}
 	for name, v := range snap {
-		if v == "" {
-			errs = append(errs, c.Del(ctx, name).Err())
-		} else {
-			errs = append(errs, c.RestoreReplace(ctx, name, 0, v).Err())
-		}
+		errs = append(errs, s.admin.Restore(ctx, name, 0, v).Err())
 	}
 	return errors.Join(errs...)
 }

@@ -63,7 +63,7 @@ func refusesTLS(err error) bool {
 		return false
 	}
 	text := op.Error()
-	return strings.Contains(text, "certificate") || strings.Contains(text, "handshake failure") || strings.Contains(text, "protocol version")
+	return strings.Contains(text, "certificate") || strings.Contains(text, "decrypting") || strings.Contains(text, "handshake failure") || strings.Contains(text, "protocol version")
 }
 
 // describe is the error for what is final.
@@ -89,7 +89,8 @@ func describe(err error) error {
 var hints = []struct{ prefix, text string }{
 	{"NOAUTH", "it wants a password, and there is none for it (a Sentinel's is sentinel_password): "},
 	{"WRONGPASS", "the user or the password is wrong: "},
-	{"NOPERM", "the user lacks a right: "},
+	{noRight[0], "the user lacks a right: "},
+	{noRight[1], "the user lacks a right: "},
 	{"OOM", "its memory is full: "},
 	{"MISCONF", "it can't write to its disk: "},
 	{"MOVED", "it belongs to a Redis Cluster, for which there is redis+cluster://: "},

@@ -29,7 +29,8 @@ import (
 // defaults. With "" for the URL, the options say it all.
 //
 // It fails within [Options.ConnectTimeout] if Redis can't be reached or does not
-// answer ([state.ErrUnavailable]); if the password is wrong, or a server is one
+// answer ([state.ErrUnavailable]); if the password is wrong, the user lacks a right
+// that every operation may need, or a server is one
 // that this store does not use: older than 6.2, a replica, of another kind than the
 // URL says, or with an eviction policy of allkeys-* ([state.ErrRefused]); and if
 // URL or options are wrong ([state.ErrInvalid]). In a Cluster all masters are looked
@@ -155,7 +156,11 @@ func (s *Store) open(ctx context.Context) error {
 // late says why opening took too long.
 func (s *Store) late(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %s does not answer (ConnectTimeout %v): %w", state.ErrUnavailable, s.name, s.opts.ConnectTimeout, ctx.Err())
+		question := ""
+		if s.opts.wantsTLS() {
+			question = "; does it speak TLS?"
+		}
+		return fmt.Errorf("%w: %s does not answer (ConnectTimeout %v%s): %w", state.ErrUnavailable, s.name, s.opts.ConnectTimeout, question, ctx.Err())
 	}
 	return interrupted(ctx, nil)
 }
@@ -167,7 +172,10 @@ func (s *Store) inspect(ctx context.Context) error {
 		ctx = watched
 	}
 	err := s.masters(ctx, s.inspectOne)
-	if err == nil || isJudged(err) {
+	if err == nil {
+		return s.checkRights(ctx)
+	}
+	if isJudged(err) {
 		return err
 	}
 	if classify(err) == final {

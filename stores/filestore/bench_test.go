@@ -2,44 +2,98 @@ package filestore
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// The floor is what the disk takes for one page, written in place and flushed. Both are
-// measured in turn in the same run, because a disk is not as fast now as a minute ago.
+// The floor is what the disk takes for a page, written in place and flushed, or for
+// many pages, written in place and flushed with one syncfs. Both are measured in turn
+// in the same run, because a disk is not as fast now as a minute ago. Run them one at a
+// time, with as many rounds as a median needs:
 //
-//	go test -bench Save -benchtime 5000x ./stores/filestore
+//	go test -run xxx -bench 'Save$' -benchtime 5000x ./stores/filestore
 
-// BenchmarkSave reports a save beside its floor: ratio is the median of one over that
-// of the other.
+// BenchmarkSave is one stream that is saved again and again.
 func BenchmarkSave(b *testing.B) {
 	b.Run("leased", func(b *testing.B) {
 		s := benchStore(b)
-		g, err := s.Acquire(b.Context(), "k", request("bench"))
-		must(b, err)
-		n := 0
-		cp := place(b, 1)
-		besideFloor(b, s.dir, func() error {
-			n++
-			cp.Sequence = uint64(n)
-			return s.SaveFenced(b.Context(), "k", g.Fence, cp)
-		})
+		save := leasedSave(b, s, "k")
+		besideFloor(b, newFloor(b, s.dir), save)
 	})
 	b.Run("unleased", func(b *testing.B) {
 		s := benchStore(b)
 		cp := plain(b, 1)
-		besideFloor(b, s.dir, func() error { return s.Save(b.Context(), "k", cp) })
+		must(b, s.Save(b.Context(), "k", cp)) // makes the file
+		besideFloor(b, newFloor(b, s.dir), func() error { return s.Save(b.Context(), "k", cp) })
 	})
-	b.Run("floor", func(b *testing.B) {
-		floor := newFloor(b, b.TempDir())
-		for b.Loop() {
-			must(b, floor())
+}
+
+// BenchmarkStreams is one save in a store of many leased streams, another one each time.
+func BenchmarkStreams(b *testing.B) {
+	for _, n := range []int{1, 10, 1000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("streams=%d", n), func(b *testing.B) {
+			s, items := benchStreams(b, n, true)
+			r := rand.New(rand.NewPCG(1, 2))
+			besideFloor(b, newFloor(b, s.dir), func() error {
+				it := &items[r.IntN(n)]
+				it.Checkpoint.Sequence++
+				return s.SaveFenced(b.Context(), it.Key, it.Fence, it.Checkpoint)
+			})
+		})
+	}
+}
+
+// BenchmarkBatch is many streams that are saved at once, beside as many writes and one
+// syncfs.
+func BenchmarkBatch(b *testing.B) {
+	for _, leased := range []bool{true, false} {
+		for _, n := range []int{1, 10, 100, 1000, 10_000, 100_000} {
+			b.Run(fmt.Sprintf("leased=%t/streams=%d", leased, n), func(b *testing.B) {
+				s, items := benchStreams(b, n, leased)
+				besideFloor(b, batchFloor(b, s, n), func() error {
+					for i := range items {
+						if leased {
+							items[i].Checkpoint.Sequence++
+						}
+					}
+					for _, err := range s.SaveBatch(b.Context(), items) {
+						if err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			})
 		}
-	})
+	}
+}
+
+// BenchmarkConcurrent is many goroutines, each with a stream of its own, beside as many
+// that write and flush a page each. The times are of one save among the others.
+func BenchmarkConcurrent(b *testing.B) {
+	for _, n := range []int{1, 4, 16, 64, 256} {
+		b.Run(fmt.Sprintf("goroutines=%d", n), func(b *testing.B) {
+			s := benchStore(b)
+			saves, floors := make([]func() error, n), make([]func() error, n)
+			for i := range n {
+				saves[i] = leasedSave(b, s, fmt.Sprintf("k%d", i))
+				floors[i] = newFloor(b, b.TempDir())
+			}
+			var ours, floor times
+			for b.Loop() {
+				floor.all(b, floors)
+				ours.all(b, saves)
+			}
+			report(b, &ours, &floor)
+		})
+	}
 }
 
 func benchStore(b *testing.B) *Store {
@@ -48,6 +102,41 @@ func benchStore(b *testing.B) *Store {
 	must(b, err)
 	b.Cleanup(func() { must(b, s.Close()) })
 	return s
+}
+
+func leasedSave(b *testing.B, s *Store, key string) func() error {
+	b.Helper()
+	g, err := s.Acquire(b.Context(), key, request("bench"))
+	must(b, err)
+	cp := place(b, 1)
+	return func() error {
+		cp.Sequence++
+		return s.SaveFenced(b.Context(), key, g.Fence, cp)
+	}
+}
+
+// benchStreams is a store of n streams.
+func benchStreams(b *testing.B, n int, leased bool) (*Store, []state.Item) {
+	b.Helper()
+	if n > 10_000 && testing.Short() {
+		b.Skip("takes a minute to set up")
+	}
+	s := benchStore(b)
+	items := make([]state.Item, n)
+	for i := range items {
+		items[i] = state.Item{Key: fmt.Sprintf("stream-%06d", i), Checkpoint: plain(b, 1)}
+	}
+	for _, err := range s.SaveBatch(b.Context(), items) {
+		must(b, err)
+	}
+	if leased {
+		inParallel(256, n, func(i int) {
+			g, err := s.Acquire(b.Context(), items[i].Key, request("bench"))
+			must(b, err)
+			items[i].Fence, items[i].Checkpoint = g.Fence, place(b, 1)
+		})
+	}
+	return s, items
 }
 
 // newFloor is a bare write and flush of one page of a file of two.
@@ -73,37 +162,111 @@ func newFloor(b *testing.B, dir string) func() error {
 	}
 }
 
+// batchFloor is a bare write to each of n files and one syncfs. Of many files it opens
+// each when it is its turn, because a process may not have them all open.
+func batchFloor(b *testing.B, s *Store, n int) func() error {
+	b.Helper()
+	if s.flusher.syncer == nil {
+		b.Skip("the file system of the temporary directory isn't one whose syncfs is used")
+	}
+	dir, page := b.TempDir(), make([]byte, slotUnit)
+	files := make([]file, n)
+	open := func(i int) file {
+		if files[i] != nil {
+			return files[i]
+		}
+		f, err := openFile(fmt.Sprintf("%s/%d", dir, i), os.O_RDWR|os.O_CREATE)
+		must(b, err)
+		if n <= s.idle.maxOpen {
+			files[i] = f
+		}
+		return f
+	}
+	write := func(i int, at int64) {
+		f := open(i)
+		_, err := f.WriteAt(page, at)
+		must(b, err)
+		if files[i] == nil {
+			must(b, f.Close())
+		}
+	}
+	for i := range n {
+		write(i, 0)
+		write(i, slotUnit)
+	}
+	must(b, s.flusher.syncer.SyncFS())
+	b.Cleanup(func() {
+		for _, f := range files {
+			if f != nil {
+				must(b, f.Close())
+			}
+		}
+	})
+	round := int64(0)
+	return func() error {
+		round++
+		for i := range n {
+			write(i, round%2*slotUnit)
+		}
+		return s.flusher.syncer.SyncFS()
+	}
+}
+
+type times struct {
+	mu sync.Mutex
+	d  []time.Duration
+}
+
+func (t *times) one(b *testing.B, do func() error) {
+	began := time.Now()
+	if err := do(); err != nil {
+		b.Error(err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.d = append(t.d, time.Since(began))
+}
+
+// all has each do its work a few times, all at once.
+func (t *times) all(b *testing.B, each []func() error) {
+	const rounds = 20
+	var wg sync.WaitGroup
+	for _, do := range each {
+		wg.Go(func() {
+			for range rounds {
+				t.one(b, do)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // besideFloor does a floor write beside every save, each of them first in turn, and
 // reports both: what a round takes says nothing.
-func besideFloor(b *testing.B, dir string, save func() error) {
-	floor := newFloor(b, dir)
-	var floors, saves []time.Duration
-	timed := func(times *[]time.Duration, do func() error) {
-		began := time.Now()
-		if err := do(); err != nil {
-			b.Fatal(err)
-		}
-		*times = append(*times, time.Since(began))
-	}
-	must(b, save()) // makes the file
+func besideFloor(b *testing.B, floor, save func() error) {
+	var ours, floors times
 	for n := 0; b.Loop(); n++ {
 		if n%2 == 0 {
-			timed(&floors, floor)
-			timed(&saves, save)
+			floors.one(b, floor)
+			ours.one(b, save)
 		} else {
-			timed(&saves, save)
-			timed(&floors, floor)
+			ours.one(b, save)
+			floors.one(b, floor)
 		}
 	}
-	slices.Sort(floors)
-	slices.Sort(saves)
-	half, tail := len(saves)/2, len(saves)*99/100
+	report(b, &ours, &floors)
+}
+
+func report(b *testing.B, ours, floor *times) {
+	slices.Sort(ours.d)
+	slices.Sort(floor.d)
+	half, tail := len(ours.d)/2, len(ours.d)*99/100
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(float64(saves[half])/1e3, "p50-µs")
-	b.ReportMetric(float64(saves[tail])/1e3, "p99-µs")
-	b.ReportMetric(float64(floors[half])/1e3, "floor-p50-µs")
-	b.ReportMetric(float64(floors[tail])/1e3, "floor-p99-µs")
-	b.ReportMetric(float64(saves[half])/float64(floors[half]), "ratio")
+	b.ReportMetric(float64(ours.d[half])/1e3, "p50-µs")
+	b.ReportMetric(float64(ours.d[tail])/1e3, "p99-µs")
+	b.ReportMetric(float64(floor.d[half])/1e3, "floor-p50-µs")
+	b.ReportMetric(float64(floor.d[tail])/1e3, "floor-p99-µs")
+	b.ReportMetric(float64(ours.d[half])/float64(floor.d[half]), "ratio")
 }
 
 func BenchmarkLoad(b *testing.B) {

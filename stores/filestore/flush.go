@@ -12,7 +12,7 @@ import (
 // one flush of the whole file system is quicker. The kernel makes one flush of the
 // device out of many at the same moment, so below it nothing would be gained, and
 // what others have written to the file system would be waited for.
-const manyFiles = 32
+const manyFiles = 16
 
 // A flusher makes writes durable, many of them with one flush where it can.
 type flusher struct {

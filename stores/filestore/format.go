@@ -125,14 +125,13 @@ func pad(line []byte, slot int) []byte {
 
 var spaces = strings.Repeat(" ", slotUnit)
 
-func allSpaces(b []byte) bool {
-	for len(b) > len(spaces) {
-		if string(b[:len(spaces)]) != spaces {
-			return false
-		}
-		b = b[len(spaces):]
+// trimSpaces is bytes.TrimRight of spaces, of which there are thousands.
+func trimSpaces(b []byte) []byte {
+	const block = 256
+	for len(b) >= block && string(b[len(b)-block:]) == spaces[:block] {
+		b = b[:len(b)-block]
 	}
-	return string(b) == spaces[:len(b)]
+	return bytes.TrimRight(b, " ")
 }
 
 // A slot is what was found in one half of a file.
@@ -158,11 +157,10 @@ var (
 // readSlot looks for a line in half a file, and checks that it is as it was written.
 func readSlot(text []byte) slot {
 	line, ok := bytes.CutSuffix(text, []byte("\n"))
-	end := bytes.LastIndexByte(line, '}') + 1
-	if !ok || !allSpaces(line[end:]) || !bytes.HasPrefix(line, []byte(lineHead)) {
+	line = trimSpaces(line)
+	if !ok || !bytes.HasSuffix(line, []byte("}")) || !bytes.HasPrefix(line, []byte(lineHead)) {
 		return slot{err: errNoLine}
 	}
-	line = line[:end]
 	if bytes.IndexByte(line, '\n') >= 0 {
 		return slot{err: errNoLine}
 	}

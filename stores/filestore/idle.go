@@ -15,7 +15,7 @@ const maxRemembered = 1 << 17
 
 // openShare of the files that a process may have open may be those of keys that no
 // call uses.
-const openShare, leastOpen, mostOpen = 4, 16, 16384
+const openShare, leastOpen, mostOpen = 8, 16, 16384
 
 func maxOpen() int { return max(leastOpen, min(fileLimit()/openShare, mostOpen)) }
 

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
@@ -17,9 +19,12 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
 
-// OpenStore opens the store of a URL: memory:, file:PATH, redis://… or
-// rediss://…. The caller closes it with state.Close.
+// OpenStore opens the store of a URL: memory:, file:PATH, or any that
+// redisstore.Open takes. The caller closes it with state.Close.
 func OpenStore(ctx context.Context, rawURL string, log *slog.Logger) (state.Store, error) {
+	if scheme, _, ok := strings.Cut(rawURL, "://"); ok && slices.Contains(redisstore.Schemes(), scheme) {
+		return opened(redisstore.Open(ctx, rawURL, &redisstore.Options{Logger: log})) // it may have several hosts
+	}
 	u, err := config.ParseURL(rawURL)
 	if err != nil {
 		return nil, errors.New("the store's URL " + err.Error())
@@ -29,8 +34,6 @@ func OpenStore(ctx context.Context, rawURL string, log *slog.Logger) (state.Stor
 		return opened(memstore.OpenURL(ctx, u))
 	case "file":
 		return opened(filestore.OpenURL(ctx, u))
-	case "redis", "rediss":
-		return opened(redisstore.OpenURL(ctx, u, &redisstore.Options{Logger: log}))
 	}
 	return nil, errors.New("there is no store of the scheme " + u.Scheme)
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -37,11 +38,33 @@ func TestStores(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, url := range []string{"redis://u:hunter2@h/x", "redis://u:hun%zzter2@h", "file:", "memory:x", "mysql://u:hunter2@h"} {
+	for _, url := range []string{"redis://u:hunter2@h/x", "redis+sentinel://u:hunter2@a:1,b:2", "redis+cluster://u:hunter2@a:1,b:2/1", "unix://u:hunter2@h/x",
+		"rediss+sentinel://a:1,b:2/m?sentinel_username=hunter2", "redis://u:hun%zzter2@h", "file:", "memory:x", "mysql://u:hunter2@h"} {
 		s, err := OpenStore(t.Context(), url, log)
 		if err == nil || s != nil {
 			t.Errorf("%s: got %v, %v", url, s, err)
 		} else if strings.Contains(err.Error(), "ter2") {
+			t.Errorf("%s: the error has the password: %v", url, err)
+		}
+	}
+}
+
+// Every kind of Redis is tried at the hosts that the URL names, all of them.
+func TestRedisOfSeveralHosts(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for _, url := range []string{
+		"redis+sentinel://u:hunter2@127.0.0.1:1,[::1]:2/mymaster/0?connection_timeout=1s&sentinel_password=hunter2",
+		"redis+cluster://u:hunter2@[::1]:1,127.0.0.1:2?connection_timeout=1s",
+		"rediss+cluster://127.0.0.1:1,127.0.0.1:2", "redis+unix:///nowhere.sock?db=1", "unix:///nowhere.sock",
+	} {
+		if err := config.Check("store", url); err != nil {
+			t.Errorf("%s: the configuration refuses it: %v", url, err)
+		}
+		s, err := OpenStore(t.Context(), url, log)
+		if !errors.Is(err, state.ErrUnavailable) || s != nil {
+			t.Errorf("%s: got %v, %v, want that nobody is there", url, s, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "ter2") {
 			t.Errorf("%s: the error has the password: %v", url, err)
 		}
 	}

@@ -76,7 +76,7 @@ func TestMistakes(t *testing.T) {
 		{"tab", minimal + "\tname: a\n", `p.yaml:5: this is not YAML: found a tab character that violates indentation (while scanning a plain scalar)`},
 		{"two documents", minimal + "---\na: b\n", `p.yaml: this is not YAML: expected single document, found multiple`},
 		{"a list for a key", minimal + "[a, b]: c\n", `p.yaml:5: a list stands where a field's name should`},
-		{"scheme of store", "source: mongodb://h\nstore: mysql://u:hunter2@h\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "mysql://***@h" is not a store: it must be memory:, file:PATH, redis://… or rediss://…`},
+		{"scheme of store", "source: mongodb://h\nstore: mysql://u:hunter2@h\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "mysql://***@h" is not a store: it must be memory:, file:PATH, redis://…, redis+sentinel://…, redis+cluster://… (rediss for redis with TLS) or unix://…`},
 		{"scheme of source", "source: http://u:hunter2@h\nstore: 'memory:'\nto: ndjson:-\ndatabase: d\n", `p.yaml:1: source: "http://***@h" is not the URL of a MongoDB server: it must begin with mongodb:// or mongodb+srv://`},
 		{"scheme of destination", "source: mongodb://h\nstore: 'memory:'\nto: kafka://h\ndatabase: d\n", `p.yaml:3: to: "kafka://h" is not a destination: it must be ndjson:DIR, or ndjson:- for standard output`},
 		{"store without a folder", "source: mongodb://h\nstore: 'file:'\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "file:" names no folder: write file:PATH, as file:./state`},
@@ -221,7 +221,11 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("Redact(%s) = %s, want %s", in, got, want)
 		}
 	}
-	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey", "redis://:other@h")
+	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey", "redis://:other@h",
+		"redis+sentinel://u:firstpw@a:1,b:2/m?sentinel_username=watcher&sentinel_password=secondpw")
+	if got := s.Text("firstpw watcher secondpw mymaster a:1"); got != "*** *** *** mymaster a:1" {
+		t.Errorf("of a URL with Sentinels: %q", got)
+	}
 	var b strings.Builder
 	if _, err := s.Writer(&b).Write([]byte("p%40ss%3Aword p@ss:word kkey other user:p@ss:word, not h")); err != nil {
 		t.Fatal(err)

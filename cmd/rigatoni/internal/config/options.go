@@ -92,7 +92,7 @@ var Options = []*Option{
 		Usage: "the name of the pipeline, under which its checkpoint is kept; default: the database's",
 		set:   text(func(s *Settings) *string { return &s.Name }, checkName)},
 	{Name: "store", Group: GroupPlace, Arg: "url", secret: true,
-		Usage:    "the store of the checkpoint: file:PATH, redis://…, rediss://…, or memory: (forgotten at the end)",
+		Usage:    "the store of the checkpoint: file:PATH, redis://…, redis+sentinel://…, redis+cluster://…, unix:// (a socket of Redis), or memory: (forgotten at the end)",
 		Required: "where the checkpoint is kept, as --store file:./state",
 		set:      text(func(s *Settings) *string { return &s.Store }, checkStore)},
 	{Name: "start", Group: GroupPlace, Arg: "time", Once: true,

@@ -52,7 +52,7 @@ func secrets(text string) []string {
 	if _, query, ok := strings.Cut(rest, "?"); ok {
 		for _, pair := range strings.Split(query, "&") {
 			name, v, _ := strings.Cut(pair, "=")
-			if l := strings.ToLower(name); strings.Contains(l, "password") || strings.Contains(l, "authmechanismproperties") {
+			if l := strings.ToLower(name); strings.Contains(l, "password") || strings.Contains(l, "username") || strings.Contains(l, "authmechanismproperties") {
 				add(v)
 			}
 		}

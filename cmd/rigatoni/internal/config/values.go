@@ -124,6 +124,10 @@ func checkSource(text string) error {
 }
 
 func checkStore(text string) error {
+	switch scheme, _, _ := strings.Cut(text, "://"); scheme {
+	case "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "redis+unix", "unix":
+		return nil // the rest, of several hosts, is the store's to judge
+	}
 	u, err := ParseURL(text)
 	if err != nil {
 		return err
@@ -137,7 +141,7 @@ func checkStore(text string) error {
 		}
 		return nil
 	}
-	return errors.New("is not a store: it must be memory:, file:PATH, redis://… or rediss://…")
+	return errors.New("is not a store: it must be memory:, file:PATH, redis://…, redis+sentinel://…, redis+cluster://… (rediss for redis with TLS) or unix://…")
 }
 
 func checkDestination(text string) error {

@@ -137,6 +137,14 @@ type Volatile interface {
 	Volatile() bool
 }
 
+// An Expirer may take checkpoints away after a time. The pipeline asks, to warn
+// where that is sooner than the server would have forgotten the place.
+type Expirer interface {
+	// Expires is after how long without a save, a grant or a renewal a checkpoint
+	// is gone ([ErrExpired]); 0: never.
+	Expires() time.Duration
+}
+
 // A Leaser can give one owner at a time the right to write a key.
 //
 // A lease is a promise for a time; a fence is what keeps it when the promise
@@ -155,8 +163,9 @@ type Leaser interface {
 	// Held by another nonce: [ErrLeaseHeld], as a [*HeldError] that says by whom
 	// and until when, unless r.Steal is set and the store can steal. The nonce
 	// that holds the lease already gets the same grant again, renewed, so that
-	// a caller may repeat an Acquire whose answer was lost. The owner's name is a
-	// label; it gives no right.
+	// a caller may repeat an Acquire whose answer was lost. (Where leases end with
+	// the process, it gets it from the handle that holds it; to another handle the
+	// lease is held.) The owner's name is a label; it gives no right.
 	//
 	// A key whose checkpoint can't be read is not granted: the error is Load's.
 	Acquire(ctx context.Context, key string, r LeaseRequest) (Grant, error)
@@ -172,7 +181,7 @@ type Leaser interface {
 	Release(ctx context.Context, key string, f Fence) error
 
 	// SaveFenced is Save for the owner: refused with [ErrFenced], and nothing
-	// written, if the fence is not the current one.
+	// written, if the fence is not the current one. The zero fence never is.
 	SaveFenced(ctx context.Context, key string, f Fence, cp Checkpoint) error
 
 	// ClearFenced is Clear for the owner: refused with [ErrFenced] if the fence

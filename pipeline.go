@@ -35,6 +35,8 @@ type Pipeline struct {
 	ready     chan struct{}
 	notYet    atomic.Int64 // streams that have not been opened
 	claimKeys map[string]bool
+
+	expiryOnce sync.Once
 }
 
 // New checks cfg and makes a pipeline of it. Nothing is opened before Run.

@@ -119,6 +119,7 @@ func (w *worker) life(ctx context.Context) (err error) {
 		w.opened = true
 		w.p.opened()
 		w.log.Info("streaming", "key", w.key, "first start", w.first, "from", stream.Position().Token)
+		w.warnOfExpiry(ctx)
 	}
 	return f.run(ctx, work)
 }

@@ -45,7 +45,7 @@ type Interceptor = func(ctx context.Context, c Call, next func(context.Context) 
 //
 // The store has exactly the capabilities of s, and [As] returns them
 // intercepted as well: [Lister], [BatchSaver], [Forgetter], [Pinger],
-// [io.Closer], [Leaser]; and [Volatile], whose answer is s's own. A capability
+// [io.Closer], [Leaser]; and [Volatile] and [Expirer], whose answers are s's own. A capability
 // that this package doesn't know isn't passed on, since it would go around f. A
 // List is gathered whole before the first key is yielded, so that it can be
 // repeated. Close has no context, and f is given [context.Background].
@@ -128,6 +128,8 @@ func (s *intercepted) capability(to any) bool {
 		return provide(s, to, func(c io.Closer) io.Closer { return interceptedCloser{s, c} })
 	case *Volatile:
 		return provide(s, to, func(v Volatile) Volatile { return onlyVolatile{v.Volatile} })
+	case *Expirer:
+		return provide(s, to, func(e Expirer) Expirer { return onlyExpirer{e.Expires} })
 	}
 	return false
 }
@@ -298,3 +300,8 @@ func (c interceptedCloser) Close() error {
 type onlyVolatile struct{ volatile func() bool }
 
 func (v onlyVolatile) Volatile() bool { return v.volatile() }
+
+// onlyExpirer does so too.
+type onlyExpirer struct{ expires func() time.Duration }
+
+func (e onlyExpirer) Expires() time.Duration { return e.expires() }

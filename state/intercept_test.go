@@ -92,6 +92,9 @@ func TestInterceptEveryCall(t *testing.T) {
 	if v := must[Volatile](t, s); !v.Volatile() || !fake.closed {
 		t.Error("Volatile or Close didn't reach the store")
 	}
+	if e := must[Expirer](t, s); e.Expires() != time.Minute {
+		t.Error("Expires didn't reach the store")
+	}
 	want := []string{"save k", "load k", "acquire k", "renew k fence 1", "save k fence 1", "clear k fence 1", "release k fence 1",
 		"clear k", "savebatch  items 2", "list ", "forget k", "ping ", "close "}
 	if !slices.Equal(log, want) {
@@ -120,12 +123,14 @@ func TestInterceptCapabilities(t *testing.T) {
 		ask("Closer", ok)
 		_, ok = As[Volatile](s)
 		ask("Volatile", ok)
+		_, ok = As[Expirer](s)
+		ask("Expirer", ok)
 		_, ok = As[Leaser](s)
 		ask("Leaser", ok)
 		return names
 	}
 	through := func(ctx context.Context, _ Call, next func(context.Context) error) error { return next(ctx) }
-	all := []string{"Lister", "BatchSaver", "Forgetter", "Pinger", "Closer", "Volatile", "Leaser"}
+	all := []string{"Lister", "BatchSaver", "Forgetter", "Pinger", "Closer", "Volatile", "Expirer", "Leaser"}
 	fake := newFake()
 	for name, c := range map[string]struct {
 		s    Store
@@ -151,7 +156,7 @@ func TestInterceptCapabilities(t *testing.T) {
 		t.Error("As gives a capability that isn't intercepted")
 	}
 	for name, capability := range map[string]any{
-		"store": s, "Lister": must[Lister](t, s), "Pinger": must[Pinger](t, s), "Volatile": must[Volatile](t, s), "Closer": must[io.Closer](t, s),
+		"store": s, "Lister": must[Lister](t, s), "Pinger": must[Pinger](t, s), "Volatile": must[Volatile](t, s), "Expirer": must[Expirer](t, s), "Closer": must[io.Closer](t, s),
 	} {
 		if _, ok := capability.(Leaser); ok {
 			t.Errorf("by assertion, the %s is a Leaser", name)

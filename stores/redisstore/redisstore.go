@@ -84,6 +84,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -117,6 +118,7 @@ var (
 	_ state.Lister    = (*Store)(nil)
 	_ state.Forgetter = (*Store)(nil)
 	_ state.Pinger    = (*Store)(nil)
+	_ state.Expirer   = (*Store)(nil)
 	_ io.Closer       = (*Store)(nil)
 )
 
@@ -170,6 +172,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	_, err := s.call(ctx, call{script: pingScript, again: true})
 	return s.fail("ping", "", err)
 }
+
+// Expires is [state.Expirer]'s: it is Options.TTL.
+func (s *Store) Expires() time.Duration { return s.opts.TTL }
 
 // Close ends the calls in progress, with [state.ErrClosed], and closes the
 // connections, unless the client was lent by [FromClient]: then what those calls

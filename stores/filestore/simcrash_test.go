@@ -46,10 +46,11 @@ type history struct {
 	next    moment
 	moments int
 	changed bool // since the last moment
-	failIn  int  // calls until one fails
-	failFor int  // and how many fail then
 	calls   []string
 
+	failIn   int  // calls until one fails
+	failFor  int  // and how many fail then
+	failSync bool // of flushes alone
 	gathered bool // the crowd makes its calls
 
 	failed atomic.Int64
@@ -126,7 +127,7 @@ func (h *history) fails(op string) bool {
 	switch {
 	case h.gathered && h.faults:
 		return h.m.r.IntN(200) == 0 || op == "syncfs" && h.m.r.IntN(4) == 0
-	case h.failFor == 0:
+	case h.failFor == 0 || h.failSync && !strings.Contains(op, "sync"):
 		return false
 	case h.failIn > 0:
 		h.failIn--
@@ -193,8 +194,8 @@ func (h *history) check(at moment) (found []state.Record) {
 		rec, err := h.recordOf(s, at.m, k.name)
 		may, next := at.may[2*i], at.may[2*i+1]
 		if err != nil || !slices.ContainsFunc(may, like(rec)) && !slices.ContainsFunc(next, like(rec)) {
-			h.fail("lost: the power cut %s: the key %.9q has %s (%v), of %s or, not acknowledged, %s", at.what, k.name,
-				brief(rec), err, briefs(may), briefs(next))
+			h.fail("lost: the power cut %s: the key %.9q has %s (%v), of %s or, not acknowledged, %s\nof this key:\n%s\nof all:", at.what, k.name,
+				brief(rec), err, briefs(may), briefs(next), h.about(k))
 		}
 		found = append(found, rec)
 	}
@@ -228,6 +229,22 @@ func (h *history) recordOf(s *Store, m *simFS, key string) (state.Record, error)
 		h.read[text] = f.rec
 	}
 	return f.rec, nil
+}
+
+// about is what has happened to a key.
+func (h *history) about(k *simKey) string {
+	var lines []string
+	for _, line := range h.log {
+		if name := fmt.Sprintf("%.9q ", k.name); strings.HasPrefix(line, name) || !strings.HasPrefix(line, `"`) {
+			lines = append(lines, line)
+		}
+	}
+	for _, line := range h.calls {
+		if strings.Contains(line, "/"+stem(k.name)+".") || strings.HasSuffix(line, simStore) || strings.HasSuffix(line, "FAILS") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
 
 // fail ends the test, with what led to it.
@@ -305,7 +322,9 @@ func simCrashes(t *testing.T, live func(t *testing.T, seed uint64) *history) {
 func TestSimulatedCrashes(t *testing.T) {
 	simCrashes(t, func(t *testing.T, seed uint64) *history {
 		if seed%4 == 0 { // so many that a batch shares its flush
-			h := newHistory(t, seed, manyFiles+5)
+			h := newHistory(t, seed, manyFiles+12)
+			h.rarely = 20
+			h.leaseMost()
 			h.rarely = 4
 			h.live(1+h.r.IntN(3), 1+h.r.IntN(6))
 			return h
@@ -320,10 +339,12 @@ func TestSimulatedCrashes(t *testing.T) {
 func TestSimulatedCrowd(t *testing.T) {
 	simCrashes(t, func(t *testing.T, seed uint64) *history {
 		h := newHistory(t, seed, 2*manyFiles)
-		h.crowd, h.rarely = true, 20
 		for _, k := range h.keys {
 			k.store = 0 // what another process's flush has lost is beyond any program
 		}
+		h.rarely = 20
+		h.leaseMost()
+		h.crowd = true
 		for range 1 + h.r.IntN(4) {
 			h.gather(1+h.r.IntN(2*manyFiles), 1+h.r.IntN(6))
 			h.checkCrashes()

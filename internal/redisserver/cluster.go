@@ -52,7 +52,7 @@ func NewCluster(ctx context.Context, o *ClusterOptions) (*Cluster, error) {
 		t.opts.NodeTimeout = time.Second
 	}
 	if err := t.start(ctx); err != nil {
-		return nil, errors.Join(err, t.Close())
+		return nil, errors.Join(withLogs(err, t.Nodes), t.Close())
 	}
 	return t, nil
 }

@@ -53,7 +53,7 @@ func NewSentinel(ctx context.Context, o *SentinelOptions) (*Sentinel, error) {
 	}
 	t.opts.defaults()
 	if err := t.start(ctx); err != nil {
-		return nil, errors.Join(err, t.Close())
+		return nil, errors.Join(withLogs(err, t.All()), t.Close())
 	}
 	return t, nil
 }
@@ -98,12 +98,7 @@ func (t *Sentinel) start(ctx context.Context) error {
 // startNode starts the master, or a replica of the one at master, and returns the
 // address by which it is known.
 func (t *Sentinel) startNode(ctx context.Context, master string) (string, error) {
-	extra := replication(&t.opts.Options)
-	if master != "" {
-		host, port, _ := net.SplitHostPort(master)
-		extra = append(extra, "replicaof "+host+" "+port)
-	}
-	s, err := newServer(ctx, t.opts.Options, replicated, extra...)
+	s, err := newServer(ctx, t.opts.Options, replicated, replication(&t.opts.Options)...)
 	if err != nil {
 		return "", err
 	}
@@ -113,15 +108,20 @@ func (t *Sentinel) startNode(ctx context.Context, master string) (string, error)
 		return "", err
 	}
 	t.announced[addr] = s
-	if addr == s.Addr {
-		return addr, nil
-	}
 	host, port, _ := net.SplitHostPort(addr)
-	_, err = s.Do(ctx, "CONFIG", "SET", "replica-announce-ip", host, "replica-announce-port", port)
-	if err == nil {
-		_, err = s.Do(ctx, "CONFIG", "REWRITE")
+	// Before it looks for its master: a replica that learns its name while the two
+	// shake hands waits for an answer that never comes (Redis 7.0).
+	steps := [][]string{{"CONFIG", "SET", "replica-announce-ip", host, "replica-announce-port", port}}
+	if master != "" {
+		host, port, _ := net.SplitHostPort(master)
+		steps = append(steps, []string{"REPLICAOF", host, port})
 	}
-	return addr, err
+	for _, step := range append(steps, []string{"CONFIG", "REWRITE"}) {
+		if _, err := s.Do(ctx, step...); err != nil {
+			return "", err
+		}
+	}
+	return addr, nil
 }
 
 // replication is the configuration of who replicates or is replicated: without

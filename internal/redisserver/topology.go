@@ -29,6 +29,14 @@ func eventually(ctx context.Context, what string, ask func(context.Context) erro
 	}
 }
 
+// withLogs is err with what the servers have logged.
+func withLogs(err error, servers []*Server) error {
+	for _, s := range servers {
+		err = fmt.Errorf("%w\nthe log of %s:\n%s", err, s.Addr, s.Log())
+	}
+	return err
+}
+
 func addrs(servers []*Server) []string {
 	list := make([]string, len(servers))
 	for i, s := range servers {

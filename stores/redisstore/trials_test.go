@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"sync"
 	"testing"
@@ -27,6 +28,8 @@ import (
 type stand struct {
 	url   string
 	admin redis.UniversalClient
+	// connect, if not nil, is how an owner connects; otherwise it is over its network.
+	connect func(o *owner) func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // An owner is one process, as Redis sees it: a store with connections of its own,
@@ -34,6 +37,7 @@ type stand struct {
 type owner struct {
 	*redisstore.Store
 	net   *faultproxy.Network
+	watch *faultproxy.Network // to the Sentinels, where that is another way
 	key   string
 	mark  byte // in its checkpoints, so that no two owners save the same
 	fence state.Fence
@@ -56,18 +60,23 @@ var (
 )
 
 func (s *stand) owner(ctx context.Context, key string, mark byte, o redisstore.Options) (*owner, error) {
-	n := faultproxy.NewNetwork(nil)
-	o = redisstore.Through(o, n.Dial)
-	store, err := redisstore.Open(ctx, s.url, &o)
-	if err != nil {
-		n.Close()
+	w := &owner{net: faultproxy.NewNetwork(nil), watch: faultproxy.NewNetwork(nil), key: key, mark: mark}
+	o = redisstore.Through(o, w.net.Dial)
+	if s.connect != nil {
+		o = redisstore.Through(o, s.connect(w))
+	}
+	var err error
+	if w.Store, err = redisstore.Open(ctx, s.url, &o); err != nil {
+		w.net.Close()
+		w.watch.Close()
 		return nil, err
 	}
-	return &owner{Store: store, net: n, key: key, mark: mark}, nil
+	return w, nil
 }
 
 func (o *owner) close() {
 	o.net.Close() // first: a store waits for calls that hang
+	o.watch.Close()
 	_ = o.Close()
 }
 
@@ -293,7 +302,7 @@ func tell(cp state.Checkpoint) string {
 	if cp.Token.IsZero() {
 		return "nothing"
 	}
-	return fmt.Sprintf("sequence %d of %x", cp.Sequence, cp.Token.Raw()[len(cp.Token.Raw())-12:])
+	return fmt.Sprintf("%v with sequence %d", cp.Token.Raw(), cp.Sequence)
 }
 
 // unchanged is the error if something else lies there than want.

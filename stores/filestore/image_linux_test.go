@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,12 +22,16 @@ type fsKind struct {
 	name  string
 	mkfs  []string // the command that makes it, without the image
 	mount string   // options
+
+	cacheless bool // it can't bear a disk that has a cache and loses power
+	failless  bool // it can't bear a disk that has failed to write a file's contents
 }
 
 // An image is a file system in a file, mounted on a directory of its own.
 type image struct {
 	kind      fsKind
 	file, dir string
+	disk      *disk // nil: there is nothing between the loop device and the file
 }
 
 const (
@@ -95,35 +100,49 @@ func unmountBelow(dir string) error {
 	return errors.Join(errs...)
 }
 
-// makeImage makes a file system and mounts it. If this machine can't, the test is
-// skipped, and says why.
-func makeImage(t *testing.T, base string, kind fsKind) *image {
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("power cuts need root, to mount file systems and to shut them down")
 	}
+}
+
+// makeImage makes a file system. If this machine can't, the test is skipped, and says
+// why.
+func makeImage(t *testing.T, kind fsKind) *image {
+	t.Helper()
+	needRoot(t)
 	for _, command := range []string{kind.mkfs[0], "mount"} {
 		if _, err := exec.LookPath(command); err != nil {
 			t.Skipf("power cuts need %s (Debian: apt-get install e2fsprogs xfsprogs mount)", command)
 		}
 	}
-	name := strings.ReplaceAll(kind.name, " ", "-")
-	im := &image{kind: kind, file: filepath.Join(base, name+".img"), dir: filepath.Join(base, name)}
+	base := scratch(t)
+	im := &image{kind: kind, file: filepath.Join(base, "image"), dir: filepath.Join(base, "mounted")}
 	must(t, os.Mkdir(im.dir, 0o700))
 	must(t, os.WriteFile(im.file, nil, 0o600))
 	must(t, os.Truncate(im.file, imageSize))
 	if out, err := exec.Command(kind.mkfs[0], append(kind.mkfs[1:], im.file)...).CombinedOutput(); err != nil {
 		t.Skipf("power cuts on %s: %s can't make it: %s", kind.name, kind.mkfs[0], strings.TrimSpace(string(out)))
 	}
-	if err := im.mount(); err != nil {
-		t.Skipf("power cuts on %s: it can't be mounted here: %v", kind.name, err)
-	}
 	return im
 }
 
-// remove unmounts the image and gives its memory back.
-func (im *image) remove() error {
-	return errors.Join(im.unmount(), os.Remove(im.file))
+// mountFirst mounts the image for the first time, or skips the test.
+func (im *image) mountFirst(t *testing.T) {
+	t.Helper()
+	if err := im.mount(); err != nil {
+		t.Skipf("power cuts on %s: it can't be mounted here: %v", im.kind.name, err)
+	}
+}
+
+// onDisk puts a disk with a cache below the image.
+func (im *image) onDisk(t *testing.T, r *rand.Rand) {
+	t.Helper()
+	dir := filepath.Join(filepath.Dir(im.file), "device")
+	must(t, os.Mkdir(dir, 0o700))
+	im.disk = newDisk(t, im.file, dir, r)
+	im.file = im.disk.file()
 }
 
 func (im *image) mount() error {
@@ -162,14 +181,35 @@ const (
 	noLogFlush  = 2
 )
 
-// cutPower shuts the file system down.
-func (im *image) cutPower(flags int) error {
+// cutPower cuts the disk's power, or else shuts the file system down.
+func (im *image) cutPower(r *rand.Rand) error {
+	if im.disk == nil {
+		return im.shutDown([]int{logFlush, noLogFlush}[r.IntN(2)])
+	}
+	if n := r.IntN(30); n < 20 {
+		im.disk.cutAfter(1+n/2, true)
+	} else {
+		im.disk.cutAfter(n, false)
+	}
+	select {
+	case <-im.disk.dead:
+	case <-time.After(20 * time.Millisecond): // nobody writes any more
+		im.disk.cut()
+	}
+	return im.shutDown(noLogFlush) // or it would try for long
+}
+
+func (im *image) shutDown(flags int) error {
 	d, err := os.Open(im.dir)
+	if errors.Is(err, unix.EIO) {
+		return nil // it was quicker to find out that its disk is dead
+	}
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	if err := unix.IoctlSetPointerInt(int(d.Fd()), iocShutdown, flags); err != nil {
+	err = unix.IoctlSetPointerInt(int(d.Fd()), iocShutdown, flags)
+	if err != nil && !(im.disk != nil && errors.Is(err, unix.EIO)) {
 		return &os.PathError{Op: "shut down", Path: im.dir, Err: err}
 	}
 	return nil
@@ -179,6 +219,11 @@ func (im *image) cutPower(flags int) error {
 func (im *image) reboot() error {
 	if err := im.unmount(); err != nil {
 		return err
+	}
+	if im.disk != nil {
+		if err := im.disk.revive(); err != nil {
+			return err
+		}
 	}
 	return im.mount()
 }

@@ -98,10 +98,10 @@ func (c call) checkpoint(t testing.TB) state.Checkpoint {
 	return placeOf(t, c.n, c.size)
 }
 
-// next draws a new checkpoint for a call: most are small, some are larger than a slot,
-// and a few take many pages.
+// next draws a new checkpoint for a call: most take a few sectors, some are larger than a
+// slot, and a few take many pages.
 func (w *worker) next(key, op string) call {
-	size := w.r.IntN(200)
+	size := w.r.IntN(1000)
 	switch n := w.r.IntN(100); {
 	case n < 1:
 		size = w.r.IntN(200_000)
@@ -198,24 +198,24 @@ func (w *worker) acquire(key string) {
 	})
 }
 
-const batchKeys = 50
+const batchKeys = 80
 
-// batch saves many keys in one call, of which every other one has a lease.
+// batch saves many keys in one call, of which one in four has a lease.
 func (w *worker) batch() {
 	var begun strings.Builder
 	var items []state.Item
 	for i := range batchKeys {
 		key := fmt.Sprintf("%sbatch/%d", w.Prefix, i)
-		if i%2 == 0 && w.fences[key].IsZero() {
+		if i%4 == 0 && w.fences[key].IsZero() {
 			if w.acquire(key); w.fences[key].IsZero() {
 				return
 			}
 		}
-		if w.r.IntN(2) == 0 {
+		if w.r.IntN(3) == 0 {
 			continue
 		}
 		c := w.next(key, "save")
-		if i%2 == 0 {
+		if i%4 == 0 {
 			c.op = "save-fenced"
 		}
 		begun.WriteString(c.String())

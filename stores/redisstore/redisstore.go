@@ -1,6 +1,9 @@
-// Package redisstore keeps checkpoints in Redis: one server, 6.2 or later.
+// Package redisstore keeps checkpoints in Redis, 6.2 or later: on one server,
+// behind Sentinels, or in a Cluster.
 //
 //	store, err := redisstore.Open(ctx, "redis://user:password@127.0.0.1:6379/0", nil)
+//	store, err := redisstore.Open(ctx, "redis+sentinel://user:password@s1:26379,s2:26379,s3:26379/mymaster/0", nil)
+//	store, err := redisstore.Open(ctx, "rediss+cluster://user:password@a:7000,b:7001?tls_ca_file=/etc/redis/ca.pem", nil)
 //
 // It has every capability of package
 // [github.com/rigatoni-etl/rigatoni/state] but SaveBatch. Each operation is one
@@ -17,20 +20,44 @@
 //     up to about two seconds.
 //   - "appendonly yes" with "appendfsync always": what was acknowledged is on
 //     disk. Each save waits for the disk.
-//   - With a replica: replication is asynchronous. A failover to it loses what it
-//     had not received yet.
+//   - With replicas, and so with Sentinel and in a Cluster: replication is
+//     asynchronous. A failover loses what the replica that takes over had not
+//     received: the last moments of acknowledged writes, and all that a master
+//     took that was cut off from the others and did not know it yet
+//     (min-replicas-to-write and cluster-node-timeout bound for how long it does).
 //
-// A checkpoint that steps back costs events delivered a second time. The loss of
-// a *first* checkpoint is worse: nothing is there at all, and a key that was
-// never saved can't be told from it. A lost lease can let two owners be granted
-// the same epoch, one after the other; their nonces differ, so the first is kept
-// out all the same, but a fence known to another system by its epoch alone is not
-// safe. Where none of this may happen use "appendfsync always", or another store.
+// A checkpoint that steps back costs events delivered a second time; none is
+// skipped. The loss of a *first* checkpoint is worse: nothing is there at all, and
+// a key that was never saved can't be told from it. A lost lease can let two
+// owners be granted the same epoch, one after the other; their nonces differ, so
+// the first is kept out all the same, but a fence known to another system by its
+// epoch alone is not safe.
+//
+// [Options.WaitReplicas] narrows this: a lease, a renewal and a save, the first one
+// too, succeed only when so many replicas have them, so that the pipeline delivers
+// nothing on the word of a master alone. What is left is the election of a
+// replica that did not have it, and the loss of all who had. Where none of this may
+// happen use one server with "appendfsync always", or another store.
+//
+// # Failovers
+//
+// Behind Sentinels the store asks all of them, and believes those who know of
+// the latest failover; it asks again twice a second, and cuts its connections to a
+// server that is no longer the master. A new connection is used only if the server
+// says that it is a master. Name all the Sentinels: others are not looked for. In
+// a Cluster it follows redirections, and when a node fails it asks the others
+// who has its slots. Checkpoints are never read from a replica.
+//
+// While no master is there, calls fail with [state.ErrUnavailable] once their
+// repetitions are used up (after some 50 ms by default: see Options.MaxRetries);
+// the pipeline then goes on trying by itself. In a Cluster a slot that is being
+// moved answers TRYAGAIN for keys of which only a part has been moved yet.
 //
 // # Memory
 //
 // Redis under an eviction policy of allkeys-* throws keys away when its memory is
-// full, checkpoints and fences too: [Open] refuses such a server. A policy of
+// full, checkpoints and fences too: [Open] refuses such a server, and a Cluster with
+// one such master. A policy of
 // volatile-* may throw away checkpoints that have a TTL; Load says then that the
 // checkpoint is gone ([state.ErrCorrupt]), never that there was none. Use
 // "maxmemory-policy noeviction".
@@ -41,7 +68,8 @@
 // long. Load says [state.ErrExpired] then, and the key's fence (some 300
 // bytes) stays for good; [Store.Forget] takes it away. A TTL is for keys whose
 // pipelines come and go. One that is shorter than a quiet weekend turns a quiet
-// stream into an error.
+// stream into an error. The
+// pipeline warns where it is shorter than what the MongoDB server remembers.
 //
 // # Repeating
 //
@@ -72,9 +100,28 @@
 // checkpoint that was changed, deleted or put there by anything but this
 // store is a [state.ErrCorrupt], and is left as it is.
 //
-// A user of Redis's own needs, on the keys rigatoni:*, the commands evalsha, eval, time,
-// exists, get, set, strlen, del, pexpireat, persist, hget, hmget, hset, hdel, and
-// ping, info and scan without keys.
+// # Rights
+//
+// A user of Redis's own (ACL) needs, and [Open] refuses who lacks one of those
+// that the scripts need:
+//
+//	always      ~rigatoni:* +evalsha +eval +ping +time +exists +get +set +strlen +del
+//	            +pexpireat +persist +hget +hmget +hset +hdel
+//	INFO        +info; without it the eviction policy and the version are not
+//	            checked, and there is a warning
+//	List        +scan
+//	Sentinel    +role on the servers; the Sentinels' own user, if they have any:
+//	            +sentinel|get-master-addr-by-name +sentinel|master
+//	Cluster     +cluster|slots
+//	WAIT        +wait
+//
+// where rigatoni: is [Options.KeyPrefix]. To read the Rust crate's tokens takes
+// ~rigatoni:resume_token:* where the prefix is another one.
+//
+// # Moving over from the Rust crate
+//
+// Its tokens can be read, so that a pipeline goes on where the crate's stood: see
+// [Store.LoadCrate].
 package redisstore
 
 import (

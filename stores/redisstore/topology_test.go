@@ -265,3 +265,35 @@ func TestLentClients(t *testing.T) {
 		noSecret(t, err.Error())
 	}
 }
+
+// One master of a Cluster that may throw fences away is enough to refuse it; and of
+// Sentinels it is the master that they name that counts.
+func TestEveryMasterIsJudged(t *testing.T) {
+	ctx := t.Context()
+	cluster := redisserver.StartCluster(t, &redisserver.ClusterOptions{Replicas: -1})
+	sentinel := redisserver.StartSentinel(t, &redisserver.SentinelOptions{Sentinels: 1})
+	for u, servers := range map[string][]*redisserver.Server{cluster.URL(): cluster.Nodes, sentinel.URL(): sentinel.Nodes} {
+		for i, server := range servers {
+			_, err := server.Do(ctx, "CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
+			want(t, err, nil, "CONFIG SET")
+			s, err := redisstore.Open(ctx, u, &redisstore.Options{Logger: quiet})
+			if u == sentinel.URL() && i > 0 { // a replica: its turn comes when it is the master
+				want(t, err, nil, "Open")
+				want(t, s.Close(), nil, "Close")
+			} else {
+				want(t, err, state.ErrRefused, "Open")
+				if err != nil && !strings.Contains(err.Error(), "allkeys-lfu") {
+					t.Errorf("%v does not name the policy", err)
+				}
+			}
+			_, err = server.Do(ctx, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+			want(t, err, nil, "CONFIG SET")
+		}
+	}
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})
+	defer c.Close()
+	_, err := cluster.Nodes[2].Do(ctx, "CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+	want(t, err, nil, "CONFIG SET")
+	_, err = redisstore.FromClient(ctx, c, nil)
+	want(t, err, state.ErrRefused, "FromClient")
+}

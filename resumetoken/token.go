@@ -5,6 +5,7 @@
 // and [Token] treats it so: the whole document is kept, byte for byte, and
 // given back as it came. [Token.Decode] reads a token for display, for lag
 // and for hints on order; nothing that keeps a place correct depends on it.
+// [Encode] writes tokens as a server does, for tests that play the server.
 //
 // # Limits
 //

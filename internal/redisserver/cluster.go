@@ -174,12 +174,8 @@ func (s *Server) view(ctx context.Context) (string, error) {
 	if state := pairs(text)["cluster_state"]; state != "ok" {
 		return "", fmt.Errorf("%s says cluster_state:%s", s.Addr, state)
 	}
-	info, err := s.Info(ctx, "replication")
-	if err != nil {
+	if _, err := s.replicating(ctx); err != nil {
 		return "", err
-	}
-	if info["role"] == "slave" && info["master_link_status"] != "up" {
-		return "", fmt.Errorf("%s waits for its master", s.Addr)
 	}
 	nodes, err := s.nodes(ctx)
 	var view []string

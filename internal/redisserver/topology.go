@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -27,6 +28,24 @@ func eventually(ctx context.Context, what string, ask func(context.Context) erro
 		case <-tick.C:
 		}
 	}
+}
+
+// replicating is the server's role. It is an error if it is a replica that has not
+// got its master's data, or a master with a replica to which it sends nothing yet.
+func (s *Server) replicating(ctx context.Context) (role string, err error) {
+	info, err := s.Info(ctx, "replication")
+	if err != nil {
+		return "", err
+	}
+	if info["role"] == "slave" && info["master_link_status"] != "up" {
+		return "", fmt.Errorf("%s waits for its master", s.Addr)
+	}
+	for name, value := range info {
+		if replica, _, _ := strings.Cut(value, ","); strings.HasPrefix(replica, "ip=") && !strings.Contains(value, "state=online") {
+			return "", fmt.Errorf("%s has the replica %s that is not online: %s", s.Addr, name, value)
+		}
+	}
+	return info["role"], nil
 }
 
 // withLogs is err with what the servers have logged.

@@ -346,6 +346,7 @@ func onCluster(t *testing.T) *failing {
 // TestLateWritesAtFailover: nor does a failover let an old owner write over a new
 // one. What it was told is saved may be lost with the master that said so.
 func TestLateWritesAtFailover(t *testing.T) {
+	t.Parallel()
 	mutate(t)
 	seed := campaignSeed(t)
 	for name, k := range map[string]struct {

@@ -1,8 +1,12 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +58,24 @@ func failover(t *testing.T, fault func() error, master func() (*redisserver.Serv
 	return <-done, ours
 }
 
+// A lockedBuffer is a log that several goroutines write.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
 func TestSentinelFailover(t *testing.T) {
 	for _, fault := range []string{"killed", "frozen"} {
 		t.Run(fault, func(t *testing.T) {
@@ -65,8 +87,11 @@ func TestSentinelFailover(t *testing.T) {
 			ctx := t.Context()
 			g := acquire(t, s, "k")
 			want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AA", 1)), nil, "SaveFenced")
-			idle := open(t, sentinel.URL(), redisstore.Options{}) // without WAIT: one replica fewer is left
+			var log lockedBuffer
+			idle := open(t, sentinel.URL(), redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}) // without WAIT: one replica fewer is left
 			want(t, idle.Ping(ctx), nil, "Ping")
+			_, err := sentinel.Nodes[1].Do(ctx, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+			want(t, err, nil, "CONFIG SET")
 			old := sentinel.Nodes[0]
 			kill := old.Kill
 			if fault == "frozen" {
@@ -78,6 +103,9 @@ func TestSentinelFailover(t *testing.T) {
 			t.Logf("%s: Sentinel needed %v, the save %v", fault, own, ours)
 			if ours > own+2*time.Second {
 				t.Errorf("the save went through %v after the failover", ours-own)
+			}
+			if text := log.String(); !strings.Contains(text, "name another master") || !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "allkeys-lru") {
+				t.Errorf("neither the new master nor its policy is told of: %s", text)
 			}
 			if fault == "frozen" {
 				want(t, old.Thaw(), nil, "Thaw")

@@ -1,7 +1,6 @@
 package redisstore_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -40,7 +39,7 @@ func chain(err error) string {
 // Whatever goes wrong, on every topology, neither a password nor a token is in an
 // error, in a log, or in what is printed of any type.
 func TestNoSecrets(t *testing.T) {
-	var log bytes.Buffer
+	var log lockedBuffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	const token = "53CRET70KEN"
 	check := func(what, text string) {
@@ -91,7 +90,7 @@ func TestNoSecrets(t *testing.T) {
 		want(t, s.Close(), nil, "Close")
 		check("after Close", chain(s.Ping(t.Context())))
 	}
-	if log.Len() == 0 {
+	if log.String() == "" {
 		t.Error("nothing was logged")
 	}
 	check("the log", log.String())

@@ -49,11 +49,12 @@ type sentinels struct {
 	stop func()
 	done sync.WaitGroup
 
-	mu    sync.Mutex
-	addr  string    // of the master, "" if it is not known yet
-	epoch int64     // of the failover that made it the master
-	doubt time.Time // since when only earlier failovers are spoken of
-	conns map[*conn]string
+	mu      sync.Mutex
+	addr    string    // of the master, "" if it is not known yet
+	epoch   int64     // of the failover that made it the master
+	doubt   time.Time // since when only earlier failovers are spoken of
+	greeted string    // the address that was connected to last
+	conns   map[*conn]string
 }
 
 func newSentinels(addrs []string, o Options, config *tls.Config) *sentinels {
@@ -258,9 +259,9 @@ func (s *sentinels) lose(c *conn) {
 	delete(s.conns, c)
 }
 
-// onlyMaster looks at what a new connection leads to: a replica would be asked
-// for checkpoints that it does not have yet.
-func onlyMaster(ctx context.Context, cn *redis.Conn) error {
+// greet looks at what a new connection leads to: a replica would be asked for
+// checkpoints that it does not have yet.
+func (s *Store) greet(ctx context.Context, cn *redis.Conn) error {
 	role, err := cn.Do(ctx, "role").Slice()
 	if err != nil {
 		return dialError{fmt.Errorf("asking the server for its role: %w", err)}
@@ -268,5 +269,25 @@ func onlyMaster(ctx context.Context, cn *redis.Conn) error {
 	if len(role) == 0 || role[0] != "master" {
 		return dialError{notConnected{errDemoted}}
 	}
+	if !s.sentinels.firstOf() {
+		return nil
+	}
+	// The first master is judged when the store opens. A later one is too late to
+	// refuse, and not to be told of.
+	if text, err := cn.Info(ctx).Result(); err == nil {
+		if err := s.judge(ctx, s.name, parseInfo(text)); err != nil {
+			s.opts.Logger.ErrorContext(ctx, "redisstore: the new master is one that checkpoints are not safe on", "error", err.Error())
+		}
+	}
 	return nil
+}
+
+// firstOf tells whether this is the first connection to a master that took over
+// from another one.
+func (s *sentinels) firstOf() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.greeted
+	s.greeted = s.addr
+	return was != "" && was != s.addr
 }

@@ -107,7 +107,7 @@ func connect(o Options) (*Store, error) {
 		s.sentinels = newSentinels(addrs, o, config)
 		d.sentinels = s.sentinels
 		r := clientOptions(o, d)
-		r.OnConnect = onlyMaster
+		r.OnConnect = s.greet
 		s.client = redis.NewClient(r)
 		s.sentinels.follow()
 	default:

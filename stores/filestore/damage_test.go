@@ -3,11 +3,13 @@ package filestore
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -284,10 +286,91 @@ func FuzzDamage(f *testing.F) {
 		if length > 0 && length < len(damaged) {
 			damaged = damaged[:length]
 		}
-		s, _ := openTest(t, t.TempDir())
-		must(t, os.WriteFile(s.path("k"), damaged, 0o600))
-		checkDamaged(t, s, "fuzzed")
+		synctest.Test(t, func(t *testing.T) { fuzzDamaged(t, damaged) })
 	})
+}
+
+func fuzzDamaged(t *testing.T, damaged []byte) {
+	m := newSimFS(nil)
+	s, _ := openOn(t, m, simStore)
+	m.dir.do(simOp{put: "k" + dataSuffix, node: &simNode{id: 1 << 30, now: damaged, disk: damaged}})
+	checkDamaged(t, s, "fuzzed")
+	// Whoever would write finds the same, and leaves alone what can't be read.
+	cp, loadErr := s.Load(t.Context(), "k")
+	g, err := s.Acquire(t.Context(), "k", request("first"))
+	switch {
+	case loadErr == nil && (err != nil || g.Err != nil || !g.Checkpoint.Equal(cp)):
+		t.Fatalf("Load says %d, and Acquire %d (%v, %v)", cp.Sequence, g.Checkpoint.Sequence, g.Err, err)
+	case loadErr != nil && !errors.Is(err, state.ErrCorrupt):
+		t.Fatalf("Load says %v, and Acquire %v", loadErr, err)
+	case loadErr != nil && !bytes.Equal(m.dir.now["k"+dataSuffix].now, damaged):
+		t.Fatal("the damaged file has been changed")
+	}
+}
+
+// Whatever is in a file: no panic, and what is taken for a record comes back as it was
+// from what the store would write of it.
+func FuzzJudge(f *testing.F) {
+	text := savedFile(f, f.TempDir(), "k")
+	golden, err := filepath.Glob(filepath.Join("testdata", "version1", "*"+dataSuffix))
+	must(f, err)
+	for _, name := range golden {
+		text, err := os.ReadFile(name)
+		must(f, err)
+		f.Add(text[:len(text)/2], text[len(text)/2:])
+	}
+	f.Add(text[:slotUnit], text[slotUnit:])
+	f.Add([]byte(`{"version":1,"generation":18446744073709551615,"key":"k","checksum":"crc32c:00000000@18446744073709551615"}`), []byte("{}"))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		first, second = summed(first), summed(second)
+		n := (max(len(first), len(second)) + slotUnit) / slotUnit * slotUnit
+		found, err := judge("k.json", "k", append(pad(first, n), pad(second, n)...))
+		if errors.Is(err, state.ErrNotFound) {
+			t.Fatalf("what can't be read is said not to be there: %v", err)
+		}
+		if err != nil {
+			return
+		}
+		line, m, err := appendLine(nil, found.slots[found.force].generation, quote("k"), &found.rec)
+		must(t, err)
+		sl := readSlot(pad(line, (len(line)+slotUnit)/slotUnit*slotUnit))
+		if sl.err != nil || sl.mark != m {
+			t.Fatalf("what was read can't be read again once it is written: %v", sl.err)
+		}
+		rec, key, err := sl.parse()
+		if err != nil || key != "k" || !like(rec)(found.rec) {
+			t.Fatalf("%+v was read, and comes back as %+v (%q, %v)", found.rec, rec, key, err)
+		}
+	})
+}
+
+// summed gives a line that has a checksum the right one, so that a fuzzer comes past it.
+func summed(line []byte) []byte {
+	line = bytes.TrimRight(bytes.Clone(line), " \n")
+	at := bytes.LastIndex(line, []byte(lineTail))
+	generation, ok := headGeneration(append(bytes.Clone(line), make([]byte, len(lineHead))...))
+	if at < 0 || !ok {
+		return line
+	}
+	return fmt.Appendf(line[:at], `,"checksum":"crc32c:%08x@%d"}`, crc(line[:at]), generation)
+}
+
+// Files that are cut short, or have grown, are found so by whoever opens them.
+func TestEveryLengthOfLargeFile(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := openTest(t, dir)
+	for n := 1; n <= 2; n++ {
+		must(t, s.Save(t.Context(), "k", placeOf(t, n, 9000)))
+	}
+	text := []byte(lookAt(t, s.path("k")))
+	for _, length := range []int{0, 1, 511, 512, 4095, 4096, 8192, len(text) / 2, len(text) - 4096, len(text) - 8192, len(text) - 1, len(text) + 1, len(text) + 4096, len(text) + 8192} {
+		grown := append(slices.Clone(text), bytes.Repeat([]byte(" "), 8192)...)
+		must(t, os.WriteFile(s.path("k"), grown[:length], 0o600))
+		_, err := s.Load(t.Context(), "k")
+		want(t, err, state.ErrCorrupt, s.path("k"))
+		_, err = s.Acquire(t.Context(), "k", request("first"))
+		want(t, err, state.ErrCorrupt, s.path("k"))
+	}
 }
 
 // Forget is the way to be rid of a damaged file, but not of another key's, and not of

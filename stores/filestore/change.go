@@ -33,6 +33,16 @@ type newFile struct {
 	info  fs.FileInfo
 	marks [2]mark
 	slot  int
+	old   file // the one that it replaces, until that is flushed; nil: not held
+}
+
+// letGo closes the file that was replaced. What that says doesn't matter: nothing in it
+// is needed any more.
+func (n *newFile) letGo() {
+	if n.old != nil {
+		_ = n.old.Close()
+		n.old = nil
+	}
 }
 
 // save makes rec the record in force: in place with one flush where it can, and
@@ -126,6 +136,7 @@ func (k *keyFile) tempName() string {
 func (s *Store) commit(cs []*change) {
 	s.flush(cs)
 	renamed := s.flusher.dir.began()
+	holdReplaced(cs)
 	s.each(cs, func(c *change) {
 		switch {
 		case c.err != nil:
@@ -147,6 +158,20 @@ func (s *Store) commit(cs []*change) {
 	err := s.flusher.dir.join(nil, renamed)
 	for _, c := range anew {
 		c.adopt(err)
+	}
+}
+
+// holdReplaced keeps the files that are about to lose their names open until that is
+// flushed, so that what they take isn't freed before. A great batch doesn't: it would
+// take too many descriptors, and has written all that it writes.
+func holdReplaced(cs []*change) {
+	if !renameOpen || len(cs) > manyFiles {
+		return
+	}
+	for _, c := range cs {
+		if c.anew != nil && c.err == nil {
+			c.anew.old = c.k.hold()
+		}
 	}
 }
 
@@ -246,6 +271,7 @@ func (c *change) settle() {
 // rename puts the new file in place, and closes the one that it replaces.
 func (c *change) rename() {
 	if err := c.renameFile(); err != nil {
+		c.anew.letGo()
 		c.fail(err)
 		return
 	}
@@ -280,6 +306,7 @@ func (c *change) renameFile() error {
 // adopt makes the new file the key's own, once its name is flushed.
 func (c *change) adopt(err error) {
 	k, n := c.k, c.anew
+	n.letGo()
 	if err != nil {
 		if n.f != nil {
 			err = errors.Join(err, n.f.Close())

@@ -110,6 +110,19 @@ func (k *keyFile) rest() error {
 	return unavailable(err)
 }
 
+// hold gives the key's file, open, to whoever is about to take its name away, and to
+// close it once that is flushed. ext4 with data=writeback gives what is freed to other
+// files at once: after a power cut before the flush, the old name would be there again,
+// with what others wrote.
+func (k *keyFile) hold() file {
+	f := k.f
+	k.f, k.flushed = nil, false
+	if f == nil && k.known {
+		f, _ = k.s.sys.Open(k.path, os.O_RDONLY) // if it can't be had, it is gone already
+	}
+	return f
+}
+
 // drop closes the file for good: the next save replaces it.
 func (k *keyFile) drop() error {
 	k.flushed = false
@@ -155,7 +168,12 @@ func (k *keyFile) remove() error {
 	if err := k.checkOurs(); err != nil {
 		return err
 	}
-	err := k.drop()
+	var err error
+	if !renameOpen {
+		err = k.drop()
+	} else if old := k.hold(); old != nil {
+		defer old.Close() // which has nothing to say: nothing in it is needed
+	}
 	removed := k.s.flusher.dir.began()
 	if k.known {
 		if e := k.s.sys.Remove(k.path); e != nil && !errors.Is(e, fs.ErrNotExist) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -247,6 +248,11 @@ func (s *Store) forget(e *entry) error {
 		}
 	}
 	removed := s.flusher.dir.began()
+	if renameOpen {
+		if f, err := s.sys.Open(e.path, os.O_RDONLY); err == nil {
+			defer f.Close() // see keyFile.hold
+		}
+	}
 	if err := s.sys.Remove(e.path); err != nil {
 		return unavailable(err)
 	}

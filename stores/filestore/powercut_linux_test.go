@@ -60,7 +60,7 @@ func TestDiskPowerCut(t *testing.T) { testPowerCuts(t, true) }
 func testPowerCuts(t *testing.T, onDisk bool) {
 	seed := campaignSeed(t)
 	for _, kinds := range [][]fsKind{ext4Kinds, xfsKinds} {
-		all := campaignLength(t, cutsVar, 1000, 1000, 4*time.Second)
+		all := campaignLength(t, cutsVar, 1000, 1000, 2500*time.Millisecond)
 		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k fsKind) bool { return onDisk && k.cacheless })
 		if !all.until.IsZero() {
 			// The short form: the usual one, and two of the others.

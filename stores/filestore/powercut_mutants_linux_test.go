@@ -19,10 +19,13 @@ func TestPowerCutMutants(t *testing.T) {
 	}{
 		{"no flush", false},
 		{"no directory flush at creation", false},
+		{"flush again after a failure", true},
 		{"rename without flush", false},
 		{"the slot in force chosen by sequence", false},
-		{"flush again after a failure", true},
 	} {
+		if i > 2 && !fullCampaign() {
+			return // the simulated disk finds these as well
+		}
 		t.Run(m.name, func(t *testing.T) {
 			kinds := [][]fsKind{ext4Kinds, xfsKinds}[i%2]
 			p := newPowerCuts(t, kinds[0], m.onDisk, rand.New(rand.NewPCG(seed, uint64(i))))

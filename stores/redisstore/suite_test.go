@@ -39,9 +39,9 @@ var grounds = []ground{
 	{name: "one server", tls: true, cuts: true, start: oneServer},
 	{name: "socket", start: socket},
 	{name: "socket", cuts: true, start: socket},
-	{name: "Sentinel", start: sentinel},
+	{name: "Sentinel", short: true, start: sentinel},
 	{name: "Sentinel", cuts: true, start: sentinel},
-	{name: "Sentinel", tls: true, short: true, start: sentinel},
+	{name: "Sentinel", tls: true, start: sentinel},
 	{name: "Sentinel", tls: true, cuts: true, start: sentinel},
 	{name: "Cluster", start: cluster},
 	{name: "Cluster", cuts: true, start: cluster},
@@ -96,7 +96,9 @@ func TestSuite(t *testing.T) {
 			name += ", cuts"
 		}
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			if !full(t) {
+				t.Parallel()
+			}
 			g.run(t, seed+uint64(i))
 		})
 	}

@@ -217,7 +217,7 @@ func TestFailoverUnderLoad(t *testing.T) {
 			l := newLoad(t)
 			s := open(t, f.url, redisstore.Options{})
 			done := l.start(ctx, t, s, 0)
-			flushScripts(ctx, t, nodes())
+			keepFlushing(ctx, t, nodes())
 			faults := []fault{killed}
 			if full(t) {
 				faults = []fault{killed, frozen, killed, frozen}
@@ -255,8 +255,8 @@ func TestFailoverUnderLoad(t *testing.T) {
 	}
 }
 
-// flushScripts has the servers forget all scripts, again and again.
-func flushScripts(ctx context.Context, t *testing.T, nodes []*redisserver.Server) {
+// keepFlushing has the servers forget all scripts, again and again.
+func keepFlushing(ctx context.Context, t *testing.T, nodes []*redisserver.Server) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for _, s := range nodes {

@@ -1,7 +1,9 @@
 package resumetoken
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -27,11 +29,13 @@ func (t Token) ExtJSON() ([]byte, error) {
 	return t.slowExtJSON(), nil
 }
 
+// The two fields of the tokens that MongoDB gives, as BSON has them.
+const dataField, bitsField = "\x02_data\x00", "\x05_typeBits\x00"
+
 // plainJSON writes the tokens that MongoDB gives, a string of hexadecimal digits
 // and perhaps type bits, without going through a parser and back: a pipeline
 // writes one with every checkpoint. They have one form, that of slowExtJSON.
 func (t Token) plainJSON() ([]byte, bool) {
-	const dataField, bitsField = "\x02_data\x00", "\x05_typeBits\x00"
 	data, rest, ok := cutField(t.doc[4:], dataField, 0)
 	if !ok || !strings.HasSuffix(data, "\x00") {
 		return nil, false
@@ -91,6 +95,13 @@ func (t Token) slowExtJSON() []byte {
 
 // Parse reads what [Token.ExtJSON] wrote, or any Extended JSON form of a token.
 func Parse(text []byte) (Token, error) {
+	if t, ok := parsePlain(text); ok {
+		return t, nil
+	}
+	return slowParse(text)
+}
+
+func slowParse(text []byte) (Token, error) {
 	raw, err := parseExtJSON(text)
 	if err != nil {
 		// The decoder's own message quotes the text, which holds a document's _id.
@@ -106,6 +117,49 @@ func Parse(text []byte) (Token, error) {
 		}
 	}
 	return New(raw)
+}
+
+// parsePlain reads what plainJSON writes, to the letter, without a parser: a fifth of
+// the time.
+func parsePlain(text []byte) (Token, bool) {
+	const afterData, beforeBits, afterBits = `"}`, `","_typeBits":{"$binary":{"base64":"`, `","subType":"00"}}}`
+	rest, ok := bytes.CutPrefix(text, []byte(`{"_data":"`))
+	n := bytes.IndexByte(rest, '"')
+	if !ok || n < 0 || !isHex(string(rest[:n])) {
+		return Token{}, false
+	}
+	data, rest := rest[:n], rest[n:]
+	var bits []byte
+	if string(rest) != afterData {
+		rest, ok = bytes.CutPrefix(rest, []byte(beforeBits))
+		rest, end := bytes.CutSuffix(rest, []byte(afterBits))
+		// What isn't in the alphabet, the decoder passes over if it ends a line.
+		if !ok || !end || bytes.ContainsAny(rest, "\r\n") {
+			return Token{}, false
+		}
+		// Not nil where they are empty: they are there.
+		if bits, ok = decode64(rest); !ok {
+			return Token{}, false
+		}
+	}
+	size := 4 + len(dataField) + 4 + len(data) + 1 + 1
+	if bits != nil {
+		size += len(bitsField) + 4 + 1 + len(bits)
+	}
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, size), uint32(size))
+	b = binary.LittleEndian.AppendUint32(append(b, dataField...), uint32(len(data)+1))
+	b = append(append(b, data...), 0)
+	if bits != nil {
+		b = binary.LittleEndian.AppendUint32(append(b, bitsField...), uint32(len(bits)))
+		b = append(append(b, bson.TypeBinaryGeneric), bits...)
+	}
+	return Token{doc: string(append(b, 0))}, true
+}
+
+func decode64(text []byte) ([]byte, bool) {
+	out := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(out, text)
+	return out[:n], err == nil
 }
 
 func parseExtJSON(text []byte) (bson.Raw, error) {

@@ -89,8 +89,11 @@ func TestFastPathIsTaken(t *testing.T) {
 	genuine, _ := knownTokens(t)
 	taken := 0
 	for _, k := range genuine {
-		if _, ok := k.token(t).plainJSON(); ok {
+		if text, ok := k.token(t).plainJSON(); ok {
 			taken++
+			if tok, ok := parsePlain(text); !ok || tok != k.token(t) {
+				t.Errorf("%s is not read the short way", text)
+			}
 		}
 	}
 	// All but the two of binary data.

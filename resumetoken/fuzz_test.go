@@ -104,3 +104,27 @@ func FuzzExtJSON(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParsePlain: what the short way reads, the long way reads as the same.
+func FuzzParsePlain(f *testing.F) {
+	genuine, broken := knownTokens(f)
+	for _, k := range append(genuine, broken...) {
+		text, err := k.token(f).ExtJSON()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte(`{"_data":"82","_typeBits":{"$binary":{"base64":"","subType":"00"}}}`))
+	f.Add([]byte(`{"_data":"82","_typeBits":{"$binary":{"base64":"gg=","subType":"00"}}}`))
+	f.Add([]byte(`{"_data":"82","_typeBits":{"$binary":{"base64":"gh==","subType":"00"}}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		got, ok := parsePlain(text)
+		if !ok {
+			return
+		}
+		if want, err := slowParse(text); err != nil || got != want {
+			t.Fatalf("%q: % x, and the long way %v, % x", text, got.doc, err, want.doc)
+		}
+	})
+}

@@ -74,6 +74,9 @@ func (p *recordParser) has(name string) bool {
 	return slices.ContainsFunc(p.fields, func(f field) bool { return f.name == name })
 }
 
+// knownNames are the names of recordFields, and others that every record has.
+var knownNames = map[string]string{"t": "t", "i": "i"}
+
 // recordFields are the known fields of a record, and what reads each.
 var recordFields map[string]func(p *recordParser, v []byte) error
 
@@ -95,6 +98,9 @@ func init() { // not in the declaration: AppendJSON, which reads it, would make 
 		"savedEpoch":   func(p *recordParser, v []byte) error { return parseEpoch(&p.rec.Checkpoint.Epoch, v) },
 		"savedAt":      func(p *recordParser, v []byte) error { return parseTime(&p.rec.Checkpoint.SavedAt, v) },
 	}
+	for name := range recordFields {
+		knownNames[name] = name
+	}
 }
 
 func (p *recordParser) field(f field) error {
@@ -109,6 +115,9 @@ func (p *recordParser) field(f field) error {
 }
 
 func (p *recordParser) clusterTime(v []byte) error {
+	if ct := &p.rec.Checkpoint.ClusterTime; plainTime(v, &ct.T, &ct.I) {
+		return nil
+	}
 	fields, err := parseFields(v)
 	if err != nil {
 		return err
@@ -128,6 +137,26 @@ func (p *recordParser) clusterTime(v []byte) error {
 		return errors.New(`has other fields than "t" and "i"`)
 	}
 	return nil
+}
+
+// plainTime reads a cluster time as it is written, to the letter.
+func plainTime(v []byte, t, i *uint32) bool {
+	rest, begins := bytes.CutPrefix(v, []byte(`{"t":`))
+	rest, ends := bytes.CutSuffix(rest, []byte("}"))
+	first, second, two := bytes.Cut(rest, []byte(`,"i":`))
+	if !begins || !ends || !two {
+		return false
+	}
+	m, err := parseUint(first, math.MaxUint32)
+	if err != nil {
+		return false
+	}
+	n, err := parseUint(second, math.MaxUint32)
+	if err != nil {
+		return false
+	}
+	*t, *i = uint32(m), uint32(n)
+	return true
 }
 
 func (p *recordParser) extra(v []byte) error {
@@ -291,7 +320,7 @@ func splitFields(obj []byte) ([]field, error) {
 	var names map[string]bool
 	for i := skipSpace(obj, 1); obj[i] != '}'; {
 		end := valueEnd(obj, i)
-		name, err := unquote(obj[i:end])
+		name, err := fieldName(obj[i:end])
 		if err != nil {
 			return nil, err
 		}
@@ -306,6 +335,14 @@ func splitFields(obj []byte) ([]field, error) {
 		}
 	}
 	return fields, nil
+}
+
+// fieldName is a name without its quotation marks. A known one is not made anew.
+func fieldName(v []byte) (string, error) {
+	if name, known := knownNames[string(v[1:len(v)-1])]; known {
+		return name, nil
+	}
+	return unquote(v)
 }
 
 // noteName refuses a name that is among fields already. It makes a map of

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -10,7 +11,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A call is one run of a script.
+// A call is one run of a script or, with a record, a SET of it where its seal is
+// still the one in force.
 type call struct {
 	script *script
 	key    string // "" for the ping, which has a name of its own
@@ -18,6 +20,16 @@ type call struct {
 	// again: the script knows its second run from its first, so that it may be
 	// repeated where nobody knows whether it was executed.
 	again bool
+	// extra is a third name, of a record. Redis then says TRYAGAIN where a Cluster is
+	// moving the key's names and they are not all in one place.
+	extra string
+	// sealed is told under which new seal the script puts the record: one of its own
+	// for each attempt, so that one that was held up can't make a broken seal good
+	// again. nil: the script makes none.
+	sealed *string
+
+	name any // of the record to SET
+	text []byte
 }
 
 // call runs c until it is answered, as try does.
@@ -128,7 +140,24 @@ func (s *Store) backOff(ctx context.Context, attempt int) error {
 
 // run sends a call once, by the script's digest and, where Redis does not have
 // the script (after a restart), by its text.
+//
+// Scripts look up the name of the record themselves. In a Cluster that is moving
+// the key's slot, a record that a script does not find may lie on the other node; so
+// it says GONE, changes nothing, and is asked again with that name given. Then
+// Redis itself would say that the name is on its way.
 func (s *Store) run(ctx context.Context, c call) (reply, error) {
+	if c.sealed != nil {
+		*c.sealed = newSeal()
+	}
+	r, err := s.runAsIs(ctx, c)
+	if err == nil && s.cluster != nil && c.extra == "" && r.text(0) == "GONE" {
+		c.extra = r.text(1)
+		return s.runAsIs(ctx, c)
+	}
+	return r, err
+}
+
+func (s *Store) runAsIs(ctx context.Context, c call) (reply, error) {
 	r, err := s.send(ctx, "evalsha", c.script.sha, c)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		return s.send(ctx, "eval", c.script.text, c)
@@ -141,25 +170,40 @@ func (s *Store) send(ctx context.Context, command, script string, c call) (reply
 		return s.sendAndWait(ctx, command, script, c)
 	}
 	cmd := s.command(ctx, command, script, c)
-	if err := s.client.Process(ctx, cmd); err != nil {
+	if err := s.client.Process(ctx, cmd); err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
 	return answer(cmd.Cmd)
 }
 
 func (s *Store) command(ctx context.Context, command, script string, c call) onceCmd {
-	var names []string
-	if c.key == "" {
-		names = []string{s.opts.KeyPrefix + "{}:ping"}
-	} else {
+	if c.name != nil {
+		cmd := redis.NewCmd(ctx, "set", c.name, c.text, "xx")
+		cmd.SetFirstKeyPos(1)
+		return onceCmd{cmd}
+	}
+	names := []string{s.opts.KeyPrefix + "{}:ping"}
+	if c.key != "" {
 		names = s.names(c.key)
 	}
-	args := make([]any, 0, 3+len(names)+len(c.args))
+	if c.extra != "" {
+		names = append(names, c.extra)
+	}
+	args := make([]any, 0, 5+len(names)+len(c.args))
 	args = append(args, command, script, len(names))
 	for _, name := range names {
 		args = append(args, name)
 	}
-	cmd := redis.NewCmd(ctx, append(args, c.args...)...)
+	sure := "1"
+	if s.cluster != nil && c.extra == "" {
+		sure = "0"
+	}
+	args = append(args, sure)
+	args = append(args, c.args...)
+	if c.sealed != nil {
+		args = append(args, *c.sealed)
+	}
+	cmd := redis.NewCmd(ctx, args...)
 	cmd.SetFirstKeyPos(3)
 	return onceCmd{cmd}
 }

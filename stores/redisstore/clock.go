@@ -51,6 +51,9 @@ type watched struct {
 
 // watch makes ctx one that connections heed, until the function is called.
 func (k *clock) watch(ctx context.Context) (context.Context, func()) {
+	if outer, ok := ctx.(*watched); ok { // of which this is a part, beside others perhaps
+		ctx = outer.Context
+	}
 	w := &watched{Context: ctx, clock: k}
 	if ctx.Done() == nil {
 		return w, w.forget

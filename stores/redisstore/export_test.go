@@ -12,11 +12,12 @@ func Through(o Options, dial func(ctx context.Context, network, addr string) (ne
 	return o
 }
 
-// Names are the names in Redis of record and fence of a key.
-func Names(prefix, key string) (record, fence string) {
+// Names are the names in Redis of mark and fence of a key. The record is under that
+// of the mark, a colon, and the field "seal" of the fence.
+func Names(prefix, key string) (mark, fence string) {
 	s := Store{opts: Options{KeyPrefix: prefix}}
 	names := s.names(key)
-	return names[0], names[1]
+	return names[1], names[0]
 }
 
 // EncodeKey and DecodeKey are what makes a key a part of such a name, and back.
@@ -24,6 +25,9 @@ var (
 	EncodeKey = encodeKey
 	DecodeKey = decodeKey
 )
+
+// SameSeals has all seals be the same, for the whole process. For mutants.
+func SameSeals() { newSeal = func() string { return "1" } }
 
 // ReplaceInScripts puts another text in the place of old in all scripts, for the
 // whole process, and tells whether one had it. For mutants.

@@ -2,28 +2,34 @@ package redisstore
 
 import "strings"
 
-// The two names of a key in Redis lie under one hash tag, so that a Cluster
-// keeps them together: <prefix>{<encoded key>}:cp and …:fence.
+// The names of a key in Redis lie under one hash tag, so that a Cluster keeps
+// them together: <prefix>{<encoded key>}:fence, …:cp, which only marks that there
+// is a fence, and …:cp:<seal>, the record.
 const (
-	recordSuffix = "}:cp"
-	fenceSuffix  = "}:fence"
+	markSuffix  = "}:cp"
+	fenceSuffix = "}:fence"
 )
 
+// openSeal is the seal of records that only scripts write: those that expire.
+const openSeal = "0"
+
+// names are those of fence and mark.
 func (s *Store) names(key string) []string {
 	stem := s.opts.KeyPrefix + "{" + encodeKey(key)
-	return []string{stem + recordSuffix, stem + fenceSuffix}
+	return []string{stem + fenceSuffix, stem + markSuffix}
+}
+
+// record is the name of the record under a seal.
+func (s *Store) record(key, seal string) string {
+	return s.opts.KeyPrefix + "{" + encodeKey(key) + markSuffix + ":" + seal
 }
 
 // keyOf is the key that a name in Redis belongs to, if it is one of ours.
 func (s *Store) keyOf(name string) (string, bool) {
 	rest, ours := strings.CutPrefix(name, s.opts.KeyPrefix+"{")
-	encoded, isRecord := strings.CutSuffix(rest, recordSuffix)
-	if !isRecord {
-		var isFence bool
-		encoded, isFence = strings.CutSuffix(rest, fenceSuffix)
-		ours = ours && isFence
-	}
-	if !ours {
+	encoded, suffix, found := strings.Cut(rest, "}")
+	suffix = "}" + suffix
+	if !ours || !found || suffix != fenceSuffix && suffix != markSuffix && !strings.HasPrefix(suffix, markSuffix+":") {
 		return "", false
 	}
 	return decodeKey(encoded)

@@ -2,25 +2,10 @@ package redisstore
 
 import (
 	"context"
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/hex"
-	"strconv"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
-
-// A writer is under which fence a script writes: its epoch and nonce.
-type writer struct{ epoch, nonce string }
-
-var unfenced writer
-
-// fenced is for a write that must be refused unless f is the current fence. The
-// zero fence never is.
-func fenced(f state.Fence) writer {
-	return writer{epoch: strconv.FormatUint(f.Epoch, 10), nonce: f.Nonce}
-}
 
 // Acquire is [state.Leaser]'s, and one round trip. Leases live by Redis's clock,
 // to the millisecond; a lease of a fraction of one is rounded up. The
@@ -41,8 +26,9 @@ func (s *Store) acquire(ctx context.Context, key string, r state.LeaseRequest) (
 	if r.Steal {
 		steal = 1
 	}
+	var sealed string
 	got, err := s.call(ctx, call{
-		script: acquireScript, key: key, again: true,
+		script: acquireScript, key: key, again: true, sealed: &sealed,
 		args: []any{r.Owner, r.Nonce, millis(r.TTL), steal, s.ttl},
 	})
 	if err != nil {
@@ -51,6 +37,9 @@ func (s *Store) acquire(ctx context.Context, key string, r state.LeaseRequest) (
 	g := state.Grant{
 		Fence:        state.Fence{Epoch: got.number(1), Nonce: r.Nonce},
 		LastSequence: got.number(2),
+	}
+	if got.number(5) == 1 {
+		s.keep(key, g.Fence, sealed, got)
 	}
 	g.Checkpoint, g.Err = got.checkpoint(3)
 	if g.Err != nil && !isAbsence(g.Err) {
@@ -80,11 +69,14 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 		return s.fail("release", key, err)
 	}
 	w := fenced(f)
-	_, err := s.call(ctx, call{script: releaseScript, key: key, again: true, args: []any{w.epoch, w.nonce}})
+	var sealed string
+	s.seals.drop(key, f)
+	_, err := s.call(ctx, call{script: releaseScript, key: key, again: true, sealed: &sealed, args: []any{w.epoch, w.nonce}})
 	return s.fail("release", key, err)
 }
 
-// SaveFenced is [state.Leaser]'s, and one round trip.
+// SaveFenced is [state.Leaser]'s. It is one round trip: a SET, or for the first save of a
+// Store that was not granted the lease, and with a TTL, a script.
 func (s *Store) SaveFenced(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
 	return s.save(ctx, key, fenced(f), cp)
 }
@@ -94,62 +86,19 @@ func (s *Store) ClearFenced(ctx context.Context, key string, f state.Fence) erro
 	return s.clear(ctx, key, fenced(f))
 }
 
-func (s *Store) save(ctx context.Context, key string, w writer, cp state.Checkpoint) error {
-	if err := state.CheckSave(key, cp); err != nil {
-		return s.fail("save", key, err)
-	}
-	value, err := encode(cp, time.Now())
-	if err != nil {
-		return s.fail("save", key, err)
-	}
-	_, err = s.call(ctx, call{
-		script: saveScript, key: key, again: w != unfenced || cp.Sequence != 0,
-		args: []any{w.epoch, w.nonce, value, s.ttl, cp.Sequence, savedAs(cp, value)},
-	})
-	return s.fail("save", key, err)
-}
-
-func (s *Store) clear(ctx context.Context, key string, w writer) error {
+func (s *Store) clear(ctx context.Context, key string, by writer) error {
 	if err := state.CheckKey(key); err != nil {
 		return s.fail("clear", key, err)
 	}
-	_, err := s.call(ctx, call{script: clearScript, key: key, again: w != unfenced, args: []any{w.epoch, w.nonce}})
-	return s.fail("clear", key, err)
-}
-
-// encode is the checkpoint as it lies in Redis: the stored form of a record,
-// with the fields of a checkpoint only. Its epoch is the script's to know and
-// lies beside the fence.
-func encode(cp state.Checkpoint, now time.Time) ([]byte, error) {
-	if cp.SavedAt.IsZero() {
-		cp.SavedAt = now
+	var sealed string
+	r, err := s.call(ctx, call{
+		script: clearScript, key: key, again: by != unfenced, sealed: &sealed, args: []any{by.epoch, by.nonce},
+	})
+	if err != nil {
+		return s.fail("clear", key, err)
 	}
-	cp.SavedAt = cp.SavedAt.UTC().Truncate(time.Millisecond)
-	cp.Epoch = 0
-	rec := state.Record{Status: state.StatusSaved, Checkpoint: cp, LastSequence: cp.Sequence}
-	return rec.AppendJSON(make([]byte, 0, 512))
-}
-
-// savedAs is what the fence remembers of a checkpoint, so that the scripts need
-// not read it: its sequence, a digest of its token (which tells a repeated save
-// from another one with the same sequence; 0 is none), and the digest of value, which
-// shows that it was changed. SHA-1 is the one that the scripts have; it is
-// against accidents. The script adds epoch and expiry.
-func savedAs(cp state.Checkpoint, value []byte) []byte {
-	b := strconv.AppendUint(append(make([]byte, 0, 128), "seq="...), cp.Sequence, 10)
-	b = append(b, " token="...)
-	if cp.Sequence == 0 {
-		b = append(b, '0')
-	} else {
-		d := sha256.Sum256(cp.Token.Raw())
-		b = hex.AppendEncode(b, d[:8])
-	}
-	return appendSum(append(b, ' '), value)
-}
-
-func appendSum(b, value []byte) []byte {
-	d := sha1.Sum(value)
-	return hex.AppendEncode(append(b, "sha1="...), d[:])
+	s.keep(key, by.fence, sealed, r)
+	return nil
 }
 
 // millis is d in milliseconds, rounded up: a lease is never shorter than was asked for.

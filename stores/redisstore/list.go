@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,40 +17,100 @@ const scanCount = 1000
 
 // List is [state.Lister]'s. It goes through all names of the database with SCAN,
 // a thousand at a time in two round trips, and keeps in memory which keys it has
-// named. A checkpoint that has expired is listed, with [state.ErrExpired].
+// named. In a Cluster it does so on every master; one that does not answer is an
+// error, and a key that moves from one to another meanwhile is listed once. A
+// checkpoint that has expired is listed, with [state.ErrExpired].
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[state.Entry, error] {
 	return func(yield func(state.Entry, error) bool) {
-		seen := make(map[string]bool)
-		for cursor := uint64(0); ; {
-			entries, next, err := s.listPage(ctx, prefix, cursor)
-			if err != nil {
-				yield(state.Entry{}, s.fail("list", "", err))
-				return
-			}
-			for _, e := range entries {
-				if !seen[e.Key] && !yield(e, nil) {
-					return
-				}
-				seen[e.Key] = true
-			}
-			if cursor = next; cursor == 0 {
-				return
-			}
+		l := lister{Store: s, ctx: ctx, yield: yield, seen: make(map[string]bool),
+			pattern: escapeGlob(s.opts.KeyPrefix) + "{" + encodeKey(prefix) + "*}:*"}
+		if err := l.all(); err != nil && !l.ended {
+			yield(state.Entry{}, s.fail("list", "", err))
 		}
 	}
 }
 
-func (s *Store) listPage(ctx context.Context, prefix string, cursor uint64) ([]state.Entry, uint64, error) {
+// A lister is one List.
+type lister struct {
+	*Store
+	ctx     context.Context // of the call that the lister is
+	pattern string
+	yield   func(state.Entry, error) bool
+	ended   bool // yield said so
+	seen    map[string]bool
+}
+
+// all lists every master, and then those that are masters only since.
+func (l *lister) all() error {
+	done := make(map[string]bool)
+	for {
+		nodes, err := l.nodes(done)
+		if err != nil || len(nodes) == 0 {
+			return err
+		}
+		for _, node := range nodes {
+			if err := l.node(node); err != nil || l.ended {
+				return err
+			}
+			done[node.Options().Addr] = true
+		}
+		if l.cluster == nil {
+			return nil
+		}
+	}
+}
+
+// nodes are the masters but for those with the addresses.
+func (l *lister) nodes(but map[string]bool) ([]*redis.Client, error) {
+	var mu sync.Mutex
+	var nodes []*redis.Client
+	err := l.try(l.ctx, "", true, func(ctx context.Context) error {
+		mu.Lock()
+		nodes = nil
+		mu.Unlock()
+		return l.masters(ctx, func(_ context.Context, c *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !but[c.Options().Addr] {
+				nodes = append(nodes, c)
+			}
+			return nil
+		})
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	return slices.Clone(nodes), err
+}
+
+func (l *lister) node(c *redis.Client) error {
+	for cursor := uint64(0); ; {
+		entries, next, err := l.page(c, cursor)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if !l.seen[e.Key] && !l.yield(e, nil) {
+				l.ended = true
+				return nil
+			}
+			l.seen[e.Key] = true
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+func (l *lister) page(c *redis.Client, cursor uint64) ([]state.Entry, uint64, error) {
 	var entries []state.Entry
 	var next uint64
-	pattern := escapeGlob(s.opts.KeyPrefix) + "{" + encodeKey(prefix) + "*}:*"
-	err := s.try(ctx, "", true, func(ctx context.Context) error {
-		names, after, err := s.client.Scan(ctx, cursor, pattern, scanCount).Result()
+	err := l.try(l.ctx, "", true, func(ctx context.Context) error {
+		names, after, err := c.Scan(ctx, cursor, l.pattern, scanCount).Result()
 		if err != nil {
 			return err
 		}
 		next = after
-		entries, err = s.entries(ctx, s.keysOf(names))
+		entries, err = l.entries(ctx, l.keysOf(names))
 		return err
 	})
 	if err != nil {
@@ -72,30 +134,19 @@ func (s *Store) keysOf(names []string) []string {
 
 // entries loads the keys in one round trip.
 func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, error) {
-	if len(keys) == 0 {
-		return nil, nil
-	}
-	pipe := s.client.Pipeline()
-	cmds := make([]onceCmd, len(keys))
+	calls := make([]call, len(keys))
 	for i, key := range keys {
-		cmds[i] = s.command(ctx, "evalsha", loadScript.sha, call{script: loadScript, key: key})
-		if err := pipe.Process(ctx, cmds[i]); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := pipe.Exec(ctx); err != nil && !isAnswer(err) {
-		return nil, err
+		calls[i] = call{script: loadScript, key: key}
 	}
 	var entries []state.Entry
-	for i, key := range keys {
-		r, err := answer(cmds[i].Cmd)
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			r, err = s.run(ctx, call{script: loadScript, key: key})
+	for i, o := range s.pipeline(ctx, calls) {
+		if redis.HasErrorPrefix(o.err, "NOSCRIPT") || elsewhere(o.err) || o.reply.text(0) == "GONE" {
+			o.reply, o.err = s.run(ctx, calls[i])
 		}
-		if err != nil && (!isAnswer(err) || classify(err) != final) {
-			return nil, err
+		if o.err != nil && (!isAnswer(o.err) || s.classify(o.err) != final) {
+			return nil, o.err
 		}
-		if e, there := s.entry(key, r, err); there {
+		if e, there := s.entry(keys[i], o.reply, o.err); there {
 			entries = append(entries, e)
 		}
 	}
@@ -109,10 +160,10 @@ func (s *Store) entry(key string, r reply, err error) (e state.Entry, there bool
 	if err != nil {
 		err = describe(err)
 	} else if err = r.refusal(); err == nil {
-		e.Owner = r.text(4)
+		e.Owner = r.text(3)
 		e.Checkpoint, err = r.checkpoint(0)
 	}
-	if errors.Is(err, state.ErrNotFound) && r.number(3) == 0 {
+	if errors.Is(err, state.ErrNotFound) && r.number(2) == 0 {
 		return e, false
 	}
 	e.Err = s.fail("load", key, err)

@@ -13,14 +13,16 @@ import (
 // mutantEnv names a mistake to make, in a test binary that does one test.
 const mutantEnv = "REDISSTORE_MUTANT"
 
-// mutants are mistakes in the scripts, each of which lets an old owner write.
+// mutants are mistakes, most of them in the scripts, each of which lets an old owner write.
 // The trials must see every one.
 var mutants = map[string]struct {
 	old, new string
-	short    bool // it is in the short form too
+	do       func() // instead
+	short    bool   // it is in the short form too
 }{
-	"the nonce is not compared":          {old: `nonce ~= ARGV[2] or epoch ~=`, new: `epoch ~=`, short: true},
-	"the fence is not compared":          {old: `nonce ~= ARGV[2] or epoch ~= tonumber(ARGV[1])`, new: `false`},
+	"the nonce is not compared":          {old: `nonce ~= ARGV[3] or epoch ~=`, new: `epoch ~=`, short: true},
+	"the fence is not compared":          {old: `nonce ~= ARGV[3] or epoch ~= tonumber(ARGV[2])`, new: `false`},
+	"seals are not changed":              {do: redisstore.SameSeals, short: true},
 	"the sequence is not compared":       {old: `sequence ~= 0 and sequence <= last`, new: `false`, short: true},
 	"an unfenced write shuts nobody out": {old: `epoch, ousts = epoch + 1, true`, new: ``},
 }
@@ -37,6 +39,10 @@ func mutate(t *testing.T) {
 
 var makeMistake = sync.OnceValue(func() bool {
 	m, known := mutants[os.Getenv(mutantEnv)]
+	if m.do != nil {
+		m.do()
+		return true
+	}
 	return known && redisstore.ReplaceInScripts(m.old, m.new)
 })
 

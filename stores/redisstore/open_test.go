@@ -245,7 +245,7 @@ func TestOpenWarns(t *testing.T) {
 	server := redisserver.Start(t, &redisserver.Options{Config: []string{"maxmemory-policy volatile-ttl"}})
 	c := client(t, server)
 	want(t, c.Do(t.Context(), "ACL", "SETUSER", "bob", "on", ">x", "~rigatoni:*", "-@all",
-		"+evalsha", "+eval", "+time", "+exists", "+get", "+set", "+strlen", "+del", "+pexpireat", "+persist",
+		"+evalsha", "+eval", "+time", "+exists", "+get", "+set", "+strlen", "+del", "+pexpireat", "+persist", "+rename",
 		"+hget", "+hmget", "+hset", "+hdel", "+ping", "+scan").Err(), nil, "ACL SETUSER")
 	for says, c := range map[string]struct {
 		url string

@@ -7,7 +7,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/faultproxy"
 )
 
-// A proxy stands between a store and Redis and breaks the scripts that it is told to.
+// A proxy stands between a store and Redis and breaks the scripts (and SETs) that it is told to.
 type proxy struct {
 	*faultproxy.Proxy
 	accepted counter      // connections, ever
@@ -41,7 +41,7 @@ func (p *proxy) url() string { return "redis://" + p.Addr() }
 func (p *proxy) next(cuts ...cut) {
 	p.scripts.Store(0)
 	p.Plan(func(r faultproxy.Request) faultproxy.Fault {
-		if !r.Is("evalsha") {
+		if !r.Is("evalsha", "set") {
 			return faultproxy.Pass
 		}
 		n := p.scripts.Add(1)

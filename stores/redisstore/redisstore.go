@@ -6,8 +6,9 @@
 //	store, err := redisstore.Open(ctx, "rediss+cluster://user:password@a:7000,b:7001?tls_ca_file=/etc/redis/ca.pem", nil)
 //
 // It has every capability of package
-// [github.com/rigatoni-etl/rigatoni/state] but SaveBatch. Each operation is one
-// round trip: a script that checks fence and sequence and writes, in one step.
+// [github.com/rigatoni-etl/rigatoni/state]. Each operation is one round trip: a
+// script that checks fence and sequence and writes, in one step; or, for the saves of
+// an owner, a plain SET that does the same (see below).
 //
 // # What may be lost
 //
@@ -88,17 +89,31 @@
 //
 // # What lies in Redis
 //
-// Two keys for each, here for the key "shop":
+// Three keys for each, here for the key "shop":
 //
-//	rigatoni:{shop}:cp     the checkpoint, one line of JSON
-//	rigatoni:{shop}:fence  a hash: version, epoch, nonce, owner, until (ms), last (sequence),
-//	                       and saved: of the checkpoint, its sequence, the epoch it
-//	                       was saved under, when it is due to expire (ms), and digests
+//	rigatoni:{shop}:fence      a hash: version, epoch, nonce, owner, until (ms), seal, due (when
+//	                           the record is to expire, ms; 0: never) and last (sequence)
+//	rigatoni:{shop}:cp         marks that the hash was there
+//	rigatoni:{shop}:cp:<seal>  the record: a digest of the rest, the last sequence, the epoch it
+//	                           was saved under, and the checkpoint as one line of JSON
 //
-// In the braces everything but letters, digits and -._/: is %-encoded. The hash
-// never expires: it is what tells "expired" and "deleted" from "never saved". A
-// checkpoint that was changed, deleted or put there by anything but this
-// store is a [state.ErrCorrupt], and is left as it is.
+// In the braces everything but letters, digits and -._/: is %-encoded. Hash and mark
+// never expire: they are what tells "expired" and "deleted" from "never saved". A
+// record that was changed, deleted or put there by anything but this store is a
+// [state.ErrCorrupt] until the next save.
+//
+// The seal is a random number, which only the Store that last wrote the key by a
+// script knows. That one saves with SET … XX, as long as the name is there. Everything
+// that must shut it out (an Acquire or a Release, a Clear, a save by any other Store)
+// puts the record under another seal, in the same step, so that a save that is late
+// finds nothing to write to; it is then decided by the script, by fence and sequence.
+// Of a save that was not answered the seal is not used again. So Stores that take
+// turns at saving one key, which only unfenced ones do, need two round trips for it.
+//
+// With [Options.TTL] each save is a script, and the seal is 0: the last sequence must
+// outlive the record. To look at a checkpoint:
+//
+//	redis-cli get "rigatoni:{shop}:cp:$(redis-cli hget 'rigatoni:{shop}:fence' seal)"
 //
 // # Rights
 //
@@ -106,7 +121,7 @@
 // that the scripts need:
 //
 //	always      ~rigatoni:* +evalsha +eval +ping +time +exists +get +set +strlen +del
-//	            +pexpireat +persist +hget +hmget +hset +hdel
+//	            +rename +pexpireat +persist +hget +hmget +hset +hdel
 //	INFO        +info; without it the eviction policy and the version are not
 //	            checked, and there is a warning
 //	List        +scan
@@ -154,6 +169,7 @@ type Store struct {
 	name  string
 	opts  Options // complete
 	ttl   int64   // opts.TTL in milliseconds
+	seals seals
 
 	mu     sync.RWMutex // held, to read, where a call is counted in
 	closed chan struct{}
@@ -161,12 +177,13 @@ type Store struct {
 }
 
 var (
-	_ state.Leaser    = (*Store)(nil)
-	_ state.Lister    = (*Store)(nil)
-	_ state.Forgetter = (*Store)(nil)
-	_ state.Pinger    = (*Store)(nil)
-	_ state.Expirer   = (*Store)(nil)
-	_ io.Closer       = (*Store)(nil)
+	_ state.Leaser     = (*Store)(nil)
+	_ state.Lister     = (*Store)(nil)
+	_ state.BatchSaver = (*Store)(nil)
+	_ state.Forgetter  = (*Store)(nil)
+	_ state.Pinger     = (*Store)(nil)
+	_ state.Expirer    = (*Store)(nil)
+	_ io.Closer        = (*Store)(nil)
 )
 
 func newStore(client redis.UniversalClient, owned bool, name string, o Options) *Store {
@@ -176,7 +193,7 @@ func newStore(client redis.UniversalClient, owned bool, name string, o Options) 
 	}
 }
 
-// Save is [state.Store]'s, and one round trip.
+// Save is [state.Store]'s.
 func (s *Store) Save(ctx context.Context, key string, cp state.Checkpoint) error {
 	return s.save(ctx, key, unfenced, cp)
 }

@@ -2,11 +2,11 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,6 +34,12 @@ func client(t testing.TB, s *redisserver.Server) *redis.Client {
 
 var quiet = slog.New(slog.DiscardHandler)
 
+// recordName is that of a key's record in Redis.
+func recordName(ctx context.Context, c redis.Cmdable, prefix, key string) string {
+	mark, fence := redisstore.Names(prefix, key)
+	return mark + ":" + c.HGet(ctx, fence, "seal").Val()
+}
+
 // damages are the ways in which a stored key can be spoiled. Each takes the
 // names of record and fence.
 var damages = []func(ctx context.Context, c redis.Cmdable, record, fence string) error{
@@ -50,6 +56,10 @@ var damages = []func(ctx context.Context, c redis.Cmdable, record, fence string)
 	func(ctx context.Context, c redis.Cmdable, _, fence string) error {
 		return c.HSet(ctx, fence, "epoch", "seven").Err()
 	},
+	func(ctx context.Context, c redis.Cmdable, _, fence string) error {
+		return c.HDel(ctx, fence, "seal").Err()
+	},
+	func(ctx context.Context, c redis.Cmdable, _, fence string) error { return c.Del(ctx, fence).Err() },
 	func(ctx context.Context, c redis.Cmdable, _, fence string) error {
 		return c.Set(ctx, fence, "x", 0).Err()
 	},
@@ -80,8 +90,8 @@ func harness(c redis.UniversalClient, o redisstore.Options, open func(context.Co
 	h := statetest.Harness{
 		Open: open,
 		Damage: func(ctx context.Context, key string) error {
-			record, fence := redisstore.Names(prefix, key)
-			return damages[int(damage.Add(1)-1)%len(damages)](ctx, c, record, fence)
+			_, fence := redisstore.Names(prefix, key)
+			return damages[int(damage.Add(1)-1)%len(damages)](ctx, c, recordName(ctx, c, prefix, key), fence)
 		},
 		Newer: func(ctx context.Context, key string) error {
 			_, fence := redisstore.Names(prefix, key)
@@ -98,15 +108,9 @@ func harness(c redis.UniversalClient, o redisstore.Options, open func(context.Co
 	}
 	if o.TTL > 0 {
 		h.Expire = func(ctx context.Context, key string) error {
-			record, fence := redisstore.Names(prefix, key)
-			saved, err := c.HGet(ctx, fence, "saved").Result()
-			if err != nil {
-				return err
-			}
-			if err := c.HSet(ctx, fence, "saved", saved[:strings.LastIndex(saved, "=")]+"=1").Err(); err != nil {
-				return err
-			}
-			return c.PExpireAt(ctx, record, time.UnixMilli(1)).Err()
+			_, fence := redisstore.Names(prefix, key)
+			return errors.Join(c.HSet(ctx, fence, "due", 1).Err(),
+				c.PExpireAt(ctx, recordName(ctx, c, prefix, key), time.UnixMilli(1)).Err())
 		}
 	}
 	return h

@@ -3,8 +3,6 @@ package redisstore
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,12 +16,19 @@ type reply []any
 
 // answer makes a reply of what go-redis read.
 func answer(cmd *redis.Cmd) (reply, error) {
-	switch v, err := cmd.Result(); v := v.(type) {
+	v, err := cmd.Result()
+	if errors.Is(err, redis.Nil) {
+		return reply{"UNSEALED"}, nil
+	}
+	switch v := v.(type) {
 	case []any:
 		return v, err
 	case int64:
 		return nil, err
 	default:
+		if v == "OK" {
+			return nil, err
+		}
 		if err == nil {
 			err = errNotOurs
 		}
@@ -58,6 +63,8 @@ func (r reply) refusal() error {
 		return nil
 	case "GONE":
 		return errGone
+	case "UNSEALED":
+		return errUnsealed
 	case "HELD":
 		return &state.HeldError{Owner: r.text(1), Until: time.Now().Add(time.Duration(r.number(2)) * time.Millisecond)}
 	case "FENCED":
@@ -79,8 +86,11 @@ var errNotOurs = fmt.Errorf("%w: its answer is none that this store's scripts gi
 // errGone is no ErrNotFound: a place that vanished must not look like a first start.
 var errGone = fmt.Errorf("%w: it is gone from Redis before its time: deleted, evicted, or the server's clock was set back", state.ErrCorrupt)
 
-// checkpoint reads the answer of load from the i-th place on: what was found,
-// the value, and what the fence remembers of it.
+// errUnsealed never leaves the store.
+var errUnsealed = errors.New("another writer's seal is in force")
+
+// checkpoint reads the answer of load from the i-th place on: what was found, and
+// the record.
 func (r reply) checkpoint(i int) (state.Checkpoint, error) {
 	switch r.text(i) {
 	case "OK":
@@ -91,24 +101,7 @@ func (r reply) checkpoint(i int) (state.Checkpoint, error) {
 	default:
 		return state.Checkpoint{}, r[min(i, len(r)):].refusal()
 	}
-	value := []byte(r.text(i + 1))
-	_, saved, _ := strings.Cut(r.text(i+2), " sha1=")
-	saved, ours := strings.CutPrefix("sha1="+saved, string(appendSum(nil, value)))
-	if !ours {
-		return state.Checkpoint{}, fmt.Errorf("%w: it is not what was saved: changed in Redis by something else", state.ErrCorrupt)
-	}
-	rec, err := state.ParseRecord(value)
-	if err != nil {
-		return state.Checkpoint{}, err
-	}
-	if rec.Status != state.StatusSaved || rec.Checkpoint.Token.IsZero() {
-		return state.Checkpoint{}, fmt.Errorf("%w: it holds no resume token", state.ErrCorrupt)
-	}
-	epoch, _, _ := strings.Cut(strings.TrimPrefix(saved, " epoch="), " ")
-	if rec.Checkpoint.Epoch, err = strconv.ParseUint(epoch, 10, 64); err != nil {
-		return state.Checkpoint{}, fmt.Errorf("%w: its fence does not say under which epoch it was saved", state.ErrCorrupt)
-	}
-	return rec.Checkpoint, nil
+	return decode(r.text(i + 1))
 }
 
 // isAbsence tells whether err says for certain that no checkpoint is there.

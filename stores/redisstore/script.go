@@ -19,10 +19,12 @@ var (
 	write string
 	//go:embed scripts/stray.lua
 	stray string
-	//go:embed scripts/missing.lua
-	missing string
-	//go:embed scripts/prolong.lua
-	prolong string
+	//go:embed scripts/read.lua
+	read string
+	//go:embed scripts/put.lua
+	put string
+	//go:embed scripts/move.lua
+	move string
 	//go:embed scripts/save.lua
 	saveText string
 	//go:embed scripts/load.lua
@@ -42,12 +44,12 @@ var (
 )
 
 var (
-	saveScript    = newScript(prelude, write, stray, saveText)
-	loadScript    = newScript(prelude, stray, missing, loadText)
-	clearScript   = newScript(prelude, write, stray, clearText)
-	acquireScript = newScript(prelude, stray, missing, prolong, acquireText)
-	renewScript   = newScript(prelude, write, prolong, renewText)
-	releaseScript = newScript(prelude, releaseText)
+	saveScript    = newScript(prelude, write, stray, read, put, saveText)
+	loadScript    = newScript(prelude, stray, read, loadText)
+	clearScript   = newScript(prelude, write, stray, read, put, clearText)
+	acquireScript = newScript(prelude, stray, read, put, move, acquireText)
+	renewScript   = newScript(prelude, write, read, move, renewText)
+	releaseScript = newScript(prelude, move, releaseText)
 	forgetScript  = newScript(forgetText)
 	pingScript    = newScript(pingText)
 )

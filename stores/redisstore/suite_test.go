@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -220,6 +221,18 @@ func (s cutStore) Clear(ctx context.Context, key string) error {
 
 func (s cutStore) Forget(ctx context.Context, key string) error {
 	return insist(ctx, func() error { return s.once.Forget(ctx, key) })
+}
+
+func (s cutStore) SaveBatch(ctx context.Context, items []state.Item) []error {
+	if !slices.ContainsFunc(items, func(it state.Item) bool { return it.Fence.IsZero() && it.Checkpoint.Sequence == 0 }) {
+		return s.Store.SaveBatch(ctx, items)
+	}
+	var errs []error
+	_ = insist(ctx, func() error { // it tells whether to repeat; the answers are in errs
+		errs = s.once.SaveBatch(ctx, items)
+		return errors.Join(errs...)
+	})
+	return errs
 }
 
 func (s cutStore) Close() error { return errors.Join(s.Store.Close(), s.once.Close()) }

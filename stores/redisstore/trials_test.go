@@ -399,7 +399,11 @@ func (tr *trial) own(ctx context.Context) error {
 	}
 	tr.new = tr.old
 	end := holdPackets(tr.old)
-	hasty, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	patience := 20 * time.Millisecond // for the SET
+	if tr.rnd.IntN(2) == 0 {
+		patience = 400 * time.Millisecond // and for scripts, which do the same
+	}
+	hasty, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	late := tr.old.next()
 	if err := tr.old.SaveFenced(hasty, tr.key, tr.old.fence, late); !errors.Is(err, state.ErrUnavailable) {

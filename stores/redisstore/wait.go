@@ -30,6 +30,9 @@ func (e *ReplicationError) Is(target error) bool { return target == state.ErrUna
 // Release and Forget may be undone by a failover without harm: a lease runs out,
 // and what was forgotten is there again.
 func (c call) waits() bool {
+	if c.name != nil {
+		return true
+	}
 	switch c.script {
 	case saveScript, clearScript, acquireScript, renewScript:
 		return true

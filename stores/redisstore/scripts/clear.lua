@@ -1,13 +1,13 @@
-local size = redis.pcall('STRLEN', record)
-if type(size) == 'table' then return size end
+-- ARGV after those: seal. The answer OK, if anything was to be done: epoch, last
+-- sequence.
+if not h[1] then return 1 end
+local err = read()
+if err then return err end
+if missing == 'GONE' and not sure then return {'GONE', name(seal)} end
 if epoch == 0 and last == 0 then
-  local del = redis.pcall('DEL', record, fence)
+  local del = redis.pcall('DEL', name(seal), mark, fence)
   if type(del) == 'table' then return del end
-elseif saved or ousts then
-  local set = redis.pcall('HSET', fence, 'epoch', epoch)
-  if type(set) == 'table' then return set end
-  redis.call('DEL', record)
-  redis.call('HDEL', fence, 'saved')
-  if ousts then redis.call('HDEL', fence, 'nonce', 'owner', 'until') end
+  return 1
 end
-return 1
+if value and string.find(value, '^%x+ %d+ %d+ $') and not ousts then return 1 end
+return put(complete(''), ARGV[4], 0) or {'OK', epoch, last}

@@ -3,7 +3,7 @@
 -- that out half way would have done the other half.
 local k = KEYS[1]
 for _, c in ipairs({
-  {'DEL', k}, {'TIME'}, {'EXISTS', k}, {'GET', k}, {'STRLEN', k}, {'SET', k, '', 'PX', 1000},
+  {'DEL', k}, {'TIME'}, {'EXISTS', k}, {'GET', k}, {'STRLEN', k}, {'SET', k, '', 'PX', 1000}, {'RENAME', k, k},
   {'PEXPIREAT', k, 1}, {'PERSIST', k}, {'DEL', k},
   {'HSET', k, 'a', ''}, {'HGET', k, 'a'}, {'HMGET', k, 'a'}, {'HDEL', k, 'a'}, {'DEL', k},
 }) do

@@ -1,0 +1,218 @@
+package redisstore
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+const (
+	// A pipeline of a batch has at most so many saves, and ends where so many
+	// bytes are full: Redis keeps the answers until it has read all of it.
+	pipeSaves = 256
+	pipeBytes = 1 << 20
+	// pipesAtOnce is how many pipelines of a batch are on their way at a time: while
+	// Redis works on one, the next is written.
+	pipesAtOnce = 3
+)
+
+// SaveBatch is [state.BatchSaver]'s. The saves go in pipelines of up to 256, in a
+// Cluster one to each master, a few of them at a time; each save is a command of its
+// own, so that no other client waits for the batch. One that is refused or fails is
+// no other's concern, and is repeated where a Save or SaveFenced would be.
+func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
+	errs := state.CheckBatch(items)
+	chunks := s.chunks(items, errs)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(pipesAtOnce, len(chunks), max(s.opts.PoolSize, 1)) {
+		workers.Go(func() {
+			for n := next.Add(1); n <= int64(len(chunks)); n = next.Add(1) {
+				s.saveChunk(ctx, items, chunks[n-1], errs)
+			}
+		})
+	}
+	workers.Wait()
+	for i, err := range errs {
+		errs[i] = s.fail("save", items[i].Key, err)
+	}
+	return errs
+}
+
+// chunks are the indices of the items that errs has nothing against, for one
+// pipeline each.
+func (s *Store) chunks(items []state.Item, errs []error) [][]int {
+	var all [][]int
+	var chunk []int
+	size := 0
+	for i := range items {
+		if errs[i] != nil {
+			continue
+		}
+		n := sizeOf(&items[i].Checkpoint)
+		if len(chunk) == pipeSaves || len(chunk) > 0 && size+n > pipeBytes {
+			all, chunk, size = append(all, chunk), nil, 0
+		}
+		if chunk == nil {
+			chunk = make([]int, 0, min(pipeSaves, len(items)))
+		}
+		chunk, size = append(chunk, i), size+n
+	}
+	if len(chunk) > 0 {
+		all = append(all, chunk)
+	}
+	return all
+}
+
+// sizeOf is about how long the record of a checkpoint is.
+func sizeOf(cp *state.Checkpoint) int {
+	n := 300 + cp.Token.Len() + len(cp.Fingerprint)
+	for name, doc := range cp.Extra {
+		n += len(name) + len(doc)
+	}
+	return n
+}
+
+// A pipe is the saves of one pipeline. What became of each is under the mutex: when
+// a call is given up, an attempt may still be on its way.
+type pipe struct {
+	store *Store
+	saves []saving
+
+	mu      sync.Mutex
+	settled []bool
+	errs    []error
+}
+
+func (s *Store) saveChunk(ctx context.Context, items []state.Item, chunk []int, errs []error) {
+	p := &pipe{store: s, saves: make([]saving, len(chunk)), settled: make([]bool, len(chunk)), errs: make([]error, len(chunk))}
+	seals := make([]*seal, len(chunk))
+	for j, i := range chunk {
+		by := unfenced
+		if it := &items[i]; !it.Fence.IsZero() {
+			by = fenced(it.Fence)
+		}
+		var err error
+		if p.saves[j], err = s.prepare(items[i].Key, by, items[i].Checkpoint); err != nil {
+			p.settled[j], p.errs[j] = true, err
+			continue
+		}
+		seals[j] = p.saves[j].seal
+	}
+	err := s.try(ctx, "", true, p.attempt)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for j, i := range chunk {
+		errs[i] = p.errs[j]
+		if p.settled[j] {
+			continue
+		}
+		errs[i] = err
+		if seals[j] != nil {
+			s.seals.give(p.saves[j].key, seals[j], false)
+		}
+	}
+}
+
+// attempt tries what is not settled yet, once. Its error is one for which all that
+// is left may be tried again.
+func (p *pipe) attempt(ctx context.Context) error {
+	var left []int
+	for j := range p.saves {
+		if !p.settled[j] { // only attempts settle, one after the other
+			left = append(left, j)
+		}
+	}
+	var again error
+	// With their seals; those whose seals are broken by the script; and those for
+	// which Redis did not have the script.
+	for range 3 {
+		if len(left) == 0 {
+			break
+		}
+		retry, err := p.pass(ctx, left)
+		if err != nil && again == nil {
+			again = err
+		}
+		left = retry
+	}
+	return again
+}
+
+// pass sends the saves of which the indices are given. It returns those that are to
+// be sent otherwise, and the first error after which a save is still to be done.
+func (p *pipe) pass(ctx context.Context, which []int) (otherwise []int, again error) {
+	s := p.store
+	calls := make([]call, 0, len(which))
+	sealed := make([]string, len(which))
+	sent := which[:0:0]
+	for n, j := range which {
+		v := &p.saves[j]
+		if v.seal != nil {
+			calls, sent = append(calls, v.set()), append(sent, j)
+			continue
+		}
+		c, err := s.saveCall(v, &sealed[n])
+		if err != nil {
+			p.settle(j, err)
+			continue
+		}
+		calls, sent = append(calls, c), append(sent, j)
+	}
+	loaded := false
+	for n, o := range s.pipeline(ctx, calls) {
+		j, c := sent[n], &calls[n]
+		v := &p.saves[j]
+		switch {
+		case v.seal != nil && s.settle(v, o.reply, o.err):
+			p.settle(j, nil)
+		case c.name != nil && o.err == nil:
+			otherwise = append(otherwise, j)
+		case redis.HasErrorPrefix(o.err, "NOSCRIPT") && loaded:
+			otherwise = append(otherwise, j)
+		case elsewhere(o.err), redis.HasErrorPrefix(o.err, "NOSCRIPT"), o.err == nil && o.reply.text(0) == "GONE" && c.extra == "":
+			refused, err := s.attempt(ctx, v)
+			loaded = loaded || err == nil
+			again = p.judge(j, refused, err, again)
+		case o.err != nil:
+			again = p.judge(j, nil, o.err, again)
+		default:
+			p.settle(j, s.saved(v, *c.sealed, o.reply))
+		}
+	}
+	return otherwise, again
+}
+
+// elsewhere tells whether a Cluster has the key on another node.
+func elsewhere(err error) bool {
+	_, _, moved := redirection(err)
+	return moved
+}
+
+// judge settles the save j unless it is to be tried again, as persist does, and
+// returns the first error after which one is.
+func (p *pipe) judge(j int, refused, err, again error) error {
+	if err == nil {
+		p.settle(j, refused)
+		return again
+	}
+	switch kind := p.store.classify(err); {
+	case kind == final:
+		p.settle(j, describe(err))
+	case kind == unknown && !p.saves[j].again():
+		p.settle(j, undecided(err))
+	case again == nil:
+		return err
+	}
+	return again
+}
+
+func (p *pipe) settle(j int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settled[j], p.errs[j] = true, err
+}

@@ -1,0 +1,82 @@
+package redisstore
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A record as it lies in Redis: the SHA-1 of what follows, which shows that it was
+// changed (SHA-1 is what the scripts have; it is against accidents), the last
+// sequence of the key, the epoch that it was saved under, and the document, which
+// is empty where there is no checkpoint:
+//
+//	8f3a…11d0 18204 7 {"version":1,"token":{…},…}
+const sumLen = 2 * sha1.Size
+
+// A record is what a save writes.
+type record struct {
+	text     []byte // complete, unless the head is unknown
+	document int    // where it begins in text
+}
+
+// encode makes the record of a checkpoint, with what the store fills in.
+func encode(cp state.Checkpoint, last, epoch uint64, now time.Time) (record, error) {
+	if cp.SavedAt.IsZero() {
+		cp.SavedAt = now
+	}
+	cp.SavedAt = cp.SavedAt.UTC().Truncate(time.Millisecond)
+	cp.Epoch = 0 // it stands in the head
+	b := make([]byte, sumLen+1, 640)
+	b[sumLen] = ' '
+	b = append(strconv.AppendUint(b, last, 10), ' ')
+	b = append(strconv.AppendUint(b, epoch, 10), ' ')
+	from := len(b)
+	rec := state.Record{Status: state.StatusSaved, Checkpoint: cp, LastSequence: cp.Sequence}
+	b, err := rec.AppendJSON(b)
+	if err != nil {
+		return record{}, err
+	}
+	sum := sha1.Sum(b[sumLen+1:])
+	hex.Encode(b, sum[:])
+	return record{b, from}, nil
+}
+
+// tokenEnd is how long the document of a checkpoint is up to the end of its token.
+// What stands there tells a repeated save from another one with the same sequence.
+func tokenEnd(cp state.Checkpoint) (int, error) {
+	alone := state.Record{Status: state.StatusSaved, Checkpoint: state.Checkpoint{Token: cp.Token}}
+	b, err := alone.AppendJSON(nil)
+	return len(b) - len("}"), err
+}
+
+// decode reads a record.
+func decode(text string) (state.Checkpoint, error) {
+	sum, rest, _ := strings.Cut(text, " ")
+	if d := sha1.Sum([]byte(rest)); sum != hex.EncodeToString(d[:]) {
+		return state.Checkpoint{}, fmt.Errorf("%w: it is not what was saved: changed in Redis by something else", state.ErrCorrupt)
+	}
+	_, rest, _ = strings.Cut(rest, " ")
+	under, document, ok := strings.Cut(rest, " ")
+	epoch, err := strconv.ParseUint(under, 10, 64)
+	if !ok || err != nil {
+		return state.Checkpoint{}, fmt.Errorf("%w: it does not say under which epoch it was saved", state.ErrCorrupt)
+	}
+	if document == "" {
+		return state.Checkpoint{}, state.ErrNotFound
+	}
+	rec, err := state.ParseRecord([]byte(document))
+	if err != nil {
+		return state.Checkpoint{}, err
+	}
+	if rec.Status != state.StatusSaved || rec.Checkpoint.Token.IsZero() {
+		return state.Checkpoint{}, fmt.Errorf("%w: it holds no resume token", state.ErrCorrupt)
+	}
+	rec.Checkpoint.Epoch = epoch
+	return rec.Checkpoint, nil
+}

@@ -1,0 +1,160 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// A writer is under which fence something is written: its epoch and nonce.
+type writer struct {
+	epoch, nonce string
+	fence        state.Fence
+}
+
+var unfenced writer
+
+// fenced is for a write that must be refused unless f is the current fence. The
+// zero fence never is.
+func fenced(f state.Fence) writer {
+	return writer{epoch: strconv.FormatUint(f.Epoch, 10), nonce: f.Nonce, fence: f}
+}
+
+// A saving is one save on its way.
+type saving struct {
+	key    string
+	by     writer
+	cp     state.Checkpoint
+	record record
+	seal   *seal  // to try SET with, nil for the script
+	last   uint64 // the last sequence after it, where seal is not nil
+}
+
+// prepare makes the record of a save that [state.CheckSave] has let through, and
+// takes the seal if there is one. It must be given back.
+func (s *Store) prepare(key string, by writer, cp state.Checkpoint) (saving, error) {
+	v := saving{key: key, by: by, cp: cp, last: cp.Sequence}
+	if s.ttl == 0 && (by == unfenced || !by.fence.IsZero()) {
+		v.seal = s.seals.take(key, by.fence)
+	}
+	epoch := by.fence.Epoch
+	if v.seal != nil {
+		epoch = v.seal.epoch
+		switch {
+		case cp.Sequence == 0:
+			v.last = v.seal.last
+		case cp.Sequence <= v.seal.last: // stale, or said again: the script's to decide
+			s.seals.give(key, v.seal, true)
+			v.seal = nil
+		}
+	}
+	var err error
+	if v.record, err = encode(cp, v.last, epoch, time.Now()); err != nil && v.seal != nil {
+		s.seals.give(key, v.seal, true)
+	}
+	return v, err
+}
+
+// again tells whether it may be repeated although it may have been done.
+func (v *saving) again() bool { return v.by != unfenced || v.cp.Sequence != 0 }
+
+func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkpoint) error {
+	if err := state.CheckSave(key, cp); err != nil {
+		return s.fail("save", key, err)
+	}
+	v, err := s.prepare(key, by, cp)
+	if err != nil {
+		return s.fail("save", key, err)
+	}
+	seal, refused := v.seal, error(nil)
+	err = s.try(ctx, key, v.again(), func(ctx context.Context) error {
+		var err error
+		refused, err = s.attempt(ctx, &v)
+		return err
+	})
+	if err != nil {
+		if seal != nil { // perhaps it was not even tried, and perhaps it still is
+			s.seals.give(key, seal, false)
+		}
+		return s.fail("save", key, err)
+	}
+	return s.fail("save", key, refused)
+}
+
+// attempt tries a save once: with SET, if it has a seal, and where that is broken
+// by the script. What the script refuses is refused for good.
+func (s *Store) attempt(ctx context.Context, v *saving) (refused, err error) {
+	if v.seal != nil {
+		r, err := s.send(ctx, "", "", v.set())
+		if s.settle(v, r, err) || err != nil {
+			return nil, err
+		}
+	}
+	var sealed string
+	c, err := s.saveCall(v, &sealed)
+	if err != nil {
+		return err, nil
+	}
+	r, err := s.run(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return s.saved(v, sealed, r), nil
+}
+
+// set is the save as a SET.
+func (v *saving) set() call { return call{key: v.key, name: v.seal.name, text: v.record.text} }
+
+// settle takes note of what SET answered, and tells whether the save is done.
+func (s *Store) settle(v *saving, r reply, err error) bool {
+	done := err == nil && r.refusal() == nil
+	if done {
+		v.seal.last = v.last
+	}
+	s.seals.give(v.key, v.seal, done)
+	v.seal = nil
+	return done
+}
+
+// saveCall is the save as a script.
+func (s *Store) saveCall(v *saving, sealed *string) (call, error) {
+	token, err := tokenEnd(v.cp)
+	if err != nil {
+		return call{}, err
+	}
+	text, incomplete := v.record.text, 0
+	if v.by == unfenced || v.cp.Sequence == 0 { // epoch and last sequence are the script's to know
+		text, incomplete = text[v.record.document:], 1
+	}
+	c := call{
+		script: saveScript, key: v.key, again: v.again(), sealed: sealed,
+		args: []any{v.by.epoch, v.by.nonce, text, incomplete, s.ttl, v.cp.Sequence, token},
+	}
+	if s.ttl > 0 {
+		c.extra = s.record(v.key, openSeal)
+	}
+	return c, nil
+}
+
+// saved takes note of what the script answered.
+func (s *Store) saved(v *saving, sealed string, r reply) error {
+	err := r.refusal()
+	switch {
+	case errors.Is(err, state.ErrFenced):
+		s.seals.drop(v.key, v.by.fence)
+	case err == nil:
+		s.keep(v.key, v.by.fence, sealed, r)
+	}
+	return err
+}
+
+// keep keeps the seal that a script has made, if records of this store have one.
+// The answer r begins with OK, epoch, last sequence.
+func (s *Store) keep(key string, f state.Fence, sealed string, r reply) {
+	if s.ttl == 0 && r.text(0) == "OK" {
+		s.seals.put(key, &seal{name: s.record(key, sealed), fence: f, epoch: r.number(1), last: r.number(2)})
+	}
+}

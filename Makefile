@@ -2,7 +2,7 @@
 MODULES := . stores/redisstore cmd/rigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test lint bench campaign fuzz build servers release
+.PHONY: help demo test lint bench campaign powercut kill mutants build servers release
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -14,8 +14,8 @@ demo: ## see it: orders written, streamed, the pipeline killed five times, nothi
 test: servers ## run all tests, with the race detector; says at the end what it skipped
 	@for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...); done | go run ./internal/testreport
 
-# A server that can't be had is not an error here: the tests that need it are
-# skipped, and named at the end.
+# A server (or a file system's tools) that can't be had is not an error here: the tests
+# that need it are skipped, and named at the end.
 servers:
 	@go run ./internal/fetchmongod || echo "no mongod: tests against MongoDB will be skipped"
 	@command -v redis-server >/dev/null || { \
@@ -35,6 +35,15 @@ bench: servers ## every benchmark beside its floor, in one run
 
 campaign: servers ## 100,000 changes over 5 collections, 20 kills: files and Redis, step-downs, restarts (about a quarter of an hour)
 	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run Campaign .
+
+powercut: ## the file store: 1,000 power cuts of ext4 and of xfs, and as many of a disk with a cache (root, Linux; an hour)
+	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 120m -run 'PowerCut' .
+
+kill: ## the file store: 10,000 SIGKILLs at random moments
+	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run '^TestKill$$' .
+
+mutants: ## the file store: minutes of simulated crashes, and the well-known mistakes that they must find
+	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSimulated|TestMutants' .
 
 build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni

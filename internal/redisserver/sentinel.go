@@ -144,7 +144,7 @@ func (t *Sentinel) startSentinel(ctx context.Context, master string) error {
 	extra := []string{
 		fmt.Sprintf("sentinel monitor %s %s %s %d", MasterName, host, port, quorum),
 		fmt.Sprintf("sentinel down-after-milliseconds %s %d", MasterName, t.opts.DownAfter.Milliseconds()),
-		fmt.Sprintf("sentinel failover-timeout %s %d", MasterName, max(4*t.opts.DownAfter, 2*time.Second).Milliseconds()),
+		fmt.Sprintf("sentinel failover-timeout %s %d", MasterName, (3 * t.opts.DownAfter).Milliseconds()),
 	}
 	if t.opts.Password != "" {
 		extra = append(extra, fmt.Sprintf("sentinel auth-pass %s %s", MasterName, strconv.Quote(t.opts.Password)))
@@ -177,7 +177,7 @@ func (t *Sentinel) startSentinel(ctx context.Context, master string) error {
 // second or two. A server that is asked only once in the time in which it is taken
 // for dead is taken for dead too easily.
 func hasten(ctx context.Context, s *Server) error {
-	_, err := s.Do(ctx, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", "200", "INFO-PERIOD", "1000", "PING-PERIOD", "100")
+	_, err := s.Do(ctx, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", "200", "INFO-PERIOD", "1000", "PING-PERIOD", "200")
 	var refusal ReplyError
 	if errors.As(err, &refusal) && strings.Contains(strings.ToLower(err.Error()), "unknown") {
 		return nil // before Redis 7: it takes longer

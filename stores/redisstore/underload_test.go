@@ -114,15 +114,19 @@ func (l *load) savedAt(began time.Time, err error) {
 // returns when that was known.
 func (l *load) goesOn(t *testing.T, after time.Time) time.Time {
 	t.Helper()
-	eventually(t, "a save after the failover", func() bool {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.ended != nil {
-			t.Fatalf("the pipeline has ended: %v", l.ended)
+		saved, ended := l.saved, l.ended
+		l.mu.Unlock()
+		switch {
+		case saved.After(after):
+			return time.Now()
+		case ended != nil:
+			t.Fatalf("the pipeline has ended: %v", ended)
 		}
-		return l.saved.After(after)
-	})
-	return time.Now()
+	}
+	t.Fatal("the pipeline saves no more")
+	return time.Time{}
 }
 
 // finish waits until everything has been delivered, and judges.

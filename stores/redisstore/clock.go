@@ -28,7 +28,6 @@ type clock struct {
 
 	mu    sync.Mutex
 	calls map[int64]*watched // by the deadline that was given out last
-	turn  int64
 }
 
 func newClock(read, write time.Duration) *clock {
@@ -65,23 +64,18 @@ func (k *clock) watch(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// Deadline is what go-redis asks for before it writes and before it reads. It
-// is the same one for some seconds: the connection has shorter timeouts.
+// Deadline is what go-redis asks for before it writes and before it reads. It is
+// the same one for some seconds, and later than any timeout, which the connection
+// knows; the context's own deadline wakes the call as its cancellation does.
 func (w *watched) Deadline() (time.Time, bool) {
 	k, now := w.clock, time.Now()
-	own, limited := w.Context.Deadline()
-	if !w.given.IsZero() && (limited && own.Before(now.Add(k.longest())) || w.given.Sub(now) > max(k.read, k.write)) {
+	if !w.given.IsZero() && w.given.Sub(now) > max(k.read, k.write) {
 		return w.given, true
-	}
-	d := now.Add(k.longest() - time.Second)
-	if limited && own.Before(d) {
-		d = own
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.calls, w.given.UnixNano())
-	k.turn++ // calls with one deadline would else all try the same numbers
-	at := d.UnixNano() - k.turn%1024
+	at := now.Add(k.longest() - time.Second).UnixNano()
 	for k.calls[at] != nil {
 		at--
 	}
@@ -139,7 +133,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.set(t, c.clock.write, c.Conn.SetWriteDeadline)
 }
 
-// set sets the deadline t or, if that is a watched call's, the timeout.
+// set sets the deadline t or, if a watched call is known by that, the timeout.
 func (c *conn) set(t time.Time, timeout time.Duration, set func(time.Time) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,9 +141,7 @@ func (c *conn) set(t time.Time, timeout time.Duration, set func(time.Time) error
 		c.user, c.last = c.clock.call(t), t
 	}
 	if c.user != nil {
-		if limit := time.Now().Add(timeout); limit.Before(t) {
-			t = limit
-		}
+		t = time.Now().Add(timeout)
 		c.user.conn.Store(c)
 		if c.user.ended.Load() { // and perhaps too early to find this connection
 			t = past

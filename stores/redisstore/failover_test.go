@@ -92,6 +92,7 @@ func TestSentinelFailover(t *testing.T) {
 			var log lockedBuffer
 			idle := open(t, sentinel.URL(), redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}) // without WAIT: one replica fewer is left
 			want(t, idle.Ping(ctx), nil, "Ping")
+			want(t, sentinel.Settled(ctx), nil, "Settled")
 			_, err := sentinel.Nodes[1].Do(ctx, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 			want(t, err, nil, "CONFIG SET")
 			old := sentinel.Nodes[0]

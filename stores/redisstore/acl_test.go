@@ -197,6 +197,13 @@ func TestRightsCoverTheScripts(t *testing.T) {
 			}
 		}
 	}
+	doc, err := os.ReadFile("redisstore.go")
+	want(t, err, nil, "ReadFile")
+	for _, right := range slices.Concat([]string{keyRight}, scriptRights, infoRights, listRights, sentinelRights, clusterRights, waitRights, watcherRights) {
+		if !strings.Contains(string(doc), right) {
+			t.Errorf("the package doc does not tell of the right %s", right)
+		}
+	}
 	if found < 20 {
 		t.Errorf("only %d commands were found in the scripts", found)
 	}

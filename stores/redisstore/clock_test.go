@@ -77,7 +77,7 @@ func TestCancellationOfOneIsNoOthers(t *testing.T) {
 			}
 		})
 	}
-	for range 600 {
+	for range 1500 {
 		if _, err := s.Load(context.Background(), "k"); err != nil {
 			t.Errorf("a call that was not cancelled: %v", err)
 			break

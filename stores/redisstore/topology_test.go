@@ -297,3 +297,30 @@ func TestEveryMasterIsJudged(t *testing.T) {
 	_, err = redisstore.FromClient(ctx, c, nil)
 	want(t, err, state.ErrRefused, "FromClient")
 }
+
+// A server that was demoted after the store was opened is not believed.
+func TestLoadsGoToTheMaster(t *testing.T) {
+	server, ctx := redisserver.Start(t, nil), t.Context()
+	s := open(t, server.URL(), redisstore.Options{MaxRetries: -1})
+	want(t, s.Save(ctx, "k", checkpoint(t, "82AA", 1)), nil, "Save")
+	_, err := server.Do(ctx, "REPLICAOF", "127.0.0.1", "1")
+	want(t, err, nil, "REPLICAOF")
+	_, err = s.Load(ctx, "k")
+	want(t, err, state.ErrUnavailable, "Load from a replica")
+	_, err = s.Load(ctx, "never")
+	want(t, err, state.ErrUnavailable, "Load from a replica")
+	for _, err := range s.List(ctx, "") {
+		want(t, err, state.ErrUnavailable, "List of a replica")
+	}
+	_, err = server.Do(ctx, "REPLICAOF", "NO", "ONE")
+	want(t, err, nil, "REPLICAOF")
+	_, err = s.Load(ctx, "k")
+	want(t, err, nil, "Load")
+	// What keeps a master from writing does not keep it from being read.
+	for _, setting := range [][]string{{"maxmemory", "1"}, {"min-replicas-to-write", "1"}} {
+		_, err = server.Do(ctx, "CONFIG", "SET", setting[0], setting[1])
+		want(t, err, nil, "CONFIG SET")
+		_, err = s.Load(ctx, "k")
+		want(t, err, nil, "Load with "+setting[0])
+	}
+}

@@ -79,7 +79,22 @@ func (k *keyFile) begin(rec state.Record) (*change, error) {
 		c.fail(named(err, k.path))
 		return nil, c.err
 	}
-	return c, nil
+	// After rm, or an editor's rename, what was written has no name; an editor that
+	// writes in place may have changed its length. To ask now takes a quarter of what
+	// it takes after the flush, for which the processor has gone to sleep, and says as
+	// much: it may be removed at any time.
+	same, size, err := k.s.sys.Look(k.path, k.info)
+	switch {
+	case same && size == int64(2*k.slot):
+		return c, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		c.fail(err)
+		return nil, c.err
+	}
+	if err := k.drop(); err != nil {
+		return nil, err
+	}
+	return k.beginAnew(rec)
 }
 
 // beginAnew writes a file beside the one that it will replace. When it fails, nothing
@@ -251,21 +266,11 @@ func (c *change) fail(err error) {
 	c.err = unavailable(errors.Join(err, c.k.s.sys.Remove(c.anew.temp)))
 }
 
-// settle looks whether the file that was written in place is still the key's. After
-// rm, or an editor's rename, it has no name; an editor that writes in place may have
-// changed its length.
+// settle makes what was written in place the record in force.
 func (c *change) settle() {
 	k := c.k
-	same, size, err := k.s.sys.Look(k.path, k.info)
-	switch {
-	case same && size == int64(2*k.slot):
-		k.rec, k.marks[k.next] = c.rec, c.mark
-		k.next = 1 - k.next
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		c.fail(err)
-	default:
-		c.err = errors.Join(k.drop(), k.replace(c.rec))
-	}
+	k.rec, k.marks[k.next] = c.rec, c.mark
+	k.next = 1 - k.next
 }
 
 // rename puts the new file in place, and closes the one that it replaces.

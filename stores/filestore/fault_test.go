@@ -395,10 +395,10 @@ func TestCalls(t *testing.T) {
 	dir := filepath.Base(s.dir)
 	replace := func(old ...string) []string {
 		calls := []string{"look k.json", "open k.json", "fstat k.json", "read k.json", "close k.json", "open k.tmp", "write k.tmp", "fstat k.tmp", "fsync k.tmp", "rename k.json"}
-		return append(append(calls, old...), "fsync "+dir)
+		return append(append(calls, "fsync "+dir), old...)
 	}
 	// A file goes by the name under which it was opened.
-	inPlace := []string{"write k.tmp", "fdatasync k.tmp", "look k.json"}
+	inPlace := []string{"write k.tmp", "look k.json", "fdatasync k.tmp"}
 
 	g := acquire(t, s, "k", "first")
 	for i, step := range []struct {
@@ -428,7 +428,7 @@ func TestFailedFlushIsNotRepeated(t *testing.T) {
 	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
 	before, err := os.Stat(s.path("k"))
 	must(t, err)
-	sys.arm(2, syscall.EIO, false)
+	sys.arm(3, syscall.EIO, false)
 	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrUnavailable, "fdatasync")
 	sys.arm(0, nil, false)
 	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)))

@@ -26,7 +26,10 @@ type linuxFile struct {
 // it means nothing.
 func openFile(path string, flag int) (file, error) {
 	flag |= unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-	fd, err := retry(func() (int, error) { return unix.Open(path, flag, fileMode) })
+	fd, err := retry(func() (int, error) { return unix.Open(path, flag|unix.O_NOATIME, fileMode) })
+	if err == unix.EPERM {
+		fd, err = retry(func() (int, error) { return unix.Open(path, flag, fileMode) })
+	}
 	if errors.Is(err, unix.ELOOP) {
 		err = errLink
 	}

@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
-
-	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // Those who come while a flush is under way share the next one, and none is served by
@@ -94,29 +92,47 @@ func TestSharedFlushFails(t *testing.T) {
 	})
 }
 
-// One goroutine for each stream, more of them than are flushed each by itself: they
-// share flushes, and all are saved.
+// More goroutines than are flushed each by itself share a flush of the file system, and
+// so do those who come while there is one.
 func TestManyGoroutinesShareFlushes(t *testing.T) {
-	sys := &faultFS{}
-	s, _ := openOn(t, sys, t.TempDir())
-	const many, rounds = 8 * manyFiles, 5
-	grants := make([]state.Grant, many)
-	for i := range grants {
-		grants[i] = acquire(t, s, batchKey(i), "first")
-	}
-	sys.arm(0, nil, false)
-	inParallel(many, many, func(i int) {
-		for n := range rounds {
-			if err := s.SaveFenced(t.Context(), batchKey(i), grants[i].Fence, place(t, n+1)); err != nil {
-				t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		alone, together, gate := atomic.Int64{}, atomic.Int64{}, make(chan struct{})
+		fl := &flusher{all: &shared{flush: func(file) error {
+			together.Add(1)
+			<-gate
+			return nil
+		}}}
+		one := func() error {
+			alone.Add(1)
+			<-gate
+			return nil
+		}
+		flush := func(n int) {
+			for range n {
+				go func() {
+					if err := fl.one(nil, one, fl.began()); err != nil {
+						t.Error(err)
+					}
+				}()
+			}
+			synctest.Wait()
+		}
+		check := func(what string, wantAlone, wantTogether int64) {
+			t.Helper()
+			if a, n := alone.Load(), together.Load(); a != wantAlone || n != wantTogether {
+				t.Fatalf("%s: %d flushes of files and %d of the file system, want %d and %d", what, a, n, wantAlone, wantTogether)
 			}
 		}
+		flush(manyFiles)
+		check("as many as are flushed each by itself", manyFiles, 0)
+		flush(1)
+		check("one more", manyFiles, 1)
+		flush(5)
+		check("and more, while there is one", manyFiles, 1)
+		close(gate)
+		synctest.Wait()
+		check("when all are done", manyFiles, 2)
+		flush(1)
+		check("one alone again", manyFiles+1, 2)
 	})
-	calls := count(sys.trace())
-	if calls["syncfs"] == 0 || calls["syncfs"]+calls["fdatasync"] > many*rounds*3/4 {
-		t.Errorf("%d saves took %d flushes of the file system and %d of files", many*rounds, calls["syncfs"], calls["fdatasync"])
-	}
-	for i := range many {
-		wantToken(t, s, batchKey(i), place(t, rounds))
-	}
 }

@@ -47,7 +47,7 @@ var mutants = []mutant{
 		{"change.go", "func (c *change) flush() {\n", "func (c *change) flush() {\n	if M && c.anew != nil {\n		return\n	}\n"},
 	}, bySaves},
 	{"one slot in place", []edit{
-		{"change.go", "		k.next = 1 - k.next\n", "		if !M {\n			k.next = 1 - k.next\n		}\n"},
+		{"change.go", "	k.next = 1 - k.next\n", "	if !M {\n		k.next = 1 - k.next\n	}\n"},
 	}, bySaves},
 	{"flush again after a failure", []edit{
 		{"change.go", "	if err := c.k.s.flusher.one(f, do, c.began); err != nil {\n",

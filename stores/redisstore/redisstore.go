@@ -261,7 +261,8 @@ func (s *Store) Close() error {
 
 // disconnect closes what the store has opened.
 func (s *Store) disconnect() error {
-	err := s.client.Close()
+	// Connections to a master that was one no more are closed already.
+	err := ignoreClosed(s.client.Close())
 	if s.sentinels != nil {
 		err = errors.Join(err, s.sentinels.close())
 	}

@@ -44,7 +44,7 @@ var grounds = []ground{
 	{name: "Sentinel", cuts: true, start: sentinel},
 	{name: "Sentinel", tls: true, start: sentinel},
 	{name: "Sentinel", tls: true, cuts: true, start: sentinel},
-	{name: "Cluster", start: cluster},
+	{name: "Cluster", short: true, start: cluster},
 	{name: "Cluster", cuts: true, start: cluster},
 	{name: "Cluster", tls: true, start: cluster},
 	{name: "Cluster", tls: true, cuts: true, start: cluster},

@@ -135,7 +135,7 @@ const checkEvery = time.Second
 // untouched tells whether nobody else has written to the open file. It is about
 // people, and editors that write in place: other processes keep to the lock. Reading
 // the file takes a tenth of the time of a save, so it isn't done for each of them; a
-// change of its length is seen with every one, by overwrite.
+// change of its length is seen with every one, by begin.
 func (k *keyFile) untouched() bool {
 	return time.Since(k.checked) < checkEvery || k.sameMarks()
 }

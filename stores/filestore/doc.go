@@ -97,7 +97,9 @@
 //
 // The file system must be a local one that keeps its word: ext4, xfs, btrfs, zfs, APFS
 // and NTFS do. ext4 and xfs are the two on which the power was cut, thousands of times;
-// see the campaigns in the Makefile.
+// see the campaigns in the Makefile. Some options of ext4 did not keep its word there,
+// with any program: inline_data and fast_commit (such a file system could not always be
+// mounted again), no journal, and data=journal on a disk that fails to write.
 //
 // On a network file system a single machine at a time is what holds. NFS (version 4, or 3
 // with its lock daemon) has flock between machines on Linux, so that a lease is seen

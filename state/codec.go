@@ -25,13 +25,6 @@ const (
 	statusExpired = "expired"
 )
 
-// timeMillis and timeNanos are RFC 3339. Stores keep milliseconds; the longer
-// one is for a Record that some other code has made.
-const (
-	timeMillis = "2006-01-02T15:04:05.000Z"
-	timeNanos  = "2006-01-02T15:04:05.000000000Z"
-)
-
 // AppendJSON appends the record to dst as one line of JSON, without a line
 // break at its end, for [ParseRecord]:
 //
@@ -58,25 +51,25 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	}
 	b := append(dst, `{"version":1`...)
 	if s := r.statusName(); s != statusSaved {
-		b = appendText(b, "status", s)
+		b = appendText(b, `,"status":`, s)
 	}
 	b, err := r.Checkpoint.appendPlace(b)
 	if err != nil {
 		return dst, err
 	}
 	if r.LastSequence != r.Checkpoint.Sequence {
-		b = appendUint(b, "lastSequence", r.LastSequence)
+		b = appendUint(b, `,"lastSequence":`, r.LastSequence)
 	}
 	if r.Epoch != 0 {
-		b = appendUint(b, "epoch", r.Epoch)
+		b = appendUint(b, `,"epoch":`, r.Epoch)
 	}
-	b = appendText(b, "nonce", r.Nonce)
-	b = appendText(b, "owner", r.Owner)
-	b = appendTime(b, "leaseUntil", r.LeaseUntil)
+	b = appendText(b, `,"nonce":`, r.Nonce)
+	b = appendText(b, `,"owner":`, r.Owner)
+	b = appendTime(b, `,"leaseUntil":`, r.LeaseUntil)
 	if r.Status == StatusSaved && r.Checkpoint.Epoch != r.Epoch {
-		b = appendUint(b, "savedEpoch", r.Checkpoint.Epoch)
+		b = appendUint(b, `,"savedEpoch":`, r.Checkpoint.Epoch)
 	}
-	b = appendTime(b, "savedAt", r.Checkpoint.SavedAt)
+	b = appendTime(b, `,"savedAt":`, r.Checkpoint.SavedAt)
 	for _, name := range sortedNames(r.Unknown) {
 		b = appendDoc(appendName(b, name), r.Unknown[name])
 	}
@@ -87,11 +80,10 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 // it is.
 func (c *Checkpoint) appendPlace(b []byte) ([]byte, error) {
 	if !c.Token.IsZero() {
-		text, err := c.Token.ExtJSON()
-		if err != nil {
+		var err error
+		if b, err = c.Token.AppendExtJSON(append(b, `,"token":`...)); err != nil {
 			return nil, err
 		}
-		b = append(appendName(b, "token"), text...)
 	}
 	if c.StartAfter {
 		b = append(b, `,"startAfter":true`...)
@@ -104,9 +96,9 @@ func (c *Checkpoint) appendPlace(b []byte) ([]byte, error) {
 		b = append(b, '}')
 	}
 	if c.Sequence != 0 {
-		b = appendUint(b, "sequence", c.Sequence)
+		b = appendUint(b, `,"sequence":`, c.Sequence)
 	}
-	b = appendText(b, "fingerprint", c.Fingerprint)
+	b = appendText(b, `,"fingerprint":`, c.Fingerprint)
 	for i, name := range sortedNames(c.Extra) {
 		if i == 0 {
 			b = append(b, `,"extra":{`...)
@@ -179,7 +171,7 @@ func checkDoc(field, name string, doc json.RawMessage) error {
 	switch {
 	case !utf8.ValidString(name):
 		return fmt.Errorf("%w: a name in %s is not UTF-8", ErrInvalid, field)
-	case !json.Valid(doc) || !utf8.Valid(doc):
+	case !validJSON(doc) || !utf8.Valid(doc):
 		return fmt.Errorf("%w: %s[%q] is not JSON", ErrInvalid, field, name)
 	}
 	return nil
@@ -196,27 +188,51 @@ func appendName(b []byte, name string) []byte {
 	return append(appendQuoted(append(b, ','), name), ':')
 }
 
-func appendUint(b []byte, name string, n uint64) []byte {
-	return strconv.AppendUint(appendName(b, name), n, 10)
+// Fields are given as they begin: ,"name":
+
+func appendUint(b []byte, field string, n uint64) []byte {
+	return strconv.AppendUint(append(b, field...), n, 10)
 }
 
-func appendText(b []byte, name, text string) []byte {
+func appendText(b []byte, field, text string) []byte {
 	if text == "" {
 		return b
 	}
-	return appendQuoted(appendName(b, name), text)
+	return appendQuoted(append(b, field...), text)
 }
 
-func appendTime(b []byte, name string, t time.Time) []byte {
+// appendTime writes t, of a year from 0 to 9999, as RFC 3339: with milliseconds,
+// which is what stores keep, or with nanoseconds if some other code has made it.
+func appendTime(b []byte, field string, t time.Time) []byte {
 	if t.IsZero() {
 		return b
 	}
-	layout := timeMillis
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	b = appendDigits(append(append(b, field...), '"'), year, 4)
+	b = appendDigits(append(b, '-'), int(month), 2)
+	b = appendDigits(append(b, '-'), day, 2)
+	b = appendDigits(append(b, 'T'), hour, 2)
+	b = appendDigits(append(b, ':'), minute, 2)
+	b = appendDigits(append(b, ':'), second, 2)
+	fraction, n := t.Nanosecond()/int(time.Millisecond), 3
 	if t.Nanosecond()%int(time.Millisecond) != 0 {
-		layout = timeNanos
+		fraction, n = t.Nanosecond(), 9
 	}
-	b = append(appendName(b, name), '"')
-	return append(t.UTC().AppendFormat(b, layout), '"')
+	return append(appendDigits(append(b, '.'), fraction, n), `Z"`...)
+}
+
+// appendDigits writes the last n digits of v, which has no more.
+func appendDigits(b []byte, v, n int) []byte {
+	for range n {
+		b = append(b, '0')
+	}
+	for at := len(b) - 1; v > 0; at-- {
+		b[at] += byte(v % 10)
+		v /= 10
+	}
+	return b
 }
 
 // appendDoc writes a document that checkDoc has let through. A line break in

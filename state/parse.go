@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -23,7 +22,8 @@ import (
 // [ErrNewer] that names it. Fields with names unknown to this version are kept
 // in Record.Unknown.
 func ParseRecord(text []byte) (Record, error) {
-	fields, err := parseObject(text)
+	var few [16]field // most records have no more
+	fields, err := parseObject(few[:0], text)
 	if err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
@@ -33,7 +33,7 @@ func ParseRecord(text []byte) (Record, error) {
 	p := recordParser{status: statusSaved, fields: fields}
 	for _, f := range fields {
 		if err := p.field(f); err != nil {
-			return Record{}, fmt.Errorf("%w: the field %q %w", ErrCorrupt, f.name, err)
+			return Record{}, fmt.Errorf("%w: the field %q %w", ErrCorrupt, string(f.name), err)
 		}
 	}
 	if err := p.finish(); err != nil {
@@ -46,7 +46,7 @@ func ParseRecord(text []byte) (Record, error) {
 // other field another form.
 func checkVersion(fields []field) error {
 	for _, f := range fields {
-		if f.name != "version" {
+		if string(f.name) != "version" {
 			continue
 		}
 		v, err := parseUint(f.value, math.MaxUint64)
@@ -70,47 +70,61 @@ type recordParser struct {
 	status string
 }
 
-func (p *recordParser) has(name string) bool {
-	return slices.ContainsFunc(p.fields, func(f field) bool { return f.name == name })
+func (p *recordParser) has(name string) bool { return hasField(p.fields, name) }
+
+func hasField(fields []field, name string) bool {
+	for i := range fields {
+		if string(fields[i].name) == name {
+			return true
+		}
+	}
+	return false
 }
 
-// knownNames are the names of recordFields, and others that every record has.
-var knownNames = map[string]string{"t": "t", "i": "i"}
-
-// recordFields are the known fields of a record, and what reads each.
-var recordFields map[string]func(p *recordParser, v []byte) error
-
-func init() { // not in the declaration: AppendJSON, which reads it, would make it a cycle
-	recordFields = map[string]func(p *recordParser, v []byte) error{
-		"version":      func(p *recordParser, v []byte) error { return nil }, // see checkVersion
-		"status":       func(p *recordParser, v []byte) error { return parseText(&p.status, v) },
-		"token":        func(p *recordParser, v []byte) error { return parseToken(&p.rec.Checkpoint.Token, v) },
-		"startAfter":   func(p *recordParser, v []byte) error { return parseBool(&p.rec.Checkpoint.StartAfter, v) },
-		"clusterTime":  (*recordParser).clusterTime,
-		"sequence":     func(p *recordParser, v []byte) error { return parseSequence(&p.rec.Checkpoint.Sequence, v) },
-		"fingerprint":  func(p *recordParser, v []byte) error { return parseText(&p.rec.Checkpoint.Fingerprint, v) },
-		"extra":        (*recordParser).extra,
-		"lastSequence": func(p *recordParser, v []byte) error { return parseSequence(&p.rec.LastSequence, v) },
-		"epoch":        func(p *recordParser, v []byte) error { return parseEpoch(&p.rec.Epoch, v) },
-		"nonce":        func(p *recordParser, v []byte) error { return parseText(&p.rec.Nonce, v) },
-		"owner":        func(p *recordParser, v []byte) error { return parseText(&p.rec.Owner, v) },
-		"leaseUntil":   func(p *recordParser, v []byte) error { return parseTime(&p.rec.LeaseUntil, v) },
-		"savedEpoch":   func(p *recordParser, v []byte) error { return parseEpoch(&p.rec.Checkpoint.Epoch, v) },
-		"savedAt":      func(p *recordParser, v []byte) error { return parseTime(&p.rec.Checkpoint.SavedAt, v) },
-	}
-	for name := range recordFields {
-		knownNames[name] = name
-	}
+// recordFields are the names of the known fields of a record.
+var recordFields = map[string]bool{
+	"version": true, "status": true, "token": true, "startAfter": true, "clusterTime": true, "sequence": true, "fingerprint": true,
+	"extra": true, "lastSequence": true, "epoch": true, "nonce": true, "owner": true, "leaseUntil": true, "savedEpoch": true, "savedAt": true,
 }
 
 func (p *recordParser) field(f field) error {
-	if read, known := recordFields[f.name]; known {
-		return read(p, f.value)
+	r, c := &p.rec, &p.rec.Checkpoint
+	switch string(f.name) {
+	case "version": // see checkVersion
+		return nil
+	case "status":
+		return parseText(&p.status, f.value)
+	case "token":
+		return parseToken(&c.Token, f.value)
+	case "startAfter":
+		return parseBool(&c.StartAfter, f.value)
+	case "clusterTime":
+		return p.clusterTime(f.value)
+	case "sequence":
+		return parseSequence(&c.Sequence, f.value)
+	case "fingerprint":
+		return parseText(&c.Fingerprint, f.value)
+	case "extra":
+		return p.extra(f.value)
+	case "lastSequence":
+		return parseSequence(&r.LastSequence, f.value)
+	case "epoch":
+		return parseEpoch(&r.Epoch, f.value)
+	case "nonce":
+		return parseText(&r.Nonce, f.value)
+	case "owner":
+		return parseText(&r.Owner, f.value)
+	case "leaseUntil":
+		return parseTime(&r.LeaseUntil, f.value)
+	case "savedEpoch":
+		return parseEpoch(&c.Epoch, f.value)
+	case "savedAt":
+		return parseTime(&c.SavedAt, f.value)
 	}
 	if p.rec.Unknown == nil {
 		p.rec.Unknown = make(map[string]json.RawMessage)
 	}
-	p.rec.Unknown[f.name] = bytes.Clone(f.value)
+	p.rec.Unknown[string(f.name)] = bytes.Clone(f.value)
 	return nil
 }
 
@@ -127,13 +141,13 @@ func (p *recordParser) clusterTime(v []byte) error {
 		switch {
 		case err != nil:
 			return err
-		case f.name == "t":
+		case string(f.name) == "t":
 			p.rec.Checkpoint.ClusterTime.T = uint32(n)
-		case f.name == "i":
+		case string(f.name) == "i":
 			p.rec.Checkpoint.ClusterTime.I = uint32(n)
 		}
 	}
-	if len(fields) != 2 || fields[0].name+fields[1].name != "ti" && fields[0].name+fields[1].name != "it" {
+	if len(fields) != 2 || !hasField(fields, "t") || !hasField(fields, "i") {
 		return errors.New(`has other fields than "t" and "i"`)
 	}
 	return nil
@@ -166,7 +180,7 @@ func (p *recordParser) extra(v []byte) error {
 	}
 	p.rec.Checkpoint.Extra = make(map[string]json.RawMessage, len(fields))
 	for _, f := range fields {
-		p.rec.Checkpoint.Extra[f.name] = bytes.Clone(f.value)
+		p.rec.Checkpoint.Extra[string(f.name)] = bytes.Clone(f.value)
 	}
 	return nil
 }
@@ -268,27 +282,26 @@ func parseToken(to *resumetoken.Token, v []byte) error {
 	return nil
 }
 
-// A field is one member of a JSON object: its name, and its value as it
-// stands in the text.
+// A field is one member of a JSON object: its name, without quotation marks and
+// escapes, and its value as it stands in the text.
 type field struct {
-	name  string
-	value []byte
+	name, value []byte
 }
 
 // parseObject splits a text that must be one JSON object in UTF-8.
-func parseObject(text []byte) ([]field, error) {
+func parseObject(dst []field, text []byte) ([]field, error) {
 	text = bytes.Trim(text, " \t\r\n")
 	switch {
 	case len(text) == 0:
 		return nil, errors.New("it is empty")
-	case !json.Valid(text):
+	case !validJSON(text):
 		return nil, errors.New(syntaxError(text))
 	case text[0] != '{':
 		return nil, errors.New("it is not a JSON object")
 	case !utf8.Valid(text):
 		return nil, errors.New("it is not UTF-8")
 	}
-	return splitFields(text)
+	return splitFields(dst, text)
 }
 
 // parseFields splits a value, which is valid JSON, into its fields.
@@ -296,7 +309,7 @@ func parseFields(v []byte) ([]field, error) {
 	if v[0] != '{' {
 		return nil, errors.New("is not an object")
 	}
-	return splitFields(v)
+	return splitFields(make([]field, 0, 4), v)
 }
 
 // syntaxError says where text stops being JSON. The decoder's own message would
@@ -315,8 +328,7 @@ func syntaxError(text []byte) string {
 
 // splitFields walks over the fields of a valid JSON object and refuses a name
 // that stands there twice. Since it is valid, no step can run over its end.
-func splitFields(obj []byte) ([]field, error) {
-	fields := make([]field, 0, 16)
+func splitFields(fields []field, obj []byte) ([]field, error) {
 	var names map[string]bool
 	for i := skipSpace(obj, 1); obj[i] != '}'; {
 		end := valueEnd(obj, i)
@@ -337,32 +349,32 @@ func splitFields(obj []byte) ([]field, error) {
 	return fields, nil
 }
 
-// fieldName is a name without its quotation marks. A known one is not made anew.
-func fieldName(v []byte) (string, error) {
-	if name, known := knownNames[string(v[1:len(v)-1])]; known {
-		return name, nil
+func fieldName(v []byte) ([]byte, error) {
+	if bytes.IndexByte(v, '\\') < 0 {
+		return v[1 : len(v)-1], nil
 	}
-	return unquote(v)
+	name, err := unquote(v)
+	return []byte(name), err
 }
 
 // noteName refuses a name that is among fields already. It makes a map of
 // them only when they are many: a record has about ten.
-func noteName(names map[string]bool, fields []field, name string) (map[string]bool, error) {
-	twice := names[name]
+func noteName(names map[string]bool, fields []field, name []byte) (map[string]bool, error) {
+	twice := names[string(name)]
 	if names == nil {
-		twice = slices.ContainsFunc(fields, func(f field) bool { return f.name == name })
+		twice = hasField(fields, string(name))
 	}
 	if twice {
-		return names, fmt.Errorf("the field %q stands there twice", name)
+		return names, fmt.Errorf("the field %q stands there twice", string(name))
 	}
-	if names == nil && len(fields) == cap(fields) {
+	if names == nil && len(fields) >= 16 {
 		names = make(map[string]bool, 2*len(fields))
 		for _, f := range fields {
-			names[f.name] = true
+			names[string(f.name)] = true
 		}
 	}
 	if names != nil {
-		names[name] = true
+		names[string(name)] = true
 	}
 	return names, nil
 }

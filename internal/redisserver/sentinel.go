@@ -175,9 +175,10 @@ func (t *Sentinel) startSentinel(ctx context.Context, master string) error {
 
 // hasten has a sentinel look, and tell of what it sees, more often than every
 // second or two. A server that is asked only once in the time in which it is taken
-// for dead is taken for dead too easily.
+// for dead is taken for dead too easily. And one that was held up for two seconds,
+// by a busy disk, is not to look on for half a minute.
 func hasten(ctx context.Context, s *Server) error {
-	_, err := s.Do(ctx, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", "200", "INFO-PERIOD", "1000", "PING-PERIOD", "200")
+	_, err := s.Do(ctx, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", "200", "INFO-PERIOD", "1000", "PING-PERIOD", "200", "TILT-PERIOD", "1000")
 	var refusal ReplyError
 	if errors.As(err, &refusal) && strings.Contains(strings.ToLower(err.Error()), "unknown") {
 		return nil // before Redis 7: it takes longer

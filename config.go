@@ -65,7 +65,8 @@ type Config struct {
 
 	// RetryMin and RetryMax bound the pauses between attempts to deliver or to
 	// save; they double from one to the other, with jitter (defaults 100 ms and
-	// 30 s). Attempts go on until they succeed or the pipeline stops.
+	// 30 s). Attempts to save are at most a second apart, or RetryMin. Attempts go on
+	// until they succeed or the pipeline stops.
 	RetryMin time.Duration
 	RetryMax time.Duration
 

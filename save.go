@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"time"
 )
@@ -63,12 +64,21 @@ func (s *saver) saveDue(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	pause := backoff(s.cfg.RetryMin, s.cfg.RetryMax, s.failures)
+	pause := backoff(s.cfg.RetryMin, saveRetryMax(s.cfg), s.failures)
 	s.failures++
 	s.nextRetry = time.Now().Add(pause)
-	s.log.Warn("the checkpoint could not be saved; trying again", "err", err, "in", pause.Round(time.Millisecond))
+	level := slog.LevelDebug
+	if s.failures&(s.failures-1) == 0 { // the 1st, 2nd, 4th …: an outage may be long
+		level = slog.LevelWarn
+	}
+	s.log.Log(ctx, level, "the checkpoint could not be saved; trying again", "err", err, "attempts", s.failures, "in", pause.Round(time.Millisecond))
 	return nil
 }
+
+// saveRetryMax bounds the pauses between attempts to save more closely than those
+// between deliveries. A store that fails over is back within seconds, and until it is
+// found out, all that is delivered would come again; to ask once a second harms nobody.
+func saveRetryMax(c *Config) time.Duration { return max(c.RetryMin, min(c.RetryMax, time.Second)) }
 
 // final saves what is left to save.
 func (s *saver) final(ctx context.Context) error {

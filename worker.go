@@ -48,7 +48,7 @@ func (w *worker) run(ctx context.Context) error {
 			w.log.Warn("the lease was lost; trying to take it again", "key", w.key, "err", err)
 		case w.known && errors.Is(err, state.ErrUnavailable):
 			w.log.Warn("the store is unavailable; trying again", "key", w.key, "err", err)
-			if w.pause(ctx, attempt) != nil {
+			if w.pause(ctx, saveRetryMax(w.cfg), attempt) != nil {
 				return nil
 			}
 		default:
@@ -82,7 +82,7 @@ func (w *worker) tenure(ctx context.Context) error {
 		if time.Since(began) > w.cfg.RetryMax {
 			attempt = 0
 		}
-		if err := w.pause(ctx, attempt); err != nil {
+		if err := w.pause(ctx, w.cfg.RetryMax, attempt); err != nil {
 			return nil
 		}
 	}
@@ -256,8 +256,8 @@ func (w *worker) refuseUnclaimed(ctx context.Context) error {
 }
 
 // pause waits before the next attempt, or returns the error of ctx.
-func (w *worker) pause(ctx context.Context, attempt int) error {
-	t := time.NewTimer(backoff(w.cfg.RetryMin, w.cfg.RetryMax, attempt))
+func (w *worker) pause(ctx context.Context, most time.Duration, attempt int) error {
+	t := time.NewTimer(backoff(w.cfg.RetryMin, most, attempt))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

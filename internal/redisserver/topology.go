@@ -41,8 +41,9 @@ func (s *Server) replicating(ctx context.Context) (role string, err error) {
 		return "", fmt.Errorf("%s waits for its master", s.Addr)
 	}
 	for name, value := range info {
-		if replica, _, _ := strings.Cut(value, ","); strings.HasPrefix(replica, "ip=") && !strings.Contains(value, "state=online") {
-			return "", fmt.Errorf("%s has the replica %s that is not online: %s", s.Addr, name, value)
+		// A replica that is online and has acknowledged nothing gets nothing (Redis 7.0).
+		if strings.HasPrefix(value, "ip=") && (!strings.Contains(value, "state=online") || strings.Contains(value, "offset=0,")) {
+			return "", fmt.Errorf("%s sends nothing to the replica %s yet: %s", s.Addr, name, value)
 		}
 	}
 	return info["role"], nil

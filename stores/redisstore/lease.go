@@ -58,7 +58,7 @@ func (s *Store) Renew(ctx context.Context, key string, f state.Fence, ttl time.D
 	w := fenced(f)
 	_, err := s.call(ctx, call{
 		script: renewScript, key: key, again: true,
-		args: []any{w.epoch, w.nonce, millis(ttl), s.ttl},
+		args: []any{w.epoch(), w.fence.Nonce, millis(ttl), s.ttl},
 	})
 	return s.fail("renew", key, err)
 }
@@ -71,7 +71,7 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	w := fenced(f)
 	var sealed string
 	s.seals.drop(key, f)
-	_, err := s.call(ctx, call{script: releaseScript, key: key, again: true, sealed: &sealed, args: []any{w.epoch, w.nonce}})
+	_, err := s.call(ctx, call{script: releaseScript, key: key, again: true, sealed: &sealed, args: []any{w.epoch(), w.fence.Nonce}})
 	return s.fail("release", key, err)
 }
 
@@ -92,7 +92,7 @@ func (s *Store) clear(ctx context.Context, key string, by writer) error {
 	}
 	var sealed string
 	r, err := s.call(ctx, call{
-		script: clearScript, key: key, again: by != unfenced, sealed: &sealed, args: []any{by.epoch, by.nonce},
+		script: clearScript, key: key, again: by.fenced, sealed: &sealed, args: []any{by.epoch(), by.fence.Nonce},
 	})
 	if err != nil {
 		return s.fail("clear", key, err)

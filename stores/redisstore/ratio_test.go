@@ -74,7 +74,7 @@ func BenchmarkFencedBesideSET(b *testing.B) {
 		grants := make([]state.Grant, conns)
 		keys, names := make([]string, conns), make([]string, conns)
 		for w := range grants {
-			keys[w] = fmt.Sprintf("stream-%d", w)
+			keys[w] = fmt.Sprintf("stream-%d-%d", conns, w)
 			names[w] = "floor:" + keys[w]
 			grants[w] = acquire(b, store, keys[w])
 		}

@@ -9,18 +9,24 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A writer is under which fence something is written: its epoch and nonce.
+// A writer is under which fence something is written.
 type writer struct {
-	epoch, nonce string
-	fence        state.Fence
+	fence  state.Fence
+	fenced bool
 }
 
 var unfenced writer
 
 // fenced is for a write that must be refused unless f is the current fence. The
 // zero fence never is.
-func fenced(f state.Fence) writer {
-	return writer{epoch: strconv.FormatUint(f.Epoch, 10), nonce: f.Nonce, fence: f}
+func fenced(f state.Fence) writer { return writer{fence: f, fenced: true} }
+
+// epoch is as the scripts take it, "" for an unfenced write.
+func (w writer) epoch() string {
+	if !w.fenced {
+		return ""
+	}
+	return strconv.FormatUint(w.fence.Epoch, 10)
 }
 
 // A saving is one save on its way.
@@ -37,7 +43,7 @@ type saving struct {
 // takes the seal if there is one. It must be given back.
 func (s *Store) prepare(key string, by writer, cp state.Checkpoint) (saving, error) {
 	v := saving{key: key, by: by, cp: cp, last: cp.Sequence}
-	if s.ttl == 0 && (by == unfenced || !by.fence.IsZero()) {
+	if s.ttl == 0 && by.fenced == !by.fence.IsZero() {
 		v.seal = s.seals.take(key, by.fence)
 	}
 	epoch := by.fence.Epoch
@@ -59,7 +65,7 @@ func (s *Store) prepare(key string, by writer, cp state.Checkpoint) (saving, err
 }
 
 // again tells whether it may be repeated although it may have been done.
-func (v *saving) again() bool { return v.by != unfenced || v.cp.Sequence != 0 }
+func (v *saving) again() bool { return v.by.fenced || v.cp.Sequence != 0 }
 
 func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkpoint) error {
 	if err := state.CheckSave(key, cp); err != nil {
@@ -69,19 +75,43 @@ func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkp
 	if err != nil {
 		return s.fail("save", key, err)
 	}
-	seal, refused := v.seal, error(nil)
-	err = s.try(ctx, key, v.again(), func(ctx context.Context) error {
-		var err error
-		refused, err = s.attempt(ctx, &v)
-		return err
-	})
-	if err != nil {
-		if seal != nil { // perhaps it was not even tried, and perhaps it still is
-			s.seals.give(key, seal, false)
+	if v.seal != nil && s.clock != nil && ctx.Err() == nil && s.enter() {
+		// The first attempt with the least ado: most saves need no more.
+		w := s.clock.watched(ctx)
+		r, err := s.send(w, "", "", v.set())
+		w.forget()
+		s.calls.Done()
+		if s.settle(&v, r, err) {
+			return nil
 		}
-		return s.fail("save", key, err)
+		return s.fail("save", key, s.persevere(ctx, v, err))
 	}
-	return s.fail("save", key, refused)
+	return s.fail("save", key, s.persevere(ctx, v, nil))
+}
+
+// persevere goes on with a save of which the first attempt ended with the error
+// first, or was not made, or found the seal broken, if that is nil.
+func (s *Store) persevere(ctx context.Context, v saving, first error) error {
+	if first != nil && ctx.Err() != nil && !s.isClosed() && s.classify(first) != final {
+		return interrupted(ctx, first)
+	}
+	seal, refused := v.seal, error(nil)
+	err := s.try(ctx, v.key, v.again(), func(ctx context.Context) error {
+		if err := first; err != nil {
+			first = nil
+			return err
+		}
+		var failed error
+		refused, failed = s.attempt(ctx, &v)
+		return failed
+	})
+	if err == nil {
+		return refused
+	}
+	if seal != nil { // perhaps it was not even tried, and perhaps it still is
+		s.seals.give(v.key, seal, false)
+	}
+	return err
 }
 
 // attempt tries a save once: with SET, if it has a seal, and where that is broken
@@ -126,12 +156,12 @@ func (s *Store) saveCall(v *saving, sealed *string) (call, error) {
 		return call{}, err
 	}
 	text, incomplete := v.record.text, 0
-	if v.by == unfenced || v.cp.Sequence == 0 { // epoch and last sequence are the script's to know
+	if !v.by.fenced || v.cp.Sequence == 0 { // epoch and last sequence are the script's to know
 		text, incomplete = text[v.record.document:], 1
 	}
 	c := call{
 		script: saveScript, key: v.key, again: v.again(), sealed: sealed,
-		args: []any{v.by.epoch, v.by.nonce, text, incomplete, s.ttl, v.cp.Sequence, token},
+		args: []any{v.by.epoch(), v.by.fence.Nonce, text, incomplete, s.ttl, v.cp.Sequence, token},
 	}
 	if s.ttl > 0 {
 		c.extra = s.record(v.key, openSeal)

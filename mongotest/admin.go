@@ -1,0 +1,58 @@
+package mongotest
+
+import (
+	"os"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+func adminCommands() map[string]*command {
+	all := map[string]*command{
+		"ping":            {run: ok},
+		"buildInfo":       {run: buildInfo},
+		"getParameter":    {run: getParameter},
+		"getCmdLineOpts":  {run: getCmdLineOpts},
+		"serverStatus":    {run: serverStatus},
+		"endSessions":     {run: endSessions},
+		"killSessions":    {run: killSessions},
+		"killAllSessions": {run: killSessions},
+		"hello":           {run: hello},
+		"isMaster":        {run: hello},
+	}
+	all["ismaster"] = all["isMaster"]
+	all["buildinfo"] = all["buildInfo"]
+	return all
+}
+
+func ok(*request) (*builder, error) { return newBuilder(), nil }
+
+func buildInfo(*request) (*builder, error) {
+	d := newBuilder().str("version", serverVersion).strings("modules", nil)
+	d.values("versionArray", int32Values(6, 0, 27, 0))
+	return d.int32("bits", 64).bool("debug", false).int32("maxBsonObjectSize", maxDocumentSize).
+		strings("storageEngines", []string{"mongotest"}), nil
+}
+
+func int32Values(list ...int) []bson.RawValue {
+	var out []bson.RawValue
+	for _, n := range list {
+		out = append(out, intValue(int32(n)))
+	}
+	return out
+}
+
+// getParameter has the one parameter that test runners ask for.
+func getParameter(r *request) (*builder, error) {
+	return newBuilder().bool("enableTestCommands", true), nil
+}
+
+func getCmdLineOpts(*request) (*builder, error) {
+	return newBuilder().strings("argv", os.Args[:1]).doc("parsed", emptyDoc), nil
+}
+
+func serverStatus(r *request) (*builder, error) {
+	d := newBuilder().str("host", r.server.name).str("version", serverVersion).str("process", "mongotest")
+	at := d.open(bson.TypeEmbeddedDocument, "storageEngine")
+	d.str("name", "mongotest")
+	return d.close(at), nil
+}

@@ -1,0 +1,194 @@
+package mongotest
+
+import (
+	"encoding/binary"
+	"math"
+	"strconv"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// A builder writes a BSON document from its front. Replies and events are built
+// with it: they have their fields in the server's order, and a batch of events
+// is copied once.
+type builder struct{ b []byte }
+
+func newBuilder() *builder { return &builder{b: make([]byte, 4, 256)} }
+
+// done is the document.
+func (d *builder) done() bson.Raw {
+	d.b = append(d.b, 0)
+	binary.LittleEndian.PutUint32(d.b, uint32(len(d.b)))
+	return d.b
+}
+
+func (d *builder) key(t bson.Type, name string) {
+	d.b = append(append(append(d.b, byte(t)), name...), 0)
+}
+
+func (d *builder) str(name, s string) *builder {
+	d.key(bson.TypeString, name)
+	d.b = binary.LittleEndian.AppendUint32(d.b, uint32(len(s)+1))
+	d.b = append(append(d.b, s...), 0)
+	return d
+}
+
+func (d *builder) int32(name string, i int) *builder {
+	d.key(bson.TypeInt32, name)
+	d.b = binary.LittleEndian.AppendUint32(d.b, uint32(i))
+	return d
+}
+
+func (d *builder) int64(name string, i int64) *builder {
+	d.key(bson.TypeInt64, name)
+	d.b = binary.LittleEndian.AppendUint64(d.b, uint64(i))
+	return d
+}
+
+func (d *builder) float(name string, x float64) *builder {
+	d.key(bson.TypeDouble, name)
+	d.b = binary.LittleEndian.AppendUint64(d.b, math.Float64bits(x))
+	return d
+}
+
+func (d *builder) bool(name string, v bool) *builder {
+	d.key(bson.TypeBoolean, name)
+	if v {
+		d.b = append(d.b, 1)
+	} else {
+		d.b = append(d.b, 0)
+	}
+	return d
+}
+
+func (d *builder) null(name string) *builder {
+	d.key(bson.TypeNull, name)
+	return d
+}
+
+func (d *builder) date(name string, t time.Time) *builder {
+	d.key(bson.TypeDateTime, name)
+	d.b = binary.LittleEndian.AppendUint64(d.b, uint64(t.UnixMilli()))
+	return d
+}
+
+func (d *builder) timestamp(name string, ts bson.Timestamp) *builder {
+	d.key(bson.TypeTimestamp, name)
+	d.b = binary.LittleEndian.AppendUint32(d.b, ts.I)
+	d.b = binary.LittleEndian.AppendUint32(d.b, ts.T)
+	return d
+}
+
+func (d *builder) oid(name string, id bson.ObjectID) *builder {
+	d.key(bson.TypeObjectID, name)
+	d.b = append(d.b, id[:]...)
+	return d
+}
+
+func (d *builder) binary(name string, subtype byte, data []byte) *builder {
+	d.key(bson.TypeBinary, name)
+	d.b = binary.LittleEndian.AppendUint32(d.b, uint32(len(data)))
+	d.b = append(append(d.b, subtype), data...)
+	return d
+}
+
+func (d *builder) doc(name string, doc bson.Raw) *builder {
+	d.key(bson.TypeEmbeddedDocument, name)
+	d.b = append(d.b, doc...)
+	return d
+}
+
+func (d *builder) value(name string, v bson.RawValue) *builder {
+	d.key(v.Type, name)
+	d.b = append(d.b, v.Value...)
+	return d
+}
+
+// open begins a document within this one, or an array; close ends what began at
+// the offset it gave.
+func (d *builder) open(t bson.Type, name string) int {
+	d.key(t, name)
+	d.b = append(d.b, 0, 0, 0, 0)
+	return len(d.b) - 4
+}
+
+func (d *builder) close(at int) *builder {
+	d.b = append(d.b, 0)
+	binary.LittleEndian.PutUint32(d.b[at:], uint32(len(d.b)-at))
+	return d
+}
+
+func (d *builder) docs(name string, docs []bson.Raw) *builder {
+	at := d.open(bson.TypeArray, name)
+	for i, doc := range docs {
+		d.doc(strconv.Itoa(i), doc)
+	}
+	return d.close(at)
+}
+
+func (d *builder) values(name string, values []bson.RawValue) *builder {
+	at := d.open(bson.TypeArray, name)
+	for i, v := range values {
+		d.value(strconv.Itoa(i), v)
+	}
+	return d.close(at)
+}
+
+func (d *builder) strings(name string, list []string) *builder {
+	at := d.open(bson.TypeArray, name)
+	for i, s := range list {
+		d.str(strconv.Itoa(i), s)
+	}
+	return d.close(at)
+}
+
+// append takes over the elements of another document.
+func (d *builder) append(doc bson.Raw) *builder {
+	d.b = append(d.b, doc[4:len(doc)-1]...)
+	return d
+}
+
+// fields are the elements of a document that has been checked (see checkDoc).
+func fields(doc bson.Raw) []bson.RawElement {
+	elements, err := doc.Elements()
+	if err != nil {
+		return nil
+	}
+	return elements
+}
+
+// items are the values of an array that has been checked.
+func items(v bson.RawValue) []bson.RawValue {
+	a, ok := v.ArrayOK()
+	if !ok {
+		return nil
+	}
+	values, err := a.Values()
+	if err != nil {
+		return nil
+	}
+	return values
+}
+
+// toTree is a document that can be changed, of bson.D and bson.A.
+func toTree(doc bson.Raw) (bson.D, error) {
+	var d bson.D
+	err := bson.Unmarshal(doc, &d)
+	return d, err
+}
+
+// rawValue is a value of a tree as it stands in a document.
+func rawValue(v any) (bson.RawValue, error) {
+	t, data, err := bson.MarshalValue(v)
+	return bson.RawValue{Type: t, Value: data}, err
+}
+
+// fromRaw is a raw value as it stands in a tree.
+func fromRaw(v bson.RawValue) (any, error) {
+	d, err := toTree(newBuilder().value("", v).done())
+	if err != nil {
+		return nil, err
+	}
+	return d[0].Value, nil
+}

@@ -1,0 +1,337 @@
+package mongotest
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// A command is one of those that the server answers. What a real server takes
+// and this one does not imitate it refuses by name: a command with CommandNotFound, a
+// field that does not exist with the server's own code, one that does exist
+// with NotImplemented.
+type command struct {
+	run func(*request) (*builder, error)
+	// fields are those that it takes, besides the ones every command does.
+	fields []string
+	// others exist on a real server. Those named here are refused if they are
+	// set to anything but a zero, false or empty value.
+	others []string
+	// write: needs a primary. A retryable one is not executed twice.
+	write, retryable bool
+	// txn: may be part of a transaction.
+	txn bool
+	// read: a secondary refuses it unless told that it may.
+	read bool
+}
+
+// errHangUp makes the server close the connection instead of answering.
+var errHangUp = errors.New("mongotest: the connection is to be closed")
+
+// everyCommand are fields that any command may have.
+var everyCommand = []string{
+	"$db", "lsid", "txnNumber", "$clusterTime", "$readPreference", "readConcern", "writeConcern", "maxTimeMS", "comment",
+	"autocommit", "startTransaction", "apiVersion", "apiStrict", "apiDeprecationErrors", "$audit", "$client", "mayBypassWriteBlocking",
+	"$configTime", "$topologyTime", "help",
+}
+
+func allCommands() map[string]*command {
+	all := map[string]*command{}
+	for _, group := range []map[string]*command{
+		adminCommands(), crudCommands(), schemaCommands(), cursorCommands(), transactionCommands(), faultCommands(),
+	} {
+		for name, c := range group {
+			all[name] = c
+		}
+	}
+	return all
+}
+
+// A request is a command with what it came with.
+type request struct {
+	server *Server
+	conn   *conn
+	msg    *message
+	name   string
+	body   bson.Raw
+	db     string
+	args   map[string]bson.RawValue
+	cmd    *command
+
+	session   *session // nil without lsid
+	lsid      bson.Raw
+	txnNumber int64
+	hasTxn    bool // txnNumber is set
+	txn       *transaction
+}
+
+func (s *Server) newRequest(c *conn, m *message) (*request, error) {
+	r := &request{server: s, conn: c, msg: m, body: m.body, args: map[string]bson.RawValue{}}
+	for i, e := range fields(m.body) {
+		if i == 0 {
+			r.name = e.Key()
+		}
+		r.args[e.Key()] = e.Value()
+	}
+	db, ok := r.args["$db"].StringValueOK()
+	if !ok {
+		return nil, failf(codeMissingField, "OP_MSG requests require a $db argument")
+	}
+	r.db = db
+	if m.legacy && !isHello(r.name) {
+		return nil, failf(codeUnsupportedOpQuery, "Unsupported OP_QUERY command: %s. The client driver may require an upgrade. "+
+			"For more details see https://dochub.mongodb.org/core/legacy-opcode-removal", r.name)
+	}
+	if r.cmd = s.commands[r.name]; r.cmd == nil {
+		return nil, failf(codeCommandNotFound, "no such command: '%s'", r.name)
+	}
+	for name := range m.sequences {
+		if !slices.Contains(r.cmd.fields, name) {
+			return nil, failf(codeUnknownField, "BSON field '%s.%s' is an unknown field.", r.name, name)
+		}
+	}
+	return r, r.checkFields()
+}
+
+func (r *request) checkFields() error {
+	if r.cmd.fields == nil && r.cmd.others == nil {
+		return nil // it takes anything, and needs nothing
+	}
+	for _, e := range fields(r.body)[1:] {
+		name := e.Key()
+		switch {
+		case slices.Contains(r.cmd.fields, name), slices.Contains(everyCommand, name):
+		case !slices.Contains(r.cmd.others, name):
+			return failf(codeUnknownField, "BSON field '%s.%s' is an unknown field.", fullName(r.name), name)
+		case !isUnset(e.Value()):
+			return notImitated("the option '" + name + "' of " + r.name)
+		}
+	}
+	return nil
+}
+
+// fullName is a command's name as messages about its fields have it.
+func fullName(name string) string {
+	if name == "find" {
+		return "FindCommandRequest"
+	}
+	return name
+}
+
+// isUnset tells whether an option's value is as if it were not there.
+func isUnset(v bson.RawValue) bool {
+	switch v.Type {
+	case bson.TypeNull, bson.TypeUndefined:
+		return true
+	case bson.TypeBoolean:
+		return !v.Boolean()
+	case bson.TypeEmbeddedDocument, bson.TypeArray:
+		return len(v.Value) <= 5
+	}
+	n, ok := asInt(v)
+	return ok && n == 0
+}
+
+// run executes a command, or has a fail point or a past execution answer.
+func (s *Server) run(r *request) (*builder, error) {
+	if err := s.openSession(r); err != nil {
+		return nil, err
+	}
+	writeConcernError, err := s.failPoints.strike(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkPrimary(r); err != nil {
+		return nil, err
+	}
+	reply, err := s.runOnce(r)
+	if err == nil && writeConcernError != nil {
+		reply.doc("writeConcernError", writeConcernError)
+	}
+	return reply, err
+}
+
+// runOnce gives a retryable write that was executed already the reply that it
+// had: its client did not get it.
+func (s *Server) runOnce(r *request) (*builder, error) {
+	retryable := r.cmd.retryable && r.hasTxn && r.txn == nil
+	if retryable {
+		done, err := r.session.executed(r.txnNumber)
+		if err != nil || done != nil {
+			return done, err
+		}
+	}
+	reply, err := r.cmd.run(r)
+	if retryable && err == nil {
+		r.session.keep(r.txnNumber, reply)
+	}
+	if r.txn != nil && err != nil {
+		err = s.store.failTransaction(r, asCommandError(err))
+	}
+	return reply, err
+}
+
+// checkPrimary refuses what a secondary does not do.
+func (s *Server) checkPrimary(r *request) error {
+	if s.topology.primary() {
+		return nil
+	}
+	word := "not master"
+	if r.conn.helloOK {
+		word = "not primary"
+	}
+	var e *commandError
+	switch {
+	case r.cmd.write || r.txn != nil:
+		e = failf(codeNotWritablePrimary, "%s", word)
+		if r.hasTxn && r.cmd.retryable {
+			e.label("RetryableWriteError")
+		}
+	case r.cmd.read && !r.secondaryOK():
+		e = failf(codeNotPrimaryNoSecondaryOk, "%s", word+" and slaveOk=false")
+		if isWatch(r) {
+			e.label("ResumableChangeStreamError")
+		}
+	default:
+		return nil
+	}
+	e.topology = true
+	return e
+}
+
+func (r *request) secondaryOK() bool {
+	pref, ok := r.args["$readPreference"].DocumentOK()
+	if !ok {
+		return false
+	}
+	mode, ok := pref.Lookup("mode").StringValueOK()
+	return ok && mode != "primary"
+}
+
+// namespace is what the command's first field names.
+func (r *request) namespace() (namespace, error) {
+	coll, ok := r.args[r.name].StringValueOK()
+	if !ok {
+		return namespace{}, failf(codeBadValue, "collection name has invalid type %s", typeName(r.args[r.name].Type))
+	}
+	ns := namespace{r.db, coll}
+	return ns, ns.check()
+}
+
+// documents is an array of documents, or the section of the message that has
+// them.
+func (r *request) documents(field string) ([]bson.Raw, error) {
+	if docs, ok := r.msg.sequences[field]; ok {
+		return docs, nil
+	}
+	v, ok := r.args[field]
+	if !ok {
+		return nil, failf(codeMissingField, "BSON field '%s.%s' is missing but a required field", r.name, field)
+	}
+	if v.Type != bson.TypeArray {
+		return nil, r.wrongType(field, v, "array")
+	}
+	var docs []bson.Raw
+	for _, item := range items(v) {
+		doc, ok := item.DocumentOK()
+		if !ok {
+			return nil, failf(codeTypeMismatch, "BSON field '%s.%s.%d' is the wrong type '%s', expected type 'object'", r.name, field, len(docs), typeName(item.Type))
+		}
+		docs = append(docs, doc)
+	}
+	return docs, nil
+}
+
+func (r *request) wrongType(field string, v bson.RawValue, want string) *commandError {
+	return failf(codeTypeMismatch, "BSON field '%s.%s' is the wrong type '%s', expected type '%s'", r.name, field, typeName(v.Type), want)
+}
+
+// document is an optional document; an empty one if it is missing.
+func (r *request) document(field string) (bson.Raw, error) {
+	return documentField(r.name, field, r.args[field])
+}
+
+func documentField(where, field string, v bson.RawValue) (bson.Raw, error) {
+	switch v.Type {
+	case 0, bson.TypeNull:
+		return emptyDoc, nil
+	case bson.TypeEmbeddedDocument:
+		return v.Document(), nil
+	}
+	return nil, failf(codeTypeMismatch, "BSON field '%s.%s' is the wrong type '%s', expected type 'object'", where, field, typeName(v.Type))
+}
+
+var emptyDoc = bson.Raw{5, 0, 0, 0, 0}
+
+func (r *request) flag(field string, otherwise bool) bool { return truth(r.args[field], otherwise) }
+
+func truth(v bson.RawValue, otherwise bool) bool {
+	if b, ok := v.BooleanOK(); ok {
+		return b
+	}
+	if n, ok := asFloat(v); ok {
+		return n != 0
+	}
+	return otherwise
+}
+
+// count is a number that may not be negative.
+func (r *request) count(field string, otherwise int) (int, error) {
+	v, ok := r.args[field]
+	if !ok || v.Type == bson.TypeNull {
+		return otherwise, nil
+	}
+	n, ok := asInt(v)
+	if !ok {
+		return 0, r.wrongType(field, v, "long")
+	}
+	if n < 0 {
+		return 0, failf(codeNegative, "BSON field '%s' value must be >= 0, actual value '%d'", field, n)
+	}
+	return int(n), nil
+}
+
+// maxTime is maxTimeMS; 0 is none.
+func (r *request) maxTime() (time.Duration, error) {
+	v, ok := r.args["maxTimeMS"]
+	if !ok {
+		return 0, nil
+	}
+	n, ok := asInt(v)
+	if !ok {
+		return 0, failf(codeTypeMismatch, "maxTimeMS must be a number")
+	}
+	if n < 0 || n > 1<<31-1 {
+		return 0, failf(codeBadValue, "%d value for maxTimeMS is out of range", n)
+	}
+	return time.Duration(n) * time.Millisecond, nil
+}
+
+// A namespace is a collection's full name.
+type namespace struct{ db, coll string }
+
+func (n namespace) String() string { return n.db + "." + n.coll }
+
+func (n namespace) check() error {
+	switch {
+	case n.db == "" || len(n.db) > 63 || strings.ContainsAny(n.db, "/\\. \"$\x00"):
+		return failf(codeInvalidNamespace, "Invalid database name: '%s'", n.db)
+	case strings.Contains(n.coll, "$"):
+		return failf(codeInvalidNamespace, "Invalid collection name: %s", n.coll)
+	case n.coll == "" || n.coll[0] == '.' || strings.HasSuffix(n.coll, ".") || strings.Contains(n.coll, "\x00") || len(n.String()) > 255:
+		return failf(codeInvalidNamespace, "Invalid namespace specified '%s'", n)
+	}
+	return nil
+}
+
+func (n namespace) field(name string, d *builder) {
+	at := d.open(bson.TypeEmbeddedDocument, name)
+	d.str("db", n.db)
+	if n.coll != "" {
+		d.str("coll", n.coll)
+	}
+	d.close(at)
+}

@@ -1,0 +1,103 @@
+package mongotest
+
+import (
+	"net"
+	"sync"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// A conn is one client's connection. Its goroutine reads a request, answers it
+// and reads the next: a wire of MongoDB's has no second request before the
+// first one's answer.
+type conn struct {
+	server *Server
+	net    net.Conn
+	id     int32
+
+	once sync.Once
+	gone chan struct{} // closed with the connection
+
+	// What the first hello said. Only the connection's own goroutine reads it.
+	appName string
+	helloOK bool
+}
+
+func (c *conn) close() {
+	c.once.Do(func() {
+		close(c.gone)
+		c.net.Close()
+	})
+}
+
+func (c *conn) serve() {
+	defer c.close()
+	for {
+		m, err := readMessage(c.net)
+		if err != nil || !c.thawed() {
+			return
+		}
+		reply := c.server.answer(c, m)
+		if reply == nil || !c.thawed() {
+			return
+		}
+		if m.noReply {
+			continue
+		}
+		if _, err := c.net.Write(m.frame(c.server.nextReply.Add(1), reply)); err != nil {
+			return
+		}
+	}
+}
+
+// thawed waits while the server is frozen. It is false if the connection has
+// gone in the meantime.
+func (c *conn) thawed() bool {
+	for {
+		wait := c.server.ice.wait()
+		if wait == nil {
+			return true
+		}
+		select {
+		case <-wait:
+		case <-c.gone:
+			return false
+		}
+	}
+}
+
+// answer is the reply to a message, whatever it asks; nil closes the
+// connection.
+func (s *Server) answer(c *conn, m *message) bson.Raw {
+	r, err := s.newRequest(c, m)
+	var reply *builder
+	if err == nil {
+		reply, err = s.run(r)
+	}
+	if err == errHangUp {
+		return nil
+	}
+	if err != nil {
+		e := asCommandError(err)
+		reply = e.reply()
+		if e.topology {
+			s.topology.version(reply)
+		}
+	} else {
+		reply.float("ok", 1)
+	}
+	s.gossip(reply)
+	return reply.done()
+}
+
+// gossip adds the times that every reply has, errors too.
+func (s *Server) gossip(reply *builder) {
+	now := s.store.lastTime()
+	at := reply.open(bson.TypeEmbeddedDocument, "$clusterTime")
+	reply.timestamp("clusterTime", now)
+	sig := reply.open(bson.TypeEmbeddedDocument, "signature")
+	reply.binary("hash", bson.TypeBinaryGeneric, make([]byte, 20)).int64("keyId", 0)
+	reply.close(sig)
+	reply.close(at)
+	reply.timestamp("operationTime", now)
+}

@@ -1,0 +1,351 @@
+package mongotest
+
+import (
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+const maxWriteBatch = 100_000
+
+func crudCommands() map[string]*command {
+	all := map[string]*command{
+		"insert": {run: insert, write: true, retryable: true, txn: true,
+			fields: []string{"documents", "ordered", "bypassDocumentValidation"}},
+		"update": {run: updateCommand, write: true, retryable: true, txn: true,
+			fields: []string{"updates", "ordered", "bypassDocumentValidation"}, others: []string{"let"}},
+		"delete": {run: deleteCommand, write: true, retryable: true, txn: true,
+			fields: []string{"deletes", "ordered"}, others: []string{"let"}},
+		"find": {run: find, read: true, txn: true,
+			fields: []string{"filter", "sort", "projection", "skip", "limit", "batchSize", "singleBatch", "hint", "allowDiskUse", "noCursorTimeout", "allowPartialResults"},
+			others: []string{"collation", "let", "max", "min", "returnKey", "showRecordId", "tailable", "awaitData", "oplogReplay"}},
+		"count":    {run: count, read: true, fields: []string{"query", "limit", "skip", "hint", "fields"}, others: []string{"collation"}},
+		"distinct": {run: distinct, read: true, txn: true, fields: []string{"key", "query"}, others: []string{"collation", "hint"}},
+		"findAndModify": {run: findAndModify, write: true, retryable: true, txn: true,
+			fields: []string{"query", "sort", "remove", "update", "new", "fields", "upsert", "bypassDocumentValidation", "hint"},
+			others: []string{"collation", "arrayFilters", "let"}},
+	}
+	all["findandmodify"] = all["findAndModify"]
+	return all
+}
+
+// batch runs the n statements of a write command one after the other, and
+// gathers the errors of those that fail.
+func (r *request) batch(n int, statement func(w *writer, i int) error) (errs []bson.Raw, err error) {
+	if n == 0 || n > maxWriteBatch {
+		return nil, failf(16, "Write batch sizes must be between 1 and %d. Got %d operations.", maxWriteBatch, n)
+	}
+	ordered := r.flag("ordered", true)
+	err = r.write(func(w *writer) error {
+		for i := range n {
+			err := statement(w, i)
+			if err == nil {
+				continue
+			}
+			e := asCommandError(err)
+			if r.txn != nil && e.code == codeWriteConflict {
+				return e
+			}
+			errs = append(errs, e.writeError(i))
+			if r.txn != nil {
+				r.txn.abort()
+			}
+			if ordered || r.txn != nil {
+				break
+			}
+		}
+		return nil
+	})
+	return errs, err
+}
+
+func (e *commandError) writeError(i int) bson.Raw {
+	d := newBuilder().int32("index", i).int32("code", e.code).str("errmsg", e.msg)
+	if e.extra != nil {
+		d.append(e.extra)
+	}
+	return d.done()
+}
+
+func withWriteErrors(d *builder, errs []bson.Raw) *builder {
+	if len(errs) > 0 {
+		d.docs("writeErrors", errs)
+	}
+	return d
+}
+
+func insert(r *request) (*builder, error) {
+	ns, err := r.writable()
+	if err != nil {
+		return nil, err
+	}
+	docs, err := r.documents("documents")
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	errs, err := r.batch(len(docs), func(w *writer, i int) error {
+		doc, err := insertable(docs[i])
+		if err != nil {
+			return err
+		}
+		if err := w.insert(w.ensure(ns), doc); err != nil {
+			return err
+		}
+		n++
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return withWriteErrors(newBuilder().int32("n", n), errs), nil
+}
+
+// writable is the command's namespace, if documents may be written there.
+func (r *request) writable() (namespace, error) {
+	ns, err := r.namespace()
+	if err == nil && ns.db == "local" && strings.HasPrefix(ns.coll, "oplog.") {
+		return ns, notImitated("writes to the oplog")
+	}
+	return ns, err
+}
+
+// insertable is a document with its _id, at the front.
+func insertable(doc bson.Raw) (bson.Raw, error) {
+	id := doc.Lookup("_id")
+	switch id.Type {
+	case 0:
+		doc = newBuilder().oid("_id", bson.NewObjectID()).append(doc).done()
+	case bson.TypeArray, bson.TypeRegex, bson.TypeUndefined:
+		return nil, failf(53, "The '_id' value cannot be of type %s", typeName(id.Type))
+	default:
+		if first := doc.Index(0); first.Key() != "_id" {
+			doc = idFirst(doc, id)
+		}
+	}
+	if len(doc) > maxDocumentSize {
+		return nil, failf(codeBadValue, "object to insert too large. size in bytes: %d, max size: %d", len(doc), maxDocumentSize)
+	}
+	return doc, nil
+}
+
+// statementFields refuses what a statement of an update or delete has and this
+// server does not take.
+func statementFields(where string, doc bson.Raw, known string, others string) error {
+	for _, e := range fields(doc) {
+		switch name := e.Key(); {
+		case strings.Contains(known, " "+name+" "):
+		case !strings.Contains(others, " "+name+" "):
+			return failf(codeUnknownField, "BSON field '%s.%s' is an unknown field.", where, name)
+		case !isUnset(e.Value()):
+			return notImitated("the option '" + name + "' of " + where)
+		}
+	}
+	return nil
+}
+
+func updateCommand(r *request) (*builder, error) {
+	ns, err := r.writable()
+	if err != nil {
+		return nil, err
+	}
+	docs, err := r.documents("updates")
+	if err != nil {
+		return nil, err
+	}
+	for _, doc := range docs {
+		if err := checkUpdate(doc); err != nil {
+			return nil, err
+		}
+	}
+	n, modified := 0, 0
+	var upserted []bson.Raw
+	errs, err := r.batch(len(docs), func(w *writer, i int) error {
+		st, err := readUpdate(docs[i])
+		if err != nil {
+			return err
+		}
+		matched, changed, id, err := st.run(w, ns)
+		n, modified = n+matched, modified+changed
+		if id.Type != 0 {
+			n++
+			upserted = append(upserted, newBuilder().int32("index", i).value("_id", id).done())
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	d := newBuilder().int32("n", n)
+	if upserted != nil {
+		d.docs("upserted", upserted)
+	}
+	return withWriteErrors(d, errs).int32("nModified", modified), nil
+}
+
+// checkUpdate finds what makes the whole command fail, and not one statement.
+func checkUpdate(doc bson.Raw) error {
+	if err := statementFields("update.updates", doc, " q u multi upsert hint ", " arrayFilters collation c "); err != nil {
+		return err
+	}
+	if u := doc.Lookup("u"); u.Type != bson.TypeEmbeddedDocument && u.Type != bson.TypeArray {
+		return failf(codeFailedToParse, "Update argument must be either an object or an array")
+	}
+	_, err := documentField("update.updates", "q", doc.Lookup("q"))
+	return err
+}
+
+func readUpdate(doc bson.Raw) (updateStatement, error) {
+	st := updateStatement{multi: truth(doc.Lookup("multi"), false), upsert: truth(doc.Lookup("upsert"), false)}
+	var err error
+	if st.query, err = documentField("update.updates", "q", doc.Lookup("q")); err != nil {
+		return st, err
+	}
+	st.update, err = compileUpdate(doc.Lookup("u"))
+	return st, err
+}
+
+// An updateStatement is one of the updates of a command.
+type updateStatement struct {
+	query         bson.Raw
+	update        *update
+	multi, upsert bool
+}
+
+func (st updateStatement) run(w *writer, ns namespace) (matched, changed int, upserted bson.RawValue, err error) {
+	if st.multi && st.update.replacement != nil {
+		return 0, 0, upserted, failf(codeFailedToParse, "multi update is not supported for replacement-style update")
+	}
+	f, err := compileFilter(st.query)
+	if err != nil {
+		return 0, 0, upserted, err
+	}
+	c := w.collection(ns)
+	var found []*record
+	if c != nil {
+		found = c.matching(f)
+	}
+	if len(found) > 1 && !st.multi {
+		found = found[:1]
+	}
+	for _, rec := range found {
+		matched++
+		did, err := w.apply(c, rec, st.update)
+		if err != nil {
+			return 0, changed, upserted, err
+		}
+		if did {
+			changed++
+		}
+	}
+	if len(found) == 0 && st.upsert {
+		doc, err := st.upsertInto(w, ns)
+		if err != nil {
+			return 0, 0, upserted, err
+		}
+		upserted = doc.Lookup("_id")
+	}
+	return matched, changed, upserted, nil
+}
+
+// apply updates one record. It is false if that changes nothing, which is no
+// event then; a replacement always is one.
+func (w *writer) apply(c *collection, rec *record, u *update) (bool, error) {
+	if err := w.free(c, rec); err != nil {
+		return false, err
+	}
+	after, ch, err := u.apply(rec.doc, false)
+	if err != nil {
+		return false, err
+	}
+	if ch != nil && ch.empty() {
+		return false, nil
+	}
+	if err := w.update(c, rec, after, ch); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// upsertInto inserts the document that the query and the update make.
+func (st updateStatement) upsertInto(w *writer, ns namespace) (bson.Raw, error) {
+	base, err := seed(st.query)
+	if err != nil {
+		return nil, err
+	}
+	if st.update.replacement != nil {
+		id := newBuilder()
+		if v := base.Lookup("_id"); v.Type != 0 {
+			id.value("_id", v)
+		}
+		base = id.done()
+	}
+	doc, _, err := st.update.apply(base, true)
+	if err != nil {
+		return nil, err
+	}
+	if doc, err = insertable(doc); err != nil {
+		return nil, err
+	}
+	return doc, w.insert(w.ensure(ns), doc)
+}
+
+func deleteCommand(r *request) (*builder, error) {
+	ns, err := r.writable()
+	if err != nil {
+		return nil, err
+	}
+	docs, err := r.documents("deletes")
+	if err != nil {
+		return nil, err
+	}
+	for _, doc := range docs {
+		if err := checkDelete(doc); err != nil {
+			return nil, err
+		}
+	}
+	n := 0
+	errs, err := r.batch(len(docs), func(w *writer, i int) error {
+		deleted, err := w.deleteMatching(ns, docs[i])
+		n += deleted
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return withWriteErrors(newBuilder().int32("n", n), errs), nil
+}
+
+func checkDelete(doc bson.Raw) error {
+	if err := statementFields("delete.deletes", doc, " q limit hint ", " collation "); err != nil {
+		return err
+	}
+	if n, isInt := asInt(doc.Lookup("limit")); !isInt || n != 0 && n != 1 {
+		return failf(codeFailedToParse, "The limit field in delete objects must be 0 or 1. Got %s", shell(doc.Lookup("limit")))
+	}
+	_, err := documentField("delete.deletes", "q", doc.Lookup("q"))
+	return err
+}
+
+func (w *writer) deleteMatching(ns namespace, statement bson.Raw) (n int, err error) {
+	f, err := compileFilter(statement.Lookup("q").Document())
+	if err != nil {
+		return 0, err
+	}
+	c := w.collection(ns)
+	if c == nil {
+		return 0, nil
+	}
+	found := c.matching(f)
+	if limit, _ := asInt(statement.Lookup("limit")); limit == 1 && len(found) > 1 {
+		found = found[:1]
+	}
+	for _, rec := range found {
+		if err := w.free(c, rec); err != nil {
+			return n, err
+		}
+		w.delete(c, rec)
+		n++
+	}
+	return n, nil
+}

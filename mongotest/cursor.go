@@ -1,0 +1,289 @@
+package mongotest
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// cursors are those that are open.
+type cursors struct {
+	mu   sync.Mutex
+	byID map[int64]*cursor
+}
+
+// A cursor gives a list of documents, or the events of a stream.
+type cursor struct {
+	id      int64
+	ns      namespace
+	session string // that it was opened in; empty for none
+	rest    []bson.Raw
+	stream  *stream
+
+	busy   bool
+	killed chan struct{}
+}
+
+func cursorCommands() map[string]*command {
+	return map[string]*command{
+		"aggregate": {run: aggregate, read: true, txn: true,
+			fields: []string{"pipeline", "cursor", "allowDiskUse", "bypassDocumentValidation", "hint"},
+			others: []string{"collation", "let", "explain"}},
+		"getMore":     {run: getMore, txn: true, fields: []string{"collection", "batchSize", "term", "lastKnownCommittedOpTime"}},
+		"killCursors": {run: killCursors, fields: []string{"cursors"}},
+	}
+}
+
+func (cs *cursors) add(c *cursor) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.byID == nil {
+		cs.byID = map[int64]*cursor{}
+	}
+	for c.id == 0 || cs.byID[c.id] != nil {
+		c.id = rand.Int64N(1<<62) + 1
+	}
+	c.killed = make(chan struct{})
+	cs.byID[c.id] = c
+}
+
+// take claims a cursor for one getMore.
+func (cs *cursors) take(id int64, ns namespace, session string) (*cursor, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	c := cs.byID[id]
+	switch {
+	case c == nil:
+		return nil, failf(codeCursorNotFound, "cursor id %d not found", id)
+	case c.busy:
+		return nil, failf(codeCursorInUse, "cursor id %d is already in use", id)
+	case c.ns != ns:
+		return nil, failf(codeUnauthorized, "Requested getMore on namespace '%s', but cursor belongs to a different namespace %s", ns, c.ns)
+	case c.session != session:
+		return nil, failf(codeGetMoreOtherSession, "Cannot run getMore on cursor %d, which was created in session %x, in session %x", id, c.session, session)
+	}
+	c.busy = true
+	return c, nil
+}
+
+func (cs *cursors) release(c *cursor, gone bool) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	c.busy = false
+	if gone {
+		delete(cs.byID, c.id)
+	}
+}
+
+// kill ends all cursors that which chooses, and wakes those who wait on them.
+func (cs *cursors) kill(which func(*cursor) bool) (killed []int64) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for id, c := range cs.byID {
+		if which(c) {
+			delete(cs.byID, id)
+			close(c.killed)
+			killed = append(killed, id)
+		}
+	}
+	return killed
+}
+
+func (r *request) sessionName() string {
+	if r.lsid == nil {
+		return ""
+	}
+	id, _ := sessionID(r.lsid) // openSession has read it
+	return id
+}
+
+const firstBatch = 101
+
+// batchSize is the one in the command or in its cursor document. A default is
+// a limit on the first batch only.
+func (r *request) batchSize() (n int, given bool, err error) {
+	v, ok := r.args["batchSize"]
+	if c, isDoc := r.args["cursor"].DocumentOK(); isDoc {
+		if bv, err := c.LookupErr("batchSize"); err == nil {
+			v, ok = bv, true
+		}
+	}
+	if !ok || v.Type == bson.TypeNull {
+		return firstBatch, false, nil
+	}
+	size, isInt := asInt(v)
+	if !isInt {
+		return 0, false, r.wrongType("batchSize", v, "long")
+	}
+	if size < 0 {
+		return 0, false, failf(codeNegative, "BSON field 'batchSize' value must be >= 0, actual value '%d'", size)
+	}
+	return int(size), true, nil
+}
+
+// openListing is openList with the fields in the other order that there is.
+func (r *request) openListing(ns namespace, docs []bson.Raw) (*builder, error) {
+	reply, err := r.openList(ns, docs)
+	if err != nil {
+		return nil, err
+	}
+	cursor := reply.done().Lookup("cursor").Document()
+	d := newBuilder()
+	at := d.open(bson.TypeEmbeddedDocument, "cursor")
+	for _, name := range []string{"id", "ns", "firstBatch"} {
+		d.value(name, cursor.Lookup(name))
+	}
+	return d.close(at), nil
+}
+
+// openList replies with the first of a list of documents, and a cursor for the
+// others.
+func (r *request) openList(ns namespace, docs []bson.Raw) (*builder, error) {
+	n, _, err := r.batchSize()
+	if err != nil {
+		return nil, err
+	}
+	batch, rest := fill(docs, n)
+	c := &cursor{ns: ns, session: r.sessionName(), rest: rest}
+	if len(rest) > 0 && !r.flag("singleBatch", false) {
+		r.server.cursors.add(c)
+	}
+	return c.reply("firstBatch", false, batch, nil), nil
+}
+
+// fill takes so many documents as a batch may have, in number and in bytes.
+func fill(docs []bson.Raw, n int) (batch, rest []bson.Raw) {
+	size := 0
+	for i, doc := range docs {
+		if i == n || i > 0 && size+len(doc) > maxDocumentSize {
+			return docs[:i], docs[i:]
+		}
+		size += len(doc)
+	}
+	return docs, nil
+}
+
+// reply is a batch; at the end the cursor is 0 for the client.
+func (c *cursor) reply(field string, end bool, batch []bson.Raw, more func(*builder)) *builder {
+	id := c.id
+	if end {
+		id = 0
+	}
+	d := newBuilder()
+	at := d.open(bson.TypeEmbeddedDocument, "cursor")
+	d.b = slices.Grow(d.b, sizeOf(batch))
+	d.docs(field, batch)
+	if more != nil {
+		more(d)
+	}
+	d.int64("id", id).str("ns", c.ns.String())
+	return d.close(at)
+}
+
+func sizeOf(docs []bson.Raw) int {
+	n := 256
+	for _, doc := range docs {
+		n += len(doc) + 8
+	}
+	return n
+}
+
+func getMore(r *request) (*builder, error) {
+	id, ok := r.args["getMore"].Int64OK()
+	if !ok {
+		return nil, failf(codeTypeMismatch, "BSON field 'getMore.getMore' is the wrong type '%s', expected type 'long'", typeName(r.args["getMore"].Type))
+	}
+	coll, ok := r.args["collection"].StringValueOK()
+	if !ok {
+		return nil, failf(codeMissingField, "BSON field 'getMore.collection' is missing but a required field")
+	}
+	n, given, err := r.batchSize()
+	if err != nil {
+		return nil, err
+	}
+	if !given || n == 0 {
+		n = -1 // as many as fit
+	}
+	wait, err := r.maxTime()
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.server.cursors.take(id, namespace{r.db, coll}, r.sessionName())
+	if err != nil {
+		return nil, err
+	}
+	if code := r.server.failPoints.afterCheckout(); code != 0 {
+		r.server.cursors.release(c, true)
+		e := failf(code, "Hit the 'failGetMoreAfterCursorCheckout' failpoint")
+		return nil, e.label(streamLabels(code)...)
+	}
+	if c.stream == nil {
+		var batch []bson.Raw
+		batch, c.rest = fill(c.rest, n)
+		r.server.cursors.release(c, len(c.rest) == 0)
+		return c.reply("nextBatch", len(c.rest) == 0, batch, nil), nil
+	}
+	if _, given := r.args["maxTimeMS"]; !given {
+		wait = defaultAwait
+	}
+	reply, gone, err := r.streamBatch(c, n, wait)
+	r.server.cursors.release(c, gone)
+	return reply, err
+}
+
+// defaultAwait is how long a getMore on a stream waits for events if it doesn't
+// say so.
+const defaultAwait = time.Second
+
+// streamBatch waits for events. gone tells whether the cursor is at its end.
+func (r *request) streamBatch(c *cursor, n int, wait time.Duration) (reply *builder, gone bool, err error) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for late := false; ; {
+		batch, grown, err := r.server.store.read(c.stream, n)
+		if err != nil {
+			return nil, true, asCommandError(err).prefixed("Executor error during getMore :: caused by :: ")
+		}
+		if len(batch) > 0 || late || c.stream.ended {
+			return c.reply("nextBatch", c.stream.ended, batch, c.stream.fields), c.stream.ended, nil
+		}
+		select {
+		case <-grown:
+		case <-timer.C:
+			late = true
+		case <-c.killed:
+			return nil, true, failf(codeCursorKilled, "Executor error during getMore :: caused by :: operation was interrupted")
+		case <-r.conn.gone:
+			return nil, false, errHangUp
+		case <-r.server.stop:
+			return nil, false, errHangUp
+		}
+	}
+}
+
+func killCursors(r *request) (*builder, error) {
+	var asked []int64
+	if r.args["cursors"].Type != bson.TypeArray {
+		return nil, r.wrongType("cursors", r.args["cursors"], "array")
+	}
+	for _, v := range items(r.args["cursors"]) {
+		id, ok := v.Int64OK()
+		if !ok {
+			return nil, failf(codeTypeMismatch, "BSON field 'killCursors.cursors.%d' is the wrong type '%s', expected type 'long'", len(asked), typeName(v.Type))
+		}
+		asked = append(asked, id)
+	}
+	killed := r.server.cursors.kill(func(c *cursor) bool { return slices.Contains(asked, c.id) })
+	var were, unknown []bson.RawValue
+	for _, id := range asked {
+		if slices.Contains(killed, id) {
+			were = append(were, longValue(id))
+		} else {
+			unknown = append(unknown, longValue(id))
+		}
+	}
+	return newBuilder().values("cursorsKilled", were).values("cursorsNotFound", unknown).values("cursorsAlive", nil).values("cursorsUnknown", nil), nil
+}

@@ -1,0 +1,78 @@
+// Package mongotest is a small MongoDB-compatible server for tests of
+// change-stream code: in process, on a loopback port, ready in a millisecond,
+// gone with the test, and as many at once as you like. The official Go driver
+// takes it for a replica set of one node.
+//
+//	func TestMyPipeline(t *testing.T) {
+//		server := mongotest.Start(t)
+//		client, err := mongo.Connect(options.Client().ApplyURI(server.URI()))
+//		...
+//		server.DropConnections() // and see what your code does
+//	}
+//
+// MongoDB 6.0.27 is the judge. Scripts of commands are played to both, and
+// whole replies compared, errors and their messages too; what the real server
+// answered lies in testdata/behaviour.
+//
+// # What it does
+//
+//   - hello, isMaster, ping, buildInfo, getParameter, serverStatus, getCmdLineOpts,
+//     endSessions, killSessions, killAllSessions.
+//   - insert, update (by operators or replacement, multi, upsert), delete, find,
+//     findAndModify, count, distinct, and aggregate with $match, $project,
+//     $addFields, $set, $unset, $replaceRoot, $replaceWith, $sort, $skip, $limit,
+//     $count, and the $group that drivers count documents with. Retryable writes
+//     are executed once.
+//   - Query operators: the comparisons, $in, $nin, $exists, $type, $not, $and, $or,
+//     $nor, $all, $size, $elemMatch, $regex, $mod. Update operators: $set,
+//     $setOnInsert, $unset, $inc, $mul, $min, $max, $rename, $currentDate, $push
+//     ($each, $position, $slice), $addToSet, $pull, $pullAll, $pop.
+//   - create, drop, dropDatabase, renameCollection, listCollections, listDatabases,
+//     createIndexes (unique ones are enforced), dropIndexes, listIndexes.
+//   - Transactions, whose events share one clusterTime.
+//   - Change streams of a collection, a database and the deployment: resumeAfter,
+//     startAfter, startAtOperationTime, fullDocument default and updateLookup,
+//     $match, $project, $addFields and the other stages above after it, tokens in
+//     the server's own format, post-batch resume tokens, the errors 260, 280, 286
+//     and 136 with their labels. find on local.oplog.rs shows how far back the
+//     history goes.
+//   - The fail points failCommand and failGetMoreAfterCursorCheckout,
+//     replSetStepDown, and from Go the methods of [Server].
+//
+// # What it does not do
+//
+// What it does not know it refuses by name, with the server's own code: a
+// command with CommandNotFound (59), a field, stage or operator that does not
+// exist with the code for that, and one that does exist, but not here, with
+// NotImplemented (238). Among these:
+//
+//   - pre- and post-images, showExpandedEvents, $changeStreamSplitLargeEvent,
+//     resuming after a token of MongoDB 4.0 or before, explain;
+//   - updates by a pipeline, arrayFilters and other positional updates, $bit,
+//     arithmetic with decimals, $push with $sort;
+//   - $expr, $where, $text, geometry, collations, expressions other than
+//     literals, field paths, documents and arrays of them;
+//   - views, capped, clustered and time-series collections, validators, indexes
+//     that expire documents, partial, text and other special indexes;
+//   - users, TLS, compression, other read concerns than those that a single node
+//     makes no difference for.
+//
+// And it is simpler than a real server in ways that nobody is told of:
+//
+//   - Everything is in memory, under one lock. The oplog holds as many entries as
+//     [Options] say, not bytes; hints, write concerns and most of the other options
+//     for performance or durability are taken and mean nothing.
+//   - A transaction finds out that somebody else has changed its documents when it
+//     writes them or when it commits; nobody waits for it. A collection that it
+//     creates is there at once.
+//   - Regular expressions are Go's, and those that Go refuses are refused.
+//   - A resume token must be whole: a real server takes one with bytes after its
+//     end, too.
+//   - An array within an array is not looked into by $elemMatch with operators.
+//
+// The query and update languages are its own, a few hundred lines. A library
+// would have been better. Of those there are, FerretDB keeps its engine to itself
+// (internal packages, and since version 2 it is PostgreSQL's), and lungo is built
+// on the driver's version 1; neither tells what an update changed, which is what
+// change events are made of.
+package mongotest

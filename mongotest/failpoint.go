@@ -1,0 +1,261 @@
+package mongotest
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// failPoints are the two that drivers' tests use, as the server has them when
+// it is started with enableTestCommands.
+type failPoints struct {
+	mu     sync.Mutex
+	byName map[string]*failPoint
+}
+
+const (
+	failCommand  = "failCommand"
+	failCheckout = "failGetMoreAfterCursorCheckout"
+)
+
+type failPoint struct {
+	skip, times int // times is -1 for always
+	hits        int
+
+	commands []string
+	appName  string
+	code     int
+	labels   []string
+	labelled bool
+	hangUp   bool
+	block    time.Duration
+	concern  bson.Raw // a writeConcernError
+}
+
+func configureFailPoint(r *request) (*builder, error) {
+	name, ok := r.args[r.name].StringValueOK()
+	if !ok || name != failCommand && name != failCheckout {
+		return nil, notImitated("the fail point '" + name + "'")
+	}
+	data, err := r.document("data")
+	if err != nil {
+		return nil, err
+	}
+	fp, err := readFailPoint(r.args["mode"])
+	if err == nil && fp != nil {
+		err = fp.readData(data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := &r.server.failPoints
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.byName == nil {
+		f.byName = map[string]*failPoint{}
+	}
+	hits := 0
+	if was := f.byName[name]; was != nil {
+		hits = was.hits
+	}
+	if fp == nil {
+		delete(f.byName, name)
+	} else {
+		fp.hits = hits
+		f.byName[name] = fp
+	}
+	return newBuilder().int32("count", hits), nil
+}
+
+// readFailPoint reads a mode; nil is off.
+func readFailPoint(mode bson.RawValue) (*failPoint, error) {
+	if word, ok := mode.StringValueOK(); ok {
+		switch word {
+		case "off":
+			return nil, nil
+		case "alwaysOn":
+			return &failPoint{times: -1}, nil
+		}
+		return nil, failf(codeBadValue, "unknown mode: %s", word)
+	}
+	doc, ok := mode.DocumentOK()
+	if !ok {
+		return nil, failf(codeTypeMismatch, "'mode' must be a string or JSON object")
+	}
+	fp := &failPoint{times: -1}
+	for _, e := range fields(doc) {
+		n, isInt := asInt(e.Value())
+		switch {
+		case !isInt || n < 0:
+			return nil, failf(codeBadValue, "'%s' must be a number of at least 0", e.Key())
+		case e.Key() == "times":
+			fp.times = int(n)
+		case e.Key() == "skip":
+			fp.skip = int(n)
+		default:
+			return nil, notImitated("the fail point mode '" + e.Key() + "'")
+		}
+	}
+	return fp, nil
+}
+
+func (fp *failPoint) readData(data bson.Raw) error {
+	for _, e := range fields(data) {
+		v := e.Value()
+		ok := true
+		switch e.Key() {
+		case "failCommands":
+			fp.commands, ok = stringList(v)
+		case "errorLabels":
+			fp.labels, ok = stringList(v)
+			fp.labelled = true
+		case "errorCode":
+			var n int64
+			n, ok = asInt(v)
+			fp.code = int(n)
+		case "closeConnection":
+			fp.hangUp = truth(v, false)
+		case "blockConnection", "failInternalCommands":
+		case "blockTimeMS":
+			var n int64
+			n, ok = asInt(v)
+			if truth(data.Lookup("blockConnection"), false) {
+				fp.block = time.Duration(n) * time.Millisecond
+			}
+		case "appName":
+			fp.appName, ok = v.StringValueOK()
+		case "writeConcernError":
+			fp.concern, ok = v.DocumentOK()
+		default:
+			return notImitated("the fail point data '" + e.Key() + "'")
+		}
+		if !ok {
+			return failf(codeTypeMismatch, "the fail point's '%s' is of the wrong type %s", e.Key(), typeName(v.Type))
+		}
+	}
+	return nil
+}
+
+func stringList(v bson.RawValue) ([]string, bool) {
+	if v.Type != bson.TypeArray {
+		return nil, false
+	}
+	list := []string{}
+	for _, item := range items(v) {
+		s, ok := item.StringValueOK()
+		if !ok {
+			return nil, false
+		}
+		list = append(list, s)
+	}
+	return list, true
+}
+
+// strike is what failCommand does to a request: nothing, an error, or an error
+// in the reply about the write concern.
+func (f *failPoints) strike(r *request) (concern bson.Raw, err error) {
+	fp := f.hit(failCommand, func(fp *failPoint) bool {
+		return r.name != "configureFailPoint" && slices.Contains(fp.commands, r.name) && (fp.appName == "" || fp.appName == r.conn.appName)
+	})
+	if fp == nil {
+		return nil, nil
+	}
+	if fp.block > 0 {
+		if err := r.blocked(fp.block); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case fp.hangUp:
+		return nil, errHangUp
+	case fp.code != 0:
+		return nil, fp.failure(r)
+	}
+	return fp.concern, nil
+}
+
+// hit counts a request that a fail point is for, and gives the fail point if it
+// is its turn.
+func (f *failPoints) hit(name string, meant func(*failPoint) bool) *failPoint {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fp := f.byName[name]
+	if fp == nil || !meant(fp) {
+		return nil
+	}
+	if fp.skip > 0 {
+		fp.skip--
+		return nil
+	}
+	switch {
+	case fp.times == 0:
+		return nil
+	case fp.times > 0:
+		fp.times--
+	}
+	fp.hits++
+	return fp
+}
+
+// blocked holds a command up, but not for longer than its maxTimeMS.
+func (r *request) blocked(d time.Duration) error {
+	limit, err := r.maxTime()
+	if err != nil {
+		return err
+	}
+	late := limit > 0 && limit < d && r.name != "getMore"
+	if late {
+		d = limit
+	}
+	if err := r.await(nil, d); err != nil {
+		return err
+	}
+	if late {
+		return failf(codeMaxTimeMSExpired, "operation exceeded time limit")
+	}
+	return nil
+}
+
+func (fp *failPoint) failure(r *request) error {
+	e := failf(fp.code, "Failing command via 'failCommand' failpoint")
+	retryable := r.cmd.retryable || r.name == "commitTransaction" || r.name == "abortTransaction"
+	switch {
+	case fp.labelled:
+		e.label(fp.labels...)
+	case isWatch(r) || fp.code == codeChangeStreamFatalError || fp.code == codeChangeStreamHistoryLost:
+		e.label(streamLabels(fp.code)...)
+	case retryable && r.hasTxn && (r.txn == nil || r.name == "commitTransaction") && slices.Contains(retryableCodes, fp.code):
+		e.label("RetryableWriteError")
+	case r.txn != nil && (fp.code == codeWriteConflict || slices.Contains(retryableCodes, fp.code)):
+		e.label("TransientTransactionError")
+	}
+	return e
+}
+
+// The codes after which a write may be tried again, and those after which a
+// stream may.
+var (
+	retryableCodes = []int{6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
+	resumableCodes = append([]int{63, 133, 150, 234}, retryableCodes...)
+)
+
+func streamLabels(code int) []string {
+	switch {
+	case code == codeChangeStreamFatalError || code == codeChangeStreamHistoryLost:
+		return []string{"NonResumableChangeStreamError"}
+	case slices.Contains(resumableCodes, code):
+		return []string{"ResumableChangeStreamError"}
+	}
+	return nil
+}
+
+// afterCheckout is the code with which failGetMoreAfterCursorCheckout fails a
+// getMore; 0 if it doesn't.
+func (f *failPoints) afterCheckout() int {
+	if fp := f.hit(failCheckout, func(*failPoint) bool { return true }); fp != nil {
+		return fp.code
+	}
+	return 0
+}

@@ -1,0 +1,319 @@
+package mongotest
+
+import (
+	"slices"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// A selection is what find, count and their like ask for.
+type selection struct {
+	filter      *filter
+	sort        []sortKey
+	skip, limit int
+	project     *projection
+}
+
+func find(r *request) (*builder, error) {
+	ns, err := r.namespace()
+	if err != nil {
+		return nil, err
+	}
+	sel, err := r.selection("filter")
+	if err != nil {
+		return nil, err
+	}
+	if sel.project, err = r.projection("projection"); err != nil {
+		return nil, err
+	}
+	docs, err := r.selected(ns, sel)
+	if err != nil {
+		return nil, err
+	}
+	if docs == nil {
+		return r.openListing(ns, nil)
+	}
+	return r.openList(ns, docs)
+}
+
+func (r *request) selection(query string) (sel selection, err error) {
+	doc, err := r.document(query)
+	if err != nil {
+		return sel, err
+	}
+	if sel.filter, err = compileFilter(doc); err != nil {
+		return sel, err
+	}
+	if doc, err = r.document("sort"); err != nil {
+		return sel, err
+	}
+	if sel.sort, err = compileSort(doc); err != nil {
+		return sel, err
+	}
+	if sel.skip, err = r.count("skip", 0); err != nil {
+		return sel, err
+	}
+	sel.limit, err = r.count("limit", 0)
+	return sel, err
+}
+
+// selected are the documents, or those of the oplog.
+func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err error) {
+	if ns == oplogNamespace {
+		return r.server.store.selectOplog(sel)
+	}
+	err = r.read(func(w *writer) error {
+		c := w.collection(ns)
+		if c == nil {
+			return nil
+		}
+		docs = []bson.Raw{}
+		for _, rec := range c.matching(sel.filter) {
+			docs = append(docs, rec.doc)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sel.cut(docs)
+}
+
+// cut sorts, skips, limits and projects.
+func (sel selection) cut(docs []bson.Raw) ([]bson.Raw, error) {
+	sortDocs(docs, sel.sort)
+	docs = docs[min(sel.skip, len(docs)):]
+	if sel.limit > 0 {
+		docs = docs[:min(sel.limit, len(docs))]
+	}
+	if sel.project == nil {
+		return docs, nil
+	}
+	out := make([]bson.Raw, 0, len(docs))
+	for _, doc := range docs {
+		p, err := sel.project.apply(doc)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// A sortKey is one field of a sort.
+type sortKey struct {
+	path       []string
+	descending bool
+}
+
+func compileSort(doc bson.Raw) ([]sortKey, error) {
+	var keys []sortKey
+	for _, e := range fields(doc) {
+		n, ok := asInt(e.Value())
+		switch {
+		case !ok && e.Value().Type == bson.TypeEmbeddedDocument:
+			return nil, notImitated("a sort by " + shell(e.Value()))
+		case !ok:
+			return nil, failf(15974, "Illegal key in $sort specification: %s: %s", e.Key(), shell(e.Value()))
+		case n != 1 && n != -1:
+			return nil, failf(15975, "$sort key ordering must be 1 (for ascending) or -1 (for descending)")
+		}
+		keys = append(keys, sortKey{strings.Split(e.Key(), "."), n < 0})
+	}
+	return keys, nil
+}
+
+func sortDocs(docs []bson.Raw, keys []sortKey) {
+	if len(keys) == 0 {
+		return
+	}
+	if keys[0].path[0] == "$natural" {
+		if keys[0].descending {
+			slices.Reverse(docs)
+		}
+		return
+	}
+	slices.SortStableFunc(docs, func(a, b bson.Raw) int {
+		for _, k := range keys {
+			c := compare(k.of(a), k.of(b))
+			if k.descending {
+				c = -c
+			}
+			if c != 0 {
+				return c
+			}
+		}
+		return 0
+	})
+}
+
+// of is the value that a document sorts by: the least of an array, or the
+// largest in a descending sort.
+func (k sortKey) of(doc bson.Raw) (best bson.RawValue) {
+	for _, v := range lookup(nil, doc, k.path) {
+		for _, item := range spread(v) {
+			if best.Type == 0 || (compare(item, best) > 0) == k.descending {
+				best = item
+			}
+		}
+	}
+	if best.Type == 0 {
+		return bson.RawValue{Type: bson.TypeNull}
+	}
+	return best
+}
+
+func count(r *request) (*builder, error) {
+	ns, err := r.namespace()
+	if err != nil {
+		return nil, err
+	}
+	sel, err := r.selection("query")
+	if err != nil {
+		return nil, err
+	}
+	docs, err := r.selected(ns, sel)
+	return newBuilder().int32("n", len(docs)), err
+}
+
+func distinct(r *request) (*builder, error) {
+	ns, err := r.namespace()
+	if err != nil {
+		return nil, err
+	}
+	key, ok := r.args["key"].StringValueOK()
+	if !ok {
+		return nil, r.wrongType("key", r.args["key"], "string")
+	}
+	sel, err := r.selection("query")
+	if err != nil {
+		return nil, err
+	}
+	docs, err := r.selected(ns, sel)
+	if err != nil {
+		return nil, err
+	}
+	var values []bson.RawValue
+	seen := map[string]bool{}
+	for _, doc := range docs {
+		for _, v := range lookup(nil, doc, strings.Split(key, ".")) {
+			if v.Type == 0 {
+				continue
+			}
+			for _, item := range spread(v) {
+				if c := canonical(item); !seen[c] {
+					seen[c] = true
+					values = append(values, item)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(values, compare)
+	return newBuilder().values("values", values), nil
+}
+
+func findAndModify(r *request) (*builder, error) {
+	ns, err := r.writable()
+	if err != nil {
+		return nil, err
+	}
+	sel, err := r.selection("query")
+	if err != nil {
+		return nil, err
+	}
+	if sel.project, err = r.projection("fields"); err != nil {
+		return nil, err
+	}
+	sel.limit = 1
+	st := updateStatement{upsert: r.flag("upsert", false)}
+	st.query, _ = r.document("query") // selection has read it
+	remove := r.flag("remove", false)
+	_, hasUpdate := r.args["update"]
+	switch {
+	case remove && hasUpdate:
+		return nil, failf(codeFailedToParse, "Cannot specify both an update and remove=true")
+	case remove && st.upsert:
+		return nil, failf(codeFailedToParse, "Cannot specify both upsert=true and remove=true ")
+	case remove && r.flag("new", false):
+		return nil, failf(codeFailedToParse, "Cannot specify both new=true and remove=true; 'remove' always returns the deleted document")
+	case !remove && !hasUpdate:
+		return nil, failf(codeFailedToParse, "Either an update or remove=true must be specified")
+	case hasUpdate:
+		if st.update, err = compileUpdate(r.args["update"]); err != nil {
+			return nil, err
+		}
+	}
+	var reply *builder
+	err = r.write(func(w *writer) error {
+		reply, err = w.findAndModify(ns, sel, st, r.flag("new", false))
+		return err
+	})
+	return reply, err
+}
+
+// findAndModify removes if the statement has no update.
+func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, after bool) (*builder, error) {
+	c := w.collection(ns)
+	var rec *record
+	if c != nil {
+		rec = first(c.matching(sel.filter), sel.sort)
+	}
+	info := newBuilder()
+	var value bson.Raw
+	switch {
+	case rec == nil && st.update != nil && st.upsert:
+		doc, err := st.upsertInto(w, ns)
+		if err != nil {
+			return nil, err
+		}
+		info.int32("n", 1).bool("updatedExisting", false).value("upserted", doc.Lookup("_id"))
+		if after {
+			value = doc
+		}
+	case rec == nil && st.update != nil:
+		info.int32("n", 0).bool("updatedExisting", false)
+	case rec == nil:
+		info.int32("n", 0)
+	case st.update == nil:
+		if err := w.free(c, rec); err != nil {
+			return nil, err
+		}
+		value = rec.doc
+		w.delete(c, rec)
+		info.int32("n", 1)
+	default:
+		value = rec.doc
+		if _, err := w.apply(c, rec, st.update); err != nil {
+			return nil, asCommandError(err).prefixed("Plan executor error during findAndModify :: caused by :: ")
+		}
+		if after {
+			value = rec.doc
+		}
+		info.int32("n", 1).bool("updatedExisting", true)
+	}
+	reply := newBuilder().doc("lastErrorObject", info.done())
+	if value == nil {
+		return reply.null("value"), nil
+	}
+	if sel.project != nil {
+		var err error
+		if value, err = sel.project.apply(value); err != nil {
+			return nil, err
+		}
+	}
+	return reply.doc("value", value), nil
+}
+
+func first(found []*record, keys []sortKey) *record {
+	if len(found) == 0 {
+		return nil
+	}
+	docs := make([]bson.Raw, len(found))
+	for i, rec := range found {
+		docs[i] = rec.doc
+	}
+	sortDocs(docs, keys)
+	i := slices.IndexFunc(found, func(rec *record) bool { return &rec.doc[0] == &docs[0][0] })
+	return found[i]
+}

@@ -1,0 +1,170 @@
+package mongotest
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// The version that the server says it is.
+const (
+	serverVersion  = "6.0.27"
+	maxWireVersion = 17
+)
+
+func isHello(name string) bool {
+	return name == "hello" || strings.EqualFold(name, "isMaster")
+}
+
+// A topology is what hello tells of the replica set, which is this server.
+type topology struct {
+	mu        sync.Mutex
+	processID bson.ObjectID
+	counter   int64
+	stepDowns int
+	down      bool
+	changed   chan struct{} // closed and replaced at every change
+}
+
+func (t *topology) primary() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.down
+}
+
+func (t *topology) version(d *builder) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.versionLocked(d)
+}
+
+func (t *topology) versionLocked(d *builder) {
+	at := d.open(bson.TypeEmbeddedDocument, "topologyVersion")
+	d.oid("processId", t.processID).int64("counter", t.counter)
+	d.close(at)
+}
+
+// set makes the server a secondary, or the primary again, and wakes the
+// monitors that wait for it. It returns the number of the step-down.
+func (t *topology) set(down bool) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if down {
+		t.stepDowns++
+	}
+	if t.down != down {
+		t.down = down
+		t.counter++
+		close(t.changed)
+		t.changed = make(chan struct{})
+	}
+	return t.stepDowns
+}
+
+// current tells whether a client knows the present state.
+func (t *topology) current(known bson.Raw) (bool, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id, ok := known.Lookup("processId").ObjectIDOK()
+	counter, isInt := known.Lookup("counter").AsInt64OK()
+	return ok && isInt && id == t.processID && counter == t.counter, t.changed
+}
+
+// hello answers a handshake or a monitor. A monitor that knows the state waits
+// for the next one, or for maxAwaitTimeMS: answered at once, it would spin.
+func hello(r *request) (*builder, error) {
+	r.remember()
+	if known, ok := r.args["topologyVersion"].DocumentOK(); ok {
+		wait, ok := asInt(r.args["maxAwaitTimeMS"])
+		if !ok || wait < 0 {
+			return nil, failf(31372, "A request with a 'topologyVersion' must include 'maxAwaitTimeMS'")
+		}
+		if current, changed := r.server.topology.current(known); current {
+			if err := r.await(changed, time.Duration(wait)*time.Millisecond); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r.server.describe(r), nil
+}
+
+// remember keeps what a client's first hello says of itself.
+func (r *request) remember() {
+	if r.flag("helloOk", false) || r.name == "hello" {
+		r.conn.helloOK = true
+	}
+	if client, ok := r.args["client"].DocumentOK(); ok {
+		if name, ok := client.Lookup("application", "name").StringValueOK(); ok {
+			r.conn.appName = name
+		}
+	}
+}
+
+// await waits for a channel, a time, or the end of the connection.
+func (r *request) await(ch <-chan struct{}, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ch:
+	case <-timer.C:
+	case <-r.conn.gone:
+		return errHangUp
+	case <-r.server.stop:
+		return errHangUp
+	}
+	return nil
+}
+
+func (s *Server) describe(r *request) *builder {
+	d := newBuilder()
+	if r.flag("helloOk", false) {
+		d.bool("helloOk", true)
+	}
+	s.topology.mu.Lock()
+	defer s.topology.mu.Unlock()
+	down := s.topology.down
+	s.topology.versionLocked(d)
+	d.strings("hosts", []string{s.name}).str("setName", replicaSetName).int32("setVersion", 1)
+	if r.name == "hello" {
+		d.bool("isWritablePrimary", !down)
+	} else {
+		d.bool("ismaster", !down)
+	}
+	d.bool("secondary", down)
+	if !down {
+		d.str("primary", s.name)
+	}
+	d.str("me", s.name)
+	if !down {
+		d.oid("electionId", s.electionID())
+	}
+	s.lastWrite(d)
+	return d.int32("maxBsonObjectSize", maxDocumentSize).int32("maxMessageSizeBytes", maxMessageSize).
+		int32("maxWriteBatchSize", maxWriteBatch).date("localTime", time.Now()).int32("logicalSessionTimeoutMinutes", 30).
+		int32("connectionId", int(r.conn.id)).int32("minWireVersion", 0).int32("maxWireVersion", maxWireVersion).bool("readOnly", false)
+}
+
+// electionID grows with the terms; drivers go by it.
+func (s *Server) electionID() (id bson.ObjectID) {
+	id[0], id[1], id[2], id[3] = 0x7F, 0xFF, 0xFF, 0xFF
+	term := s.topology.stepDowns + 1
+	id[10], id[11] = byte(term>>8), byte(term)
+	return id
+}
+
+func (s *Server) lastWrite(d *builder) {
+	ts := s.store.lastTime()
+	optime := func(name string) {
+		at := d.open(bson.TypeEmbeddedDocument, name)
+		d.timestamp("ts", ts).int64("t", int64(s.topology.stepDowns)+1)
+		d.close(at)
+	}
+	at := d.open(bson.TypeEmbeddedDocument, "lastWrite")
+	optime("opTime")
+	d.date("lastWriteDate", time.Unix(int64(ts.T), 0))
+	optime("majorityOpTime")
+	d.date("majorityWriteDate", time.Unix(int64(ts.T), 0))
+	d.close(at)
+}

@@ -1,0 +1,321 @@
+package mongotest
+
+import (
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// An index only keeps what is unique unique. Queries look at every document.
+type index struct {
+	name   string
+	spec   bson.Raw // as listIndexes shows it
+	key    bson.Raw
+	paths  [][]string
+	unique bool
+	sparse bool
+	taken  map[string]*record // by canonical key, of a unique one
+}
+
+// idIndex is the one that every collection has.
+var idIndex = newIndex("_id_", newBuilder().value("_id", intValue(1)).done(), emptyDoc)
+
+func newIndex(name string, key, options bson.Raw) *index {
+	spec := newBuilder().int32("v", 2).doc("key", key).str("name", name)
+	for _, e := range fields(options) {
+		if k := e.Key(); k != "v" && k != "key" && k != "name" && k != "ns" {
+			spec.value(k, e.Value())
+		}
+	}
+	ix := &index{
+		name: name, key: key, spec: spec.done(), taken: map[string]*record{},
+		unique: truth(options.Lookup("unique"), false), sparse: truth(options.Lookup("sparse"), false),
+	}
+	for _, e := range fields(key) {
+		ix.paths = append(ix.paths, strings.Split(e.Key(), "."))
+	}
+	return ix
+}
+
+// empty is the index without its entries.
+func (ix *index) empty() *index {
+	c := *ix
+	c.taken = map[string]*record{}
+	return &c
+}
+
+// keys are a document's entries. An array gives one for each of its elements.
+func (ix *index) keys(doc bson.Raw) []string {
+	keys := []string{""}
+	present := false
+	for _, path := range ix.paths {
+		parts := map[string]bool{}
+		for _, v := range lookup(nil, doc, path) {
+			present = present || v.Type != 0
+			for _, item := range spread(v) {
+				parts[canonical(item)] = true
+			}
+		}
+		var longer []string
+		for _, k := range keys {
+			for p := range parts {
+				longer = append(longer, k+p)
+			}
+		}
+		keys = longer
+	}
+	if ix.sparse && !present {
+		return nil
+	}
+	return keys
+}
+
+// spread is a value, or the elements of an array. A missing value is null.
+func spread(v bson.RawValue) []bson.RawValue {
+	switch {
+	case v.Type == 0:
+		return []bson.RawValue{{Type: bson.TypeNull}}
+	case v.Type == bson.TypeArray && len(items(v)) > 0:
+		return items(v)
+	}
+	return []bson.RawValue{v}
+}
+
+// index enters a record into the unique indexes, into all of them or none.
+func (c *collection) index(rec *record) error {
+	for _, ix := range c.indexes {
+		if !ix.unique {
+			continue
+		}
+		for _, k := range ix.keys(rec.doc) {
+			if other := ix.taken[k]; other != nil && other != rec {
+				return duplicate(c.ns, ix, rec.doc, k)
+			}
+		}
+	}
+	for _, ix := range c.indexes {
+		if ix.unique {
+			for _, k := range ix.keys(rec.doc) {
+				ix.taken[k] = rec
+			}
+		}
+	}
+	return nil
+}
+
+func (c *collection) unindex(rec *record) {
+	for _, ix := range c.indexes {
+		if ix.unique {
+			for _, k := range ix.keys(rec.doc) {
+				delete(ix.taken, k)
+			}
+		}
+	}
+}
+
+// duplicate is the error that names the key that is there already, which is
+// one of the document's.
+func duplicate(ns namespace, ix *index, doc bson.Raw, key string) *commandError {
+	value := newBuilder()
+	for i, e := range fields(ix.key) {
+		for _, v := range lookup(nil, doc, ix.paths[i]) {
+			if part := ix.part(v, key); part != nil {
+				value.value(e.Key(), *part)
+				key = strings.TrimPrefix(key, canonical(*part))
+				break
+			}
+		}
+	}
+	doc = value.done()
+	e := failf(codeDuplicateKey, "E11000 duplicate key error collection: %s index: %s dup key: %s", ns, ix.name, shellDoc(doc))
+	e.extra = newBuilder().doc("keyPattern", ix.key).doc("keyValue", doc).done()
+	return e
+}
+
+// part is the value, or the element of it, with which a key begins.
+func (ix *index) part(v bson.RawValue, key string) *bson.RawValue {
+	for _, item := range spread(v) {
+		if strings.HasPrefix(key, canonical(item)) {
+			return &item
+		}
+	}
+	return nil
+}
+
+// shown is the index as error messages have it, with its properties in front.
+func (ix *index) shown() string {
+	d, key := newBuilder(), newBuilder()
+	for _, e := range fields(ix.spec) {
+		if k := e.Key(); k == "key" || k == "name" {
+			key.value(k, e.Value())
+		} else {
+			d.value(k, e.Value())
+		}
+	}
+	return shellDoc(d.append(key.done()).done())
+}
+
+func createIndexes(r *request) (*builder, error) {
+	ns, err := r.namespace()
+	if err != nil {
+		return nil, err
+	}
+	specs, err := r.documents("indexes")
+	if err != nil {
+		return nil, err
+	}
+	if len(specs) == 0 {
+		return nil, failf(codeBadValue, "Must specify at least one index to create")
+	}
+	var wanted []*index
+	for _, spec := range specs {
+		ix, err := parseIndex(spec)
+		if err != nil {
+			return nil, err
+		}
+		wanted = append(wanted, ix)
+	}
+	reply := newBuilder()
+	return reply, r.write(func(w *writer) error {
+		created := w.collection(ns) == nil
+		c := w.ensure(ns)
+		before := len(c.indexes) + 1
+		for _, ix := range wanted {
+			if err := w.createIndex(c, ix); err != nil {
+				return err
+			}
+		}
+		reply.int32("numIndexesBefore", before).int32("numIndexesAfter", len(c.indexes)+1)
+		if before == len(c.indexes)+1 {
+			reply.str("note", "all indexes already exist")
+		} else {
+			reply.bool("createdCollectionAutomatically", created).str("commitQuorum", "votingMembers")
+		}
+		return nil
+	})
+}
+
+func parseIndex(spec bson.Raw) (*index, error) {
+	key, ok := spec.Lookup("key").DocumentOK()
+	if !ok {
+		return nil, failf(codeFailedToParse, "Error in specification %s :: caused by :: The 'key' field is a required property of an index specification", shellDoc(spec))
+	}
+	name, ok := spec.Lookup("name").StringValueOK()
+	if !ok {
+		return nil, failf(codeFailedToParse, "Error in specification %s :: caused by :: The 'name' field is a required property of an index specification", shellDoc(spec))
+	}
+	for _, e := range fields(spec) {
+		switch e.Key() {
+		case "key", "name", "v", "unique", "sparse", "background", "ns":
+		case "expireAfterSeconds":
+			return nil, notImitated("indexes that remove documents by their age")
+		case "partialFilterExpression", "collation", "weights", "default_language", "hidden", "wildcardProjection", "storageEngine", "clustered":
+			return nil, notImitated("the index option '" + e.Key() + "'")
+		default:
+			return nil, failf(197, "Error in specification %s :: caused by :: The field '%s' is not valid for an index specification. Specification: %s",
+				shellDoc(spec), e.Key(), shellDoc(spec))
+		}
+	}
+	if len(fields(key)) == 0 {
+		return nil, failf(67, "Error in specification %s :: caused by :: Index keys cannot be empty.", shellDoc(spec))
+	}
+	for _, e := range fields(key) {
+		if n, isNum := asFloat(e.Value()); !isNum || n == 0 || strings.Contains(e.Key(), "$") {
+			return nil, notImitated("indexes of the kind " + shellDoc(key))
+		}
+	}
+	return newIndex(name, key, spec), nil
+}
+
+func (w *writer) createIndex(c *collection, ix *index) error {
+	if compareDocs(ix.key, idIndex.key) == 0 {
+		return nil // there already, under whatever name
+	}
+	for _, have := range c.indexes {
+		sameKey := compareDocs(have.key, ix.key) == 0
+		same := sameKey && have.unique == ix.unique && have.sparse == ix.sparse
+		switch {
+		case have.name == ix.name && same:
+			return nil
+		case have.name == ix.name:
+			return failf(codeIndexKeySpecsConflict, "An existing index has the same name as the requested index. When index names are not "+
+				"specified, they are auto generated and can cause conflicts. Please refer to our documentation. Requested index: %s, "+
+				"existing index: %s", ix.shown(), have.shown())
+		case same:
+			return failf(codeIndexOptionsConflict, "Index already exists with a different name: %s", have.name)
+		}
+	}
+	c.indexes = append(c.indexes, ix)
+	if ix.unique {
+		for rec := range c.all {
+			for _, k := range ix.keys(rec.doc) {
+				if ix.taken[k] != nil && ix.taken[k] != rec {
+					c.indexes = c.indexes[:len(c.indexes)-1]
+					return duplicate(c.ns, ix, rec.doc, k).prefixed("Index build failed: " + bsonUUID(newUUID()) + ": Collection " + c.ns.String() + " ( " + bsonUUID(c.uuid) + " ) :: caused by :: ")
+				}
+				ix.taken[k] = rec
+			}
+		}
+	}
+	w.log(&entry{kind: opIndexes, ns: c.ns, uuid: c.uuid, doc: ix.spec})
+	return nil
+}
+
+func dropIndexes(r *request) (*builder, error) {
+	ns, err := r.namespace()
+	if err != nil {
+		return nil, err
+	}
+	name, ok := r.args["index"].StringValueOK()
+	if !ok {
+		return nil, notImitated("dropIndexes by anything but a name or '*'")
+	}
+	reply := newBuilder()
+	return reply, r.write(func(w *writer) error {
+		c := w.collection(ns)
+		if c == nil {
+			return failf(codeNamespaceNotFound, "ns not found %s", ns)
+		}
+		reply.int32("nIndexesWas", len(c.indexes)+1)
+		if name == "_id_" {
+			return failf(codeInvalidOptions, "cannot drop _id index")
+		}
+		var kept []*index
+		for _, ix := range c.indexes {
+			if ix.name != name && name != "*" {
+				kept = append(kept, ix)
+			}
+		}
+		if len(kept) == len(c.indexes) && name != "*" {
+			return failf(codeIndexNotFound, "index not found with name [%s]", name)
+		}
+		c.indexes = kept
+		if name == "*" {
+			reply.str("msg", "non-_id indexes dropped for collection")
+		}
+		return nil
+	})
+}
+
+func listIndexes(r *request) (*builder, error) {
+	ns, err := r.namespace()
+	if err != nil {
+		return nil, err
+	}
+	var docs []bson.Raw
+	err = r.read(func(w *writer) error {
+		c := w.collection(ns)
+		if c == nil {
+			return failf(codeNamespaceNotFound, "ns does not exist: %s", ns)
+		}
+		docs = append(docs, idIndex.spec)
+		for _, ix := range c.indexes {
+			docs = append(docs, ix.spec)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.openListing(ns, docs)
+}

@@ -1,0 +1,95 @@
+package mongotest
+
+import (
+	"sort"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// The kinds of oplog entries.
+const (
+	opNoop         = "n"
+	opInsert       = "insert"
+	opUpdate       = "update"
+	opReplace      = "replace"
+	opDelete       = "delete"
+	opDrop         = "drop"
+	opRename       = "rename"
+	opDropDatabase = "dropDatabase"
+	opCreate       = "create"        // seen in local.oplog.rs only
+	opIndexes      = "createIndexes" // likewise
+)
+
+// An entry is one change, as change streams need to know it. It is never
+// changed once it is in the oplog.
+type entry struct {
+	ts   bson.Timestamp
+	wall time.Time
+	kind string
+	ns   namespace
+	uuid [16]byte
+
+	key    bson.Raw // the documentKey
+	doc    bson.Raw // the whole document, of an insert or a replace
+	after  bson.Raw // the document as it is then, of any write but a delete
+	change *change  // of an update
+	to     namespace
+	toUUID [16]byte // of the collection that a rename dropped
+	note   string   // of a no-op
+
+	// Of a transaction. Its entries have one time.
+	txnIndex  int
+	txnNumber int64
+	lsid      bson.Raw
+
+	// oversize: events of it count as larger than a document may be.
+	oversize bool
+}
+
+// An oplog is the capped list of changes. Entries are numbered, from 0, for
+// good; the store's lock protects it.
+type oplog struct {
+	entries []*entry
+	first   int64 // the number of entries[0]
+	max     int
+	// grown is closed and replaced when an entry is added.
+	grown chan struct{}
+}
+
+func (o *oplog) append(e *entry) {
+	o.entries = append(o.entries, e)
+	if len(o.entries) > o.max {
+		o.forget(len(o.entries) - o.max)
+	}
+	close(o.grown)
+	o.grown = make(chan struct{})
+}
+
+// forget drops the oldest n entries.
+func (o *oplog) forget(n int) {
+	clear(o.entries[:n]) // the array behind them lives on for a while
+	o.entries = o.entries[n:]
+	o.first += int64(n)
+}
+
+// at is the entry with that number; nil if it is not there yet, or no more.
+func (o *oplog) at(n int64) *entry {
+	if i := n - o.first; i >= 0 && i < int64(len(o.entries)) {
+		return o.entries[i]
+	}
+	return nil
+}
+
+// since is the number of the first entry at or after a time.
+func (o *oplog) since(ts bson.Timestamp) int64 {
+	return o.first + int64(sort.Search(len(o.entries), func(i int) bool { return !o.entries[i].ts.Before(ts) }))
+}
+
+// reaches tells whether all entries since a time are still there. An oplog that
+// begins with the set's initiation has all there ever was.
+func (o *oplog) reaches(ts bson.Timestamp) bool {
+	return o.first == 0 || !o.entries[0].ts.After(ts)
+}
+
+func (o *oplog) last() *entry { return o.entries[len(o.entries)-1] }

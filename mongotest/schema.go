@@ -1,0 +1,231 @@
+package mongotest
+
+import (
+	"encoding/hex"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+func schemaCommands() map[string]*command {
+	return map[string]*command{
+		"create": {run: create, write: true, fields: []string{"idIndex", "flags"},
+			others: []string{"capped", "size", "max", "viewOn", "pipeline", "collation", "timeseries", "expireAfterSeconds", "clusteredIndex",
+				"validator", "validationLevel", "validationAction", "changeStreamPreAndPostImages", "storageEngine", "indexOptionDefaults", "encryptedFields", "autoIndexId"}},
+		"drop":             {run: drop, write: true, fields: []string{}},
+		"dropDatabase":     {run: dropDatabase, write: true, fields: []string{}},
+		"renameCollection": {run: renameCollection, write: true, fields: []string{"to", "dropTarget"}},
+		"listCollections":  {run: listCollections, read: true, fields: []string{"filter", "nameOnly", "cursor", "authorizedCollections"}},
+		"listDatabases":    {run: listDatabases, read: true, fields: []string{"filter", "nameOnly", "authorizedDatabases"}},
+		"createIndexes":    {run: createIndexes, write: true, fields: []string{"indexes", "commitQuorum"}},
+		"dropIndexes":      {run: dropIndexes, write: true, fields: []string{"index"}},
+		"listIndexes":      {run: listIndexes, read: true, fields: []string{"cursor"}},
+	}
+}
+
+func create(r *request) (*builder, error) {
+	ns, err := r.writable()
+	if err != nil {
+		return nil, err
+	}
+	return newBuilder(), r.write(func(w *writer) error {
+		if c := w.st.colls[ns]; c != nil {
+			return failf(codeNamespaceExists, "Collection %s already exists.", ns)
+		}
+		w.create(ns, emptyDoc)
+		return nil
+	})
+}
+
+func drop(r *request) (*builder, error) {
+	ns, err := r.writable()
+	if err != nil {
+		return nil, err
+	}
+	reply := newBuilder()
+	return reply, r.write(func(w *writer) error {
+		c := w.st.colls[ns]
+		if c == nil {
+			return failf(codeNamespaceNotFound, "ns not found")
+		}
+		reply.int32("nIndexesWas", len(c.indexes)+1).str("ns", ns.String())
+		w.drop(c)
+		return nil
+	})
+}
+
+func dropDatabase(r *request) (*builder, error) {
+	if r.db == "admin" || r.db == "config" || r.db == "local" {
+		return nil, failf(codeIllegalOperation, "Dropping the '%s' database is prohibited.", r.db)
+	}
+	return newBuilder(), r.write(func(w *writer) error {
+		all := w.st.inDatabase(r.db)
+		if len(all) == 0 {
+			return nil
+		}
+		for _, c := range all {
+			w.drop(c)
+		}
+		w.log(&entry{kind: opDropDatabase, ns: namespace{r.db, ""}})
+		return nil
+	})
+}
+
+// inDatabase are the collections of a database, in the order of their making.
+func (st *store) inDatabase(db string) []*collection {
+	var all []*collection
+	for _, ns := range st.order {
+		if ns.db == db {
+			all = append(all, st.colls[ns])
+		}
+	}
+	return all
+}
+
+func renameCollection(r *request) (*builder, error) {
+	if r.db != "admin" {
+		return nil, failf(codeUnauthorized, "renameCollection may only be run against the admin database.")
+	}
+	from, err := splitNamespace(r.args[r.name])
+	if err != nil {
+		return nil, err
+	}
+	to, err := splitNamespace(r.args["to"])
+	if err != nil {
+		return nil, err
+	}
+	if from.db != to.db {
+		return nil, notImitated("renameCollection into another database")
+	}
+	return newBuilder(), r.write(func(w *writer) error {
+		c := w.st.colls[from]
+		switch {
+		case c == nil:
+			return failf(codeNamespaceNotFound, "Source collection %s does not exist", from)
+		case from == to:
+			return failf(codeIllegalOperation, "Can't rename a collection to itself")
+		case w.st.colls[to] != nil && !r.flag("dropTarget", false):
+			return failf(codeNamespaceExists, "target namespace exists")
+		}
+		w.rename(c, to)
+		return nil
+	})
+}
+
+func splitNamespace(v bson.RawValue) (namespace, error) {
+	s, ok := v.StringValueOK()
+	if !ok {
+		return namespace{}, failf(codeTypeMismatch, "renameCollection needs the names of two collections")
+	}
+	var ns namespace
+	for i := range len(s) {
+		if s[i] == '.' {
+			ns = namespace{s[:i], s[i+1:]}
+			break
+		}
+	}
+	if ns.db == "" {
+		return ns, failf(codeInvalidNamespace, "Invalid namespace specified '%s'", s)
+	}
+	return ns, ns.check()
+}
+
+func listCollections(r *request) (*builder, error) {
+	query, err := r.document("filter")
+	if err != nil {
+		return nil, err
+	}
+	f, err := compileFilter(query)
+	if err != nil {
+		return nil, err
+	}
+	var docs []bson.Raw
+	err = r.read(func(w *writer) error {
+		for _, c := range w.st.inDatabase(r.db) {
+			full := c.describe(false)
+			if f.match(full) {
+				docs = append(docs, c.describe(r.flag("nameOnly", false)))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.openListing(namespace{r.db, "$cmd.listCollections"}, docs)
+}
+
+func (c *collection) describe(nameOnly bool) bson.Raw {
+	d := newBuilder().str("name", c.ns.coll).str("type", "collection")
+	if nameOnly {
+		return d.done()
+	}
+	d.doc("options", c.options)
+	info := newBuilder().bool("readOnly", false).binary("uuid", bson.TypeBinaryUUID, c.uuid[:])
+	return d.doc("info", info.done()).doc("idIndex", idIndex.spec).done()
+}
+
+func listDatabases(r *request) (*builder, error) {
+	if r.db != "admin" {
+		return nil, failf(codeUnauthorized, "listDatabases may only be run against the admin database.")
+	}
+	query, err := r.document("filter")
+	if err != nil {
+		return nil, err
+	}
+	f, err := compileFilter(query)
+	if err != nil {
+		return nil, err
+	}
+	nameOnly := r.flag("nameOnly", false)
+	reply, total := newBuilder(), 0
+	err = r.read(func(w *writer) error {
+		var docs []bson.Raw
+		for _, name := range w.st.databases() {
+			size := w.st.size(name)
+			full := newBuilder().str("name", name).int64("sizeOnDisk", int64(size)).bool("empty", size == 0).done()
+			if !f.match(full) {
+				continue
+			}
+			if nameOnly {
+				full = newBuilder().str("name", name).done()
+			}
+			docs = append(docs, full)
+			total += size
+		}
+		reply.docs("databases", docs)
+		return nil
+	})
+	if !nameOnly {
+		reply.int64("totalSize", int64(total)).int64("totalSizeMb", int64(total>>20))
+	}
+	return reply, err
+}
+
+// databases are those that have collections, and the three of every server.
+func (st *store) databases() []string {
+	names := []string{"admin", "config", "local"}
+	for _, ns := range st.order {
+		if !slices.Contains(names, ns.db) {
+			names = append(names, ns.db)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// size is how many bytes a database's documents have.
+func (st *store) size(db string) int {
+	n := 0
+	for _, c := range st.inDatabase(db) {
+		for rec := range c.all {
+			n += len(rec.doc)
+		}
+	}
+	return n
+}
+
+func bsonUUID(u [16]byte) string {
+	h := hex.EncodeToString(u[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}

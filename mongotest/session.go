@@ -1,0 +1,152 @@
+package mongotest
+
+import (
+	"sync"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// sessions are the logical sessions that clients have named. They live as long
+// as the server: a client ends its own when it disconnects.
+type sessions struct {
+	mu   sync.Mutex
+	byID map[string]*session
+}
+
+// A session remembers its last retryable write and its transaction.
+type session struct {
+	mu        sync.Mutex
+	txnNumber int64
+	reply     bson.Raw // of the retryable write with that number
+	txn       *transaction
+}
+
+// openSession finds a request's session and transaction.
+func (s *Server) openSession(r *request) error {
+	v, ok := r.args["lsid"]
+	if !ok {
+		return nil
+	}
+	lsid, ok := v.DocumentOK()
+	if !ok {
+		return failf(codeTypeMismatch, "BSON field 'OperationSessionInfo.lsid' is the wrong type '%s', expected type 'object'", typeName(v.Type))
+	}
+	id, err := sessionID(lsid)
+	if err != nil {
+		return err
+	}
+	r.lsid = lsid
+	r.session = s.sessions.get(id)
+	if n, ok := r.args["txnNumber"]; ok {
+		if r.txnNumber, r.hasTxn = n.Int64OK(); !r.hasTxn {
+			return failf(codeTypeMismatch, "BSON field 'OperationSessionInfo.txnNumber' is the wrong type '%s', expected type 'long'", typeName(n.Type))
+		}
+	}
+	if v, ok := r.args["autocommit"]; ok {
+		if auto, isBool := v.BooleanOK(); !isBool || auto || !r.hasTxn {
+			return failf(codeInvalidOptions, "Specifying autocommit=true is not allowed.")
+		}
+		return s.store.joinTransaction(r)
+	}
+	return nil
+}
+
+// sessionID is what sessions are told apart by.
+func sessionID(lsid bson.Raw) (string, error) {
+	subtype, id, ok := lsid.Lookup("id").BinaryOK()
+	if !ok || subtype != bson.TypeBinaryUUID || len(id) != 16 {
+		return "", failf(codeMissingField, "BSON field 'OperationSessionInfo.lsid.id' is missing but a required field")
+	}
+	return string(id), nil
+}
+
+func (s *sessions) get(id string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil {
+		s.byID = map[string]*session{}
+	}
+	if s.byID[id] == nil {
+		s.byID[id] = &session{txnNumber: -1}
+	}
+	return s.byID[id]
+}
+
+// executed is the reply of a retryable write that was executed already; nil if
+// it was not.
+func (s *session) executed(number int64) (*builder, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case number < s.txnNumber:
+		return nil, tooOld(number, s.txnNumber)
+	case number == s.txnNumber && s.reply != nil:
+		return newBuilder().append(s.reply), nil
+	}
+	return nil, nil
+}
+
+func tooOld(number, newest int64) *commandError {
+	return failf(codeTransactionTooOld, "Retryable write with txnNumber %d is prohibited on session because a newer "+
+		"retryable write with txnNumber %d has already started on this session.", number, newest)
+}
+
+func (s *session) keep(number int64, reply *builder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := builder{b: append([]byte(nil), reply.b...)}
+	s.txnNumber, s.reply = number, done.done()
+}
+
+// endSessions forgets sessions. Cursors live on: a real server looks for those
+// of ended sessions only every few minutes.
+func endSessions(r *request) (*builder, error) {
+	for _, v := range items(r.args[r.name]) {
+		if lsid, ok := v.DocumentOK(); ok {
+			if id, err := sessionID(lsid); err == nil {
+				r.server.forget(id)
+			}
+		}
+	}
+	return newBuilder(), nil
+}
+
+func (s *Server) forget(id string) {
+	s.sessions.mu.Lock()
+	ended := s.sessions.byID[id]
+	delete(s.sessions.byID, id)
+	s.sessions.mu.Unlock()
+	if ended != nil {
+		s.store.abandon(ended)
+	}
+}
+
+// killSessions kills the cursors and transactions of the sessions named, of all
+// sessions if none is.
+func killSessions(r *request) (*builder, error) {
+	named := map[string]bool{}
+	for _, v := range items(r.args[r.name]) {
+		if doc, ok := v.DocumentOK(); ok {
+			id, err := sessionID(doc)
+			if err != nil {
+				return nil, notImitated(r.name + " by user")
+			}
+			named[id] = true
+		}
+	}
+	r.server.cursors.kill(func(c *cursor) bool {
+		return c.session != "" && (len(named) == 0 || named[c.session])
+	})
+	r.server.sessions.mu.Lock()
+	var ids []string
+	for id := range r.server.sessions.byID {
+		if len(named) == 0 || named[id] {
+			ids = append(ids, id)
+		}
+	}
+	r.server.sessions.mu.Unlock()
+	for _, id := range ids {
+		r.server.forget(id)
+	}
+	return newBuilder(), nil
+}

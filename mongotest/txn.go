@@ -1,0 +1,264 @@
+package mongotest
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// A transaction works on copies of the collections that it touches, as they
+// were when it first touched each, and does what it did again when it commits:
+// all of it at one time, if nobody else has changed the same documents.
+type transaction struct {
+	number  int64
+	session *session
+	state   txnState
+	colls   map[namespace]*collection
+	changes []txnChange
+	lsid    bson.Raw
+}
+
+type txnState int
+
+const (
+	txnOpen txnState = iota
+	txnCommitted
+	txnAborted
+)
+
+// A txnChange is one change, and the document that was there before it.
+type txnChange struct {
+	entry *entry
+	base  bson.Raw
+}
+
+func transactionCommands() map[string]*command {
+	return map[string]*command{
+		"commitTransaction": {run: commitTransaction, txn: true, write: true, fields: []string{"recoveryToken"}},
+		"abortTransaction":  {run: abortTransaction, txn: true, write: true, fields: []string{"recoveryToken"}},
+	}
+}
+
+// joinTransaction finds the transaction that a command is part of, or begins
+// it.
+func (st *store) joinTransaction(r *request) error {
+	if r.name == "create" || r.name == "createIndexes" {
+		return notImitated(r.name + " in a transaction")
+	}
+	if isWatch(r) {
+		return failf(codeNotPermittedInTxn, "Operation not permitted in transaction :: caused by :: Aggregation stage $changeStream "+
+			"cannot run within a multi-document transaction.")
+	}
+	if !r.cmd.txn {
+		return failf(codeNotPermittedInTxn, "Cannot run '%s' in a multi-document transaction.", r.name)
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	r.session.mu.Lock()
+	defer r.session.mu.Unlock()
+	current := r.session.txn
+	switch {
+	case r.flag("startTransaction", false) && r.txnNumber < r.session.txnNumber:
+		return failf(codeTransactionTooOld, "Cannot start transaction with { txnNumber: %d } on session %s -  -  because a newer transaction with "+
+			"txnNumberAndRetryCounter { txnNumber: %d, txnRetryCounter: 0 } has already started on this session.", r.txnNumber, sessionText(r.lsid), r.session.txnNumber)
+	case r.txnNumber < r.session.txnNumber || current != nil && r.txnNumber < current.number:
+		return tooOld(r.txnNumber, max(r.session.txnNumber, 0))
+	case r.flag("startTransaction", false):
+		if current != nil && current.number == r.txnNumber {
+			return failf(codeConflictingOperation, "Transaction %d already started", r.txnNumber)
+		}
+		current = &transaction{number: r.txnNumber, session: r.session, colls: map[namespace]*collection{}, lsid: withUser(r.lsid)}
+		r.session.txn, r.session.txnNumber, r.session.reply = current, r.txnNumber, nil
+	case current == nil || current.number != r.txnNumber:
+		return failf(codeNoSuchTransaction, "Given transaction number %d does not match any in-progress transactions. The active transaction number is %d",
+			r.txnNumber, r.session.txnNumber).label("TransientTransactionError")
+	case current.state == txnAborted && r.name != "abortTransaction":
+		return failf(codeNoSuchTransaction, "Transaction with { txnNumber: %d } has been aborted.", r.txnNumber).label("TransientTransactionError")
+	case current.state == txnCommitted && r.name != "commitTransaction":
+		return failf(codeTransactionCommitted, "Transaction %d has been committed.", r.txnNumber)
+	}
+	r.txn = current
+	return nil
+}
+
+// sessionText is a session in the words of messages.
+func sessionText(lsid bson.Raw) string {
+	nobody := sha256.Sum256(nil)
+	_, id := lsid.Lookup("id").Binary()
+	return bsonUUID([16]byte(id)) + " - " + base64.StdEncoding.EncodeToString(nobody[:])
+}
+
+// withUser is a session's identifier as events have it: with the digest of the
+// user's name, which is nobody's.
+func withUser(lsid bson.Raw) bson.Raw {
+	nobody := sha256.Sum256(nil)
+	return newBuilder().value("id", lsid.Lookup("id")).binary("uid", bson.TypeBinaryGeneric, nobody[:]).done()
+}
+
+// collection is the transaction's copy.
+func (t *transaction) collection(st *store, ns namespace) *collection {
+	if c := t.colls[ns]; c != nil {
+		return c
+	}
+	c := st.colls[ns]
+	if c == nil {
+		return nil
+	}
+	t.colls[ns] = c.copy()
+	return t.colls[ns]
+}
+
+// free refuses a transaction's write to a document that somebody else has
+// changed since the transaction began to read.
+func (w *writer) free(c *collection, rec *record) error {
+	if w.txn == nil || w.txn.wrote(c.ns, rec.id) {
+		return nil
+	}
+	live := w.st.colls[c.ns]
+	if live == nil || live.uuid != c.uuid || live.byID[rec.id] == nil || &live.byID[rec.id].doc[0] != &rec.doc[0] {
+		return conflict()
+	}
+	return nil
+}
+
+func conflict() *commandError {
+	return failf(codeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction.").
+		label("TransientTransactionError")
+}
+
+func (t *transaction) wrote(ns namespace, id string) bool {
+	for _, ch := range t.changes {
+		if ch.entry.ns == ns && canonical(ch.entry.key.Lookup("_id")) == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *transaction) abort() {
+	t.state, t.colls, t.changes = txnAborted, nil, nil
+}
+
+// failTransaction: a command that fails ends the transaction that it is in.
+func (st *store) failTransaction(r *request, e *commandError) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if r.txn.state == txnOpen {
+		r.txn.abort()
+	}
+	return e
+}
+
+// abandon ends a session's transaction, if one is open.
+func (st *store) abandon(s *session) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.txn != nil && s.txn.state == txnOpen {
+		s.txn.abort()
+	}
+}
+
+func abortTransaction(r *request) (*builder, error) {
+	return newBuilder(), r.write(func(*writer) error {
+		if r.txn.state == txnOpen {
+			r.txn.abort()
+		}
+		return nil
+	})
+}
+
+func commitTransaction(r *request) (*builder, error) {
+	return newBuilder(), r.write(func(w *writer) error {
+		if r.txn.state == txnCommitted {
+			return nil // asked again, because the answer was lost
+		}
+		if err := w.st.commit(r.txn); err != nil {
+			return err
+		}
+		r.txn.state, r.txn.colls, r.txn.changes = txnCommitted, nil, nil
+		return nil
+	})
+}
+
+// commit does a transaction's changes, after a look whether all of them can be.
+func (st *store) commit(t *transaction) error {
+	if len(t.changes) == 0 {
+		return nil
+	}
+	if err := st.check(t); err != nil {
+		return err
+	}
+	ts, wall := st.tick(), time.Now()
+	oversize := st.oversizeNext
+	st.oversizeNext = false
+	for i, ch := range t.changes {
+		e := ch.entry
+		if err := st.colls[e.ns].redo(e); err != nil {
+			return err
+		}
+		e.ts, e.wall, e.txnIndex, e.txnNumber, e.lsid = ts, wall, i, t.number, t.lsid
+		e.oversize = oversize && i == 0
+		st.oplog.append(e)
+	}
+	return nil
+}
+
+// check compares what the transaction found with what is there now.
+func (st *store) check(t *transaction) error {
+	seen := map[namespace]map[string]bool{}
+	for _, ch := range t.changes {
+		e := ch.entry
+		live := st.colls[e.ns]
+		if live == nil || live.uuid != e.uuid {
+			return conflict()
+		}
+		id := canonical(e.key.Lookup("_id"))
+		if seen[e.ns] == nil {
+			seen[e.ns] = map[string]bool{}
+		}
+		if seen[e.ns][id] {
+			continue // after the transaction's own
+		}
+		seen[e.ns][id] = true
+		rec := live.byID[id]
+		if (rec == nil) != (ch.base == nil) || rec != nil && &rec.doc[0] != &ch.base[0] {
+			return conflict()
+		}
+	}
+	return st.checkUnique(t)
+}
+
+// checkUnique tries the changes where unique indexes may stand in the way.
+func (st *store) checkUnique(t *transaction) error {
+	trial := map[namespace]*collection{}
+	for _, ch := range t.changes {
+		ns := ch.entry.ns
+		if len(st.colls[ns].indexes) == 0 {
+			continue
+		}
+		if trial[ns] == nil {
+			trial[ns] = st.colls[ns].copy()
+		}
+		if err := trial[ns].redo(ch.entry); err != nil {
+			return conflict()
+		}
+	}
+	return nil
+}
+
+// redo does what an entry says.
+func (c *collection) redo(e *entry) error {
+	rec := c.byID[canonical(e.key.Lookup("_id"))]
+	switch e.kind {
+	case opInsert:
+		return c.add(e.after)
+	case opDelete:
+		c.remove(rec)
+		return nil
+	}
+	return c.set(rec, e.after)
+}

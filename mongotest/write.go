@@ -1,0 +1,140 @@
+package mongotest
+
+import (
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// A writer changes the store for one command, whose caller has the store's
+// lock. Each change is in the oplog at once and at a time of its own; in a
+// transaction it is kept until that commits.
+type writer struct {
+	st  *store
+	txn *transaction
+}
+
+// write runs a command's changes under the lock.
+func (r *request) write(f func(*writer) error) error {
+	st := r.server.store
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return f(&writer{st: st, txn: r.txn})
+}
+
+// read is write for those that change nothing.
+func (r *request) read(f func(*writer) error) error { return r.write(f) }
+
+// collection is nil if there is none of that name.
+func (w *writer) collection(ns namespace) *collection {
+	if w.txn != nil {
+		return w.txn.collection(w.st, ns)
+	}
+	return w.st.colls[ns]
+}
+
+// ensure creates the collection if need be.
+func (w *writer) ensure(ns namespace) *collection {
+	if c := w.collection(ns); c != nil {
+		return c
+	}
+	return w.create(ns, emptyDoc)
+}
+
+func (w *writer) create(ns namespace, options bson.Raw) *collection {
+	c := newCollection(ns, options)
+	w.st.colls[ns] = c
+	w.st.order = append(w.st.order, ns)
+	w.log(&entry{kind: opCreate, ns: ns, uuid: c.uuid, doc: options})
+	if w.txn != nil {
+		return w.txn.collection(w.st, ns)
+	}
+	return c
+}
+
+// log adds an entry. A collection made within a transaction is made at once,
+// for all to see, which is the one difference to a real server's.
+func (w *writer) log(e *entry) {
+	e.ts, e.wall = w.st.tick(), time.Now()
+	e.oversize, w.st.oversizeNext = w.st.oversizeNext && e.kind != opCreate, w.st.oversizeNext && e.kind == opCreate
+	w.st.oplog.append(e)
+}
+
+func (w *writer) document(c *collection, e *entry, base bson.Raw) {
+	e.ns, e.uuid = c.ns, c.uuid
+	if w.txn != nil {
+		w.txn.changes = append(w.txn.changes, txnChange{entry: e, base: base})
+		return
+	}
+	w.log(e)
+}
+
+func (w *writer) insert(c *collection, doc bson.Raw) error {
+	if err := c.add(doc); err != nil {
+		return err
+	}
+	w.document(c, &entry{kind: opInsert, key: documentKey(doc), doc: doc, after: doc}, nil)
+	return nil
+}
+
+// update gives a record another document. Without a change it is a replace.
+func (w *writer) update(c *collection, rec *record, doc bson.Raw, ch *change) error {
+	base := rec.doc
+	if err := c.set(rec, doc); err != nil {
+		return err
+	}
+	e := &entry{kind: opReplace, key: documentKey(doc), doc: doc, after: doc, change: ch}
+	if ch != nil {
+		e.kind = opUpdate
+	}
+	w.document(c, e, base)
+	return nil
+}
+
+func (w *writer) delete(c *collection, rec *record) {
+	c.remove(rec)
+	w.document(c, &entry{kind: opDelete, key: documentKey(rec.doc)}, rec.doc)
+}
+
+func (w *writer) drop(c *collection) {
+	w.unlink(c.ns)
+	w.log(&entry{kind: opDrop, ns: c.ns, uuid: c.uuid})
+}
+
+func (w *writer) unlink(ns namespace) {
+	delete(w.st.colls, ns)
+	w.st.order = slices.DeleteFunc(w.st.order, func(n namespace) bool { return n == ns })
+}
+
+func (w *writer) rename(c *collection, to namespace) {
+	e := &entry{kind: opRename, ns: c.ns, uuid: c.uuid, to: to}
+	if target := w.st.colls[to]; target != nil {
+		e.toUUID = target.uuid
+		w.unlink(to)
+	}
+	w.unlink(c.ns)
+	c.ns = to
+	w.st.colls[to] = c
+	w.st.order = append(w.st.order, to)
+	w.log(e)
+}
+
+// matching are the records that a filter matches. It finds one by its _id
+// without looking at all the others.
+func (c *collection) matching(f *filter) []*record {
+	var out []*record
+	if f.id.Type != 0 {
+		if rec := c.byID[canonical(f.id)]; rec != nil && f.match(rec.doc) {
+			out = append(out, rec)
+		}
+		return out
+	}
+	c.all(func(rec *record) bool {
+		if f.match(rec.doc) {
+			out = append(out, rec)
+		}
+		return true
+	})
+	return out
+}

@@ -87,11 +87,15 @@ func BenchmarkConcurrent(b *testing.B) {
 				floors[i] = newFloor(b, b.TempDir())
 			}
 			var ours, floor times
+			var took, floorTook time.Duration
 			for b.Loop() {
-				floor.all(b, floors)
-				ours.all(b, saves)
+				floorTook += floor.all(b, floors)
+				took += ours.all(b, saves)
 			}
 			report(b, &ours, &floor)
+			b.ReportMetric(float64(len(ours.d))/took.Seconds(), "saves/s")
+			b.ReportMetric(float64(len(floor.d))/floorTook.Seconds(), "floor-saves/s")
+			b.ReportMetric(took.Seconds()/floorTook.Seconds(), "ratio")
 		})
 	}
 }
@@ -227,9 +231,10 @@ func (t *times) one(b *testing.B, do func() error) {
 	t.d = append(t.d, time.Since(began))
 }
 
-// all has each do its work a few times, all at once.
-func (t *times) all(b *testing.B, each []func() error) {
+// all has each do its work a few times, all at once, and says how long all took.
+func (t *times) all(b *testing.B, each []func() error) time.Duration {
 	const rounds = 20
+	began := time.Now()
 	var wg sync.WaitGroup
 	for _, do := range each {
 		wg.Go(func() {
@@ -239,6 +244,7 @@ func (t *times) all(b *testing.B, each []func() error) {
 		})
 	}
 	wg.Wait()
+	return time.Since(began)
 }
 
 // besideFloor does a floor write beside every save, each of them first in turn, and

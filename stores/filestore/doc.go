@@ -79,8 +79,9 @@
 //
 // [Store.SaveBatch] saves any number of streams at little more than the cost of their
 // writes: with one flush of the file system (syncfs) for sixteen streams or more, and
-// one of the directory where files are made or grow. Sixteen goroutines or more that
-// save different streams at the same time share flushes in the same way. That is done
+// one of the directory where files are made or grow. Goroutines that save different
+// streams at the same time share flushes in the same way when there are more than 64 of
+// them, and below that by the kernel's own means. That is done
 // on ext4 and xfs, and Linux 5.8 or later, where syncfs tells of what could not be
 // written; elsewhere each file is flushed by itself, sixteen at a time. syncfs also
 // waits for what others have written to the same file system: a directory of

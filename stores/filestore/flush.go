@@ -8,11 +8,15 @@ import (
 	"sync/atomic"
 )
 
-// manyFiles is how many files are flushed at once each by itself, and from where on
-// one flush of the whole file system is quicker. The kernel makes one flush of the
-// device out of many at the same moment, so below it nothing would be gained, and
-// what others have written to the file system would be waited for.
+// From manyFiles of one batch on, one flush of the whole file system is quicker than
+// one of each file. What others have written to the file system is then waited for as
+// well, so it isn't done for fewer.
 const manyFiles = 16
+
+// Of different callers, so many flush their files each by itself before they share a
+// flush of the file system: the kernel makes one flush of the device out of many that
+// come at the same moment, and nobody waits for a flush that had begun already.
+const manyCallers = 64
 
 // A flusher makes writes durable, many of them with one flush where it can.
 type flusher struct {
@@ -65,7 +69,7 @@ func (fl *flusher) began() uint64 {
 // one flushes a file, by do, or with many others if many want it now.
 func (fl *flusher) one(f file, do func() error, began uint64) error {
 	alone := fl.alone.Add(1)
-	if fl.all != nil && (alone > manyFiles || fl.all.busy()) {
+	if fl.all != nil && (alone > manyCallers || fl.all.busy()) {
 		fl.alone.Add(-1)
 		return fl.all.join(f, began)
 	}

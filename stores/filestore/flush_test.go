@@ -123,16 +123,16 @@ func TestManyGoroutinesShareFlushes(t *testing.T) {
 				t.Fatalf("%s: %d flushes of files and %d of the file system, want %d and %d", what, a, n, wantAlone, wantTogether)
 			}
 		}
-		flush(manyFiles)
-		check("as many as are flushed each by itself", manyFiles, 0)
+		flush(manyCallers)
+		check("as many as are flushed each by itself", manyCallers, 0)
 		flush(1)
-		check("one more", manyFiles, 1)
+		check("one more", manyCallers, 1)
 		flush(5)
-		check("and more, while there is one", manyFiles, 1)
+		check("and more, while there is one", manyCallers, 1)
 		close(gate)
 		synctest.Wait()
-		check("when all are done", manyFiles, 2)
+		check("when all are done", manyCallers, 2)
 		flush(1)
-		check("one alone again", manyFiles+1, 2)
+		check("one alone again", manyCallers+1, 2)
 	})
 }

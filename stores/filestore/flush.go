@@ -23,11 +23,13 @@ type flusher struct {
 	syncer syncer  // nil: files are flushed each by itself
 	all    *shared // nil like syncer
 	dir    *shared // of the directory
-	alone  atomic.Int64
+
+	callers int64 // manyCallers, but in tests
+	alone   atomic.Int64
 }
 
 func newFlusher(sys fsys, dir string) (*flusher, error) {
-	fl := &flusher{dir: &shared{flush: func(file) error { return sys.SyncDir(dir) }}}
+	fl := &flusher{callers: manyCallers, dir: &shared{flush: func(file) error { return sys.SyncDir(dir) }}}
 	var err error
 	fl.syncer, err = sys.OpenSyncer(dir)
 	switch {
@@ -69,7 +71,7 @@ func (fl *flusher) began() uint64 {
 // one flushes a file, by do, or with many others if many want it now.
 func (fl *flusher) one(f file, do func() error, began uint64) error {
 	alone := fl.alone.Add(1)
-	if fl.all != nil && (alone > manyCallers || fl.all.busy()) {
+	if fl.all != nil && (alone > fl.callers || fl.all.busy()) {
 		fl.alone.Add(-1)
 		return fl.all.join(f, began)
 	}

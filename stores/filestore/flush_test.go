@@ -97,7 +97,7 @@ func TestSharedFlushFails(t *testing.T) {
 func TestManyGoroutinesShareFlushes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		alone, together, gate := atomic.Int64{}, atomic.Int64{}, make(chan struct{})
-		fl := &flusher{all: &shared{flush: func(file) error {
+		fl := &flusher{callers: manyCallers, all: &shared{flush: func(file) error {
 			together.Add(1)
 			<-gate
 			return nil

@@ -105,6 +105,7 @@ func (h *history) open(i int) {
 	if h.r.IntN(2) == 0 {
 		s.idle.maxOpen = 1 + h.r.IntN(3)
 	}
+	s.flusher.callers = 16 // fewer are enough for them to share flushes
 	h.stores[i] = s
 }
 

@@ -108,13 +108,18 @@ func (s *Store) sweep() error {
 	return nil
 }
 
-// sweepFile leaves a temporary file whose key is leased or locked: it may be in use.
+// sweepFile leaves a temporary file whose key is leased or locked: it may be in use. It
+// looks for a lease before it takes the lock too, so as not to be in the way of an owner
+// that is killed and comes back meanwhile, and sweeps as well.
 func (s *Store) sweepFile(stem, temp string) error {
 	l := &lockFile{sys: s.sys, path: filepath.Join(s.dir, stem+lockSuffix)}
+	if leased, err := s.isLeased(l.path); leased || err != nil {
+		return err
+	}
 	ok, err := l.try()
 	if ok {
-		var h holder
-		if h, err = s.liveHolder(l.path); err == nil && h == (holder{}) {
+		var leased bool
+		if leased, err = s.isLeased(l.path); err == nil && !leased {
 			err = s.sys.Remove(temp)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -122,6 +127,11 @@ func (s *Store) sweepFile(stem, temp string) error {
 		}
 	}
 	return errors.Join(err, l.close())
+}
+
+func (s *Store) isLeased(lockPath string) (bool, error) {
+	h, err := s.liveHolder(lockPath)
+	return h != (holder{}), err
 }
 
 // fail makes the error that every method returns.

@@ -8,16 +8,17 @@ import (
 
 func adminCommands() map[string]*command {
 	all := map[string]*command{
-		"ping":            {run: ok},
-		"buildInfo":       {run: buildInfo},
-		"getParameter":    {run: getParameter},
-		"getCmdLineOpts":  {run: getCmdLineOpts},
-		"serverStatus":    {run: serverStatus},
-		"endSessions":     {run: endSessions},
-		"killSessions":    {run: killSessions},
-		"killAllSessions": {run: killSessions},
-		"hello":           {run: hello},
-		"isMaster":        {run: hello},
+		"ping":             {run: ok},
+		"buildInfo":        {run: buildInfo},
+		"getParameter":     {run: getParameter},
+		"getCmdLineOpts":   {run: getCmdLineOpts},
+		"serverStatus":     {run: serverStatus},
+		"replSetGetConfig": {run: replSetGetConfig},
+		"endSessions":      {run: endSessions},
+		"killSessions":     {run: killSessions},
+		"killAllSessions":  {run: killSessions},
+		"hello":            {run: hello},
+		"isMaster":         {run: hello},
 	}
 	all["ismaster"] = all["isMaster"]
 	all["buildinfo"] = all["buildInfo"]
@@ -55,4 +56,16 @@ func serverStatus(r *request) (*builder, error) {
 	at := d.open(bson.TypeEmbeddedDocument, "storageEngine")
 	d.str("name", "mongotest")
 	return d.close(at), nil
+}
+
+// replSetGetConfig has the identity of the replica set, and its one member.
+func replSetGetConfig(r *request) (*builder, error) {
+	t := &r.server.topology
+	d := newBuilder()
+	config := d.open(bson.TypeEmbeddedDocument, "config")
+	d.str("_id", replicaSetName).int32("version", 1).int32("term", 1)
+	d.docs("members", []bson.Raw{newBuilder().int32("_id", 0).str("host", r.server.name).done()})
+	settings := d.open(bson.TypeEmbeddedDocument, "settings")
+	d.oid("replicaSetId", t.replicaSetID).close(settings)
+	return d.close(config), nil
 }

@@ -2,6 +2,7 @@ package mongotest
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +42,10 @@ func play(t *testing.T, name, uri, db string, server *Server, run func(*script))
 	file := filepath.Join("testdata", "behaviour", strings.ReplaceAll(name, " ", "-")+".txt")
 	got := perform(t, uri, db, server, run)
 	if *recording && server == nil {
+		for n, again := 2, ""; again != got && n < 10; n++ {
+			// A real server writes a no-op now and then, and marks move with it.
+			again, got = got, perform(t, uri, fmt.Sprint(db, "_", n), nil, run)
+		}
 		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -52,9 +57,8 @@ func play(t *testing.T, name, uri, db string, server *Server, run func(*script))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != string(want) && server == nil {
-		// A real server writes a no-op now and then, and marks move with it.
-		got = perform(t, uri, db+"_2", nil, run)
+	for n := 2; got != string(want) && server == nil && n < 5; n++ {
+		got = perform(t, uri, fmt.Sprint(db, "_", n), nil, run) // that no-op, perhaps
 	}
 	compareTranscripts(t, file, got, string(want))
 }

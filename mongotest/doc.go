@@ -17,7 +17,7 @@
 // # What it does
 //
 //   - hello, isMaster, ping, buildInfo, getParameter, serverStatus, getCmdLineOpts,
-//     endSessions, killSessions, killAllSessions.
+//     replSetGetConfig, endSessions, killSessions, killAllSessions.
 //   - insert, update (by operators or replacement, multi, upsert), delete, find,
 //     findAndModify, count, distinct, and aggregate with $match, $project,
 //     $addFields, $set, $unset, $replaceRoot, $replaceWith, $sort, $skip, $limit,

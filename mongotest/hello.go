@@ -20,12 +20,13 @@ func isHello(name string) bool {
 
 // A topology is what hello tells of the replica set, which is this server.
 type topology struct {
-	mu        sync.Mutex
-	processID bson.ObjectID
-	counter   int64
-	stepDowns int
-	down      bool
-	changed   chan struct{} // closed and replaced at every change
+	mu           sync.Mutex
+	processID    bson.ObjectID
+	replicaSetID bson.ObjectID
+	counter      int64
+	stepDowns    int
+	down         bool
+	changed      chan struct{} // closed and replaced at every change
 }
 
 func (t *topology) primary() bool {

@@ -98,7 +98,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		stop:     make(chan struct{}),
 		conns:    map[*conn]struct{}{},
 	}
-	s.topology.processID = bson.NewObjectID()
+	s.topology.processID, s.topology.replicaSetID = bson.NewObjectID(), bson.NewObjectID()
 	s.topology.changed = make(chan struct{})
 	s.running.Add(2)
 	go s.accept()

@@ -19,13 +19,16 @@ func (st *store) read(s *stream, limit int) (batch []bson.Raw, grown <-chan stru
 	for e := st.oplog.at(s.next); e != nil && !s.ended; e = st.oplog.at(s.next) {
 		events := s.events(st, e)
 		for s.part < len(events) {
+			if limit >= 0 && len(batch) >= limit {
+				return batch, st.oplog.grown, nil
+			}
 			ev := events[s.part]
 			doc, key, err := s.pass(st, ev)
 			if err != nil {
 				return nil, nil, err
 			}
 			if doc != nil {
-				if limit >= 0 && len(batch) >= limit || len(batch) > 0 && size+len(doc) > maxDocumentSize {
+				if len(batch) > 0 && size+len(doc) > maxDocumentSize {
 					return batch, st.oplog.grown, nil
 				}
 				batch = append(batch, doc)

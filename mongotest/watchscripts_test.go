@@ -148,6 +148,7 @@ func scriptWatchBatches(s *script) {
 	for range 4 {
 		s.more("w", "c", `, "batchSize": 2`)
 	}
+	s.watch("one", `"c"`, `[{"$changeStream": {"resumeAfter": "@w.0"}}]`)
 	s.watch("all", `"c"`, `[{"$changeStream": {}}]`)
 	s.watch("none", `"c"`, `[{"$changeStream": {}}, {"$match": {"operationType": "delete"}}]`)
 	s.watch("first", `"c"`, `[{"$changeStream": {}}, {"$match": {"documentKey._id": 11}}]`)

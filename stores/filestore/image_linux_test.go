@@ -23,8 +23,7 @@ type fsKind struct {
 	mkfs  []string // the command that makes it, without the image
 	mount string   // options
 
-	cacheless bool // it can't bear a disk that has a cache and loses power
-	failless  bool // it can't bear a disk that has failed to write a file's contents
+	failless bool // it can't bear a disk that has failed to write a file's contents
 }
 
 // An image is a file system in a file, mounted on a directory of its own.

@@ -12,11 +12,11 @@ import (
 )
 
 // The file systems that lose their power. An ext4 without a journal is not among them:
-// it makes no promise that a program could build on. Nor is one with inline_data: Linux
-// 6.18 can't mount it again, after one shutdown in a few, for "Invalid checksum recovering
-// data block", and then no file is there to be looked at. With fast_commit it is the same if
-// a disk loses some of its cache, and with data=journal if it fails to write to the
-// journal and goes on: "journal recovery failed".
+// it makes no promise that a program could build on. Nor is one with inline_data or with
+// fast_commit: Linux 6.18 can't mount them again, after one shutdown in a few of the one and
+// in some hundred of the other ("Invalid checksum recovering data block", "Structure needs
+// cleaning"), and then no file is there to be looked at. With data=journal it is the same
+// if the disk fails to write to the journal and goes on: "journal recovery failed".
 var (
 	ext4Kinds = []fsKind{
 		{name: "ext4", mkfs: mkExt4()},
@@ -25,7 +25,6 @@ var (
 		{name: "ext4 with nodelalloc", mkfs: mkExt4(), mount: "nodelalloc"},
 		{name: "ext4 with noauto_da_alloc", mkfs: mkExt4(), mount: "noauto_da_alloc"},
 		{name: "ext4 with journal_async_commit", mkfs: mkExt4(), mount: "journal_async_commit,data=writeback"},
-		{name: "ext4 with fast_commit", mkfs: mkExt4("-O", "fast_commit"), cacheless: true},
 		{name: "ext4 with bigalloc", mkfs: mkExt4("-O", "bigalloc")},
 		{name: "ext4 with blocks of 1 KiB", mkfs: mkExt4("-b", "1024"), mount: "noauto_da_alloc"},
 	}
@@ -59,9 +58,8 @@ func TestDiskPowerCut(t *testing.T) { testPowerCuts(t, true) }
 
 func testPowerCuts(t *testing.T, onDisk bool) {
 	seed := campaignSeed(t)
-	for _, kinds := range [][]fsKind{ext4Kinds, xfsKinds} {
+	for _, kinds := range [][]fsKind{slices.Clone(ext4Kinds), slices.Clone(xfsKinds)} {
 		all := campaignLength(t, cutsVar, 1000, 1000, 2500*time.Millisecond)
-		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k fsKind) bool { return onDisk && k.cacheless })
 		if !all.until.IsZero() {
 			// The short form: the usual one, and two of the others.
 			r := rand.New(rand.NewPCG(seed, 0))

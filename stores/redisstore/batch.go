@@ -91,15 +91,23 @@ type pipe struct {
 func (s *Store) saveChunk(ctx context.Context, items []state.Item, chunk []int, errs []error) {
 	p := &pipe{store: s, saves: make([]saving, len(chunk)), settled: make([]bool, len(chunk)), errs: make([]error, len(chunk))}
 	seals := make([]*seal, len(chunk))
+	size := 0
+	for _, i := range chunk {
+		size += sizeOf(&items[i].Checkpoint)
+	}
+	buf := make([]byte, 0, size) // a record for which it is too short has memory of its own
 	for j, i := range chunk {
 		by := unfenced
 		if it := &items[i]; !it.Fence.IsZero() {
 			by = fenced(it.Fence)
 		}
 		var err error
-		if p.saves[j], err = s.prepare(items[i].Key, by, items[i].Checkpoint); err != nil {
+		if p.saves[j], err = s.prepare(buf[len(buf):], items[i].Key, by, items[i].Checkpoint); err != nil {
 			p.settled[j], p.errs[j] = true, err
 			continue
+		}
+		if n := len(buf) + len(p.saves[j].record.text); n <= cap(buf) {
+			buf = buf[:n]
 		}
 		seals[j] = p.saves[j].seal
 	}

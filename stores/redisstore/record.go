@@ -19,21 +19,24 @@ import (
 //	8f3a…11d0 18204 7 {"version":1,"token":{…},…}
 const sumLen = 2 * sha1.Size
 
+// noSum holds the place of the digest and the space after it.
+var noSum = strings.Repeat(" ", sumLen+1)
+
 // A record is what a save writes.
 type record struct {
 	text     []byte // complete, unless the head is unknown
 	document int    // where it begins in text
 }
 
-// encode makes the record of a checkpoint, with what the store fills in.
-func encode(cp state.Checkpoint, last, epoch uint64, now time.Time) (record, error) {
+// encode makes the record of a checkpoint, with what the store fills in, in the
+// memory of dst, which is empty.
+func encode(dst []byte, cp state.Checkpoint, last, epoch uint64, now time.Time) (record, error) {
 	if cp.SavedAt.IsZero() {
 		cp.SavedAt = now
 	}
 	cp.SavedAt = cp.SavedAt.UTC().Truncate(time.Millisecond)
 	cp.Epoch = 0 // it stands in the head
-	b := make([]byte, sumLen+1, 640)
-	b[sumLen] = ' '
+	b := append(dst, noSum...)
 	b = append(strconv.AppendUint(b, last, 10), ' ')
 	b = append(strconv.AppendUint(b, epoch, 10), ' ')
 	from := len(b)

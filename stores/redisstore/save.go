@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -39,9 +40,9 @@ type saving struct {
 	last   uint64 // the last sequence after it, where seal is not nil
 }
 
-// prepare makes the record of a save that [state.CheckSave] has let through, and
-// takes the seal if there is one. It must be given back.
-func (s *Store) prepare(key string, by writer, cp state.Checkpoint) (saving, error) {
+// prepare makes the record of a save that [state.CheckSave] has let through, in the
+// memory of dst, and takes the seal if there is one. It must be given back.
+func (s *Store) prepare(dst []byte, key string, by writer, cp state.Checkpoint) (saving, error) {
 	v := saving{key: key, by: by, cp: cp, last: cp.Sequence}
 	if s.ttl == 0 && by.fenced == !by.fence.IsZero() {
 		v.seal = s.seals.take(key, by.fence)
@@ -58,7 +59,7 @@ func (s *Store) prepare(key string, by writer, cp state.Checkpoint) (saving, err
 		}
 	}
 	var err error
-	if v.record, err = encode(cp, v.last, epoch, time.Now()); err != nil && v.seal != nil {
+	if v.record, err = encode(dst, cp, v.last, epoch, time.Now()); err != nil && v.seal != nil {
 		s.seals.give(key, v.seal, true)
 	}
 	return v, err
@@ -67,11 +68,18 @@ func (s *Store) prepare(key string, by writer, cp state.Checkpoint) (saving, err
 // again tells whether it may be repeated although it may have been done.
 func (v *saving) again() bool { return v.by.fenced || v.cp.Sequence != 0 }
 
+// buffers are for the records of saves that go the short way.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 640); return &b }}
+
+// maxBuffer is how large a buffer is kept: most records have some 400 bytes.
+const maxBuffer = 16 << 10
+
 func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkpoint) error {
 	if err := state.CheckSave(key, cp); err != nil {
 		return s.fail("save", key, err)
 	}
-	v, err := s.prepare(key, by, cp)
+	buf := buffers.Get().(*[]byte)
+	v, err := s.prepare((*buf)[:0], key, by, cp)
 	if err != nil {
 		return s.fail("save", key, err)
 	}
@@ -82,6 +90,9 @@ func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkp
 		w.forget()
 		s.calls.Done()
 		if s.settle(&v, r, err) {
+			if *buf = v.record.text; cap(*buf) <= maxBuffer {
+				buffers.Put(buf) // it was written, and the answer has come: nobody has it
+			}
 			return nil
 		}
 		return s.fail("save", key, s.persevere(ctx, v, err))

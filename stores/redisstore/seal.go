@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -29,13 +30,13 @@ type seal struct {
 	name  any // of the record, made an any once
 	fence state.Fence
 	epoch uint64
-	last  uint64 // the last sequence
-	busy  bool
+	last  uint64 // the last sequence; whoever took the seal writes it
+	busy  atomic.Bool
 }
 
 // seals are those that a store has, by key.
 type seals struct {
-	mu    sync.Mutex
+	mu    sync.RWMutex
 	byKey map[string]*seal
 }
 
@@ -45,24 +46,25 @@ var newSeal = func() string { return fmt.Sprintf("%016x", rand.Uint64()|1) }
 // take is the seal for a save of key under f, for one save at a time, nil if there
 // is none.
 func (m *seals) take(key string, f state.Fence) *seal {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
 	e := m.byKey[key]
-	if e == nil || e.busy || e.fence != f {
+	m.mu.RUnlock()
+	if e == nil || e.fence != f || !e.busy.CompareAndSwap(false, true) {
 		return nil
 	}
-	e.busy = true
 	return e
 }
 
 // give gives back what take gave. It is good if nothing was tried with it, or the
 // save was done.
 func (m *seals) give(key string, e *seal, good bool) {
+	if good {
+		e.busy.Store(false)
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if good {
-		e.busy = false
-	} else if m.byKey[key] == e {
+	if m.byKey[key] == e {
 		delete(m.byKey, key)
 	}
 }

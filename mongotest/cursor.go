@@ -62,11 +62,25 @@ func (cs *cursors) take(id int64, ns namespace, session string) (*cursor, error)
 		return nil, failf(codeCursorInUse, "cursor id %d is already in use", id)
 	case c.ns != ns:
 		return nil, failf(codeUnauthorized, "Requested getMore on namespace '%s', but cursor belongs to a different namespace %s", ns, c.ns)
-	case c.session != session:
-		return nil, failf(codeGetMoreOtherSession, "Cannot run getMore on cursor %d, which was created in session %x, in session %x", id, c.session, session)
+	}
+	if err := c.checkSession(session); err != nil {
+		return nil, err
 	}
 	c.busy = true
 	return c, nil
+}
+
+// checkSession refuses a getMore from another session than the cursor's own.
+func (c *cursor) checkSession(session string) error {
+	switch {
+	case c.session == session:
+		return nil
+	case c.session == "":
+		return failf(50736, "Cannot run getMore on cursor %d, which was not created in a session, in session %s", c.id, sessionText(session))
+	case session == "":
+		return failf(50737, "Cannot run getMore on cursor %d, which was created in session %s, without an lsid", c.id, sessionText(c.session))
+	}
+	return failf(50738, "Cannot run getMore on cursor %d, which was created in session %s, in session %s", c.id, sessionText(c.session), sessionText(session))
 }
 
 func (cs *cursors) release(c *cursor, gone bool) {

@@ -115,10 +115,8 @@ const (
 	codeMissingResumeData       = 40647
 	codeResumeTypeBits          = 40648
 	codeEmptyResumeToken        = 40649
-	codeGetMoreOtherSession     = 50738
 	codeBothResumeOptions       = 50865
 	codeNegative                = 51024
-	codeSplitNotLast            = 7182802
 	codeChangeStreamNotAnObject = 6188500
 )
 

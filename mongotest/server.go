@@ -40,9 +40,10 @@ type Server struct {
 	topology   topology
 	ice        ice
 
-	stop    chan struct{} // closed by Close
-	closing sync.Once
-	running sync.WaitGroup
+	stop          chan struct{} // closed by Close
+	closing       sync.Once
+	forgetContext func() bool
+	running       sync.WaitGroup
 
 	connMu    sync.Mutex
 	conns     map[*conn]struct{}
@@ -64,7 +65,7 @@ func Start(t TB) *Server {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -103,7 +104,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	s.running.Add(2)
 	go s.accept()
 	go s.housekeeping()
-	context.AfterFunc(ctx, func() { s.shutDown() })
+	s.forgetContext = context.AfterFunc(ctx, s.shutDown)
 	return s, nil
 }
 
@@ -132,6 +133,7 @@ func (s *Server) URI() string {
 // Close stops the server: connections are closed, and what waits on them ends.
 // It returns when nothing of the server runs any more. All its data is gone.
 func (s *Server) Close() {
+	s.forgetContext()
 	s.shutDown()
 	s.running.Wait()
 }
@@ -183,7 +185,7 @@ func (s *Server) serve(nc net.Conn) {
 }
 
 // idleNoop is how often a server without writes writes a no-op to its oplog, so
-// that the high-water marks of quiet streams move on.
+// that the high-water marks of quiet streams move on; a real one's number.
 const idleNoop = 10 * time.Second
 
 func (s *Server) housekeeping() {
@@ -195,7 +197,7 @@ func (s *Server) housekeeping() {
 		case <-s.stop:
 			return
 		case <-ticker.C:
-			s.store.noop("periodic noop")
+			s.store.noopIfIdle(idleNoop)
 		}
 	}
 }

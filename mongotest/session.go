@@ -1,6 +1,8 @@
 package mongotest
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -58,6 +60,15 @@ func sessionID(lsid bson.Raw) (string, error) {
 		return "", failf(codeMissingField, "BSON field 'OperationSessionInfo.lsid.id' is missing but a required field")
 	}
 	return string(id), nil
+}
+
+// nobodyDigest is the digest of the name of the user that nobody is.
+func nobodyDigest() [sha256.Size]byte { return sha256.Sum256(nil) }
+
+// sessionText is a session in the words of messages.
+func sessionText(id string) string {
+	nobody := nobodyDigest()
+	return bsonUUID([16]byte([]byte(id))) + " - " + base64.StdEncoding.EncodeToString(nobody[:]) + " -  - "
 }
 
 func (s *sessions) get(id string) *session {

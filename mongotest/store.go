@@ -67,6 +67,19 @@ func (st *store) noop(note string) {
 	st.oplog.append(&entry{ts: st.tick(), wall: time.Now(), kind: opNoop, note: note})
 }
 
+func (st *store) noopIfIdle(since time.Duration) {
+	if st.lastWritten() >= since {
+		st.noop("periodic noop")
+	}
+}
+
+// lastWritten is how long ago the newest entry was written.
+func (st *store) lastWritten() time.Duration {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return time.Since(st.oplog.last().wall)
+}
+
 func newCollection(ns namespace, options bson.Raw) *collection {
 	return &collection{ns: ns, uuid: newUUID(), options: options, byID: map[string]*record{}}
 }

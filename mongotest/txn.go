@@ -1,8 +1,6 @@
 package mongotest
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -61,8 +59,8 @@ func (st *store) joinTransaction(r *request) error {
 	current := r.session.txn
 	switch {
 	case r.flag("startTransaction", false) && r.txnNumber < r.session.txnNumber:
-		return failf(codeTransactionTooOld, "Cannot start transaction with { txnNumber: %d } on session %s -  -  because a newer transaction with "+
-			"txnNumberAndRetryCounter { txnNumber: %d, txnRetryCounter: 0 } has already started on this session.", r.txnNumber, sessionText(r.lsid), r.session.txnNumber)
+		return failf(codeTransactionTooOld, "Cannot start transaction with { txnNumber: %d } on session %s because a newer transaction with "+
+			"txnNumberAndRetryCounter { txnNumber: %d, txnRetryCounter: 0 } has already started on this session.", r.txnNumber, sessionText(r.sessionName()), r.session.txnNumber)
 	case r.txnNumber < r.session.txnNumber || current != nil && r.txnNumber < current.number:
 		return tooOld(r.txnNumber, max(r.session.txnNumber, 0))
 	case r.flag("startTransaction", false):
@@ -83,17 +81,10 @@ func (st *store) joinTransaction(r *request) error {
 	return nil
 }
 
-// sessionText is a session in the words of messages.
-func sessionText(lsid bson.Raw) string {
-	nobody := sha256.Sum256(nil)
-	_, id := lsid.Lookup("id").Binary()
-	return bsonUUID([16]byte(id)) + " - " + base64.StdEncoding.EncodeToString(nobody[:])
-}
-
 // withUser is a session's identifier as events have it: with the digest of the
 // user's name, which is nobody's.
 func withUser(lsid bson.Raw) bson.Raw {
-	nobody := sha256.Sum256(nil)
+	nobody := nobodyDigest()
 	return newBuilder().value("id", lsid.Lookup("id")).binary("uid", bson.TypeBinaryGeneric, nobody[:]).done()
 }
 

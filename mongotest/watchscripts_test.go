@@ -289,6 +289,16 @@ func scriptWatchCursors(s *script) {
 	s.more("w", "c", `, "nosuch": 1`)
 	s.values["id"] = longValue(s.cursors["w"])
 	s.run(`{"getMore": "@id", "collection": "c", "maxTimeMS": -1}`)
+	for _, name := range []string{"one", "two"} {
+		u := newUUID()
+		s.keep(name, bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: newBuilder().binary("id", bson.TypeBinaryUUID, u[:]).done()})
+	}
+	s.more("w", "c", `, "lsid": "@one"`)
+	s.open("v", `{"aggregate": "c", "pipeline": [{"$changeStream": {}}], "cursor": {}, "lsid": "@one"}`)
+	s.more("v", "c")
+	s.more("v", "c", `, "lsid": "@two"`)
+	s.more("v", "c", `, "lsid": "@one"`)
+	s.values["id"] = longValue(s.cursors["w"])
 	s.run(`{"killCursors": "c", "cursors": ["@id", {"$numberLong": "77"}]}`)
 	s.more("w", "c")
 }

@@ -95,6 +95,9 @@ func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkp
 			}
 			return nil
 		}
+		if ctx.Err() != nil && !s.isClosed() && (err == nil || s.classify(err) != final) {
+			return s.fail("save", key, interrupted(ctx, err)) // and not as one that ended before the call
+		}
 		return s.fail("save", key, s.persevere(ctx, v, err))
 	}
 	return s.fail("save", key, s.persevere(ctx, v, nil))
@@ -103,9 +106,6 @@ func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkp
 // persevere goes on with a save of which the first attempt ended with the error
 // first, or was not made, or found the seal broken, if that is nil.
 func (s *Store) persevere(ctx context.Context, v saving, first error) error {
-	if first != nil && ctx.Err() != nil && !s.isClosed() && s.classify(first) != final {
-		return interrupted(ctx, first)
-	}
 	seal, refused := v.seal, error(nil)
 	err := s.try(ctx, v.key, v.again(), func(ctx context.Context) error {
 		if err := first; err != nil {

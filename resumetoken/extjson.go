@@ -78,12 +78,20 @@ func cutField(s, field string, extra uint64) (value, rest string, ok bool) {
 
 func isHex[T string | []byte](s T) bool {
 	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'F') && (c < 'a' || c > 'f') {
+		if !hexDigits[s[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+// hexDigits has a true for each.
+var hexDigits = func() (is [256]bool) {
+	for _, c := range []byte("0123456789ABCDEFabcdef") {
+		is[c] = true
+	}
+	return is
+}()
 
 // slowExtJSON reads back what it writes before it trusts it: Extended JSON has
 // no form for some documents, and changes others without a word (text that is

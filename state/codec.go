@@ -210,29 +210,18 @@ func appendTime(b []byte, field string, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
-	b = appendDigits(append(append(b, field...), '"'), year, 4)
-	b = appendDigits(append(b, '-'), int(month), 2)
-	b = appendDigits(append(b, '-'), day, 2)
-	b = appendDigits(append(b, 'T'), hour, 2)
-	b = appendDigits(append(b, ':'), minute, 2)
-	b = appendDigits(append(b, ':'), second, 2)
-	fraction, n := t.Nanosecond()/int(time.Millisecond), 3
-	if t.Nanosecond()%int(time.Millisecond) != 0 {
-		fraction, n = t.Nanosecond(), 9
+	form := [...]byte{'"', 0, 0, 0, 0, '-', 0, 0, '-', 0, 0, 'T', 0, 0, ':', 0, 0, ':', 0, 0, '.', 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	for _, part := range [...]struct{ v, from, to int }{{year, 1, 5}, {int(month), 6, 8}, {day, 9, 11}, {hour, 12, 14}, {minute, 15, 17}, {second, 18, 20}, {t.Nanosecond(), 21, 30}} {
+		for v, i := part.v, part.to-1; i >= part.from; i-- {
+			form[i] = byte('0' + v%10)
+			v /= 10
+		}
 	}
-	return append(appendDigits(append(b, '.'), fraction, n), `Z"`...)
-}
-
-// appendDigits writes the last n digits of v, which has no more.
-func appendDigits(b []byte, v, n int) []byte {
-	for range n {
-		b = append(b, '0')
+	n := len(form)
+	if t.Nanosecond()%int(time.Millisecond) == 0 {
+		n -= len("000000")
 	}
-	for at := len(b) - 1; v > 0; at-- {
-		b[at] += byte(v % 10)
-		v /= 10
-	}
-	return b
+	return append(append(append(b, field...), form[:n]...), `Z"`...)
 }
 
 // appendDoc writes a document that checkDoc has let through. A line break in

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -31,8 +32,12 @@ func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
 	var workers sync.WaitGroup
 	for range min(pipesAtOnce, len(chunks), max(s.opts.PoolSize, 1)) {
 		workers.Go(func() {
+			p := &pipe{store: s}
 			for n := next.Add(1); n <= int64(len(chunks)); n = next.Add(1) {
-				s.saveChunk(ctx, items, chunks[n-1], errs)
+				p.save(ctx, items, chunks[n-1], errs)
+				if s.clock == nil { // attempts that were given up may still be on their way
+					p = &pipe{store: s}
+				}
 			}
 		})
 	}
@@ -77,41 +82,29 @@ func sizeOf(cp *state.Checkpoint) int {
 	return n
 }
 
-// A pipe is the saves of one pipeline. What became of each is under the mutex: when
-// a call is given up, an attempt may still be on its way.
+// A pipe is the saves of one pipeline, and the memory for the next one. What became
+// of each is under the mutex: when a call is given up, an attempt may still be on its
+// way.
 type pipe struct {
-	store *Store
-	saves []saving
+	store   *Store
+	saves   []saving
+	records []byte
+	calls   []call
+	out     []outcome
 
 	mu      sync.Mutex
 	settled []bool
 	errs    []error
 }
 
-func (s *Store) saveChunk(ctx context.Context, items []state.Item, chunk []int, errs []error) {
-	p := &pipe{store: s, saves: make([]saving, len(chunk)), settled: make([]bool, len(chunk)), errs: make([]error, len(chunk))}
+// save saves the items whose indices are in chunk.
+func (p *pipe) save(ctx context.Context, items []state.Item, chunk []int, errs []error) {
+	p.prepare(items, chunk)
 	seals := make([]*seal, len(chunk))
-	size := 0
-	for _, i := range chunk {
-		size += sizeOf(&items[i].Checkpoint)
-	}
-	buf := make([]byte, 0, size) // a record for which it is too short has memory of its own
-	for j, i := range chunk {
-		by := unfenced
-		if it := &items[i]; !it.Fence.IsZero() {
-			by = fenced(it.Fence)
-		}
-		var err error
-		if p.saves[j], err = s.prepare(buf[len(buf):], items[i].Key, by, items[i].Checkpoint); err != nil {
-			p.settled[j], p.errs[j] = true, err
-			continue
-		}
-		if n := len(buf) + len(p.saves[j].record.text); n <= cap(buf) {
-			buf = buf[:n]
-		}
+	for j := range p.saves {
 		seals[j] = p.saves[j].seal
 	}
-	err := s.try(ctx, "", true, p.attempt)
+	err := p.store.try(ctx, "", true, p.attempt)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for j, i := range chunk {
@@ -121,8 +114,29 @@ func (s *Store) saveChunk(ctx context.Context, items []state.Item, chunk []int, 
 		}
 		errs[i] = err
 		if seals[j] != nil {
-			s.seals.give(p.saves[j].key, seals[j], false)
+			p.store.seals.give(items[i].Key, seals[j], false)
 		}
+	}
+}
+
+func (p *pipe) prepare(items []state.Item, chunk []int) {
+	size := 0
+	for _, i := range chunk {
+		size += sizeOf(&items[i].Checkpoint)
+	}
+	p.records = slices.Grow(p.records[:0], size)
+	p.saves, p.settled, p.errs = p.saves[:0], p.settled[:0], p.errs[:0]
+	for _, i := range chunk {
+		by := unfenced
+		if it := &items[i]; !it.Fence.IsZero() {
+			by = fenced(it.Fence)
+		}
+		// A record for which the memory is too short has some of its own.
+		v, err := p.store.prepare(p.records[len(p.records):], items[i].Key, by, items[i].Checkpoint)
+		if n := len(p.records) + len(v.record.text); n <= cap(p.records) {
+			p.records = p.records[:n]
+		}
+		p.saves, p.settled, p.errs = append(p.saves, v), append(p.settled, err != nil), append(p.errs, err)
 	}
 }
 
@@ -155,7 +169,7 @@ func (p *pipe) attempt(ctx context.Context) error {
 // be sent otherwise, and the first error after which a save is still to be done.
 func (p *pipe) pass(ctx context.Context, which []int) (otherwise []int, again error) {
 	s := p.store
-	calls := make([]call, 0, len(which))
+	calls := p.calls[:0]
 	sealed := make([]string, len(which))
 	sent := which[:0:0]
 	for n, j := range which {
@@ -172,7 +186,9 @@ func (p *pipe) pass(ctx context.Context, which []int) (otherwise []int, again er
 		calls, sent = append(calls, c), append(sent, j)
 	}
 	loaded := false
-	for n, o := range s.pipeline(ctx, calls) {
+	p.calls, p.out = calls, append(p.out[:0], make([]outcome, len(calls))...)
+	s.pipeline(ctx, calls, p.out)
+	for n, o := range p.out {
 		j, c := sent[n], &calls[n]
 		v := &p.saves[j]
 		switch {

@@ -44,6 +44,7 @@ type watched struct {
 	context.Context
 	clock *clock
 	given time.Time            // the deadline that stands in clock.calls
+	asked time.Time            // when it was asked for last
 	over  atomic.Bool          // the call is
 	conn  atomic.Pointer[conn] // that it uses, or used last
 }
@@ -95,12 +96,16 @@ func (k *clock) sweep() {
 // knows; the context's own deadline wakes the call as its cancellation does.
 func (w *watched) Deadline() (time.Time, bool) {
 	k, now := w.clock, time.Now()
-	if !w.given.IsZero() && w.given.Sub(now) > max(k.read, k.write) {
+	w.asked = now
+	first := w.given.IsZero()
+	if !first && w.given.Sub(now) > max(k.read, k.write) {
 		return w.given, true
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.calls, w.given.UnixNano())
+	if !first {
+		delete(k.calls, w.given.UnixNano())
+	}
 	at := now.Add(k.longest() - time.Second).UnixNano()
 	for k.calls[at] != nil {
 		at--
@@ -144,6 +149,7 @@ type conn struct {
 	user *watched  // nil for a call that is not watched
 	last time.Time // the deadline by which user is known
 	used time.Time // when a deadline was set last
+	skip bool      // go-redis need not look at it
 }
 
 var past = time.Unix(1, 0)
@@ -170,8 +176,10 @@ func (c *conn) set(t time.Time, timeout time.Duration, set func(time.Time) error
 	if c.user == nil || t != c.last || c.user.over.Load() {
 		c.user, c.last = c.clock.call(t), t
 	}
-	c.used = time.Now()
-	if c.user != nil {
+	if c.user == nil {
+		c.used = time.Now()
+	} else {
+		c.used = c.user.asked // this moment, for this deadline
 		t = c.used.Add(timeout)
 		c.user.conn.Store(c)
 		if c.user.Err() != nil { // and perhaps too early to find this connection
@@ -196,16 +204,14 @@ func (c *conn) wake(w *watched) {
 // save needs two, and tells no more than the next answer does.
 const presumedAlive = 10 * time.Millisecond
 
-func (c *conn) isFresh() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Since(c.used) < presumedAlive
-}
-
 // SetDeadline is what go-redis calls before it looks at a connection that nobody
 // uses: without a deadline, and to no purpose if it will not look.
 func (c *conn) SetDeadline(t time.Time) error {
-	if t.IsZero() && c.isFresh() {
+	c.mu.Lock()
+	c.skip = t.IsZero() && time.Since(c.used) < presumedAlive
+	skip := c.skip
+	c.mu.Unlock()
+	if skip {
 		return nil
 	}
 	return c.Conn.SetDeadline(t)
@@ -213,7 +219,10 @@ func (c *conn) SetDeadline(t time.Time) error {
 
 // SyscallConn lets go-redis see whether a connection that nobody uses is alive.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	if c.isFresh() {
+	c.mu.Lock()
+	skip := c.skip
+	c.mu.Unlock()
+	if skip {
 		return unread{}, nil
 	}
 	if s, ok := c.Conn.(syscall.Conn); ok {

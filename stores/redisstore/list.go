@@ -139,7 +139,9 @@ func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, erro
 		calls[i] = call{script: loadScript, key: key}
 	}
 	var entries []state.Entry
-	for i, o := range s.pipeline(ctx, calls) {
+	out := make([]outcome, len(calls))
+	s.pipeline(ctx, calls, out)
+	for i, o := range out {
 		if redis.HasErrorPrefix(o.err, "NOSCRIPT") || elsewhere(o.err) || o.reply.text(0) == "GONE" {
 			o.reply, o.err = s.run(ctx, calls[i])
 		}

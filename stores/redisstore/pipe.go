@@ -15,12 +15,11 @@ type outcome struct {
 
 // pipeline sends the calls, which are to be sent by command ("evalsha", or "" for
 // SETs), in one pipeline to each server that is concerned, and WAIT after those
-// that are done only when the replicas have them.
-func (s *Store) pipeline(ctx context.Context, calls []call) []outcome {
-	out := make([]outcome, len(calls))
+// that are done only when the replicas have them. What becomes of each is in out.
+func (s *Store) pipeline(ctx context.Context, calls []call, out []outcome) {
 	if s.cluster == nil {
 		s.pipeOn(ctx, s.client.(*redis.Client), calls, nil, out) // connect and lent let nothing else in
-		return out
+		return
 	}
 	nodes := make(map[*redis.Client][]int)
 	for i, c := range calls {
@@ -44,7 +43,6 @@ func (s *Store) pipeline(ctx context.Context, calls []call) []outcome {
 		})
 	}
 	all.Wait()
-	return out
 }
 
 // pipeOn sends those of the calls whose indices are in which, nil for all, to one
@@ -77,8 +75,9 @@ func (s *Store) pipeOn(ctx context.Context, node *redis.Client, calls []call, wh
 		waits = waits || s.opts.WaitReplicas > 0 && c.waits()
 		queue(cmds[j])
 	}
-	wait := onceCmd{redis.NewCmd(ctx, "wait", s.opts.WaitReplicas, s.opts.WaitTimeout.Milliseconds())}
+	var wait onceCmd
 	if waits {
+		wait = onceCmd{redis.NewCmd(ctx, "wait", s.opts.WaitReplicas, s.opts.WaitTimeout.Milliseconds())}
 		queue(wait)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error, all of them that of the connection

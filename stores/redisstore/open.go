@@ -196,11 +196,6 @@ func (s *Store) explain(err error) error {
 }
 
 func (s *Store) inspectOne(ctx context.Context, c *redis.Client) error {
-	if s.clock != nil { // the masters of a Cluster are looked at all at once
-		watched, end := s.clock.watch(ctx)
-		defer end()
-		ctx = watched
-	}
 	name := s.name
 	if s.cluster != nil {
 		name = c.Options().Addr

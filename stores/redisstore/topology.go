@@ -178,10 +178,17 @@ func lent(client redis.UniversalClient, o Options) (*Store, error) {
 	return s, nil
 }
 
-// masters calls f for the client of each server that is written to.
+// masters calls f for the client of each server that is written to, of all at once.
 func (s *Store) masters(ctx context.Context, f func(context.Context, *redis.Client) error) error {
 	if s.cluster != nil {
-		return s.cluster.ForEachMaster(ctx, f)
+		return s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+			if s.clock != nil { // it watches one connection at a time
+				watched, end := s.clock.watch(ctx)
+				defer end()
+				ctx = watched
+			}
+			return f(ctx, c)
+		})
 	}
 	return f(ctx, s.client.(*redis.Client)) // connect and lent let nothing else in
 }

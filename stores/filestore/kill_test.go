@@ -3,13 +3,13 @@ package filestore
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -150,15 +150,20 @@ func killAll(t *testing.T, r *rand.Rand, dir, prefix string, n length) {
 
 func checkAfterKill(t *testing.T, dir, prefix string, l *ledger) {
 	t.Helper()
-	s, err := openQuietly(dir)
-	must(t, err)
-	defer s.Close()
-	must(t, l.check(t, s, false))
-	names, err := os.ReadDir(dir)
-	must(t, err)
-	for _, e := range names {
-		if strings.HasPrefix(e.Name(), stem(prefix)) && strings.HasSuffix(e.Name(), tempSuffix) {
-			t.Fatalf("%s is left", e.Name())
+	// The other process may be sweeping the same file just now, and be killed at it: so
+	// it may take another opening until it is gone.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		s, err := openQuietly(dir)
+		must(t, err)
+		err = l.check(t, s, false)
+		must(t, errors.Join(err, s.Close()))
+		left, err := filepath.Glob(filepath.Join(dir, stem(prefix)+"*"+tempSuffix))
+		must(t, err)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q are left", left)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func TestWaitTimeout(t *testing.T) {
 		"?wait_replicas=1&wait_timeout=100ms&max_retries=2": 300 * time.Millisecond,
 	} {
 		s := open(t, server.URL()+parameters, redisstore.Options{})
-		err := within(t, least, least+slack/2, parameters, func() error { return s.Save(t.Context(), "k", checkpoint(t, "82AA", 1)) })
+		err := within(t, least, least+2*slack, parameters, func() error { return s.Save(t.Context(), "k", checkpoint(t, "82AA", 1)) })
 		var short *redisstore.ReplicationError
 		if !errors.As(err, &short) || short.Replicas != 0 {
 			t.Errorf("%s: %v, want one that says 0 of 1", parameters, err)

@@ -2,7 +2,7 @@
 MODULES := . stores/redisstore cmd/rigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test lint bench campaign powercut kill mutants build servers release
+.PHONY: help demo test lint bench campaign powercut kill mutants failover soak build servers release
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,12 @@ kill: ## the file store: 10,000 SIGKILLs at random moments
 
 mutants: ## the file store: minutes of simulated crashes, and the well-known mistakes that they must find
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSimulated|TestMutants' .
+
+failover: servers ## the Redis store: the suite on every topology with connections cut, 1,000 late writes, failovers under load
+	@cd stores/redisstore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSuite|TestLate|TestTrials|UnderLoad|Stranded' .
+
+soak: ## mongotest: 100,000 events, 500 dropped connections, killed cursors and step-downs
+	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 30m -run TestSoak ./mongotest
 
 build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni

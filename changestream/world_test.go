@@ -1,12 +1,10 @@
 package changestream
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -56,28 +55,9 @@ func makeWorld(t *testing.T, uri, db string, s *mongod.Server) *world {
 	return &world{t: t, uri: uri, client: client, db: client.Database(db), server: s, log: &logBuffer{}}
 }
 
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+type logBuffer struct{ sharedlog.Buffer }
 
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) count(text string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.buf.String(), text)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
+func (b *logBuffer) count(text string) int { return strings.Count(b.String(), text) }
 
 func (w *world) source(o Options) *Source {
 	w.t.Helper()

@@ -3,14 +3,12 @@
 package examples_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -84,18 +83,7 @@ type program struct {
 	bin, dir string
 	env      []string
 	cmd      *exec.Cmd
-	out      output
-}
-
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
+	out      sharedlog.Buffer
 }
 
 func (p *program) start(t *testing.T) {
@@ -120,9 +108,7 @@ func (p *program) stop(t *testing.T) {
 
 // told is what the program has printed, and written to files.
 func (p *program) told() string {
-	p.out.mu.Lock()
-	text := p.out.buf.String()
-	p.out.mu.Unlock()
+	text := p.out.String()
 	files, _ := filepath.Glob(filepath.Join(p.dir, "out", "*.ndjson"))
 	for _, f := range files {
 		b, _ := os.ReadFile(f)

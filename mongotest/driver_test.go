@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -194,12 +194,11 @@ func followStream(ctx context.Context, c *mongo.Collection, at *bson.Timestamp, 
 // does: nothing is lost and nothing comes twice.
 func TestSoak(t *testing.T) {
 	events, faults := 3000, 20
-	if os.Getenv("RIGATONI_CAMPAIGN") == "full" {
+	if campaign.Full(t) {
 		events, faults = 100_000, 500
 	}
 	s := Start(t)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := campaign.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	begin := s.store.lastTime()
 	var wg sync.WaitGroup

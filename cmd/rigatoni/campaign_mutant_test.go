@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
+	campaigns "github.com/rigatoni-etl/rigatoni/internal/campaign"
 )
 
 // A mutant is the command with a fault built into its pipeline, which a campaign
@@ -73,11 +74,11 @@ var mutants = map[string]mutant{
 // TestCampaignFindsMutants: a campaign that finds nothing proves something only
 // if it finds what is there. The short form tries the worst mistake of all.
 func TestCampaignFindsMutants(t *testing.T) {
-	if !full(t) {
+	if !campaigns.Full(t) {
 		t.Parallel()
 	}
 	for name, m := range mutants {
-		if !full(t) && name != "what was read is taken for delivered" {
+		if !campaigns.Full(t) && name != "what was read is taken for delivered" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

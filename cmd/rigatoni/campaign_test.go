@@ -4,31 +4,21 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
+	campaigns "github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // The campaigns kill the pipeline's process at random while changes are being
-// written, and count. By default they are short; these variables of the
-// environment change that.
-const (
-	// campaignEnv set to "full" makes them as long as "make campaign" has them.
-	campaignEnv = "RIGATONI_CAMPAIGN"
-	// campaignSeedEnv repeats the one that had this seed: the same changes, the
-	// same plan of kills.
-	campaignSeedEnv = "RIGATONI_CAMPAIGN_SEED"
-)
+// written, and count. By default they are short.
 
 // A campaign is one run.
 type campaign struct {
@@ -47,36 +37,9 @@ type campaign struct {
 	source, database     string        // the server and database to use; default: the shared one, a new one
 }
 
-// full tells whether the campaigns are to be long.
-func full(t *testing.T) bool {
-	switch v := os.Getenv(campaignEnv); v {
-	case "", "short":
-		return false
-	case "full":
-		return true
-	default:
-		t.Fatalf("%s=%s: it is short (the default) or full", campaignEnv, v)
-		return false
-	}
-}
-
-// campaignSeed is short enough to be typed.
-func campaignSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := rand.Uint64N(1_000_000)
-	if text := os.Getenv(campaignSeedEnv); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("%s=%s: it is a number", campaignSeedEnv, text)
-		}
-	}
-	t.Logf("%s=%d repeats this one", campaignSeedEnv, seed)
-	return seed
-}
-
 // TestCampaignKills kills the pipeline and nothing else.
 func TestCampaignKills(t *testing.T) {
-	if !full(t) {
+	if !campaigns.Full(t) {
 		t.Parallel() // they wait more than they work
 	}
 	rotate := []string{"--rotate-size", "256KiB"}
@@ -85,7 +48,7 @@ func TestCampaignKills(t *testing.T) {
 		"redis, a stream each": {redis: true, oneEach: true, anytime: true},
 	}
 	size := campaign{changes: 6000, kills: 4, rate: 600}
-	if full(t) {
+	if campaigns.Full(t) {
 		cases["files, a stream each"] = campaign{oneEach: true, anytime: true, flags: rotate}
 		cases["redis"] = campaign{redis: true, interval: time.Second}
 		size = campaign{changes: 100_000, kills: 20, rate: 1250}
@@ -93,7 +56,7 @@ func TestCampaignKills(t *testing.T) {
 	for name, c := range cases {
 		c.changes, c.kills, c.rate = size.changes, size.kills, size.rate
 		t.Run(name, func(t *testing.T) {
-			if !full(t) {
+			if !campaigns.Full(t) {
 				t.Parallel()
 			}
 			c.mustHold(t)
@@ -134,7 +97,7 @@ func (c campaign) run(t *testing.T) (*record, *crashtest.Result) {
 		Source: c.source, Database: c.database,
 		Collections: []string{"orders", "users", "carts", "invoices", "parcels"},
 		Changes:     c.changes, Mix: crashtest.Mix{Inserts: 45, Updates: 40, Deletes: 15},
-		Seed: campaignSeed(t), Writers: 2, Rate: c.rate,
+		Seed: campaigns.Seed(t), Writers: 2, Rate: c.rate,
 		Kills: c.kills, KillStarting: c.anytime, KillNow: c.killNow, RestartOn: c.restartOn,
 		Binary: c.binary, OneEach: c.oneEach, Out: filepath.Join(dir, "out"),
 		// A lease in Redis outlives a killed process, and is waited out.
@@ -168,14 +131,14 @@ func openForTest(t *testing.T, url string) state.Store {
 func TestCampaignServerTrouble(t *testing.T) {
 	c := campaign{changes: 3600, kills: 2, rate: 300, interval: 200 * time.Millisecond, patience: time.Minute}
 	away := 3 * time.Second
-	if full(t) {
+	if campaigns.Full(t) {
 		c.changes, c.kills, c.rate = 100_000, 20, 1000
 		away = 30 * time.Second
 	} else {
 		t.Parallel()
 	}
 	stores := []bool{false}
-	if full(t) {
+	if campaigns.Full(t) {
 		stores = append(stores, true)
 	}
 	for _, redis := range stores {

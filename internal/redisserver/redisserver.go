@@ -11,7 +11,6 @@ package redisserver
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -22,8 +21,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
 )
 
 // ErrNotInstalled is returned by [New] where there is no redis-server on PATH.
@@ -87,7 +87,7 @@ const (
 // A process is one life of the server.
 type process struct {
 	cmd    *exec.Cmd
-	log    lockedBuffer
+	log    sharedlog.Buffer
 	exited chan struct{} // closed when it has ended
 }
 
@@ -315,22 +315,4 @@ func (s *Server) ping(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// A lockedBuffer takes the server's log from one goroutine and shows it to another.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -92,7 +93,7 @@ func (p *process) kill() {
 // same directory: nothing acknowledged is lost, nothing is torn, no epoch comes back, and
 // every lease is free at once.
 func TestKill(t *testing.T) {
-	seed := campaignSeed(t)
+	seed := campaign.Seed(t)
 	for i, where := range []string{"disk", "memory"} {
 		t.Run(where, func(t *testing.T) {
 			dir := t.TempDir()

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 )
 
 // A mutant is the store with one of the well-known mistakes. All of them are in one test
@@ -116,7 +118,7 @@ func TestMutants(t *testing.T) {
 
 func runSimulated(t *testing.T, mutant, tests, seconds string) (out string, failed bool) {
 	cmd := exec.Command(childBinary(t, mutant), "-test.run=^("+tests+")$", "-test.v", "-test.timeout=3m")
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, campaignVar) }),
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, campaign.Var) }),
 		simPatienceVar+"="+seconds)
 	text, err := cmd.CombinedOutput()
 	return string(text), err != nil

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 )
 
 // The file systems that lose their power. An ext4 without a journal is not among them:
@@ -57,7 +59,7 @@ func TestPowerCut(t *testing.T) { testPowerCuts(t, false) }
 func TestDiskPowerCut(t *testing.T) { testPowerCuts(t, true) }
 
 func testPowerCuts(t *testing.T, onDisk bool) {
-	seed := campaignSeed(t)
+	seed := campaign.Seed(t)
 	for _, kinds := range [][]fsKind{slices.Clone(ext4Kinds), slices.Clone(xfsKinds)} {
 		all := campaignLength(t, cutsVar, 1000, 1000, 2500*time.Millisecond)
 		if !all.until.IsZero() {

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 )
 
 // Of the mistakes that a store can make (see mutants), these lose what was acknowledged
@@ -11,7 +13,7 @@ import (
 // than a short test can wait for.
 func TestPowerCutMutants(t *testing.T) {
 	needRoot(t)
-	seed := campaignSeed(t)
+	seed := campaign.Seed(t)
 	childBinary(t, "no flush") // built once for all
 	for i, m := range []struct {
 		name   string
@@ -23,7 +25,7 @@ func TestPowerCutMutants(t *testing.T) {
 		{"rename without flush", false},
 		{"the slot in force chosen by sequence", false},
 	} {
-		if i > 2 && !fullCampaign() {
+		if i > 2 && !campaign.Full(t) {
 			return // the simulated disk finds these as well
 		}
 		t.Run(m.name, func(t *testing.T) {

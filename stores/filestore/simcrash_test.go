@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -294,14 +295,14 @@ func (h *history) shutDown() {
 const simPatienceVar = "RIGATONI_CAMPAIGN_SIMULATED"
 
 func simPatience(t *testing.T) time.Duration {
-	return time.Duration(campaignSize(t, simPatienceVar, 150, 2)) * time.Second
+	return time.Duration(campaign.Size(t, simPatienceVar, 150, 2)) * time.Second
 }
 
 // simCrashes makes histories for a while. With one processor the order of goroutines,
 // and with it the history, is the seed's.
 func simCrashes(t *testing.T, live func(t *testing.T, seed uint64) *history) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	seed, patience := campaignSeed(t), simPatience(t)
+	seed, patience := campaign.Seed(t), simPatience(t)
 	start, histories, cuts, saves := time.Now(), 0, 0, 0
 	for ; time.Since(start) < patience && !t.Failed(); histories++ {
 		synctest.Test(t, func(t *testing.T) {

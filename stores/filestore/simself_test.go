@@ -11,12 +11,14 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 )
 
 // The same seed gives the same history, or a finding couldn't be looked at.
 func TestSimulationRepeats(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	seed := campaignSeed(t)
+	seed := campaign.Seed(t)
 	for n := range uint64(4) {
 		var logs [2]string
 		for i := range logs {

@@ -1,17 +1,16 @@
 package redisstore_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
@@ -59,22 +58,22 @@ func failover(t *testing.T, fault func() error, master func() (*redisserver.Serv
 	return <-done, ours
 }
 
-// A lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+// wantSoon wants a save to be done within two seconds of the servers' own failover.
+func wantSoon(t *testing.T, who string, own, ours time.Duration) {
+	t.Helper()
+	t.Logf("%s needed %v, the save %v", who, own, ours)
+	if ours > own+2*time.Second {
+		t.Errorf("the save went through %v after the failover", ours-own)
+	}
 }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+func wantSequence(t *testing.T, s *redisstore.Store, key string, sequence uint64) {
+	t.Helper()
+	cp, err := s.Load(t.Context(), key)
+	want(t, err, nil, "Load")
+	if cp.Sequence != sequence {
+		t.Errorf("loaded sequence %d, want %d", cp.Sequence, sequence)
+	}
 }
 
 func TestSentinelFailover(t *testing.T) {
@@ -89,7 +88,7 @@ func TestSentinelFailover(t *testing.T) {
 			ctx := t.Context()
 			g := acquire(t, s, "k")
 			want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AA", 1)), nil, "SaveFenced")
-			var log lockedBuffer
+			var log sharedlog.Buffer
 			idle := open(t, sentinel.URL(), redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}) // without WAIT: one replica fewer is left
 			want(t, idle.Ping(ctx), nil, "Ping")
 			want(t, sentinel.Settled(ctx), nil, "Settled")
@@ -103,10 +102,7 @@ func TestSentinelFailover(t *testing.T) {
 			own, ours := failover(t, kill, func() (*redisserver.Server, error) { return sentinel.Master(ctx) }, func() time.Duration {
 				return saveUntil(t, idle, "k", g.Fence, checkpoint(t, "82AB", 2))
 			})
-			t.Logf("%s: Sentinel needed %v, the save %v", fault, own, ours)
-			if ours > own+2*time.Second {
-				t.Errorf("the save went through %v after the failover", ours-own)
-			}
+			wantSoon(t, "Sentinel", own, ours)
 			if text := log.String(); !strings.Contains(text, "name another master") || !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "allkeys-lru") {
 				t.Errorf("neither the new master nor its policy is told of: %s", text)
 			}
@@ -114,11 +110,7 @@ func TestSentinelFailover(t *testing.T) {
 				want(t, old.Thaw(), nil, "Thaw")
 			}
 			// Nobody asks the old master, which for a while does not know that it is one.
-			cp, err := s.Load(ctx, "k")
-			want(t, err, nil, "Load")
-			if cp.Sequence != 2 {
-				t.Errorf("loaded sequence %d, want 2", cp.Sequence)
-			}
+			wantSequence(t, s, "k", 2)
 			if fault == "frozen" {
 				want(t, sentinel.Settled(ctx), nil, "Settled")
 				want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AC", 3)), nil, "SaveFenced, with a replica again")
@@ -169,18 +161,11 @@ func TestClusterFailover(t *testing.T) {
 			own, ours := failover(t, kill, master, func() time.Duration {
 				return saveUntil(t, s, "k", g.Fence, checkpoint(t, "82AB", 2))
 			})
-			t.Logf("%s: the Cluster needed %v, the save %v", fault, own, ours)
-			if ours > own+2*time.Second {
-				t.Errorf("the save went through %v after the failover", ours-own)
-			}
+			wantSoon(t, "the Cluster", own, ours)
 			if fault == "frozen" {
 				want(t, old.Thaw(), nil, "Thaw")
 			}
-			cp, err := s.Load(ctx, "k")
-			want(t, err, nil, "Load")
-			if cp.Sequence != 2 {
-				t.Errorf("loaded sequence %d, want 2", cp.Sequence)
-			}
+			wantSequence(t, s, "k", 2)
 		})
 	}
 }

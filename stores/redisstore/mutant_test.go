@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
 
@@ -50,13 +51,13 @@ var makeMistake = sync.OnceValue(func() bool {
 // find what is there.
 func TestTrialsFindMutants(t *testing.T) {
 	for name, m := range mutants {
-		if !m.short && !full(t) {
+		if !m.short && !campaign.Full(t) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(os.Args[0], "-test.run=^TestLateWrites$/^one_server$", "-test.timeout=2m")
-			cmd.Env = append(os.Environ(), mutantEnv+"="+name, campaignEnv+"=short")
+			cmd.Env = append(os.Environ(), mutantEnv+"="+name, campaign.Var+"=short")
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "OVERWRITTEN") {
 				t.Errorf("the trials found nothing: %v\n%s", err, out)

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
@@ -39,7 +40,7 @@ func chain(err error) string {
 // Whatever goes wrong, on every topology, neither a password nor a token is in an
 // error, in a log, or in what is printed of any type.
 func TestNoSecrets(t *testing.T) {
-	var log lockedBuffer
+	var log sharedlog.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	const token = "53CRET70KEN"
 	check := func(what, text string) {

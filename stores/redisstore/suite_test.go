@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/internal/faultproxy"
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -84,9 +86,9 @@ func clientTLS(t *testing.T, pki *redisserver.PKI) *tls.Config {
 // TestSuite holds the store to its contract on every kind of Redis, and with
 // connections that break.
 func TestSuite(t *testing.T) {
-	seed := campaignSeed(t)
+	seed := campaign.Seed(t)
 	for i, g := range grounds {
-		if !g.short && !full(t) {
+		if !g.short && !campaign.Full(t) {
 			continue
 		}
 		name := g.name
@@ -97,7 +99,7 @@ func TestSuite(t *testing.T) {
 			name += ", cuts"
 		}
 		t.Run(name, func(t *testing.T) {
-			if !full(t) {
+			if !campaign.Full(t) {
 				t.Parallel()
 			}
 			g.run(t, seed+uint64(i))
@@ -143,7 +145,7 @@ func (g ground) run(t *testing.T, seed uint64) {
 		}
 		h := harness(admin, opts, open)
 		h.Break, h.Restore = gate.shut, gate.open
-		h.Short = !full(t)
+		h.Short = !campaign.Full(t)
 		return h
 	})
 	if g.cuts {
@@ -168,7 +170,7 @@ func network(t *testing.T, pki *redisserver.PKI) *faultproxy.Network {
 // atRandom lets one of the faults befall one command in twelve. Of those in a
 // pipeline, which fail together, fewer are hit.
 func atRandom(seed uint64, n *atomic.Int64, faults ...faultproxy.Fault) func(faultproxy.Request) faultproxy.Fault {
-	rnd := newRand(seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
 	return func(r faultproxy.Request) faultproxy.Fault {
 		one := 12
 		if r.More {

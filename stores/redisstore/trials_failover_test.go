@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/internal/faultproxy"
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -22,8 +23,8 @@ import (
 // an old save that was acknowledged is the place from which it goes on.
 func TestLateWritesOfFrozenServer(t *testing.T) {
 	mutate(t)
-	seed, rounds := campaignSeed(t), 1
-	if full(t) {
+	seed, rounds := campaign.Seed(t), 1
+	if campaign.Full(t) {
 		rounds = 10
 	}
 	server := redisserver.Start(t, nil)
@@ -348,7 +349,7 @@ func onCluster(t *testing.T) *failing {
 func TestLateWritesAtFailover(t *testing.T) {
 	t.Parallel()
 	mutate(t)
-	seed := campaignSeed(t)
+	seed := campaign.Seed(t)
 	for name, k := range map[string]struct {
 		start       func(*testing.T) *failing
 		short, long []fault
@@ -360,7 +361,7 @@ func TestLateWritesAtFailover(t *testing.T) {
 			t.Parallel()
 			f := k.start(t)
 			faults, n := k.short, 4
-			if full(t) {
+			if campaign.Full(t) {
 				faults, n = k.long, 20
 			}
 			for i, fa := range faults {

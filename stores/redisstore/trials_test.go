@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/internal/faultproxy"
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -485,16 +486,16 @@ func (s *stand) many(t *testing.T, seed uint64, n int) {
 // another one has taken over, however late it is.
 func TestLateWrites(t *testing.T) {
 	mutate(t)
-	seed := campaignSeed(t)
+	seed := campaign.Seed(t)
 	n := 40
 	switch {
-	case full(t):
+	case campaign.Full(t):
 		n = 300
 	case isMutant():
 		n = 120 // so that each kind of trial comes up
 	}
 	stands := map[string]func(*testing.T, redisserver.Options) (string, redis.UniversalClient){"one server": oneServer}
-	if full(t) {
+	if campaign.Full(t) {
 		stands["Sentinel"], stands["Cluster"] = sentinel, cluster
 	}
 	for name, start := range stands {

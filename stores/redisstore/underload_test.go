@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
@@ -223,7 +224,7 @@ func TestFailoverUnderLoad(t *testing.T) {
 			done := l.start(ctx, t, s, 0)
 			keepFlushing(ctx, t, nodes())
 			faults := []fault{killed}
-			if full(t) {
+			if campaign.Full(t) {
 				faults = []fault{killed, frozen, killed, frozen}
 			}
 			for _, fa := range faults {

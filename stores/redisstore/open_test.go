@@ -77,13 +77,20 @@ func TestInvalidURL(t *testing.T) {
 		"redis://u:" + secret + "@[h:6379/0":   "URL",
 		"redis://u:" + secret + "\x00@h":       "URL",
 	} {
-		_, err := redisstore.Open(t.Context(), raw, nil)
-		want(t, err, state.ErrInvalid, raw)
-		if err != nil && !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v does not say %q", raw, err, says)
-		}
-		noSecret(t, fmt.Sprintf("%v %+v %#v", err, err, err))
+		wantInvalidURL(t, raw, says)
 	}
+}
+
+// wantInvalidURL wants a URL to be refused with a sentence that says something, and no
+// secret.
+func wantInvalidURL(t *testing.T, raw, says string) {
+	t.Helper()
+	_, err := redisstore.Open(t.Context(), raw, nil)
+	want(t, err, state.ErrInvalid, raw)
+	if err != nil && !strings.Contains(err.Error(), says) {
+		t.Errorf("%s: %v does not say %q", raw, err, says)
+	}
+	noSecret(t, fmt.Sprintf("%v %+v %#v", err, err, err))
 }
 
 func TestInvalidOptions(t *testing.T) {

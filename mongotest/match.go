@@ -150,14 +150,18 @@ func compileField(v bson.RawValue) (predicate, error) {
 		}
 		all = append(all, p)
 	}
+	return allOf(all), nil
+}
+
+func allOf(ps []predicate) predicate {
 	return func(found []bson.RawValue) bool {
-		for _, p := range all {
+		for _, p := range ps {
 			if !p(found) {
 				return false
 			}
 		}
 		return true
-	}, nil
+	}
 }
 
 // lookup collects the values that a path leads to; one of type 0 stands for a

@@ -178,14 +178,10 @@ func compileAll(v bson.RawValue) (predicate, error) {
 		}
 		all = append(all, p)
 	}
-	return func(found []bson.RawValue) bool {
-		for _, p := range all {
-			if !p(found) {
-				return false
-			}
-		}
-		return len(all) > 0
-	}, nil
+	if len(all) == 0 {
+		return func([]bson.RawValue) bool { return false }, nil
+	}
+	return allOf(all), nil
 }
 
 func compileSize(v bson.RawValue) (predicate, error) {

@@ -130,12 +130,17 @@ func splitNamespace(v bson.RawValue) (namespace, error) {
 	return ns, ns.check()
 }
 
-func listCollections(r *request) (*builder, error) {
+// filter is that of a command that lists.
+func (r *request) filter() (*filter, error) {
 	query, err := r.document("filter")
 	if err != nil {
 		return nil, err
 	}
-	f, err := compileFilter(query)
+	return compileFilter(query)
+}
+
+func listCollections(r *request) (*builder, error) {
+	f, err := r.filter()
 	if err != nil {
 		return nil, err
 	}
@@ -169,11 +174,7 @@ func listDatabases(r *request) (*builder, error) {
 	if r.db != "admin" {
 		return nil, failf(codeUnauthorized, "listDatabases may only be run against the admin database.")
 	}
-	query, err := r.document("filter")
-	if err != nil {
-		return nil, err
-	}
-	f, err := compileFilter(query)
+	f, err := r.filter()
 	if err != nil {
 		return nil, err
 	}

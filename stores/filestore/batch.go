@@ -123,20 +123,21 @@ type turn struct {
 
 // turn waits for the key's turn, and for its lock if the save is without a lease.
 func (s *Store) turn(ctx context.Context, key string, f state.Fence, unfenced bool) (*turn, error) {
-	t := &turn{s: s, fence: f, unfenced: unfenced}
+	var e *entry
 	var err error
-	if !unfenced {
-		if t.e, err = s.owned(ctx, key, f); err == nil {
-			t.closed = t.e.openFiles() == 0
-		}
-	} else if t.e, err = s.enter(ctx, key); err == nil {
-		t.closed = t.e.openFiles() == 0
-		if err = s.lock(ctx, t.e); err != nil {
-			err = errors.Join(err, s.leave(t.e))
-		}
+	if unfenced {
+		e, err = s.enter(ctx, key)
+	} else {
+		e, err = s.owned(ctx, key, f)
 	}
 	if err != nil {
 		return nil, err
+	}
+	t := &turn{s: s, e: e, fence: f, unfenced: unfenced, closed: e.openFiles() == 0}
+	if unfenced {
+		if err := s.lock(ctx, e); err != nil {
+			return nil, errors.Join(err, s.leave(e))
+		}
 	}
 	return t, nil
 }

@@ -98,12 +98,7 @@ func (s *Store) leave(e *entry) error {
 }
 
 func (e *entry) close() error {
-	var err error
-	if e.file != nil {
-		err = e.file.drop()
-		e.file = nil
-	}
-	return errors.Join(err, e.lock.close())
+	return errors.Join(e.forgetFile(), e.lock.close())
 }
 
 // forgetFile closes the entry's file, so that the next call reads it anew.

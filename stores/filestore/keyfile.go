@@ -118,7 +118,7 @@ func (k *keyFile) hold() file {
 	f := k.f
 	k.f, k.flushed = nil, false
 	if f == nil && k.known {
-		f, _ = k.s.sys.Open(k.path, os.O_RDONLY) // if it can't be had, it is gone already
+		f, _ = k.s.sys.Open(k.path, os.O_RDONLY) // it is gone, or the file is replaced without this caution
 	}
 	return f
 }

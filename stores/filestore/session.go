@@ -83,10 +83,11 @@ func (s *session) hold() error {
 		if same || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return unavailable(err)
 		}
-		if err := s.file.Close(); err != nil {
+		f := s.file
+		s.file = nil // closed, whatever closing says
+		if err := f.Close(); err != nil {
 			return unavailable(err)
 		}
-		s.file = nil
 	}
 	for {
 		name := s.name

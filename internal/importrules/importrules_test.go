@@ -36,7 +36,7 @@ var rules = []rule{
 	{".", "/state", []string{"/resumetoken", bson, bsonX, intl, sys}, "the contract drags nothing in"},
 	{".", "/state/statetest", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store's author gets no other store"},
 	{".", "/stores/memstore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone"},
-	{".", "/stores/filestore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys, "github.com/gofrs/flock"}, "a store imports state alone, and the file store no client"},
+	{".", "/stores/filestore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone, and the file store no client"},
 	{".", "", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
 	{".", "/rigatonitest", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
 	{".", "/destinations/ndjson", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},

@@ -121,17 +121,22 @@ func TestBatchOfMoreThanMayBeOpen(t *testing.T) {
 	sys := &faultFS{}
 	s, _ := openOn(t, sys, t.TempDir())
 	s.idle.maxOpen = manyFiles + 4
-	const n, leased = 5 * manyFiles, 3 * manyFiles
+	const n, leased = 8 * manyFiles, 3 * manyFiles
 	saveAll(t, s, batch(t, n, 1, nil))
 	var grants []state.Grant
 	for i := range leased {
 		grants = append(grants, acquire(t, s, batchKey(i), "first"))
 	}
 	for round := 2; round < 5; round++ {
+		open := s.idle.files
 		sys.arm(0, nil, false)
 		saveAll(t, s, batch(t, n, round, grants))
 		if calls := count(sys.trace()); calls["rename"] > 0 || calls["syncfs"] == 0 {
 			t.Errorf("round %d: %d files are replaced, %d flushes of the file system", round, calls["rename"], calls["syncfs"])
+		}
+		// Those that were open before, and of as many again the locks and what is written.
+		if most := open + peak(sys.trace()); most > 3*s.idle.maxOpen+2*processors(n) {
+			t.Errorf("round %d: at most %d files are open, and %d may be when nothing is saved", round, most, s.idle.maxOpen)
 		}
 		if s.idle.files > s.idle.maxOpen {
 			t.Errorf("round %d: %d files are open, %d may be", round, s.idle.files, s.idle.maxOpen)
@@ -140,6 +145,21 @@ func TestBatchOfMoreThanMayBeOpen(t *testing.T) {
 			wantToken(t, s, batchKey(i), place(t, round))
 		}
 	}
+}
+
+// peak is how many more files were open than before at one moment.
+func peak(calls []string) (most int) {
+	open := 0
+	for _, c := range calls {
+		switch op, _, _ := strings.Cut(c, " "); op {
+		case "open":
+			open++
+		case "close":
+			open--
+		}
+		most = max(most, open)
+	}
+	return most
 }
 
 // One item's failure is no other's, and each has its own answer.

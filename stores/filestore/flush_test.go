@@ -134,5 +134,18 @@ func TestManyGoroutinesShareFlushes(t *testing.T) {
 		check("when all are done", manyCallers, 2)
 		flush(1)
 		check("one alone again", manyCallers+1, 2)
+
+		gate = make(chan struct{})
+		go func() {
+			if err := fl.all.join(nil, fl.began()); err != nil { // a batch
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		flush(1)
+		check("a single one beside a batch", manyCallers+1, 3)
+		close(gate)
+		synctest.Wait()
+		check("when both are done", manyCallers+1, 4)
 	})
 }

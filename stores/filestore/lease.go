@@ -284,6 +284,9 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	}
 	if err == nil {
 		err = e.file.save(state.AdmitRelease(e.file.rec, f))
+		if errors.Is(err, state.ErrFenced) {
+			err = nil // somebody has taken it since: there is nothing to release
+		}
 		given := s.unsign(e, s.leaseOf(e))
 		if given == nil {
 			s.setLease(e, nil)

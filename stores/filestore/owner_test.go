@@ -2,13 +2,16 @@ package filestore
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -190,8 +193,14 @@ func TestLockFileRemovedAndTakenAgain(t *testing.T) {
 // renewal; whoever comes before that takes the lease, and the fence keeps the old owner
 // out.
 func TestLockFileSpoiled(t *testing.T) {
-	for _, text := range []string{"", "garbage", `{"owner":"x","session":"../k"}`, `{"owner":"x","session":"0123"}`} {
-		s, _ := openTest(t, t.TempDir())
+	for _, text := range []string{"", "garbage", `{"owner":"x","session":"x/../../locked"}`, `{"owner":"x","session":"0123"}`} {
+		dir := t.TempDir()
+		elsewhere := lockFile{sys: osFS{}, path: filepath.Join(dir, "locked")}
+		if ok, err := elsewhere.try(); !ok {
+			t.Fatal(err)
+		}
+		defer elsewhere.close()
+		s, _ := openTest(t, filepath.Join(dir, "state"))
 		other, _ := openTest(t, s.dir)
 		g := acquire(t, s, "k", "first")
 		must(t, os.WriteFile(s.lockPath("k"), []byte(text), 0o600))
@@ -228,6 +237,159 @@ func TestSessionRemoved(t *testing.T) {
 	want(t, s.Renew(t.Context(), "b", b.Fence, time.Minute), state.ErrFenced, `"second"`)
 	want(t, s.SaveFenced(t.Context(), "b", b.Fence, place(t, 1)), state.ErrFenced)
 	must(t, s.SaveFenced(t.Context(), "a", a.Fence, place(t, 1)))
+}
+
+// A hookFS calls a function, once, when a file is opened.
+type hookFS struct {
+	osFS
+	on     func(path string, flag int) bool // whether it is the one
+	before func()
+	after  func()
+}
+
+func (h *hookFS) Open(path string, flag int) (file, error) {
+	if h.on == nil || !h.on(path, flag) {
+		return h.osFS.Open(path, flag)
+	}
+	h.on = nil
+	if h.before != nil {
+		h.before()
+	}
+	f, err := h.osFS.Open(path, flag)
+	if h.after != nil {
+		h.after()
+	}
+	return f, err
+}
+
+// A session's file that is swept before it is locked, as one that a dead process has
+// left, is not what a lease is founded on.
+func TestSessionSweptWhileItBegins(t *testing.T) {
+	sys := &hookFS{}
+	s, _ := openOn(t, sys, t.TempDir())
+	other, _ := openTest(t, s.dir)
+	var session string
+	sys.on = func(path string, _ int) bool {
+		session = path
+		return strings.HasPrefix(filepath.Base(path), sessionPrefix)
+	}
+	sys.after = func() { must(t, os.Remove(session)) }
+	acquire(t, s, "k", "first")
+	_, err := other.Acquire(t.Context(), "k", request("second"))
+	want(t, err, state.ErrLeaseHeld, `"first"`)
+}
+
+// Any number may ask at once whether an owner is dead, and none takes another's asking
+// for its life.
+func TestDeadSessionAskedForByMany(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	dead := holder{Session: "0123456789abcdef"}
+	must(t, os.WriteFile(s.session.path(dead.Session), nil, 0o600))
+	f, err := osFS{}.Open(s.session.path(dead.Session), os.O_RDONLY)
+	must(t, err)
+	defer f.Close()
+	if ok, err := f.TryLock(false); !ok {
+		t.Fatal(err)
+	}
+	if ended, err := s.session.ended(dead); !ended || err != nil {
+		t.Errorf("while somebody else asks: ended %t, %v", ended, err)
+	}
+}
+
+// A key that is leased between a sweep's look and its lock is left alone.
+func TestLeasedWhileSwept(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	must(t, s.Save(t.Context(), "k", plain(t, 1)))
+	temp := strings.TrimSuffix(s.path("k"), dataSuffix) + ".0a1b2c3d" + tempSuffix
+	must(t, os.WriteFile(temp, nil, 0o600))
+	sys := &hookFS{before: func() { acquire(t, s, "k", "first") }}
+	sys.on = func(path string, flag int) bool { return path == s.lockPath("k") && flag&os.O_RDWR != 0 }
+	openOn(t, sys, s.dir)
+	if _, err := os.Lstat(temp); err != nil || sys.on != nil {
+		t.Errorf("the owner's file: %v", err)
+	}
+}
+
+// A Release that can't take the name out of the lock file leaves the lease, to be
+// released again, or acquired again by the same nonce.
+func TestReleaseHalfFailed(t *testing.T) {
+	for _, then := range []string{"released", "acquired"} {
+		t.Run(then, func(t *testing.T) {
+			sys := &faultFS{}
+			s, _ := openOn(t, sys, t.TempDir())
+			other, _ := openTest(t, s.dir)
+			r := request("first")
+			g, err := s.Acquire(t.Context(), "k", r)
+			must(t, err)
+			sys.err, sys.failOp = syscall.EIO, "truncate"
+			want(t, s.Release(t.Context(), "k", g.Fence), state.ErrUnavailable, "truncate")
+			sys.failOp = ""
+			_, err = other.Acquire(t.Context(), "k", request("second"))
+			want(t, err, state.ErrLeaseHeld, `"first"`)
+			if then == "released" {
+				must(t, s.Release(t.Context(), "k", g.Fence))
+				acquire(t, other, "k", "second")
+				return
+			}
+			again, err := s.Acquire(t.Context(), "k", r)
+			must(t, err)
+			must(t, s.SaveFenced(t.Context(), "k", again.Fence, place(t, 1)))
+			found, err := other.readShared(t.Context(), "k", s.path("k"))
+			must(t, err)
+			if found.rec.Fence() != again.Fence || again.Fence.Epoch <= g.Fence.Epoch {
+				t.Errorf("granted epoch %d after %d, and the file has %d", again.Fence.Epoch, g.Fence.Epoch, found.rec.Epoch)
+			}
+		})
+	}
+}
+
+// An owner that has lost its lease and not learnt of it gives back nothing of its
+// successor's.
+func TestReleaseAfterAnother(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	other, _ := openTest(t, s.dir)
+	third, _ := openTest(t, s.dir)
+	g := acquire(t, s, "k", "first")
+	must(t, os.Remove(s.lockPath("k")))
+	acquire(t, other, "k", "second")
+	must(t, s.Release(t.Context(), "k", g.Fence))
+	_, err := third.Acquire(t.Context(), "k", request("third"))
+	want(t, err, state.ErrLeaseHeld, `"second"`)
+}
+
+// A file that was put in the place of one that is not open is not written to.
+func TestReplacedWhileClosed(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	backup := []byte(lookAt(t, s.path("k")))
+	for n := 2; n <= 4; n++ {
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
+	}
+	s.makeRoom()
+	there := editFile(t, s.path("k"), func([]byte) []byte { return backup })
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 5)), state.ErrCorrupt, "has been replaced")
+	if lookAt(t, s.path("k")) != there {
+		t.Error("the file is not as it was left")
+	}
+}
+
+// Somebody who holds a lock and doesn't let it go is waited for, but not for ever.
+func TestLockHeldForEver(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := openTest(t, dir)
+		frozen := lockFile{sys: osFS{}, path: s.lockPath("k")}
+		if ok, err := frozen.try(); !ok {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		want(t, s.Save(ctx, "k", plain(t, 1)), state.ErrUnavailable, s.lockPath("k"), "has held")
+		must(t, frozen.close())
+		must(t, s.Save(ctx, "k", plain(t, 1)))
+		must(t, s.Close())
+	})
 }
 
 // Sessions leave nothing behind when they are closed, and what a process that was

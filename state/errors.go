@@ -23,9 +23,12 @@ var (
 	// until a person changes something: a password, a right, a setting, a full
 	// memory or disk.
 	ErrRefused = errors.New("refused")
-	// ErrFenced: the lease belongs to somebody else by now. Nothing was written.
+	// ErrFenced: the lease belongs to somebody else by now. Nothing was written, but
+	// perhaps by an attempt of the same call before that, of which the store never heard
+	// the answer and which it repeated: the new owner then went on from there.
 	ErrFenced = errors.New("fenced off: the lease is no longer held")
-	// ErrStale: a later checkpoint has been accepted already. Nothing was written.
+	// ErrStale: a later checkpoint has been accepted already, and stays. Nothing was
+	// written, but perhaps before that one, as with ErrFenced.
 	ErrStale = errors.New("a later checkpoint has been saved already")
 	// ErrLeaseHeld: somebody else holds the lease. See [HeldError].
 	ErrLeaseHeld = errors.New("the lease is held")

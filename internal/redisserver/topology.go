@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -71,4 +72,36 @@ func closeAll(servers []*Server) error {
 		err = errors.Join(err, s.Close())
 	}
 	return err
+}
+
+// Replicated waits until every replica of the server says that it has what the
+// server has now.
+func (s *Server) Replicated(ctx context.Context) error {
+	offset := int64(-1)
+	return eventually(ctx, "the replicas to have it all", func(ctx context.Context) error {
+		info, err := s.Info(ctx, "replication")
+		if err != nil {
+			return err
+		}
+		if offset < 0 {
+			if offset, err = strconv.ParseInt(info["master_repl_offset"], 10, 64); err != nil {
+				return fmt.Errorf("%s does not say how much it has: %w", s.Addr, err)
+			}
+		}
+		replicas := 0
+		for name, value := range info {
+			if !strings.HasPrefix(value, "ip=") {
+				continue
+			}
+			replicas++
+			has, err := strconv.ParseInt(pairs(strings.NewReplacer(",", "\n", "=", ":").Replace(value))["offset"], 10, 64)
+			if err != nil || has < offset {
+				return fmt.Errorf("%s has %d, and %s: %s", s.Addr, offset, name, value)
+			}
+		}
+		if replicas == 0 {
+			return fmt.Errorf("%s has no replica", s.Addr)
+		}
+		return nil
+	})
 }

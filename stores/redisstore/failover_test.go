@@ -139,6 +139,33 @@ func TestSentinelsDisagree(t *testing.T) {
 	want(t, again.Save(ctx, "k", checkpoint(t, "82AC", 3)), nil, "Save with one Sentinel left")
 }
 
+// Opening goes on after Sentinels that a busy machine held up.
+func TestOpenWaitsForSentinels(t *testing.T) {
+	t.Parallel()
+	sentinel := redisserver.StartSentinel(t, &redisserver.SentinelOptions{Sentinels: 1})
+	held := sentinel.Sentinels[0]
+	want(t, held.Freeze(), nil, "Freeze")
+	var log sharedlog.Buffer
+	opened := make(chan error, 1)
+	go func() {
+		s, err := redisstore.Open(t.Context(), sentinel.URL(), &redisstore.Options{
+			ConnectTimeout: time.Minute, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	eventually(t, "the second attempt", func() bool { return strings.Contains(log.String(), "repeating") })
+	want(t, held.Thaw(), nil, "Thaw")
+	want(t, <-opened, nil, "Open")
+
+	want(t, held.Freeze(), nil, "Freeze")
+	_, err := redisstore.Open(t.Context(), sentinel.URL(), &redisstore.Options{ConnectTimeout: time.Minute, MaxRetries: -1, Logger: quiet})
+	want(t, err, state.ErrUnavailable, "Open without repetitions")
+	want(t, held.Thaw(), nil, "Thaw")
+}
+
 func TestClusterFailover(t *testing.T) {
 	for _, fault := range []string{"killed", "frozen"} {
 		t.Run(fault, func(t *testing.T) {

@@ -29,7 +29,7 @@ import (
 // defaults. With "" for the URL, the options say it all.
 //
 // It fails within [Options.ConnectTimeout] if Redis can't be reached or does not
-// answer ([state.ErrUnavailable]); if the password is wrong, the user lacks a right
+// answer, also after [Options.MaxRetries] repetitions ([state.ErrUnavailable]); if the password is wrong, the user lacks a right
 // that every operation may need, or a server is one
 // that this store does not use: older than 6.2, a replica, of another kind than the
 // URL says, or with an eviction policy of allkeys-* ([state.ErrRefused]); and if
@@ -165,23 +165,34 @@ func (s *Store) late(ctx context.Context) error {
 	return interrupted(ctx, nil)
 }
 
+// inspect looks at the servers, and again if that may help: behind Sentinels that a
+// busy machine has held up, say, or while a server is loading its data.
 func (s *Store) inspect(ctx context.Context) error {
 	if s.clock != nil {
 		watched, end := s.clock.watch(ctx)
 		defer end()
 		ctx = watched
 	}
-	err := s.masters(ctx, s.inspectOne)
-	if err == nil {
-		return s.checkRights(ctx)
-	}
-	if isJudged(err) {
+	var verdict error
+	err := s.persist(ctx, "", true, func(ctx context.Context) error {
+		err := s.masters(ctx, s.inspectOne)
+		if err == nil {
+			err = s.checkRights(ctx)
+		}
+		switch {
+		case err == nil, isJudged(err):
+			verdict = err
+		case classify(err) == final:
+			verdict = s.explain(err)
+		default:
+			return err
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	if classify(err) == final {
-		return s.explain(err)
-	}
-	return unavailable(1, err)
+	return verdict
 }
 
 // isJudged tells whether err is of inspectOne's own making.

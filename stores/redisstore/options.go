@@ -76,7 +76,7 @@ type Options struct {
 
 	// MaxRetries [max_retries] is how often an operation is repeated after its
 	// first attempt failed, where that is safe (see the package doc).
-	// 0: 3; -1: never. At most 100. Opening is never repeated.
+	// 0: 3; -1: never. At most 100. Opening is repeated as well.
 	MaxRetries int
 
 	// MinRetryBackoff and MaxRetryBackoff [min_retry_backoff,

@@ -199,7 +199,8 @@ func TestFailoverUnderLoad(t *testing.T) {
 	const slack = 2 * time.Second // over the servers' own time
 	for name, start := range map[string]func(*testing.T) (*failing, func() []*redisserver.Server){
 		"Sentinel": func(t *testing.T) (*failing, func() []*redisserver.Server) {
-			s := redisserver.StartSentinel(t, nil)
+			// Half a second, the default, is less than a busy machine holds a server up.
+			s := redisserver.StartSentinel(t, &redisserver.SentinelOptions{DownAfter: time.Second})
 			f := &failing{master: s.Master, settled: s.Settled}
 			f.url = s.URL()
 			return f, func() []*redisserver.Server { return s.Nodes }
@@ -231,6 +232,8 @@ func TestFailoverUnderLoad(t *testing.T) {
 				l.goesOn(t, time.Now())
 				victim, err := f.master(ctx)
 				want(t, err, nil, "master")
+				// A replica without the first checkpoint would have the pipeline stop, as it must.
+				want(t, victim.Replicated(ctx), nil, "Replicated")
 				want(t, fa.begin(ctx, f, victim), nil, fa.name)
 				from := time.Now()
 				named := make(chan time.Duration, 1)

@@ -207,6 +207,24 @@ func do(ctx context.Context, t *testing.T, s *redisserver.Server, args ...string
 	return v
 }
 
+// wantListed wants a list of these keys, each once.
+func wantListed(t *testing.T, s *redisstore.Store, keys map[string]error) {
+	t.Helper()
+	listed := map[string]bool{}
+	for e, err := range s.List(t.Context(), "") {
+		want(t, err, nil, "List")
+		wanted, known := keys[e.Key]
+		if !known || listed[e.Key] {
+			t.Errorf("%q is listed, known before: %v, listed before: %v", e.Key, known, listed[e.Key])
+		}
+		listed[e.Key] = true
+		want(t, e.Err, wanted, "the listed "+e.Key)
+	}
+	if len(listed) != len(keys) {
+		t.Errorf("listed: %v", listed)
+	}
+}
+
 // A slot that is on its way, and one that has moved, with WAIT and without: each
 // save is done, once, where the slot is.
 func TestMovedSlot(t *testing.T) {
@@ -223,6 +241,7 @@ func TestMovedSlot(t *testing.T) {
 			want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AA", sequence)), nil, name+": "+what)
 		}
 		save("SaveFenced")
+		want(t, s.Save(ctx, "other", checkpoint(t, "82AA", 0)), nil, "Save")
 		mark, fence := redisstore.Names("rigatoni:", "k")
 		slot, err := cluster.Slot(ctx, mark)
 		want(t, err, nil, "Slot")
@@ -243,7 +262,9 @@ func TestMovedSlot(t *testing.T) {
 			_, err := s.Load(ctx, "k")
 			if whole := names[0] == record; whole {
 				want(t, err, nil, name+": Load of what was moved")
+				wantListed(t, s, map[string]error{"k": nil, "other": nil})
 			} else {
+				wantListed(t, s, map[string]error{"k": state.ErrUnavailable, "other": nil})
 				want(t, err, state.ErrUnavailable, fmt.Sprint(name, ": Load when ", names, " was moved"))
 				want(t, s.ClearFenced(ctx, "k", g.Fence), state.ErrUnavailable, fmt.Sprint(name, ": ClearFenced when ", names, " was moved"))
 			}

@@ -18,8 +18,9 @@ const scanCount = 1000
 // List is [state.Lister]'s. It goes through all names of the database with SCAN,
 // a thousand at a time in two round trips, and keeps in memory which keys it has
 // named. In a Cluster it does so on every master; one that does not answer is an
-// error, and a key that moves from one to another meanwhile is listed once. A
-// checkpoint that has expired is listed, with [state.ErrExpired].
+// error. A key that moves from one to another meanwhile is listed once: if it lies in
+// two places and stays there, with [state.ErrUnavailable]. A checkpoint that has
+// expired is listed, with [state.ErrExpired].
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[state.Entry, error] {
 	return func(yield func(state.Entry, error) bool) {
 		l := lister{Store: s, ctx: ctx, yield: yield, seen: make(map[string]bool),
@@ -144,6 +145,17 @@ func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, erro
 	for i, o := range out {
 		if redis.HasErrorPrefix(o.err, "NOSCRIPT") || elsewhere(o.err) || o.reply.text(0) == "GONE" {
 			o.reply, o.err = s.run(ctx, calls[i])
+		}
+		if redis.HasErrorPrefix(o.err, "TRYAGAIN") { // it lies in two places, and may do so for long
+			err := s.persist(ctx, keys[i], true, func(ctx context.Context) (err error) {
+				o.reply, err = s.run(ctx, calls[i])
+				return err
+			})
+			if err != nil {
+				entries = append(entries, state.Entry{Key: keys[i], Err: s.fail("load", keys[i], err)})
+				continue
+			}
+			o.err = nil
 		}
 		if o.err != nil && (!isAnswer(o.err) || s.classify(o.err) != final) {
 			return nil, o.err

@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -74,94 +75,97 @@ func TestFingerprintDifferences(t *testing.T) {
 // A checkpoint of another stream is refused in both directions; accepted, it goes
 // on from its time.
 func TestChangedStream(t *testing.T) {
-	w := newWorld(t)
-	one, two := w.source(Options{Collections: []string{"c"}}), w.source(Options{Collections: []string{"c", "d"}})
-	w.insert("c", 0)
-	st1, st2 := w.open(one, "", rigatoni.Start{}), w.open(two, "", rigatoni.Start{})
-	w.insert("d", 1)
-	w.insert("c", 2)
-	w.insert("d", 3)
-	st1.collect(1)
-	second := st2.collect(3)[1]
-	pos, err := second.Position()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		to     *Source
-		cp     *rigatoni.Start
-		change string
-		ours   string
-		goesOn []string
-	}{
-		{two, ptr(at(st1.checkpoint())), "collections: c → c,d", st2.Fingerprint(), slices.Concat(inserted("c", 2), inserted("d", 3))},
-		{one, ptr(at(checkpointOf(pos, st2.Fingerprint()))), "collections: c,d → c", st1.Fingerprint(), inserted("c", 2)},
-	} {
-		for _, accept := range []string{"", accept(c.ours, c.cp.Checkpoint.Fingerprint), "nonsense"} { // the second is the way back
-			start := *c.cp
-			start.AcceptChanged = accept
-			_, err := c.to.Open(t.Context(), "", start)
-			var changed *rigatoni.ChangedStreamError
-			if !errors.As(err, &changed) || fmt.Sprint(changed.Changes) != "["+c.change+"]" {
-				t.Fatalf("accepting %q: %v", accept, err)
+	both(t, func(t *testing.T, w *world) {
+		one, two := w.source(Options{Collections: []string{"c"}}), w.source(Options{Collections: []string{"c", "d"}})
+		w.insert("c", 0)
+		st1, st2 := w.open(one, "", rigatoni.Start{}), w.open(two, "", rigatoni.Start{})
+		w.insert("d", 1)
+		w.insert("c", 2)
+		w.insert("d", 3)
+		st1.collect(1)
+		second := st2.collect(3)[1]
+		pos, err := second.Position()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			to     *Source
+			cp     *rigatoni.Start
+			change string
+			ours   string
+			goesOn []string
+		}{
+			{two, ptr(at(st1.checkpoint())), "collections: c → c,d", st2.Fingerprint(), slices.Concat(inserted("c", 2), inserted("d", 3))},
+			{one, ptr(at(checkpointOf(pos, st2.Fingerprint()))), "collections: c,d → c", st1.Fingerprint(), inserted("c", 2)},
+		} {
+			for _, accept := range []string{"", accept(c.ours, c.cp.Checkpoint.Fingerprint), "nonsense"} { // the second is the way back
+				start := *c.cp
+				start.AcceptChanged = accept
+				_, err := c.to.Open(t.Context(), "", start)
+				var changed *rigatoni.ChangedStreamError
+				if !errors.As(err, &changed) || fmt.Sprint(changed.Changes) != "["+c.change+"]" {
+					t.Fatalf("accepting %q: %v", accept, err)
+				}
+				c.cp.AcceptChanged = changed.Accept
 			}
-			c.cp.AcceptChanged = changed.Accept
+			st := w.open(c.to, "", *c.cp)
+			if st.Fingerprint() != c.ours {
+				t.Errorf("fingerprint %q, want %q", st.Fingerprint(), c.ours)
+			}
+			wantNames(t, st.collect(len(c.goesOn)), c.goesOn...)
 		}
-		st := w.open(c.to, "", *c.cp)
-		if st.Fingerprint() != c.ours {
-			t.Errorf("fingerprint %q, want %q", st.Fingerprint(), c.ours)
-		}
-		wantNames(t, st.collect(len(c.goesOn)), c.goesOn...)
-	}
+	})
 }
 
 func ptr[T any](v T) *T { return &v }
 
 // Images may be asked for or not: a token is good for both.
 func TestImagesAreNoChange(t *testing.T) {
-	w := newWorld(t)
-	plain := w.source(Options{Collections: []string{"c"}})
-	st := w.open(plain, "", rigatoni.Start{})
-	w.insert("c", 1, 2)
-	events := st.collect(2)
-	pos, err := events[0].Position()
-	if err != nil {
-		t.Fatal(err)
-	}
-	images := w.source(Options{Collections: []string{"c"}, FullDocument: "updateLookup", FullDocumentBeforeChange: "whenAvailable"})
-	wantNames(t, w.open(images, "", at(checkpointOf(pos, st.Fingerprint()))).collect(1), inserted("c", 2)...)
+	both(t, func(t *testing.T, w *world) {
+		plain := w.source(Options{Collections: []string{"c"}})
+		st := w.open(plain, "", rigatoni.Start{})
+		w.insert("c", 1, 2)
+		events := st.collect(2)
+		pos, err := events[0].Position()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Collections: []string{"c"}, FullDocument: "updateLookup"}
+		if w.Fake == nil {
+			o.FullDocumentBeforeChange = "whenAvailable"
+		}
+		images := w.source(o)
+		wantNames(t, w.open(images, "", at(checkpointOf(pos, st.Fingerprint()))).collect(1), inserted("c", 2)...)
+	})
 }
 
 func TestAnotherDeployment(t *testing.T) {
-	here, there := newWorld(t), ownWorld(t, mongod.Options{})
-	there.db = there.client.Database(here.db.Name())
-	o := Options{Collections: []string{"c"}}
-	cp := here.open(here.source(o), "", rigatoni.Start{}).checkpoint()
-	_, err := there.source(o).Open(t.Context(), "", at(cp))
-	if !errors.Is(err, rigatoni.ErrChangedStream) || !strings.Contains(err.Error(), "replica set id") {
-		t.Errorf("%v", err)
-	}
+	both(t, func(t *testing.T, here *world) {
+		there := newWorld(t, testserver.Mongotest(t))
+		there.DB = there.Client.Database(here.DB.Name())
+		o := Options{Collections: []string{"c"}}
+		cp := here.open(here.source(o), "", rigatoni.Start{}).checkpoint()
+		_, err := there.source(o).Open(t.Context(), "", at(cp))
+		if !errors.Is(err, rigatoni.ErrChangedStream) || !strings.Contains(err.Error(), "replica set id") {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 // What a user without the right to read the configuration gets, one with a wrong
 // password, and one who may not read the collection.
 func TestAccessControl(t *testing.T) {
-	w := ownWorld(t, mongod.Options{Auth: true})
+	w := ownRealWorld(t, mongod.Options{Auth: true})
 	for user, role := range map[string]string{"reader": "read", "writer": "dbAdmin"} {
 		create := bson.D{{Key: "createUser", Value: user}, {Key: "pwd", Value: "s3cr3t"}, {Key: "roles", Value: bson.A{role}}}
-		if err := w.db.RunCommand(t.Context(), create).Err(); err != nil {
+		if err := w.DB.RunCommand(t.Context(), create).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, host, _ := strings.Cut(w.uri, "@")
+	_, host, _ := strings.Cut(w.URI, "@")
 	as := func(user, password string) *world {
 		uri := "mongodb://" + user + ":" + password + "@" + host + "&authSource=shop"
-		client, err := mongo.Connect(options.Client().ApplyURI(uri))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { client.Disconnect(t.Context()) })
-		return &world{t: t, uri: uri, client: client, db: client.Database("shop"), log: w.log}
+		return w.with(t, w.Connect(t, options.Client().ApplyURI(uri)).Database("shop"))
 	}
 	o := Options{Collections: []string{"c"}}
 	strong := w.open(w.source(o), "", rigatoni.Start{})
@@ -198,7 +202,7 @@ func TestAccessControl(t *testing.T) {
 	}
 
 	// A right that is taken away from an open stream ends it with a clear error.
-	if err := w.db.RunCommand(t.Context(), bson.D{{Key: "updateUser", Value: "reader"}, {Key: "roles", Value: bson.A{}}}).Err(); err != nil {
+	if err := w.DB.RunCommand(t.Context(), bson.D{{Key: "updateUser", Value: "reader"}, {Key: "roles", Value: bson.A{}}}).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := weak.fail(); judge(err, atGetMore) != refused || !strings.Contains(err.Error(), "privileges") {
@@ -208,10 +212,11 @@ func TestAccessControl(t *testing.T) {
 
 func TestServerThatIsNoReplicaSet(t *testing.T) {
 	// The same error as a standalone server's, which our test servers are not.
-	w := ownWorld(t, mongod.Options{})
-	w.failPoint("failCommand", times(1), failCommand("aggregate", codeOnlyReplicaSets))
-	_, err := w.source(Options{}).Open(t.Context(), "", rigatoni.Start{})
-	if err == nil || !strings.Contains(err.Error(), "--replSet") {
-		t.Errorf("%v", err)
-	}
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+		w.failPoint("failCommand", times(1), failCommand("aggregate", codeOnlyReplicaSets))
+		_, err := w.source(Options{}).Open(t.Context(), "", rigatoni.Start{})
+		if err == nil || !strings.Contains(err.Error(), "--replSet") {
+			t.Errorf("%v", err)
+		}
+	})
 }

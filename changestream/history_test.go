@@ -5,47 +5,47 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// The history is what lies between the first entry of the oplog and the last; who
-// may not read it is told so.
+// The history is what lies between the first entry of the oplog and the last.
 func TestHistory(t *testing.T) {
-	w := ownWorld(t, mongod.Options{Auth: true})
-	src := w.source(Options{Database: "shop"})
-	entryTime := func(direction int) uint32 {
-		var e struct{ TS bson.Timestamp }
-		if err := w.client.Database("local").Collection("oplog.rs").FindOne(t.Context(), bson.D{},
-			options.FindOne().SetSort(bson.D{{Key: "$natural", Value: direction}})).Decode(&e); err != nil {
-			t.Fatal(err)
+	both(t, func(t *testing.T, w *world) {
+		src := w.source(Options{})
+		entryTime := func(direction int) uint32 {
+			var e struct{ TS bson.Timestamp }
+			if err := w.Client.Database("local").Collection("oplog.rs").FindOne(t.Context(), bson.D{},
+				options.FindOne().SetSort(bson.D{{Key: "$natural", Value: direction}})).Decode(&e); err != nil {
+				t.Fatal(err)
+			}
+			return e.TS.T
 		}
-		return e.TS.T
-	}
-	first := entryTime(1)
-	// Cluster time has a resolution of a second.
-	for end := time.Now().Add(20 * time.Second); entryTime(-1) < first+2; time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the oplog stands still")
+		first := entryTime(1)
+		// Cluster time has a resolution of a second.
+		for end := time.Now().Add(20 * time.Second); entryTime(-1) < first+2; time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the oplog stands still")
+			}
+			w.insert("c", int(time.Now().UnixNano()%1e9))
 		}
-		w.insert("c", int(time.Now().UnixNano()%1e9))
-	}
-	last := entryTime(-1)
-	got, err := src.History(t.Context())
-	if least := time.Duration(last-first) * time.Second; err != nil || got < least || got > least+20*time.Second {
-		t.Errorf("History: %v, %v, want %v", got, err, least)
-	}
-	if err := w.db.RunCommand(t.Context(), bson.D{{Key: "createUser", Value: "reader"}, {Key: "pwd", Value: "s3cr3t"},
+		last := entryTime(-1)
+		got, err := src.History(t.Context())
+		if least := time.Duration(last-first) * time.Second; err != nil || got < least || got > least+20*time.Second {
+			t.Errorf("History: %v, %v, want %v", got, err, least)
+		}
+	})
+}
+
+// Who may not read the oplog is told so.
+func TestHistoryTakesARight(t *testing.T) {
+	w := ownRealWorld(t, mongod.Options{Auth: true})
+	if err := w.DB.RunCommand(t.Context(), bson.D{{Key: "createUser", Value: "reader"}, {Key: "pwd", Value: "s3cr3t"},
 		{Key: "roles", Value: bson.A{bson.D{{Key: "role", Value: "read"}, {Key: "db", Value: "shop"}}}}}).Err(); err != nil {
 		t.Fatal(err)
 	}
-	client, err := mongo.Connect(options.Client().ApplyURI(w.uri).SetAuth(options.Credential{Username: "reader", Password: "s3cr3t", AuthSource: "shop"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Disconnect(t.Context()) })
+	client := w.Connect(t, options.Client().SetAuth(options.Credential{Username: "reader", Password: "s3cr3t", AuthSource: "shop"}))
 	reader, err := New(client, Options{Database: "shop"})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -25,26 +26,46 @@ func TestServerGoesAndComesBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := ownWorld(t, mongod.Options{})
-			goesAway(t, w, func() error { return away(t.Context(), w.server) })
+			w := ownRealWorld(t, mongod.Options{})
+			goesAway(t, w, func() error { return away(t.Context(), w.Real) })
 		})
 	}
 }
 
 func TestStepDown(t *testing.T) {
-	w := ownWorld(t, mongod.Options{Nodes: 3})
-	goesAway(t, w, func() error { return w.server.StepDown(t.Context()) })
-	goesAway(t, w, func() error {
-		primary, err := w.server.Primary(t.Context())
-		if err != nil {
-			return err
+	bothOwn(t, mongod.Options{Nodes: 3}, func(t *testing.T, w *world) {
+		goesAway(t, w, func() error { return w.StepDown(t.Context()) })
+		if w.Real != nil {
+			goesAway(t, w, func() error { return killPrimary(t.Context(), w.Real) })
 		}
-		if err := primary.Kill(); err != nil {
-			return err
-		}
-		_, err = w.server.Primary(t.Context())
-		return errors.Join(err, w.server.Restart(t.Context()))
 	})
+}
+
+func killPrimary(ctx context.Context, s *mongod.Server) error {
+	primary, err := s.Primary(ctx)
+	if err != nil {
+		return err
+	}
+	if err := primary.Kill(); err != nil {
+		return err
+	}
+	_, err = s.Primary(ctx)
+	return errors.Join(err, s.Restart(ctx))
+}
+
+// All that mongotest can do to a server that is up, at once.
+func TestConnectionsBreak(t *testing.T) {
+	w := newWorld(t, testserver.Mongotest(t))
+	for what, happens := range map[string]func(){
+		"dropped": func() { w.Fake.DropConnections() },
+		"killed":  func() { w.Fake.KillCursors() },
+		"frozen":  func() { w.Fake.Freeze(); w.Fake.DropConnections(); w.Fake.Thaw() },
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := w.with(t, w.DB)
+			goesAway(t, w, func() error { happens(); return nil })
+		})
+	}
 }
 
 // goesAway writes 100 documents before, 100 while, and 100 after something happens.
@@ -89,7 +110,7 @@ func (w *world) insertRange(a, b int) {
 		doc := bson.D{{Key: "_id", Value: int32(id)}}
 		for deadline := time.Now().Add(patience); ; {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			_, err := w.db.Collection("c").UpdateOne(ctx, doc, bson.D{{Key: "$setOnInsert", Value: doc}}, upsert())
+			_, err := w.DB.Collection("c").UpdateOne(ctx, doc, bson.D{{Key: "$setOnInsert", Value: doc}}, upsert())
 			cancel()
 			if err == nil {
 				break
@@ -108,17 +129,25 @@ func TestServerIsAwayForLong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 15 s")
 	}
-	for name, c := range map[string]struct{ away, back func(*mongod.Server) error }{
-		"gone":   {(*mongod.Server).Kill, func(s *mongod.Server) error { return s.Restart(context.Background()) }},
-		"frozen": {func(s *mongod.Server) error { return s.Nodes()[0].Pause() }, func(s *mongod.Server) error { return s.Nodes()[0].Resume() }},
+	real := func(t *testing.T) *world { return ownRealWorld(t, mongod.Options{}) }
+	for name, c := range map[string]struct {
+		world      func(*testing.T) *world
+		away, back func(*world) error
+	}{
+		"gone":   {real, func(w *world) error { return w.Real.Kill() }, func(w *world) error { return w.Real.Restart(context.Background()) }},
+		"frozen": {real, func(w *world) error { return w.Real.Nodes()[0].Pause() }, func(w *world) error { return w.Real.Nodes()[0].Resume() }},
+		"frozen mongotest": {
+			func(t *testing.T) *world { return newWorld(t, testserver.Mongotest(t)) },
+			func(w *world) error { w.Fake.Freeze(); return nil }, func(w *world) error { w.Fake.Thaw(); return nil },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := ownWorld(t, mongod.Options{})
+			w := c.world(t)
 			st := w.open(w.source(Options{Collections: []string{"c"}}), "", rigatoni.Start{})
 			w.insert("c", 1)
 			st.collect(1)
-			if err := c.away(w.server); err != nil {
+			if err := c.away(w); err != nil {
 				t.Fatal(err)
 			}
 			pos, begin, calls := st.Position(), time.Now(), 0
@@ -132,7 +161,7 @@ func TestServerIsAwayForLong(t *testing.T) {
 			if calls < 10 || w.log.count("level=WARN") != 1 {
 				t.Errorf("Next returned %d times in 15 s; the log:\n%s", calls, w.log)
 			}
-			if err := c.back(w.server); err != nil {
+			if err := c.back(w); err != nil {
 				t.Fatal(err)
 			}
 			w.insert("c", 2)

@@ -17,106 +17,82 @@ import (
 
 // Errors of an open cursor, with it or without: nothing is lost or repeated.
 func TestErrorsThatPass(t *testing.T) {
-	w := ownWorld(t, mongod.Options{})
-	src := w.source(Options{Collections: []string{"c"}})
-	st := w.open(src, "", rigatoni.Start{})
-	id := 0
-	for point, codes := range map[string][]int{
-		"failGetMoreAfterCursorCheckout": {6, 43, 50, 91, 189, 237, 260, 11601, 11602, 13436, 7777},
-		"failCommand":                    {43, 89, 10107, 13435, 7777}, // the cursor lives on
-	} {
-		for _, code := range codes {
-			id += 2
-			w.insert("c", id)
-			data := bson.D{{Key: "errorCode", Value: code}}
-			if point == "failCommand" {
-				data = failCommand("getMore", code)
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+		src := w.source(Options{Collections: []string{"c"}})
+		st := w.open(src, "", rigatoni.Start{})
+		id := 0
+		for point, codes := range map[string][]int{
+			"failGetMoreAfterCursorCheckout": {6, 43, 50, 91, 189, 237, 260, 11601, 11602, 13436, 7777},
+			"failCommand":                    {43, 89, 10107, 13435, 7777}, // the cursor lives on
+		} {
+			for _, code := range codes {
+				id += 2
+				w.insert("c", id)
+				data := bson.D{{Key: "errorCode", Value: code}}
+				if point == "failCommand" {
+					data = failCommand("getMore", code)
+				}
+				w.failPoint(point, times(2), data)
+				w.insert("c", id+1)
+				wantNames(t, st.collect(2), inserted("c", id, id+1)...)
+				w.admin(bson.D{{Key: "configureFailPoint", Value: point}, {Key: "mode", Value: "off"}})
 			}
-			w.failPoint(point, times(2), data)
-			w.insert("c", id+1)
-			wantNames(t, st.collect(2), inserted("c", id, id+1)...)
-			w.admin(bson.D{{Key: "configureFailPoint", Value: point}, {Key: "mode", Value: "off"}})
 		}
-	}
+	})
 }
 
 // A failing aggregate, too, when the stream is reopened.
 func TestReopenFailsForAWhile(t *testing.T) {
-	w := ownWorld(t, mongod.Options{})
-	st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
-	for i, code := range []int{13435, 7777} {
-		ids := w.cursors()
-		w.failPoint("failCommand", times(7), failCommand("aggregate", code))
-		for _, id := range ids { // as an operator may
-			if err := (scope{w.db.Name(), []string{"c"}, false}).kill(t.Context(), w.client, id); err != nil {
-				t.Fatal(err)
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+		st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
+		for i, code := range []int{13435, 7777} {
+			w.failPoint("failCommand", times(7), failCommand("aggregate", code))
+			w.KillCursors(t)
+			st.until("an outage", func([]rigatoni.Event) bool { return w.log.count("broke off") == i+1 })
+			w.insert("c", i)
+			wantNames(t, st.collect(1), inserted("c", i)...)
+			if w.log.count("broke off") != i+1 || w.log.count("read again") != i+1 {
+				t.Errorf("not once each for an outage:\n%s", w.log)
 			}
 		}
-		st.until("an outage", func([]rigatoni.Event) bool { return w.log.count("broke off") == i+1 })
-		w.insert("c", i)
-		wantNames(t, st.collect(1), inserted("c", i)...)
-		if w.log.count("broke off") != i+1 || w.log.count("read again") != i+1 {
-			t.Errorf("not once each for an outage:\n%s", w.log)
-		}
-	}
+	})
 }
 
 // Opening well proves nothing: as long as every getMore fails it is one outage,
 // with pauses that grow.
 func TestEveryCursorFailsForAWhile(t *testing.T) {
-	w := ownWorld(t, mongod.Options{})
-	st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
-	w.failPoint("failGetMoreAfterCursorCheckout", times(7), bson.D{{Key: "errorCode", Value: 237}})
-	w.awaitFailPoint("failGetMoreAfterCursorCheckout", st)
-	w.insert("c", 1)
-	wantNames(t, st.collect(1), inserted("c", 1)...)
-	if w.log.count("broke off") != 1 || w.log.count("read again") != 1 {
-		t.Errorf("not once each for an outage:\n%s", w.log)
-	}
-}
-
-// cursors are the ids of all cursors of aggregates, waiting or not.
-func (w *world) cursors() (ids []int64) {
-	w.t.Helper()
-	cur, err := w.client.Database("admin").Aggregate(w.t.Context(), mongo.Pipeline{
-		{{Key: "$currentOp", Value: bson.D{{Key: "idleCursors", Value: true}, {Key: "allUsers", Value: true}}}},
-		{{Key: "$match", Value: bson.D{{Key: "cursor.originatingCommand.pipeline.0.$changeStream", Value: bson.D{{Key: "$exists", Value: true}}}}}},
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+		st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
+		before := w.Failures("getMore")
+		w.failPoint("failGetMoreAfterCursorCheckout", times(7), bson.D{{Key: "errorCode", Value: 237}})
+		w.awaitFailure(before, st)
+		w.insert("c", 1)
+		wantNames(t, st.collect(1), inserted("c", 1)...)
+		if w.log.count("broke off") != 1 || w.log.count("read again") != 1 {
+			t.Errorf("not once each for an outage:\n%s", w.log)
+		}
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	var ops []struct {
-		Cursor struct {
-			ID int64 `bson:"cursorId"`
-		} `bson:"cursor"`
-	}
-	if err := cur.All(w.t.Context(), &ops); err != nil {
-		w.t.Fatal(err)
-	}
-	for _, op := range ops {
-		ids = append(ids, op.Cursor.ID)
-	}
-	return ids
 }
 
 // Errors that are the end of the place, of an open stream and of one that is
 // being opened.
 func TestErrorsThatEndAPlace(t *testing.T) {
-	w := ownWorld(t, mongod.Options{})
-	for _, code := range []int{286, 280, 136, 464} {
-		src := w.source(Options{Collections: []string{"c"}})
-		st := w.open(src, "", rigatoni.Start{})
-		w.failPoint("failGetMoreAfterCursorCheckout", times(1), bson.D{{Key: "errorCode", Value: code}})
-		_, err := st.fail()
-		wantLost(t, err, code)
-	}
-	for _, code := range []int{286, 280, 260, 50811} {
-		src := w.source(Options{Collections: []string{"c"}})
-		st := w.open(src, "", rigatoni.Start{})
-		w.failPoint("failCommand", times(1), failCommand("aggregate", code))
-		_, err := src.Open(t.Context(), "", at(st.checkpoint()))
-		wantLost(t, err, code)
-	}
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+		for _, code := range []int{286, 280, 136, 464} {
+			src := w.source(Options{Collections: []string{"c"}})
+			st := w.open(src, "", rigatoni.Start{})
+			w.failPoint("failGetMoreAfterCursorCheckout", times(1), bson.D{{Key: "errorCode", Value: code}})
+			_, err := st.fail()
+			wantLost(t, err, code)
+		}
+		for _, code := range []int{286, 280, 260, 50811} {
+			src := w.source(Options{Collections: []string{"c"}})
+			st := w.open(src, "", rigatoni.Start{})
+			w.failPoint("failCommand", times(1), failCommand("aggregate", code))
+			_, err := src.Open(t.Context(), "", at(st.checkpoint()))
+			wantLost(t, err, code)
+		}
+	})
 }
 
 func wantLost(t *testing.T, err error, code int) {
@@ -133,190 +109,186 @@ func wantLost(t *testing.T, err error, code int) {
 // The oplog really moves on: for an old checkpoint, for an old time, and below an
 // open cursor that nobody reads.
 func TestHistoryIsLost(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes 140 MB")
-	}
-	w := ownWorld(t, mongod.Options{OplogMB: 1, SyncDelay: 1})
-	src := w.source(Options{Collections: []string{"c"}})
-	idle := w.open(src, "", rigatoni.Start{})
-	st := w.open(src, "", rigatoni.Start{})
-	w.insert("c", 1)
-	event := st.collect(1)[0]
-	old := st.checkpoint()
-	w.overflow(event.ClusterTime())
+	bothOwn(t, mongod.Options{OplogMB: 1, SyncDelay: 1}, func(t *testing.T, w *world) {
+		src := w.source(Options{Collections: []string{"c"}})
+		idle := w.open(src, "", rigatoni.Start{})
+		st := w.open(src, "", rigatoni.Start{})
+		w.insert("c", 1)
+		event := st.collect(1)[0]
+		old := st.checkpoint()
+		if w.Real != nil && testing.Short() {
+			t.Skip("writes 140 MB")
+		}
+		w.LoseOplog(t, event.ClusterTime())
 
-	for what, start := range map[string]rigatoni.Start{"checkpoint": at(old), "time": {Time: event.ClusterTime()}} {
-		begin := time.Now()
-		_, err := src.Open(t.Context(), "", start)
-		if err == nil {
-			t.Fatalf("%s: opened", what)
+		for what, start := range map[string]rigatoni.Start{"checkpoint": at(old), "time": {Time: event.ClusterTime()}} {
+			begin := time.Now()
+			_, err := src.Open(t.Context(), "", start)
+			if err == nil {
+				t.Fatalf("%s: opened", what)
+			}
+			wantLost(t, err, 286)
+			t.Logf("%s: %v (after %v)", what, err, time.Since(begin))
 		}
-		wantLost(t, err, 286)
-		t.Logf("%s: %v (after %v)", what, err, time.Since(begin))
-	}
-	events, err := idle.fail()
-	t.Logf("%v %v", names(events), err)
-	var ce mongo.CommandError
-	if !errors.Is(err, rigatoni.ErrHistoryLost) || !errors.As(err, &ce) {
-		t.Errorf("an open cursor: %v", err)
-	}
-}
-
-// overflow writes until the oplog no longer has the time.
-func (w *world) overflow(ts bson.Timestamp) {
-	w.t.Helper()
-	fill := strings.Repeat("x", 100_000)
-	for deadline := time.Now().Add(2 * patience); ; {
-		var first struct {
-			TS bson.Timestamp `bson:"ts"`
+		events, err := idle.fail()
+		t.Logf("%v %v", names(events), err)
+		var ce mongo.CommandError
+		if !errors.Is(err, rigatoni.ErrHistoryLost) || !errors.As(err, &ce) {
+			t.Errorf("an open cursor: %v", err)
 		}
-		if err := w.client.Database("local").Collection("oplog.rs").FindOne(w.t.Context(), bson.D{}).Decode(&first); err != nil {
-			w.t.Fatal(err)
-		}
-		if first.TS.Compare(ts) > 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatal("the oplog was not cut")
-		}
-		docs := make([]any, 100)
-		for i := range docs {
-			docs[i] = bson.D{{Key: "fill", Value: fill}}
-		}
-		if _, err := w.db.Collection("fill").InsertMany(w.t.Context(), docs); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	})
 }
 
 // One event can't be read. Those before it in the same batch come; then the
 // stream says which one it is, and stays at its place.
 func TestUnreadableEvents(t *testing.T) {
-	w := newWorld(t)
-	for name, c := range map[string]struct {
-		opts Options
-		make func()
-		want string
-		code int32
-	}{
-		"too large": {Options{FullDocument: "updateLookup"}, func() {
-			_, err := w.db.Collection("c").UpdateByID(t.Context(), int32(2), bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: strings.Repeat("z", 10<<20)}}}})
-			if err != nil {
-				t.Fatal(err)
+	both(t, func(t *testing.T, w *world) {
+		for name, c := range map[string]struct {
+			opts Options
+			make func()
+			want string
+			code int32
+		}{
+			"too large": {Options{FullDocument: "updateLookup"}, func() {
+				_, err := w.DB.Collection("c").UpdateByID(t.Context(), int32(2), bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: strings.Repeat("z", 10<<20)}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}, "the update in " + w.DB.Name() + ".c at 2", codeObjectTooLarge},
+			"no image": {Options{FullDocumentBeforeChange: "required"}, func() {
+				if _, err := w.DB.Collection("c").DeleteOne(t.Context(), bson.D{{Key: "_id", Value: int32(2)}}); err != nil {
+					t.Fatal(err)
+				}
+			}, "the delete in " + w.DB.Name() + ".c at 2", codeNoMatchingDocument},
+		} {
+			if w.Fake != nil && c.opts.FullDocumentBeforeChange != "" {
+				continue // mongotest has no images
 			}
-		}, "the update in " + w.db.Name() + ".c at 2", codeObjectTooLarge},
-		"no image": {Options{FullDocumentBeforeChange: "required"}, func() {
-			if _, err := w.db.Collection("c").DeleteOne(t.Context(), bson.D{{Key: "_id", Value: int32(2)}}); err != nil {
-				t.Fatal(err)
-			}
-		}, "the delete in " + w.db.Name() + ".c at 2", codeNoMatchingDocument},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w.t = t
-			w.drop("c")
-			c.opts.Collections = []string{"c", "d"}
-			src := w.source(c.opts)
-			begin := w.open(src, "", rigatoni.Start{}).checkpoint()
-			w.insert("c", 1, 2, 3)
-			c.make()
-			w.insert("c", 4)
-			st := w.open(src, "", at(begin))
-			events, err := st.fail()
-			wantNames(t, events, inserted("c", 1, 2, 3)...)
-			var ce mongo.CommandError
-			if !errors.As(err, &ce) || ce.Code != c.code || !strings.Contains(err.Error(), c.want) || errors.Is(err, rigatoni.ErrHistoryLost) {
-				t.Errorf("%v", err)
-			}
-			if strings.ContainsAny(err.Error(), "{") && strings.Contains(err.Error(), "_data") {
-				t.Errorf("a token is in the error: %v", err)
-			}
-			if last, _ := events[2].Position(); st.Position() != last {
-				t.Errorf("the place is %v, not behind the last good event", st.Position())
-			}
-			// It is the first event behind the place now.
-			if _, err := src.Open(t.Context(), "", at(st.checkpoint())); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("at the event itself: %v", err)
-			}
-		})
-	}
+			t.Run(name, func(t *testing.T) {
+				w := w.with(t, w.DB)
+				w.drop("c")
+				c.opts.Collections = []string{"c", "d"}
+				src := w.source(c.opts)
+				begin := w.open(src, "", rigatoni.Start{}).checkpoint()
+				w.insert("c", 1, 2, 3)
+				c.make()
+				w.insert("c", 4)
+				st := w.open(src, "", at(begin))
+				events, err := st.fail()
+				wantNames(t, events, inserted("c", 1, 2, 3)...)
+				var ce mongo.CommandError
+				if !errors.As(err, &ce) || ce.Code != c.code || !strings.Contains(err.Error(), c.want) || errors.Is(err, rigatoni.ErrHistoryLost) {
+					t.Errorf("%v", err)
+				}
+				if strings.ContainsAny(err.Error(), "{") && strings.Contains(err.Error(), "_data") {
+					t.Errorf("a token is in the error: %v", err)
+				}
+				if last, _ := events[2].Position(); st.Position() != last {
+					t.Errorf("the place is %v, not behind the last good event", st.Position())
+				}
+				// It is the first event behind the place now.
+				if _, err := src.Open(t.Context(), "", at(st.checkpoint())); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("at the event itself: %v", err)
+				}
+			})
+		}
+	})
 }
 
 // An event that could not be read and can be now does no harm.
 func TestUnreadableForAWhile(t *testing.T) {
-	w := ownWorld(t, mongod.Options{})
-	st := w.open(w.source(Options{Collections: []string{"c"}, BatchSize: 3}), "", rigatoni.Start{})
-	w.failPoint("failGetMoreAfterCursorCheckout", times(1), bson.D{{Key: "errorCode", Value: codeObjectTooLarge}})
-	w.insert("c", 1, 2, 3, 4, 5, 6, 7, 8, 9)
-	wantNames(t, st.collect(9), inserted("c", 1, 2, 3, 4, 5, 6, 7, 8, 9)...)
-	if r := st.Stream.(*stream).reader; r.careful != 0 {
-		t.Errorf("still reads %d events one by one", r.careful)
-	}
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+		st := w.open(w.source(Options{Collections: []string{"c"}, BatchSize: 3}), "", rigatoni.Start{})
+		w.failPoint("failGetMoreAfterCursorCheckout", times(1), bson.D{{Key: "errorCode", Value: codeObjectTooLarge}})
+		w.insert("c", 1, 2, 3, 4, 5, 6, 7, 8, 9)
+		wantNames(t, st.collect(9), inserted("c", 1, 2, 3, 4, 5, 6, 7, 8, 9)...)
+		if r := st.Stream.(*stream).reader; r.careful != 0 {
+			t.Errorf("still reads %d events one by one", r.careful)
+		}
+	})
 }
 
-// A caller whose context ends gets its error at once, and the stream stays good;
-// Close ends what is waiting, and the server has no cursor left.
-func TestCancelAndClose(t *testing.T) {
-	w := ownWorld(t, mongod.Options{})
-	src := w.source(Options{Collections: []string{"c"}, MaxAwait: time.Minute})
-	st := w.open(src, "", rigatoni.Start{})
-	for i := range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		begin := time.Now()
-		_, _, err := st.Next(ctx)
-		cancel()
-		if d := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || d > time.Second {
-			t.Errorf("after %v: %v", d, err)
-		}
-		w.insert("c", i)
-		wantNames(t, st.collect(1), inserted("c", i)...)
-	}
-	if len(w.cursors()) != 1 {
-		t.Fatalf("cursors: %v", w.cursors())
-	}
-	for name, reading := range map[string]bool{"idle": false, "waiting": true} {
-		t.Run(name, func(t *testing.T) {
-			st := w.open(src, "", rigatoni.Start{})
-			if reading {
-				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-				defer cancel()
-				st.Next(ctx)
-			}
+// A caller whose context ends gets its error at once, and the stream stays good.
+func TestCancel(t *testing.T) {
+	both(t, func(t *testing.T, w *world) {
+		st := w.open(w.source(Options{Collections: []string{"c"}, MaxAwait: time.Minute}), "", rigatoni.Start{})
+		for i := range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			begin := time.Now()
-			if err := st.Close(t.Context()); err != nil {
-				t.Error(err)
+			_, _, err := st.Next(ctx)
+			cancel()
+			if d := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || d > time.Second {
+				t.Errorf("after %v: %v", d, err)
 			}
-			if d := time.Since(begin); d > time.Second {
-				t.Errorf("Close took %v", d)
-			}
-			// A getMore that waits sees that it was killed when it next looks.
-			for deadline := time.Now().Add(20 * time.Second); len(w.cursors()) != 1; w.insert("wake", int(time.Now().UnixNano()%1e9)) {
-				if time.Now().After(deadline) {
-					t.Fatalf("cursors left: %v", w.cursors())
+			w.insert("c", i)
+			wantNames(t, st.collect(1), inserted("c", i)...)
+		}
+	})
+}
+
+// Close ends what is waiting, and the server has no cursor left.
+func TestClose(t *testing.T) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+		src := w.source(Options{Collections: []string{"c"}, MaxAwait: time.Minute})
+		for name, reading := range map[string]bool{"idle": false, "waiting": true} {
+			t.Run(name, func(t *testing.T) {
+				w := w.with(t, w.DB)
+				st := w.open(src, "", rigatoni.Start{})
+				if reading {
+					ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+					defer cancel()
+					st.Next(ctx)
 				}
-			}
-			if _, _, err := st.Next(t.Context()); err == nil {
-				t.Error("Next works after Close")
-			}
-		})
+				begin := time.Now()
+				if err := st.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if d := time.Since(begin); d > time.Second {
+					t.Errorf("Close took %v", d)
+				}
+				w.wantNoCursors()
+				if _, _, err := st.Next(t.Context()); err == nil {
+					t.Error("Next works after Close")
+				}
+			})
+		}
+	})
+}
+
+// wantNoCursors waits for a real server, where a getMore sees that it was killed
+// when it next looks.
+func (w *world) wantNoCursors() {
+	w.t.Helper()
+	if w.Fake != nil {
+		if n := w.KillCursors(w.t); n > 0 {
+			w.t.Errorf("%d cursors left", n)
+		}
+		return
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(w.Cursors(w.t)) > 0; w.insert("wake", int(time.Now().UnixNano()%1e9)) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("cursors left: %v", w.Cursors(w.t))
+		}
 	}
 }
 
 // The alarm rings once while nothing moves, and again only after it did.
 func TestStandstill(t *testing.T) {
-	w := newWorld(t)
-	old := stallAfter
-	stallAfter = 100 * time.Millisecond
-	t.Cleanup(func() { stallAfter = old })
-	st := w.open(w.source(Options{Collections: []string{"c"}, MaxAwait: 50 * time.Millisecond}), "", rigatoni.Start{})
-	for i := range 2 {
-		st.until("alarm", func([]rigatoni.Event) bool { return w.log.count("stands still") > i })
-		for range 5 {
-			st.Next(t.Context())
+	both(t, func(t *testing.T, w *world) {
+		old := stallAfter
+		stallAfter = 100 * time.Millisecond
+		t.Cleanup(func() { stallAfter = old })
+		st := w.open(w.source(Options{Collections: []string{"c"}, MaxAwait: 50 * time.Millisecond}), "", rigatoni.Start{})
+		for i := range 2 {
+			st.until("alarm", func([]rigatoni.Event) bool { return w.log.count("stands still") > i })
+			for range 5 {
+				st.Next(t.Context())
+			}
+			w.insert("c", i)
+			st.until("event", func(events []rigatoni.Event) bool { return len(events) > 0 })
 		}
-		w.insert("c", i)
-		st.until("event", func(events []rigatoni.Event) bool { return len(events) > 0 })
-	}
-	if still, moves := w.log.count("stands still"), w.log.count("moves again"); still < 2 || moves < still-1 || moves > still {
-		t.Errorf("%d alarms, %d ends of them:\n%s", still, moves, w.log)
-	}
+		if still, moves := w.log.count("stands still"), w.log.count("moves again"); still < 2 || moves < still-1 || moves > still {
+			t.Errorf("%d alarms, %d ends of them:\n%s", still, moves, w.log)
+		}
+	})
 }

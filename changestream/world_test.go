@@ -14,6 +14,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -21,38 +22,45 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 60 * time.Second
 
-// A world is a real server, a database on it, and a log.
+// A world is a server with a database of the test's own, and a log.
 type world struct {
-	t      *testing.T
-	uri    string
-	client *mongo.Client
-	db     *mongo.Database
-	server *mongod.Server // nil where it is shared
-	log    *logBuffer
+	*testserver.Server
+	t   *testing.T
+	log *logBuffer
 }
 
-func newWorld(t *testing.T) *world {
-	db := mongod.ForTest(t)
-	return makeWorld(t, db.URI, db.Name, nil)
-}
-
-func ownWorld(t *testing.T, o mongod.Options) *world {
-	s := mongod.OwnForTest(t, o)
-	return makeWorld(t, s.URI(), "shop", s)
-}
-
-func makeWorld(t *testing.T, uri, db string, s *mongod.Server) *world {
+// both runs a test on mongotest and on the real server that all tests share.
+func both(t *testing.T, test func(*testing.T, *world)) {
 	t.Helper()
-	client, err := mongo.Connect(options.Client().ApplyURI(uri))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = client.Disconnect(ctx) // the server may be gone
-	})
-	return &world{t: t, uri: uri, client: client, db: client.Database(db), server: s, log: &logBuffer{}}
+	testserver.Both(t, func(t *testing.T, s *testserver.Server) { test(t, newWorld(t, s)) })
+}
+
+// bothOwn runs a test on mongotest and on a real server, which may be broken.
+func bothOwn(t *testing.T, o mongod.Options, test func(*testing.T, *world)) {
+	t.Helper()
+	testserver.BothOwn(t, o, func(t *testing.T, s *testserver.Server) { test(t, newWorld(t, s)) })
+}
+
+func newWorld(t *testing.T, s *testserver.Server) *world {
+	return &world{Server: s, t: t, log: &logBuffer{}}
+}
+
+// realWorld is for what mongotest does not imitate.
+func realWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorld(t, testserver.Mongod(t))
+}
+
+func ownRealWorld(t *testing.T, o mongod.Options) *world {
+	t.Helper()
+	return newWorld(t, testserver.OwnMongod(t, o))
+}
+
+// with is the same server for a subtest, or for another user or database.
+func (w *world) with(t *testing.T, db *mongo.Database) *world {
+	s := *w.Server
+	s.Client, s.DB = db.Client(), db
+	return &world{Server: &s, t: t, log: w.log}
 }
 
 type logBuffer struct{ sharedlog.Buffer }
@@ -62,7 +70,7 @@ func (b *logBuffer) count(text string) int { return strings.Count(b.String(), te
 func (w *world) source(o Options) *Source {
 	w.t.Helper()
 	if o.Database == "" {
-		o.Database = w.db.Name()
+		o.Database = w.DB.Name()
 	}
 	return w.anySource(o)
 }
@@ -70,7 +78,7 @@ func (w *world) source(o Options) *Source {
 func (w *world) anySource(o Options) *Source {
 	w.t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
-	s, err := New(w.client, o)
+	s, err := New(w.Client, o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -194,7 +202,7 @@ func wantNames(t *testing.T, events []rigatoni.Event, want ...string) {
 func (w *world) insert(coll string, ids ...int) {
 	w.t.Helper()
 	for _, id := range ids {
-		if _, err := w.db.Collection(coll).InsertOne(w.t.Context(), bson.D{{Key: "_id", Value: int32(id)}}); err != nil {
+		if _, err := w.DB.Collection(coll).InsertOne(w.t.Context(), bson.D{{Key: "_id", Value: int32(id)}}); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -210,37 +218,25 @@ func inserted(coll string, ids ...int) []string {
 
 func (w *world) drop(coll string) {
 	w.t.Helper()
-	if err := w.db.Collection(coll).Drop(w.t.Context()); err != nil {
+	if err := w.DB.Collection(coll).Drop(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *world) admin(cmd bson.D) bson.Raw {
 	w.t.Helper()
-	raw, err := w.client.Database("admin").RunCommand(w.t.Context(), cmd).Raw()
-	if err != nil {
-		w.t.Fatalf("%v: %v", cmd, err)
-	}
-	return raw
+	return w.Admin(w.t, cmd)
 }
 
 // failPoint sets one, and switches it off when the test ends.
 func (w *world) failPoint(name string, mode any, data bson.D) {
 	w.t.Helper()
-	w.admin(bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: mode}, {Key: "data", Value: data}})
-	w.t.Cleanup(func() {
-		w.client.Database("admin").RunCommand(context.Background(), bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: "off"}})
-	})
+	w.FailPoint(w.t, name, mode, data)
 }
 
-func times(n int) bson.D { return bson.D{{Key: "times", Value: n}} }
-
-func failCommand(command string, code int, labels ...string) bson.D {
-	d := bson.D{{Key: "failCommands", Value: bson.A{command}}, {Key: "errorCode", Value: code}}
-	if labels != nil {
-		d = append(d, bson.E{Key: "errorLabels", Value: labels})
-	}
-	return d
-}
+var (
+	times       = testserver.Times
+	failCommand = testserver.Code
+)
 
 func upsert() *options.UpdateOneOptionsBuilder { return options.UpdateOne().SetUpsert(true) }

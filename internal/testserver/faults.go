@@ -1,0 +1,160 @@
+package testserver
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+)
+
+// Admin runs a command on the database admin.
+func (s *Server) Admin(t testing.TB, cmd bson.D) bson.Raw {
+	t.Helper()
+	raw, err := s.Client.Database("admin").RunCommand(context.Background(), cmd).Raw()
+	if err != nil {
+		t.Fatalf("%v: %v", cmd, err)
+	}
+	return raw
+}
+
+// The fail points that both servers have.
+const (
+	FailCommand  = "failCommand"
+	FailCheckout = "failGetMoreAfterCursorCheckout" // the cursor dies of it
+)
+
+// FailPoint sets one, and switches it off when the test ends.
+func (s *Server) FailPoint(t testing.TB, name string, mode any, data bson.D) {
+	t.Helper()
+	s.Admin(t, bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: mode}, {Key: "data", Value: data}})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.off(ctx, name) // the server may be gone
+	})
+}
+
+// FailPointOff switches one off.
+func (s *Server) FailPointOff(t testing.TB, name string) {
+	t.Helper()
+	if err := s.off(context.Background(), name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *Server) off(ctx context.Context, name string) error {
+	return s.Client.Database("admin").RunCommand(ctx, bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: "off"}}).Err()
+}
+
+// Times is the mode of a fail point that strikes n times.
+func Times(n int) bson.D { return bson.D{{Key: "times", Value: n}} }
+
+// Code is a failCommand that gives a command an error. Without labels it has those
+// that the server gives to that code.
+func Code(command string, code int, labels ...string) bson.D {
+	d := bson.D{{Key: "failCommands", Value: bson.A{command}}, {Key: "errorCode", Value: code}}
+	if labels != nil {
+		d = append(d, bson.E{Key: "errorLabels", Value: labels})
+	}
+	return d
+}
+
+// A Cursor is one that is open on a server.
+type Cursor struct {
+	ID         int64
+	Collection string // as killCursors wants it
+	DB         string
+}
+
+// Cursors are the open cursors of change streams on a real server, waiting or not.
+func (s *Server) Cursors(t testing.TB) (open []Cursor) {
+	t.Helper()
+	ctx := context.Background()
+	cur, err := s.Client.Database("admin").Aggregate(ctx, mongo.Pipeline{
+		{{Key: "$currentOp", Value: bson.D{{Key: "idleCursors", Value: true}, {Key: "allUsers", Value: true}}}},
+		{{Key: "$match", Value: bson.D{{Key: "cursor.originatingCommand.pipeline.0.$changeStream", Value: bson.D{{Key: "$exists", Value: true}}}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ops []struct {
+		NS     string `bson:"ns"`
+		Cursor struct {
+			ID int64 `bson:"cursorId"`
+		} `bson:"cursor"`
+	}
+	if err := cur.All(ctx, &ops); err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range ops {
+		db, coll, _ := strings.Cut(op.NS, ".")
+		open = append(open, Cursor{ID: op.Cursor.ID, DB: db, Collection: coll})
+	}
+	return open
+}
+
+// KillCursors kills the cursors of all change streams, as an operator may, and
+// returns how many there were.
+func (s *Server) KillCursors(t testing.TB) int {
+	t.Helper()
+	if s.Fake != nil {
+		return s.Fake.KillCursors()
+	}
+	open := s.Cursors(t)
+	for _, c := range open {
+		cmd := bson.D{{Key: "killCursors", Value: c.Collection}, {Key: "cursors", Value: bson.A{c.ID}}}
+		if err := s.Client.Database(c.DB).RunCommand(context.Background(), cmd).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return len(open)
+}
+
+// StepDown has the primary step down and returns when there is one again.
+func (s *Server) StepDown(ctx context.Context) error {
+	if s.Fake != nil {
+		s.Fake.StepDown(0)
+		s.Fake.StepUp()
+		return nil
+	}
+	return s.Real.StepDown(ctx)
+}
+
+// LoseOplog makes the oplog move on until it no longer reaches back to a time. A
+// real one should be of 1 MB, with a SyncDelay of 1; it takes seconds.
+func (s *Server) LoseOplog(t testing.TB, ts bson.Timestamp) {
+	t.Helper()
+	fill := bson.D{{Key: "fill", Value: "x"}}
+	n := 1
+	if s.Fake == nil {
+		fill, n = bson.D{{Key: "fill", Value: strings.Repeat("x", 100_000)}}, 100
+	}
+	docs := make([]any, n)
+	for i := range docs {
+		docs[i] = fill
+	}
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		var first struct {
+			TS bson.Timestamp `bson:"ts"`
+		}
+		ctx := context.Background()
+		if err := s.Client.Database("local").Collection("oplog.rs").FindOne(ctx, bson.D{}).Decode(&first); err != nil {
+			t.Fatal(err)
+		}
+		if first.TS.Compare(ts) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the oplog was not cut")
+		}
+		if _, err := s.DB.Collection("fill").InsertMany(ctx, docs); err != nil {
+			t.Fatal(err)
+		}
+		if s.Fake != nil {
+			s.Fake.ForgetOplog(1)
+		}
+	}
+}

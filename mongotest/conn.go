@@ -2,6 +2,7 @@ package mongotest
 
 import (
 	"net"
+	"slices"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -80,7 +81,7 @@ func (s *Server) answer(c *conn, m *message) bson.Raw {
 	if err != nil {
 		e := asCommandError(err)
 		reply = e.reply()
-		if e.topology {
+		if slices.Contains(notPrimaryCodes, e.code) {
 			s.topology.version(reply)
 		}
 	} else {
@@ -89,6 +90,11 @@ func (s *Server) answer(c *conn, m *message) bson.Raw {
 	s.gossip(reply)
 	return reply.done()
 }
+
+// notPrimaryCodes are those whose replies have a topologyVersion, whoever made the
+// error, a fail point too: a driver that is told such a code without one takes the
+// server for unknown, until its monitor hears of it again after up to ten seconds.
+var notPrimaryCodes = []int{189, codeNotWritablePrimary, 11602, codeNotPrimaryNoSecondaryOk, 13436}
 
 // gossip adds the times that every reply has, errors too.
 func (s *Server) gossip(reply *builder) {

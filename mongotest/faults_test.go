@@ -292,3 +292,23 @@ func retries(t *testing.T, uri, db string) {
 		t.Errorf("%s: want n to be 2", found)
 	}
 }
+
+// An error that says "not primary" has a topologyVersion, also if a fail point made
+// it.
+func TestNotPrimaryTellsTheTopology(t *testing.T) {
+	both(t, func(t *testing.T, db *mongo.Database) {
+		for code, want := range map[int32]bool{189: true, 10107: true, 11602: true, 13435: true, 13436: true, 11601: false, 43: false} {
+			admin := db.Client().Database("admin")
+			point := bson.D{{Key: "configureFailPoint", Value: "failCommand"}, {Key: "mode", Value: bson.D{{Key: "times", Value: 1}}},
+				{Key: "data", Value: bson.D{{Key: "failCommands", Value: bson.A{"distinct"}}, {Key: "errorCode", Value: code}}}}
+			if err := admin.RunCommand(t.Context(), point).Err(); err != nil {
+				t.Fatal(err)
+			}
+			err := db.RunCommand(t.Context(), bson.D{{Key: "distinct", Value: "c"}, {Key: "key", Value: "x"}}).Err()
+			var e mongo.CommandError
+			if !errors.As(err, &e) || e.Code != code || (e.Raw.Lookup("topologyVersion").Type != 0) != want {
+				t.Errorf("code %d: %v, with a topologyVersion %v: want %v", code, e.Raw, !want, want)
+			}
+		}
+	})
+}

@@ -26,6 +26,9 @@ func TestErrorsThatPass(t *testing.T) {
 			"failCommand":                    {43, 89, 10107, 13435, 7777}, // the cursor lives on
 		} {
 			for _, code := range codes {
+				if code == 91 && w.Fake != nil {
+					continue // the driver asks a server that shuts down again after ten seconds
+				}
 				id += 2
 				w.insert("c", id)
 				data := bson.D{{Key: "errorCode", Value: code}}

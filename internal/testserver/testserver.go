@@ -53,9 +53,7 @@ const ownDatabase = "shop"
 func Mongotest(t testing.TB) *Server {
 	t.Helper()
 	fake := mongotest.Start(t)
-	s := connect(t, fake.URI(), ownDatabase)
-	s.Fake = fake
-	return s
+	return connect(t, &Server{URI: fake.URI(), Fake: fake}, ownDatabase)
 }
 
 // Mongod is the real server that the tests of a package share. Where none can be
@@ -63,21 +61,19 @@ func Mongotest(t testing.TB) *Server {
 func Mongod(t testing.TB) *Server {
 	t.Helper()
 	db := mongod.ForTest(t)
-	return connect(t, db.URI, db.Name)
+	return connect(t, &Server{URI: db.URI}, db.Name)
 }
 
 // OwnMongod starts a real server. Where none can be had the test is skipped.
 func OwnMongod(t testing.TB, o mongod.Options) *Server {
 	t.Helper()
 	real := mongod.OwnForTest(t, o)
-	s := connect(t, real.URI(), ownDatabase)
-	s.Real = real
-	return s
+	return connect(t, &Server{URI: real.URI(), Real: real}, ownDatabase)
 }
 
-func connect(t testing.TB, uri, db string) *Server {
+func connect(t testing.TB, s *Server, db string) *Server {
 	t.Helper()
-	s := &Server{URI: uri, failures: &failures{n: map[string]int{}}}
+	s.failures = &failures{n: map[string]int{}}
 	s.Client = s.Connect(t, options.Client().SetMonitor(&event.CommandMonitor{Failed: s.failures.count}))
 	s.DB = s.Client.Database(db)
 	return s
@@ -95,6 +91,11 @@ func (s *Server) Connect(t testing.TB, o ...*options.ClientOptions) *mongo.Clien
 		defer cancel()
 		_ = client.Disconnect(ctx) // the server may be gone
 	})
+	if s.Fake != nil {
+		// Before that: now and then Disconnect waits, whatever its context says, for
+		// the server to answer the client's monitor, which takes ten seconds.
+		t.Cleanup(s.Fake.Close)
+	}
 	return client
 }
 

@@ -315,6 +315,9 @@ type namespace struct{ db, coll string }
 
 func (n namespace) String() string { return n.db + "." + n.coll }
 
+// isInternal tells whether a database is one of the server's own.
+func isInternal(db string) bool { return db == "admin" || db == "config" || db == "local" }
+
 func (n namespace) check() error {
 	switch {
 	case n.db == "" || len(n.db) > 63 || strings.ContainsAny(n.db, "/\\. \"$\x00"):

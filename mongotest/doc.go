@@ -27,15 +27,19 @@
 //     $nor, $all, $size, $elemMatch, $regex, $mod. Update operators: $set,
 //     $setOnInsert, $unset, $inc, $mul, $min, $max, $rename, $currentDate, $push
 //     ($each, $position, $slice), $addToSet, $pull, $pullAll, $pop.
-//   - create, drop, dropDatabase, renameCollection, listCollections, listDatabases,
-//     createIndexes (unique ones are enforced), dropIndexes, listIndexes.
+//   - create and collMod with changeStreamPreAndPostImages, drop, dropDatabase,
+//     renameCollection, listCollections, listDatabases, createIndexes (unique ones
+//     are enforced), dropIndexes, listIndexes.
 //   - Transactions, whose events share one clusterTime.
 //   - Change streams of a collection, a database and the deployment: resumeAfter,
-//     startAfter, startAtOperationTime, fullDocument default and updateLookup,
-//     $match, $project, $addFields and the other stages above after it, tokens in
-//     the server's own format, post-batch resume tokens, the errors 260, 280, 286
-//     and 136 with their labels. find on local.oplog.rs shows how far back the
-//     history goes.
+//     startAfter, startAtOperationTime, fullDocument and fullDocumentBeforeChange
+//     in all their forms, showExpandedEvents (create, createIndexes, dropIndexes,
+//     modify, and what the other events have more), $match, $project, $addFields
+//     and the other stages above after it, $changeStreamSplitLargeEvent as the last
+//     of them, tokens in the server's own formats, post-batch resume tokens, the
+//     errors 260, 280, 286 and 136 with their labels, 47 for an image that is
+//     required and missing. find on local.oplog.rs shows how far back the history
+//     goes.
 //   - The fail points failCommand and failGetMoreAfterCursorCheckout,
 //     replSetStepDown, and from Go the methods of [Server].
 //
@@ -46,8 +50,9 @@
 // exist with the code for that, and one that does exist, but not here, with
 // NotImplemented (238). Among these:
 //
-//   - pre- and post-images, showExpandedEvents, $changeStreamSplitLargeEvent,
-//     resuming after a token of MongoDB 4.0 or before, explain;
+//   - resuming after a token of MongoDB 4.0 or before, showSystemEvents and the
+//     other options of $changeStream that are for the server's own use, explain;
+//   - collMod with anything but changeStreamPreAndPostImages, recordPreImages;
 //   - updates by a pipeline, arrayFilters and other positional updates, $bit,
 //     arithmetic with decimals, $push with $sort;
 //   - $expr, $where, $text, geometry, collations, expressions other than
@@ -65,6 +70,11 @@
 //   - A transaction finds out that somebody else has changed its documents when it
 //     writes them or when it commits; nobody waits for it. A collection that it
 //     creates is there at once.
+//   - Images are kept as long as the oplog's entry; nothing else removes them, and
+//     they are not to be found in config.system.preimages. A stream that requires
+//     images passes over an event without them if a $match hides it that has
+//     nothing to do with images, as a real server does; here a $match counts as
+//     such, too, that goes by a field computed from an image.
 //   - Regular expressions are Go's, and those that Go refuses are refused.
 //   - A resume token must be whole: a real server takes one with bytes after its
 //     end, too.

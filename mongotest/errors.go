@@ -79,6 +79,7 @@ const (
 	codePathNotViable           = 28
 	codeConflictingOperators    = 40
 	codeCursorNotFound          = 43
+	codeNoMatchingDocument      = 47
 	codeNamespaceExists         = 48
 	codeMaxTimeMSExpired        = 50
 	codeDollarPrefixedFieldName = 52

@@ -15,14 +15,14 @@ const opInvalidate = "invalidate"
 type event struct {
 	kind  string
 	entry *entry
-	token bson.Raw
-	// found: it is the one that the stream was opened after, or one before it.
-	found bool
 }
+
+// oversize tells whether it counts as larger than a document may be.
+func (ev *event) oversize() bool { return ev.entry.oversize && ev.kind != opInvalidate }
 
 // events are what a stream is told of an entry: the change itself, and the
 // invalidate that follows it where what the stream watches is gone.
-func (s *stream) events(_ *store, e *entry) []*event {
+func (s *stream) events(e *entry) []*event {
 	if !s.sees(e) {
 		return nil
 	}
@@ -35,13 +35,17 @@ func (s *stream) events(_ *store, e *entry) []*event {
 	return events
 }
 
-var eventKinds = []string{opInsert, opUpdate, opReplace, opDelete, opDrop, opRename, opDropDatabase}
+var (
+	eventKinds    = []string{opInsert, opUpdate, opReplace, opDelete, opDrop, opRename, opDropDatabase}
+	expandedKinds = []string{opCreate, opCreateIndexes, opDropIndexes, opModify}
+)
 
 func (s *stream) sees(e *entry) bool {
-	if !slices.Contains(eventKinds, e.kind) || e.ts.Before(s.start) {
+	known := slices.Contains(eventKinds, e.kind) || s.expanded && slices.Contains(expandedKinds, e.kind)
+	if !known || e.ts.Before(s.start) {
 		return false
 	}
-	internal := e.ns.db == "admin" || e.ns.db == "config" || e.ns.db == "local" || strings.HasPrefix(e.ns.coll, "system.")
+	internal := isInternal(e.ns.db) || strings.HasPrefix(e.ns.coll, "system.")
 	switch {
 	case s.scope.coll != "":
 		watched := namespace(s.scope)
@@ -53,40 +57,22 @@ func (s *stream) sees(e *entry) bool {
 }
 
 // tokenOf is what the event's token says.
-func (s *stream) tokenOf(ev *event) resumetoken.Decoded {
+func (s *stream) tokenOf(ev *event, format resumetoken.Format) resumetoken.Decoded {
 	e := ev.entry
 	d := resumetoken.Decoded{
-		Format: s.format, ClusterTime: e.ts, TxnOpIndex: e.txnIndex, FromInvalidate: ev.kind == opInvalidate,
+		Format: format, ClusterTime: e.ts, TxnOpIndex: e.txnIndex, FromInvalidate: ev.kind == opInvalidate,
 		UUID: e.uuid, DocumentKey: e.key,
 	}
-	if s.format == resumetoken.FormatV2 {
-		d.OperationType = e.kind
-		if e.kind == opRename {
-			d.OperationDescription = e.describeRename()
-		}
+	if format == resumetoken.FormatV2 || slices.Contains(expandedKinds, e.kind) {
+		d.OperationType, d.OperationDescription = e.kind, e.description
 	}
 	return d
 }
 
-func (e *entry) describeRename() bson.Raw {
-	d := newBuilder()
-	e.to.field("to", d)
-	if e.toUUID != [16]byte{} {
-		d.binary("dropTarget", bson.TypeBinaryUUID, e.toUUID[:])
-	}
-	return d.done()
-}
-
 // build makes the event's document, with its fields in the order that a 6.0
 // server has them.
-func (s *stream) build(st *store, ev *event) (doc bson.Raw, key []byte, err error) {
+func (s *stream) build(st *store, ev *event, token bson.Raw) bson.Raw {
 	e := ev.entry
-	if ev.token, key, err = encode(s.tokenOf(ev)); err != nil {
-		return nil, nil, err
-	}
-	if s.after == nil && e.oversize && ev.kind != opInvalidate {
-		return nil, nil, tooLarge(2*maxDocumentSize, ev.token)
-	}
 	d := &builder{b: make([]byte, 4, 400+len(e.doc))}
 	if ev.kind == opRename {
 		e.to.field("to", d)
@@ -94,14 +80,21 @@ func (s *stream) build(st *store, ev *event) (doc bson.Raw, key []byte, err erro
 	if e.lsid != nil {
 		d.int64("txnNumber", e.txnNumber).doc("lsid", e.lsid)
 	}
-	d.doc("_id", ev.token).str("operationType", ev.kind).timestamp("clusterTime", e.ts).date("wallTime", e.wall)
+	d.doc("_id", token).str("operationType", ev.kind).timestamp("clusterTime", e.ts)
+	if ev.kind == opInvalidate {
+		return d.date("wallTime", e.wall).done()
+	}
+	if s.expanded && e.uuid != [16]byte{} {
+		d.binary("collectionUUID", bson.TypeBinaryUUID, e.uuid[:])
+	}
+	d.date("wallTime", e.wall)
 	switch {
-	case ev.kind == opInvalidate:
-		return d.done(), key, nil
 	case ev.kind == opInsert || ev.kind == opReplace:
 		d.doc("fullDocument", e.doc)
-	case ev.kind == opUpdate && s.lookup:
-		st.lookup(d, e)
+	case ev.kind == opUpdate && s.full == "updateLookup":
+		d.image("fullDocument", st.lookup(e))
+	case ev.kind == opUpdate && s.full != "default":
+		d.image("fullDocument", e.postImage())
 	}
 	e.ns.field("ns", d)
 	if e.key != nil {
@@ -110,28 +103,28 @@ func (s *stream) build(st *store, ev *event) (doc bson.Raw, key []byte, err erro
 	if ev.kind == opUpdate {
 		d.doc("updateDescription", e.change.description())
 	}
-	if doc = d.done(); len(doc) > maxInternalSize && s.after == nil {
-		return nil, nil, tooLarge(len(doc), ev.token)
+	if s.expanded && e.description != nil {
+		d.doc("operationDescription", e.description)
 	}
-	return doc, key, nil
+	if e.state != nil {
+		d.doc("stateBeforeChange", e.state)
+	}
+	if s.before != "off" && ev.hasBefore() {
+		d.image("fullDocumentBeforeChange", e.before)
+	}
+	return d.done()
 }
 
-func tooLarge(size int, token bson.Raw) *commandError {
-	return failf(codeBSONObjectTooLarge, "BSONObj size: %d (0x%X) is invalid. Size must be between 0 and %d(16MB) First element: _id: %s",
-		size, size, maxInternalSize, shellDoc(token))
-}
-
-// lookup adds the document as it is now, which may be null.
-func (st *store) lookup(d *builder, e *entry) {
+// lookup is the document as it is now; nil if it is gone.
+func (st *store) lookup(e *entry) bson.Raw {
 	for _, c := range st.colls {
 		if c.uuid == e.uuid {
 			if rec := c.byID[canonical(e.key.Lookup("_id"))]; rec != nil {
-				d.doc("fullDocument", rec.doc)
-				return
+				return rec.doc
 			}
 		}
 	}
-	d.null("fullDocument")
+	return nil
 }
 
 func (ch *change) description() bson.Raw {

@@ -118,6 +118,8 @@ func (s *Server) ForgetOplog(keep int) {
 // OversizeNextEvent makes the event of the next write count as larger than a
 // document may be, as that of a large update with updateLookup does on a real
 // server: every stream that comes to it fails with 10334, again and again.
+// Streams with $changeStreamSplitLargeEvent get it in two fragments, the largest
+// field in the second.
 func (s *Server) OversizeNextEvent() {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()

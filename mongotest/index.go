@@ -142,17 +142,27 @@ func (ix *index) part(v bson.RawValue, key string) *bson.RawValue {
 	return nil
 }
 
-// shown is the index as error messages have it, with its properties in front.
-func (ix *index) shown() string {
-	d, key := newBuilder(), newBuilder()
+// stored is the index as events and error messages have it: with "unique"
+// before the key.
+func (ix *index) stored() bson.Raw {
+	d, rest := newBuilder(), newBuilder()
 	for _, e := range fields(ix.spec) {
-		if k := e.Key(); k == "key" || k == "name" {
-			key.value(k, e.Value())
-		} else {
+		if k := e.Key(); k == "v" || k == "unique" {
 			d.value(k, e.Value())
+		} else {
+			rest.value(k, e.Value())
 		}
 	}
-	return shellDoc(d.append(key.done()).done())
+	return d.append(rest.done()).done()
+}
+
+// logIndexes tells of indexes that were made or dropped.
+func (w *writer) logIndexes(c *collection, kind string, list ...*index) {
+	var specs []bson.Raw
+	for _, ix := range list {
+		specs = append(specs, ix.stored())
+	}
+	w.describe(c, kind, newBuilder().docs("indexes", specs).done())
 }
 
 func createIndexes(r *request) (*builder, error) {
@@ -179,17 +189,29 @@ func createIndexes(r *request) (*builder, error) {
 	return reply, r.write(func(w *writer) error {
 		created := w.collection(ns) == nil
 		c := w.ensure(ns)
-		before := len(c.indexes) + 1
+		before := len(c.indexes)
 		for _, ix := range wanted {
-			if err := w.createIndex(c, ix); err != nil {
+			if err := c.createIndex(ix); err != nil {
+				c.indexes = c.indexes[:before]
 				return err
 			}
 		}
-		reply.int32("numIndexesBefore", before).int32("numIndexesAfter", len(c.indexes)+1)
-		if before == len(c.indexes)+1 {
+		made := c.indexes[before:]
+		reply.int32("numIndexesBefore", before+1).int32("numIndexesAfter", len(c.indexes)+1)
+		if len(made) == 0 {
 			reply.str("note", "all indexes already exist")
-		} else {
-			reply.bool("createdCollectionAutomatically", created).str("commitQuorum", "votingMembers")
+			return nil
+		}
+		reply.bool("createdCollectionAutomatically", created).str("commitQuorum", "votingMembers")
+		if len(made) < len(wanted) {
+			reply.str("note", "index already exists")
+		}
+		if len(c.byID) > 0 {
+			w.logIndexes(c, opCreateIndexes, made...) // built together, of what is there
+			return nil
+		}
+		for _, ix := range made {
+			w.logIndexes(c, opCreateIndexes, ix)
 		}
 		return nil
 	})
@@ -227,7 +249,7 @@ func parseIndex(spec bson.Raw) (*index, error) {
 	return newIndex(name, key, spec), nil
 }
 
-func (w *writer) createIndex(c *collection, ix *index) error {
+func (c *collection) createIndex(ix *index) error {
 	if compareDocs(ix.key, idIndex.key) == 0 {
 		return nil // there already, under whatever name
 	}
@@ -240,24 +262,22 @@ func (w *writer) createIndex(c *collection, ix *index) error {
 		case have.name == ix.name:
 			return failf(codeIndexKeySpecsConflict, "An existing index has the same name as the requested index. When index names are not "+
 				"specified, they are auto generated and can cause conflicts. Please refer to our documentation. Requested index: %s, "+
-				"existing index: %s", ix.shown(), have.shown())
+				"existing index: %s", shellDoc(ix.stored()), shellDoc(have.stored()))
 		case same:
 			return failf(codeIndexOptionsConflict, "Index already exists with a different name: %s", have.name)
 		}
 	}
-	c.indexes = append(c.indexes, ix)
 	if ix.unique {
 		for rec := range c.all {
 			for _, k := range ix.keys(rec.doc) {
 				if ix.taken[k] != nil && ix.taken[k] != rec {
-					c.indexes = c.indexes[:len(c.indexes)-1]
 					return duplicate(c.ns, ix, rec.doc, k).prefixed("Index build failed: " + bsonUUID(newUUID()) + ": Collection " + c.ns.String() + " ( " + bsonUUID(c.uuid) + " ) :: caused by :: ")
 				}
 				ix.taken[k] = rec
 			}
 		}
 	}
-	w.log(&entry{kind: opIndexes, ns: c.ns, uuid: c.uuid, doc: ix.spec})
+	c.indexes = append(c.indexes, ix)
 	return nil
 }
 
@@ -280,16 +300,21 @@ func dropIndexes(r *request) (*builder, error) {
 		if name == "_id_" {
 			return failf(codeInvalidOptions, "cannot drop _id index")
 		}
-		var kept []*index
+		var kept, dropped []*index
 		for _, ix := range c.indexes {
-			if ix.name != name && name != "*" {
+			if ix.name == name || name == "*" {
+				dropped = append(dropped, ix)
+			} else {
 				kept = append(kept, ix)
 			}
 		}
-		if len(kept) == len(c.indexes) && name != "*" {
+		if dropped == nil && name != "*" {
 			return failf(codeIndexNotFound, "index not found with name [%s]", name)
 		}
 		c.indexes = kept
+		for _, ix := range dropped {
+			w.logIndexes(c, opDropIndexes, ix)
+		}
 		if name == "*" {
 			reply.str("msg", "non-_id indexes dropped for collection")
 		}

@@ -17,8 +17,12 @@ const (
 	opDrop         = "drop"
 	opRename       = "rename"
 	opDropDatabase = "dropDatabase"
-	opCreate       = "create"        // seen in local.oplog.rs only
-	opIndexes      = "createIndexes" // likewise
+
+	// Those that streams see only with showExpandedEvents.
+	opCreate        = "create"
+	opCreateIndexes = "createIndexes"
+	opDropIndexes   = "dropIndexes"
+	opModify        = "modify"
 )
 
 // An entry is one change, as change streams need to know it. It is never
@@ -31,12 +35,14 @@ type entry struct {
 	uuid [16]byte
 
 	key    bson.Raw // the documentKey
-	doc    bson.Raw // the whole document, of an insert or a replace
-	after  bson.Raw // the document as it is then, of any write but a delete
+	doc    bson.Raw // the document as it is then, of any write but a delete
+	before bson.Raw // the document as it was, of collections with images
 	change *change  // of an update
 	to     namespace
-	toUUID [16]byte // of the collection that a rename dropped
-	note   string   // of a no-op
+	note   string // of a no-op
+
+	description bson.Raw // of a change to a collection itself: the operationDescription
+	state       bson.Raw // stateBeforeChange, of a modify
 
 	// Of a transaction. Its entries have one time.
 	txnIndex  int

@@ -51,10 +51,10 @@ func (e *entry) document() bson.Raw {
 		o = newBuilder().str("renameCollection", e.ns.String()).str("to", e.to.String()).done()
 	case opDropDatabase:
 		o = newBuilder().int32("dropDatabase", 1).done()
-	case opCreate:
-		o = newBuilder().str("create", e.ns.coll).append(e.doc).done()
-	case opIndexes:
-		o = newBuilder().str("createIndexes", e.ns.coll).append(e.doc).done()
+	case opModify:
+		o = newBuilder().str("collMod", e.ns.coll).append(e.description).done()
+	default:
+		o = newBuilder().str(e.kind, e.ns.coll).append(e.description).done()
 	}
 	d := newBuilder()
 	if e.lsid != nil {

@@ -9,9 +9,12 @@ import (
 
 func schemaCommands() map[string]*command {
 	return map[string]*command{
-		"create": {run: create, write: true, fields: []string{"idIndex", "flags"},
+		"create": {run: create, write: true, fields: []string{"idIndex", "flags", "changeStreamPreAndPostImages"},
 			others: []string{"capped", "size", "max", "viewOn", "pipeline", "collation", "timeseries", "expireAfterSeconds", "clusteredIndex",
-				"validator", "validationLevel", "validationAction", "changeStreamPreAndPostImages", "storageEngine", "indexOptionDefaults", "encryptedFields", "autoIndexId"}},
+				"validator", "validationLevel", "validationAction", "storageEngine", "indexOptionDefaults", "encryptedFields", "autoIndexId"}},
+		"collMod": {run: collMod, write: true, fields: []string{"changeStreamPreAndPostImages"},
+			others: []string{"index", "validator", "validationLevel", "validationAction", "viewOn", "pipeline", "expireAfterSeconds", "timeseries",
+				"clusteredIndex", "cappedSize", "cappedMax", "recordPreImages", "noPadding", "usePowerOf2Sizes"}},
 		"drop":             {run: drop, write: true, fields: []string{}},
 		"dropDatabase":     {run: dropDatabase, write: true, fields: []string{}},
 		"renameCollection": {run: renameCollection, write: true, fields: []string{"to", "dropTarget"}},
@@ -28,13 +31,83 @@ func create(r *request) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
+	images, given, err := r.images()
+	switch {
+	case err != nil:
+		return nil, err
+	case given && isInternal(r.db):
+		return nil, failf(codeInvalidOptions, "changeStreamPreAndPostImages collection option is not supported on the %s database", r.db)
+	}
 	return newBuilder(), r.write(func(w *writer) error {
 		if c := w.st.colls[ns]; c != nil {
 			return failf(codeNamespaceExists, "Collection %s already exists.", ns)
 		}
-		w.create(ns, emptyDoc)
+		w.create(ns, images)
 		return nil
 	})
+}
+
+func collMod(r *request) (*builder, error) {
+	ns, err := r.writable()
+	if err != nil {
+		return nil, err
+	}
+	images, given, err := r.images()
+	if err != nil {
+		return nil, err
+	}
+	return newBuilder(), r.write(func(w *writer) error {
+		c := w.st.colls[ns]
+		if c == nil {
+			return failf(codeNamespaceNotFound, "ns does not exist")
+		}
+		was := newBuilder().binary("uuid", bson.TypeBinaryUUID, c.uuid[:]).append(c.options()).done()
+		description := emptyDoc
+		if given {
+			c.images = images
+			description = imagesOption(images)
+		}
+		w.log(&entry{kind: opModify, ns: ns, uuid: c.uuid, description: description, state: newBuilder().doc("collectionOptions", was).done()})
+		return nil
+	})
+}
+
+// images is the option changeStreamPreAndPostImages.
+func (r *request) images() (enabled, given bool, err error) {
+	const name = "changeStreamPreAndPostImages"
+	v := r.args[name]
+	if v.Type == 0 || v.Type == bson.TypeNull {
+		return false, false, nil
+	}
+	doc, ok := v.DocumentOK()
+	if !ok {
+		return false, true, r.wrongType(name, v, "object")
+	}
+	for _, e := range fields(doc) {
+		if e.Key() != "enabled" {
+			return false, true, failf(codeUnknownField, "BSON field '%s.%s.%s' is an unknown field.", r.name, name, e.Key())
+		}
+	}
+	v = doc.Lookup("enabled")
+	if v.Type == 0 || v.Type == bson.TypeNull {
+		return false, true, failf(codeMissingField, "BSON field '%s.%s.enabled' is missing but a required field", r.name, name)
+	}
+	if enabled, ok = v.BooleanOK(); !ok {
+		return false, true, r.wrongType(name+".enabled", v, "bool")
+	}
+	return enabled, true, nil
+}
+
+func imagesOption(enabled bool) bson.Raw {
+	return newBuilder().doc("changeStreamPreAndPostImages", newBuilder().bool("enabled", enabled).done()).done()
+}
+
+// options are the collection's as they are shown.
+func (c *collection) options() bson.Raw {
+	if c.images {
+		return imagesOption(true)
+	}
+	return emptyDoc
 }
 
 func drop(r *request) (*builder, error) {
@@ -55,7 +128,7 @@ func drop(r *request) (*builder, error) {
 }
 
 func dropDatabase(r *request) (*builder, error) {
-	if r.db == "admin" || r.db == "config" || r.db == "local" {
+	if isInternal(r.db) {
 		return nil, failf(codeIllegalOperation, "Dropping the '%s' database is prohibited.", r.db)
 	}
 	return newBuilder(), r.write(func(w *writer) error {
@@ -165,7 +238,7 @@ func (c *collection) describe(nameOnly bool) bson.Raw {
 	if nameOnly {
 		return d.done()
 	}
-	d.doc("options", c.options)
+	d.doc("options", c.options())
 	info := newBuilder().bool("readOnly", false).binary("uuid", bson.TypeBinaryUUID, c.uuid[:])
 	return d.doc("info", info.done()).doc("idIndex", idIndex.spec).done()
 }

@@ -1,8 +1,11 @@
 package mongotest
 
+import "strings"
+
 // behaviours are the scripts that mongotest and a real server play.
 var behaviours = map[string]func(*script){
 	"insert":             scriptInsert,
+	"long strings":       scriptLongStrings,
 	"update operators":   scriptUpdateOperators,
 	"update errors":      scriptUpdateErrors,
 	"replace and upsert": scriptReplaceUpsert,
@@ -30,8 +33,30 @@ var behaviours = map[string]func(*script){
 	"watch database":     scriptWatchDatabase,
 	"watch version 2":    scriptWatchVersion2,
 	"watch cursors":      scriptWatchCursors,
+	"image options":      scriptImageOptions,
+	"images":             scriptImages,
+	"images later":       scriptImagesLater,
+	"images in stages":   scriptImagesInStages,
+	"images in txns":     scriptImagesInTransactions,
+	"expanded":           scriptExpanded,
+	"expanded tokens":    scriptExpandedTokens,
+	"expanded in txns":   scriptExpandedInTransactions,
+	"split":              scriptSplit,
+	"split resume":       scriptSplitResume,
+	"split errors":       scriptSplitErrors,
 	"transactions":       scriptTransactions,
 	"fail points":        scriptFailPoints,
+}
+
+// scriptLongStrings has errors quote strings that are too long to quote.
+func scriptLongStrings(s *script) {
+	for _, n := range []int{159, 160, 161} {
+		long := strings.Repeat("x", n)
+		s.run(`{"insert": "c", "documents": [{"_id": "` + long + `"}, {"_id": "` + long + `"}]}`)
+		for _, u := range []string{`{"$set": {"_id.b": 1}}`, `{"$inc": {"a": "` + long + `"}}`, `{"$push": {"_id": 1}}`, `{"_id": "` + long + `y"}`} {
+			s.run(`{"update": "c", "updates": [{"q": {"_id": "` + long + `"}, "u": ` + u + `}]}`)
+		}
+	}
 }
 
 func scriptInsert(s *script) {

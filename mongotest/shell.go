@@ -21,7 +21,11 @@ func shell(v bson.RawValue) string {
 		}
 		return s
 	case bson.TypeString:
-		return strconv.Quote(v.StringValue())
+		s := v.StringValue()
+		if len(s) >= 160 {
+			s = s[:150] + "..."
+		}
+		return strconv.Quote(s)
 	case bson.TypeEmbeddedDocument:
 		return shellDoc(v.Document())
 	case bson.TypeArray:

@@ -46,7 +46,7 @@ func aggregate(r *request) (*builder, error) {
 
 // stageNames are those of documents one by one, then those of all of them.
 var (
-	streamStages = []string{"$match", "$project", "$addFields", "$set", "$unset", "$replaceRoot", "$replaceWith", "$redact", "$changeStreamSplitLargeEvent"}
+	streamStages = []string{"$match", "$project", "$addFields", "$set", "$unset", "$replaceRoot", "$replaceWith", "$redact", splitStage}
 	otherStages  = []string{"$group", "$sort", "$limit", "$skip", "$lookup", "$unwind", "$count", "$out", "$merge", "$facet", "$unionWith", "$sample",
 		"$setWindowFields", "$fill", "$densify", "$bucket", "$bucketAuto", "$graphLookup", "$geoNear", "$sortByCount", "$collStats", "$indexStats",
 		"$listSessions", "$planCacheStats", "$documents", "$search", "$currentOp", "$listLocalSessions"}
@@ -75,8 +75,6 @@ func compileStage(spec bson.Raw, watching bool) (stage, error) {
 		return nil, failf(codeOnlyFirstStage, "$_internalChangeStreamOplogMatch is only valid as the first stage in a pipeline")
 	case slices.Contains(otherStages, name) && watching:
 		return nil, failf(codeIllegalOperation, "%s is not permitted in a $changeStream pipeline", strings.Replace(name, "$count", "$group", 1))
-	case name == "$changeStreamSplitLargeEvent" && !watching:
-		return nil, failf(codeIllegalOperation, "$changeStreamSplitLargeEvent can only be used in a $changeStream pipeline")
 	case !slices.Contains(streamStages, name) && !slices.Contains(otherStages, name):
 		return nil, failf(codeUnrecognizedStage, "Unrecognized pipeline stage name: '%s'", name)
 	}
@@ -91,6 +89,8 @@ func compileStage(spec bson.Raw, watching bool) (stage, error) {
 		return unsetStage(v)
 	case "$replaceRoot", "$replaceWith":
 		return replaceStage(name, v)
+	case splitStage:
+		return compileSplit(v, watching)
 	}
 	return nil, notImitated("the stage " + name)
 }

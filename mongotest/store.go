@@ -24,7 +24,7 @@ type store struct {
 type collection struct {
 	ns      namespace
 	uuid    [16]byte
-	options bson.Raw
+	images  bool // the oplog gets documents as they were before a change
 	records []*record
 	byID    map[string]*record
 	indexes []*index
@@ -80,8 +80,8 @@ func (st *store) lastWritten() time.Duration {
 	return time.Since(st.oplog.last().wall)
 }
 
-func newCollection(ns namespace, options bson.Raw) *collection {
-	return &collection{ns: ns, uuid: newUUID(), options: options, byID: map[string]*record{}}
+func newCollection(ns namespace, images bool) *collection {
+	return &collection{ns: ns, uuid: newUUID(), images: images, byID: map[string]*record{}}
 }
 
 // all are the documents that are there, in order.
@@ -137,7 +137,7 @@ func (c *collection) remove(rec *record) {
 
 // copy is what a transaction works on.
 func (c *collection) copy() *collection {
-	out := &collection{ns: c.ns, uuid: c.uuid, options: c.options, byID: map[string]*record{}}
+	out := &collection{ns: c.ns, uuid: c.uuid, images: c.images, byID: map[string]*record{}}
 	for _, ix := range c.indexes {
 		out.indexes = append(out.indexes, ix.empty())
 	}

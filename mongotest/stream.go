@@ -4,7 +4,17 @@ import (
 	"bytes"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
+
+// An output is what a stream's client gets next: an event, or a part of one.
+type output struct {
+	doc   bson.Raw // nil for an invalidate that the stages hide
+	token bson.Raw
+	at    bson.Timestamp
+	ends  bool // the stream, as an invalidate does
+}
 
 // read gives a stream's next events: at most limit (-1 is no limit), and what
 // fits into a reply. grown is closed when there may be more. An error takes the
@@ -15,36 +25,44 @@ func (st *store) read(s *stream, limit int) (batch []bson.Raw, grown <-chan stru
 	if err := st.position(s); err != nil {
 		return nil, nil, err
 	}
-	size := 0
-	for e := st.oplog.at(s.next); e != nil && !s.ended; e = st.oplog.at(s.next) {
-		events := s.events(st, e)
-		for s.part < len(events) {
-			if limit >= 0 && len(batch) >= limit {
+	for size := 0; ; {
+		for ; len(s.ready) > 0; s.ready = s.ready[1:] {
+			out := s.ready[0]
+			if len(batch) == limit || len(batch) > 0 && size+len(out.doc) > maxDocumentSize {
 				return batch, st.oplog.grown, nil
 			}
-			ev := events[s.part]
-			doc, key, err := s.pass(st, ev)
-			if err != nil {
-				return nil, nil, err
+			if out.doc != nil {
+				batch = append(batch, out.doc)
+				size += len(out.doc)
 			}
-			if doc != nil {
-				if len(batch) > 0 && size+len(doc) > maxDocumentSize {
-					return batch, st.oplog.grown, nil
-				}
-				batch = append(batch, doc)
-				size += len(doc)
-				s.mark, s.markKey = ev.token, key
-			}
-			s.part++
-			if ev.kind == opInvalidate && s.after == nil && !ev.found {
-				s.mark, s.markKey = ev.token, key
-				s.ended = true
-				return batch, st.oplog.grown, nil
-			}
+			s.mark, s.markTime, s.ended = out.token, out.at, out.ends
+		}
+		if s.ended {
+			return batch, st.oplog.grown, nil
+		}
+		ev := s.nextEvent(&st.oplog)
+		switch {
+		case ev == nil:
+			return batch, st.oplog.grown, s.advance(st.oplog.last().ts)
+		case len(batch) == limit:
+			return batch, st.oplog.grown, nil
+		}
+		if s.ready, err = s.pass(st, ev); err != nil {
+			return nil, nil, err
+		}
+		s.part++
+	}
+}
+
+// nextEvent is the one behind those that were read; nil if there is none yet.
+func (s *stream) nextEvent(o *oplog) *event {
+	for e := o.at(s.next); e != nil; e = o.at(s.next) {
+		if events := s.events(e); s.part < len(events) {
+			return events[s.part]
 		}
 		s.next, s.part, s.moved = s.next+1, 0, true
 	}
-	return batch, st.oplog.grown, s.advance(s.highWaterMark(st.oplog.last().ts))
+	return nil
 }
 
 // position finds the stream's place in the oplog, which may have been lost.
@@ -63,64 +81,128 @@ func (st *store) position(s *stream) error {
 	return nil
 }
 
-// pass runs an event through the stages, and looks for the token that the
-// stream was opened with. The document is nil if the event is not for the
-// client.
-func (s *stream) pass(st *store, ev *event) (doc bson.Raw, key []byte, err error) {
-	if doc, key, err = s.build(st, ev); err != nil {
-		return nil, nil, err
-	}
-	whole := doc
-	for _, stage := range s.stages {
-		if doc, err = stage(doc); doc == nil || err != nil {
-			break
-		}
-	}
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case s.after != nil:
-		return s.find(ev, key, doc != nil)
-	case doc == nil:
-		return nil, key, nil
-	}
-	return doc, key, checkID(whole, doc)
+// A resumePoint is the event that a stream was opened after.
+type resumePoint struct {
+	token  bson.Raw // as the client gave it
+	format resumetoken.Format
+	key    []byte // of the whole event
+	// fragment is the part of the event that the token is of, -1 if it is of all
+	// of it.
+	fragment int
 }
 
-// find handles an event before the one whose token the stream was opened with
-// has been seen. An event that the stages hide is not seen, which is how a
-// changed $match breaks a token.
-func (s *stream) find(ev *event, key []byte, seen bool) (bson.Raw, []byte, error) {
-	switch c := bytes.Compare(key, s.after); {
-	case !seen || c < 0:
-		ev.found = true
-	case c == 0:
-		s.after = nil
-		ev.found = true
-	default:
-		return nil, nil, failf(codeChangeStreamFatalError, "cannot resume stream; the resume token was not found. %s", shellToken(s.afterToken)).
-			label("NonResumableChangeStreamError")
+// pass makes of an event what the client gets of it, after a look for the one
+// that the stream was opened after.
+func (s *stream) pass(st *store, ev *event) ([]output, error) {
+	token, _, err := encode(s.tokenOf(ev, s.format))
+	if err != nil {
+		return nil, err
 	}
-	return nil, key, nil
+	c := 1 // where the event is: behind the one to resume after
+	if s.after != nil {
+		_, key, err := encode(s.tokenOf(ev, s.after.format))
+		if err != nil {
+			return nil, err
+		}
+		if c = bytes.Compare(key, s.after.key); c < 0 {
+			return nil, nil
+		}
+	}
+	doc, err := s.visible(st, ev, token)
+	switch {
+	case err != nil:
+		return nil, err
+	case doc == nil && s.after == nil && ev.kind == opInvalidate:
+		return []output{{token: token, at: ev.entry.ts, ends: true}}, nil
+	case doc == nil:
+		// An event that the stages hide is not found either, which is how a
+		// changed $match breaks a token.
+		return nil, nil
+	}
+	fragments, err := s.fragments(ev, doc, token)
+	switch {
+	case err != nil:
+		return nil, err
+	case s.after != nil:
+		return s.find(c, fragments)
+	case fragments != nil:
+		return fragments, nil
+	}
+	return []output{{doc: doc, token: token, at: ev.entry.ts, ends: ev.kind == opInvalidate}}, check(ev, doc, token)
+}
+
+// visible is the event as the stages leave it; nil if they hide it.
+func (s *stream) visible(st *store, ev *event, token bson.Raw) (bson.Raw, error) {
+	doc := s.build(st, ev, token)
+	if early, missing := s.missingImage(ev); missing != nil {
+		if doc, err := run(early, doc); doc == nil && err == nil {
+			return nil, nil
+		}
+		return nil, missing
+	}
+	return run(s.stages, doc)
+}
+
+// run runs a document through stages; nil if they hide it.
+func run(stages []stage, doc bson.Raw) (bson.Raw, error) {
+	for _, stage := range stages {
+		var err error
+		if doc, err = stage(doc); doc == nil || err != nil {
+			return nil, err
+		}
+	}
+	return doc, nil
+}
+
+// find handles the first event that is not before the resume point: it must be
+// that one, and the client gets what it has not had of it.
+func (s *stream) find(c int, fragments []output) ([]output, error) {
+	n := s.after.fragment
+	switch {
+	case c > 0, n < 0 && fragments != nil:
+		return nil, fatal("cannot resume stream; the resume token was not found. %s", shellToken(s.after.token))
+	case n < 0:
+		s.after = nil
+		return nil, nil
+	case fragments == nil:
+		return nil, fatal("Attempted to resume from a split event fragment, but the event in the resumed stream was not large enough to be split")
+	case n >= len(fragments):
+		return nil, fatal("Attempted to resume from a split event, but the resumed stream produced a different split. " +
+			"Ensure that the pipeline used to resume is the same as the original")
+	}
+	s.after = nil
+	return fragments[n+1:], nil
+}
+
+// fatal is an error after which a stream can't be resumed.
+func fatal(format string, args ...any) *commandError {
+	return failf(codeChangeStreamFatalError, format, args...).label("NonResumableChangeStreamError")
 }
 
 func shellToken(doc bson.Raw) string {
 	return `{_data: "` + doc.Lookup("_data").StringValue() + `"}`
 }
 
-// checkID refuses an event whose _id the stages have changed: its client could
-// not resume after it.
-func checkID(before, after bson.Raw) error {
-	was := before.Lookup("_id")
-	is, err := after.LookupErr("_id")
-	if err == nil && identical(was, is) {
-		return nil
+// check refuses an event that is too large, and one whose _id the stages have
+// changed: its client could not resume after it.
+func check(ev *event, doc, token bson.Raw) error {
+	size := len(doc)
+	if ev.oversize() {
+		size = 2 * maxDocumentSize
 	}
-	found := emptyDoc
-	if err == nil {
-		found = newBuilder().value("_id", is).done()
+	if size > maxInternalSize {
+		first := fields(doc)[0]
+		return failf(codeBSONObjectTooLarge, "BSONObj size: %d (0x%X) is invalid. Size must be between 0 and %d(16MB) First element: %s: %s",
+			size, size, maxInternalSize, first.Key(), shell(first.Value()))
 	}
-	return failf(codeChangeStreamFatalError, "Encountered an event whose _id field, which contains the resume token, was modified by the pipeline. "+
+	found := newBuilder()
+	if is, err := doc.LookupErr("_id"); err == nil {
+		if is.Type == bson.TypeEmbeddedDocument && bytes.Equal(is.Value, token) {
+			return nil
+		}
+		found.value("_id", is)
+	}
+	return fatal("Encountered an event whose _id field, which contains the resume token, was modified by the pipeline. "+
 		"Modifying the _id field of an event makes it impossible to resume the stream from that point. Only transformations that retain the "+
-		"unmodified _id field are allowed. Expected: { _id: %s } but found: %s", shell(was), shellDoc(found)).label("NonResumableChangeStreamError")
+		"unmodified _id field are allowed. Expected: { _id: %s } but found: %s", shellDoc(token), shellDoc(found.done()))
 }

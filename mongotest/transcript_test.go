@@ -51,7 +51,8 @@ func (s *script) run(command string) bson.Raw {
 func (s *script) parse(text string) bson.D {
 	s.t.Helper()
 	var d bson.D
-	if err := bson.UnmarshalExtJSON([]byte(strings.ReplaceAll(text, "DB", s.db)), false, &d); err != nil {
+	text = database.ReplaceAllLiteralString(text, s.db)
+	if err := bson.UnmarshalExtJSON([]byte(text), false, &d); err != nil {
 		s.t.Fatalf("%s: %v", text, err)
 	}
 	return s.substitute(d).(bson.D)
@@ -125,11 +126,14 @@ func (s *script) more(name, coll string, options ...string) bson.Raw {
 }
 
 var (
+	database   = regexp.MustCompile(`\bDB\b`) // and not in a token's digits
 	longNumber = regexp.MustCompile(`\b\d{9,}\b`)
 	hexToken   = regexp.MustCompile(`\b82[0-9A-Fa-f]{14,}`)
 	anyUUID    = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	cursorID   = regexp.MustCompile(`cursor id \d{9,}`)
 	recordID   = regexp.MustCompile(`RecordId\(\d+\)`)
+	someTime   = regexp.MustCompile(`Timestamp\(\d{9,}, \d+\)`)
+	objectSize = regexp.MustCompile(`size: \d+ \(0x[0-9A-F]+\)`) // the database's name is part of it
 )
 
 // show writes a value, with names for what varies.
@@ -160,6 +164,9 @@ func (s *script) show(v bson.RawValue) string {
 		}
 		return strconv.FormatInt(v.Int64(), 10) + "L"
 	case bson.TypeString:
+		if text := v.StringValue(); len(text) > 1000 {
+			return fmt.Sprintf("%q... (%d bytes)", text[:3], len(text))
+		}
 		return strconv.Quote(s.mask(v.StringValue()))
 	case bson.TypeDouble, bson.TypeInt32, bson.TypeNull, bson.TypeBoolean:
 		return shell(v)
@@ -173,6 +180,8 @@ func (s *script) mask(text string) string {
 	text = hexToken.ReplaceAllString(text, "<token>")
 	text = anyUUID.ReplaceAllString(text, "<uuid>")
 	text = recordID.ReplaceAllString(text, "<record>")
+	text = someTime.ReplaceAllString(text, "<time>")
+	text = objectSize.ReplaceAllString(text, "size: <number>")
 	return longNumber.ReplaceAllString(text, "<number>")
 }
 
@@ -215,6 +224,7 @@ func (s *script) showToken(d resumetoken.Decoded) string {
 	if d.OperationDescription != nil {
 		add(true, s.showDoc(d.OperationDescription))
 	}
+	add(d.IsFragment, "fragment"+strconv.Itoa(d.Fragment))
 	name := "ev"
 	if d.HighWaterMark {
 		name = "hwm"

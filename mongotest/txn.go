@@ -246,10 +246,10 @@ func (c *collection) redo(e *entry) error {
 	rec := c.byID[canonical(e.key.Lookup("_id"))]
 	switch e.kind {
 	case opInsert:
-		return c.add(e.after)
+		return c.add(e.doc)
 	case opDelete:
 		c.remove(rec)
 		return nil
 	}
-	return c.set(rec, e.after)
+	return c.set(rec, e.doc)
 }

@@ -1,7 +1,6 @@
 package mongotest
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -14,26 +13,31 @@ import (
 // A stream is what a change stream's cursor reads: where it is in the oplog,
 // and what it makes of it. Its cursor's getMore, one at a time, owns it.
 type stream struct {
-	scope  scope
-	lookup bool // fullDocument: updateLookup
-	stages []stage
-	format resumetoken.Format
+	scope    scope
+	full     string // fullDocument
+	before   string // fullDocumentBeforeChange
+	expanded bool   // showExpandedEvents
+	stages   []stage
+	split    bool // the last of them is $changeStreamSplitLargeEvent
+	format   resumetoken.Format
+
+	// The stages for events without an image that is required.
+	beforeImages, beforePostImage []stage
 
 	start bson.Timestamp
-	// after is the token that the stream was opened with, until its event has
-	// been found; nil if there is none, or if it is a high-water mark.
-	after []byte
-	// afterToken is the same as the client gave it.
-	afterToken bson.Raw
+	// after is what the stream was opened after, until that has been found; nil
+	// if there is nothing, or if it is a high-water mark.
+	after *resumePoint
 
-	opened bool  // next has been found
-	moved  bool  // something has been read
-	next   int64 // the number of the next entry
-	part   int   // how many of its events have been read
+	opened bool     // next has been found
+	moved  bool     // something has been read
+	next   int64    // the number of the next entry
+	part   int      // how many of its events have been read
+	ready  []output // read, and not given to the client yet
 
-	mark    bson.Raw // the postBatchResumeToken
-	markKey []byte
-	ended   bool // by an invalidate event
+	mark     bson.Raw // the postBatchResumeToken
+	markTime bson.Timestamp
+	ended    bool // by an invalidate event
 }
 
 // A scope is what a stream watches: a collection, a database (coll is empty), or
@@ -58,7 +62,7 @@ func watch(r *request, stages []bson.Raw) (*builder, error) {
 	if !ok {
 		return nil, failf(codeChangeStreamNotAnObject, "$changeStream must take a nested object but found: $changeStream: %s", shell(stages[0].Lookup("$changeStream")))
 	}
-	s := &stream{format: resumetoken.FormatV1}
+	s := &stream{format: resumetoken.FormatV1, full: "default", before: "off"}
 	ns, err := r.watched(s, spec)
 	if err != nil {
 		return nil, err
@@ -66,10 +70,20 @@ func watch(r *request, stages []bson.Raw) (*builder, error) {
 	if err := r.checkReadConcern(); err != nil {
 		return nil, err
 	}
-	if s.stages, err = compileStages(stages[1:], true); err != nil {
+	stages = stages[1:]
+	if s.stages, err = compileStages(stages, true); err != nil {
 		return nil, err
 	}
+	if s.split, err = splits(stages); err != nil {
+		return nil, err
+	}
+	if s.split {
+		s.format = resumetoken.FormatV2
+	}
 	if err := s.readOptions(spec); err != nil {
+		return nil, err
+	}
+	if err := s.compileEarly(stages); err != nil {
 		return nil, err
 	}
 	n, _, err := r.batchSize()
@@ -88,7 +102,7 @@ func (r *request) openStream(s *stream, ns namespace, n int) (*builder, error) {
 		s.start.I++
 	}
 	if s.mark == nil {
-		if err := s.advance(s.highWaterMark(s.start)); err != nil {
+		if err := s.advance(s.start); err != nil {
 			return nil, err
 		}
 	}
@@ -140,7 +154,7 @@ func (r *request) watched(s *stream, spec bson.Raw) (namespace, error) {
 	}
 	s.scope.db = r.db
 	switch {
-	case r.db == "admin" || r.db == "local" || r.db == "config":
+	case isInternal(r.db):
 		return ns, failf(codeInvalidNamespace, "$changeStream may not be opened on the internal %s database", r.db)
 	case strings.HasPrefix(s.scope.coll, "system."):
 		return ns, failf(codeInvalidNamespace, "$changeStream may not be opened on the internal %s collection", ns)
@@ -161,17 +175,17 @@ func (r *request) checkReadConcern() error {
 		"Aggregation stage $changeStream cannot run with a readConcern other than 'majority'. Current readConcern: %s", level, level)
 }
 
-func (s *stream) readOptions(spec bson.Raw) error {
+func (s *stream) readOptions(spec bson.Raw) (err error) {
 	var resume, after, at bson.RawValue
 	for _, e := range fields(spec) {
 		v := e.Value()
 		null := v.Type == bson.TypeNull
 		switch name := e.Key(); name {
 		case "allChangesForCluster":
-		case "fullDocument", "fullDocumentBeforeChange":
-			if err := s.readImages(name, v); err != nil {
-				return err
-			}
+		case "fullDocument":
+			s.full, err = readImages(name, v)
+		case "fullDocumentBeforeChange":
+			s.before, err = readImages(name, v)
 		case "resumeAfter", "startAfter":
 			if null {
 				continue
@@ -197,11 +211,16 @@ func (s *stream) readOptions(spec bson.Raw) error {
 			if !ok {
 				return failf(codeTypeMismatch, "Field '%s' should be a boolean value, but found: %s", name, typeName(v.Type))
 			}
-			if on {
+			if name == "showExpandedEvents" {
+				s.expanded = on
+			} else if on {
 				return notImitated("the option '" + name + "' of $changeStream")
 			}
 		default:
 			return failf(codeUnknownField, "BSON field '$changeStream.%s' is an unknown field.", name)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return s.begin(resume, after, at)
@@ -209,28 +228,6 @@ func (s *stream) readOptions(spec bson.Raw) error {
 
 func wrongOption(name string, v bson.RawValue, want string) *commandError {
 	return failf(codeTypeMismatch, "BSON field '$changeStream.%s' is the wrong type '%s', expected type '%s'", name, typeName(v.Type), want)
-}
-
-// images are the values that exist, and whether they are imitated.
-var images = map[string]map[string]bool{
-	"fullDocument":             {"default": true, "updateLookup": true, "whenAvailable": false, "required": false},
-	"fullDocumentBeforeChange": {"off": true, "whenAvailable": false, "required": false},
-}
-
-func (s *stream) readImages(name string, v bson.RawValue) error {
-	mode, ok := v.StringValueOK()
-	if !ok {
-		return wrongOption(name, v, "string")
-	}
-	imitated, ok := images[name][mode]
-	switch {
-	case !ok:
-		return failf(codeBadValue, "Enumeration value '%s' for field '$changeStream.%s' is not a valid value.", mode, name)
-	case !imitated:
-		return notImitated(name + ": '" + mode + "'")
-	}
-	s.lookup = s.lookup || mode == "updateLookup"
-	return nil
 }
 
 // begin sets where the stream starts; nothing is set if that is now.
@@ -242,7 +239,7 @@ func (s *stream) begin(resume, after, at bson.RawValue) error {
 		return failf(codeOneResumeOption, "Only one type of resume option is allowed, but multiple were found")
 	case at.Type != 0:
 		s.start.T, s.start.I = at.Timestamp()
-		return s.advance(s.highWaterMark(s.start))
+		return s.advance(s.start)
 	case resume.Type != 0:
 		return s.resume(resume.Document(), false)
 	case after.Type != 0:
@@ -252,7 +249,7 @@ func (s *stream) begin(resume, after, at bson.RawValue) error {
 }
 
 func (s *stream) resume(doc bson.Raw, startAfter bool) error {
-	d, key, err := readToken(doc)
+	d, err := readToken(doc)
 	if err != nil {
 		return err
 	}
@@ -261,42 +258,52 @@ func (s *stream) resume(doc bson.Raw, startAfter bool) error {
 		return failf(codeInvalidResumeToken, "Attempting to resume a change stream using 'resumeAfter' is not allowed from an invalidate notification")
 	case s.scope.coll != "" && !d.HighWaterMark && d.UUID.IsZero():
 		return failf(codeInvalidResumeToken, "Attempted to resume a single-collection stream, but the resume token does not include a UUID")
-	case d.IsFragment:
-		return notImitated("resuming after a part of a large event")
+	case d.IsFragment && !s.split:
+		return fatal("To resume from a split event, the $changeStream pipeline must include a %s stage", splitStage)
 	case d.Format < resumetoken.FormatV1:
 		return notImitated("tokens of MongoDB 4.0 and before")
 	}
-	s.start, s.format = d.ClusterTime, d.Format
-	s.mark, s.markKey = doc, key
-	if !d.HighWaterMark {
-		s.after, s.afterToken = key, doc
+	s.start, s.format = d.ClusterTime, max(s.format, d.Format)
+	if d.HighWaterMark && d.Format != s.format {
+		return s.advance(s.start)
 	}
-	return nil
+	s.mark, s.markTime = doc, s.start
+	if d.HighWaterMark {
+		return nil
+	}
+	s.after = &resumePoint{token: doc, format: d.Format, fragment: -1}
+	if d.IsFragment {
+		s.after.fragment = d.Fragment
+		d.IsFragment, d.Fragment = false, 0
+	}
+	_, s.after.key, err = encode(d)
+	return err
 }
 
 // readToken reads a client's resume token, or fails as the server does.
-func readToken(doc bson.Raw) (d resumetoken.Decoded, key []byte, err error) {
+func readToken(doc bson.Raw) (d resumetoken.Decoded, err error) {
 	data, ok := doc.Lookup("_data").StringValueOK()
 	switch {
 	case !ok:
-		return d, nil, failf(codeMissingResumeData, "Bad resume token: _data of missing or of wrong type. Expected string, got %s", compact(doc))
+		return d, failf(codeMissingResumeData, "Bad resume token: _data of missing or of wrong type. Expected string, got %s", compact(doc))
 	case data == "":
-		return d, nil, failf(codeEmptyResumeToken, "invalid empty resume token")
+		return d, failf(codeEmptyResumeToken, "invalid empty resume token")
 	}
 	if bits, err := doc.LookupErr("_typeBits"); err == nil && bits.Type != bson.TypeBinary {
-		return d, nil, failf(codeResumeTypeBits, "Bad resume token: _typeBits of wrong type %s", compact(doc))
+		return d, failf(codeResumeTypeBits, "Bad resume token: _typeBits of wrong type %s", compact(doc))
 	}
-	if key, err = hex.DecodeString(data); err != nil {
-		return d, nil, failf(codeFailedToParse, "resume token string was not a valid hex string")
+	key, err := hex.DecodeString(data)
+	if err != nil {
+		return d, failf(codeFailedToParse, "resume token string was not a valid hex string")
 	}
 	token, err := resumetoken.New(doc)
 	if err == nil {
 		d, err = token.Decode()
 	}
 	if err != nil {
-		return d, nil, malformedToken(err, len(key))
+		return d, malformedToken(err, len(key))
 	}
-	return d, key, nil
+	return d, nil
 }
 
 // malformedToken finds the server's words for what a decoder says.
@@ -324,16 +331,14 @@ func malformedToken(err error, length int) error {
 	return failf(codeOverflow, "Invalid advance past end of buffer")
 }
 
-func (s *stream) highWaterMark(ts bson.Timestamp) resumetoken.Decoded {
-	return resumetoken.Decoded{Format: s.format, ClusterTime: ts, HighWaterMark: true}
-}
-
-// advance moves the stream's mark to a token, unless it is further already.
-func (s *stream) advance(d resumetoken.Decoded) error {
-	token, key, err := encode(d)
-	if err == nil && bytes.Compare(key, s.markKey) > 0 {
-		s.mark, s.markKey = token, key
+// advance makes the stream's mark the high-water mark of a time, unless it is
+// there already.
+func (s *stream) advance(ts bson.Timestamp) (err error) {
+	if s.mark != nil && !ts.After(s.markTime) {
+		return nil
 	}
+	s.markTime = ts
+	s.mark, _, err = encode(resumetoken.Decoded{Format: s.format, ClusterTime: ts, HighWaterMark: true})
 	return err
 }
 

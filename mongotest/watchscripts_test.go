@@ -303,25 +303,26 @@ func scriptWatchCursors(s *script) {
 	s.more("w", "c")
 }
 
-func scriptTransactions(s *script) {
-	s.run(`{"insert": "c", "documents": [{"_id": 100}]}`)
-	s.run(`{"create": "e"}`)
-	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)
-	s.watch("db", `1`, `[{"$changeStream": {}}]`)
+// session runs commands in transactions of one session, by their numbers.
+func (s *script) session() func(n int, start bool, command string) {
 	u := newUUID()
 	s.keep("lsid", bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: newBuilder().binary("id", bson.TypeBinaryUUID, u[:]).done()})
-	in := func(n int, start bool, command string) {
+	return func(n int, start bool, command string) {
 		s.values["n"] = longValue(int64(n))
 		text := `, "lsid": "@lsid", "txnNumber": "@n", "autocommit": false`
 		if start {
 			text += `, "startTransaction": true`
 		}
-		if admin, ok := strings.CutPrefix(command, "admin "); ok {
-			s.run("admin " + admin[:len(admin)-1] + text + "}")
-			return
-		}
 		s.run(command[:len(command)-1] + text + "}")
 	}
+}
+
+func scriptTransactions(s *script) {
+	s.run(`{"insert": "c", "documents": [{"_id": 100}]}`)
+	s.run(`{"create": "e"}`)
+	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)
+	s.watch("db", `1`, `[{"$changeStream": {}}]`)
+	in := s.session()
 	in(1, true, `{"insert": "c", "documents": [{"_id": 0, "pad": ""}]}`)
 	in(1, false, `{"insert": "e", "documents": [{"_id": 1}]}`)
 	in(1, false, `{"insert": "c", "documents": [{"_id": 2}, {"_id": 3}]}`)

@@ -39,14 +39,14 @@ func (w *writer) ensure(ns namespace) *collection {
 	if c := w.collection(ns); c != nil {
 		return c
 	}
-	return w.create(ns, emptyDoc)
+	return w.create(ns, false)
 }
 
-func (w *writer) create(ns namespace, options bson.Raw) *collection {
-	c := newCollection(ns, options)
+func (w *writer) create(ns namespace, images bool) *collection {
+	c := newCollection(ns, images)
 	w.st.colls[ns] = c
 	w.st.order = append(w.st.order, ns)
-	w.log(&entry{kind: opCreate, ns: ns, uuid: c.uuid, doc: options})
+	w.describe(c, opCreate, newBuilder().append(c.options()).doc("idIndex", idIndex.spec).done())
 	if w.txn != nil {
 		return w.txn.collection(w.st, ns)
 	}
@@ -57,12 +57,22 @@ func (w *writer) create(ns namespace, options bson.Raw) *collection {
 // for all to see, which is the one difference to a real server's.
 func (w *writer) log(e *entry) {
 	e.ts, e.wall = w.st.tick(), time.Now()
-	e.oversize, w.st.oversizeNext = w.st.oversizeNext && e.kind != opCreate, w.st.oversizeNext && e.kind == opCreate
+	if !slices.Contains(expandedKinds, e.kind) { // most streams have no events of these
+		e.oversize, w.st.oversizeNext = w.st.oversizeNext, false
+	}
 	w.st.oplog.append(e)
+}
+
+// describe logs a change of a collection itself.
+func (w *writer) describe(c *collection, kind string, description bson.Raw) {
+	w.log(&entry{kind: kind, ns: c.ns, uuid: c.uuid, description: description})
 }
 
 func (w *writer) document(c *collection, e *entry, base bson.Raw) {
 	e.ns, e.uuid = c.ns, c.uuid
+	if c.images {
+		e.before = base
+	}
 	if w.txn != nil {
 		w.txn.changes = append(w.txn.changes, txnChange{entry: e, base: base})
 		return
@@ -74,7 +84,7 @@ func (w *writer) insert(c *collection, doc bson.Raw) error {
 	if err := c.add(doc); err != nil {
 		return err
 	}
-	w.document(c, &entry{kind: opInsert, key: documentKey(doc), doc: doc, after: doc}, nil)
+	w.document(c, &entry{kind: opInsert, key: documentKey(doc), doc: doc}, nil)
 	return nil
 }
 
@@ -84,7 +94,7 @@ func (w *writer) update(c *collection, rec *record, doc bson.Raw, ch *change) er
 	if err := c.set(rec, doc); err != nil {
 		return err
 	}
-	e := &entry{kind: opReplace, key: documentKey(doc), doc: doc, after: doc, change: ch}
+	e := &entry{kind: opReplace, key: documentKey(doc), doc: doc, change: ch}
 	if ch != nil {
 		e.kind = opUpdate
 	}
@@ -108,11 +118,13 @@ func (w *writer) unlink(ns namespace) {
 }
 
 func (w *writer) rename(c *collection, to namespace) {
-	e := &entry{kind: opRename, ns: c.ns, uuid: c.uuid, to: to}
+	description := newBuilder()
+	to.field("to", description)
 	if target := w.st.colls[to]; target != nil {
-		e.toUUID = target.uuid
+		description.binary("dropTarget", bson.TypeBinaryUUID, target.uuid[:])
 		w.unlink(to)
 	}
+	e := &entry{kind: opRename, ns: c.ns, uuid: c.uuid, to: to, description: description.done()}
 	w.unlink(c.ns)
 	c.ns = to
 	w.st.colls[to] = c

@@ -1,0 +1,132 @@
+package mongotest
+
+import (
+	"slices"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// images are the values that the options for images may have.
+var images = map[string][]string{
+	"fullDocument":             {"default", "updateLookup", "whenAvailable", "required"},
+	"fullDocumentBeforeChange": {"off", "whenAvailable", "required"},
+}
+
+func readImages(name string, v bson.RawValue) (mode string, err error) {
+	mode, ok := v.StringValueOK()
+	switch {
+	case !ok:
+		return "", wrongOption(name, v, "string")
+	case !slices.Contains(images[name], mode):
+		return "", failf(codeBadValue, "Enumeration value '%s' for field '$changeStream.%s' is not a valid value.", mode, name)
+	}
+	return mode, nil
+}
+
+// image adds a document that may not be there.
+func (d *builder) image(name string, doc bson.Raw) {
+	if doc == nil {
+		d.null(name)
+	} else {
+		d.doc(name, doc)
+	}
+}
+
+// postImage is the document after an update. A real server makes it of the one
+// before and the change, and has it only if it has that.
+func (e *entry) postImage() bson.Raw {
+	if e.before == nil {
+		return nil
+	}
+	return e.doc
+}
+
+// hasBefore tells whether an event is of a change to a document that was there.
+func (ev *event) hasBefore() bool {
+	return ev.kind == opUpdate || ev.kind == opReplace || ev.kind == opDelete
+}
+
+// missingImage is the error of an event without an image that the stream
+// requires, and the stages that can keep the event from coming to that.
+func (s *stream) missingImage(ev *event) (early []stage, err *commandError) {
+	e := ev.entry
+	which, changes := "pre", "update, delete and replace"
+	switch {
+	case e.before != nil || !ev.hasBefore():
+		return nil, nil
+	case s.before == "required":
+		early = s.beforeImages
+	case s.full == "required" && ev.kind == opUpdate:
+		early, which, changes = s.beforePostImage, "post", "update"
+	default:
+		return nil, nil
+	}
+	what := newBuilder().str("operationType", ev.kind)
+	e.ns.field("ns", what)
+	what.timestamp("clusterTime", e.ts)
+	if e.lsid != nil {
+		what.int64("txnNumber", e.txnNumber)
+	}
+	return early, failf(codeNoMatchingDocument, "Change stream was configured to require a %s-image for all %s events, but the %s-image was not found for event: %s",
+		which, changes, which, compact(what.done()))
+}
+
+// compileEarly makes the stages as they are where an image is missing. A real
+// server looks for images behind those conditions of $match that have nothing
+// to do with them.
+func (s *stream) compileEarly(stages []bson.Raw) error {
+	if s.full != "required" && s.before != "required" {
+		return nil
+	}
+	var post, both []string
+	if s.full != "default" {
+		post = []string{"fullDocument"}
+	}
+	both = append(both, post...)
+	if s.before != "off" {
+		both = append(both, "fullDocumentBeforeChange")
+	}
+	var err error
+	if s.beforePostImage, err = compileStages(withoutFields(stages, post), true); err == nil {
+		s.beforeImages, err = compileStages(withoutFields(stages, both), true)
+	}
+	return err
+}
+
+func withoutFields(stages []bson.Raw, names []string) []bson.Raw {
+	var out []bson.Raw
+	for _, spec := range stages {
+		if query, ok := spec.Lookup("$match").DocumentOK(); ok {
+			spec = newBuilder().doc("$match", withoutConditions(query, names)).done()
+		}
+		out = append(out, spec)
+	}
+	return out
+}
+
+func withoutConditions(query bson.Raw, names []string) bson.Raw {
+	d := newBuilder()
+	for _, e := range fields(query) {
+		switch {
+		case e.Key() == "$and":
+			var all []bson.Raw
+			for _, item := range items(e.Value()) {
+				all = append(all, withoutConditions(item.Document(), names))
+			}
+			d.docs("$and", all)
+		case !mentions(e, names):
+			d.value(e.Key(), e.Value())
+		}
+	}
+	return d.done()
+}
+
+// mentions tells whether a condition has to do with one of the fields.
+func mentions(condition bson.RawElement, names []string) bool {
+	name, _, _ := strings.Cut(condition.Key(), ".")
+	return slices.Contains(names, name) || slices.ContainsFunc(items(condition.Value()), func(item bson.RawValue) bool {
+		query, ok := item.DocumentOK()
+		return ok && strings.HasPrefix(name, "$") && slices.ContainsFunc(fields(query), func(e bson.RawElement) bool { return mentions(e, names) })
+	})
+}

@@ -1,0 +1,111 @@
+package mongotest
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+const splitStage = "$changeStreamSplitLargeEvent"
+
+// maxEventSize is the size up to which events are not split.
+const maxEventSize = maxInternalSize - 8<<10
+
+// compileSplit checks the stage. What it does is done behind all others, see
+// fragments.
+func compileSplit(v bson.RawValue, watching bool) (stage, error) {
+	spec, ok := v.DocumentOK()
+	switch {
+	case !ok:
+		return nil, failf(7182899, "%s must take a nested object but found: %s: %s", splitStage, splitStage, shell(v))
+	case len(fields(spec)) > 0:
+		return nil, failf(7182800, "%s spec should be an empty object", splitStage)
+	case !watching:
+		return nil, failf(codeIllegalOperation, "%s can only be used in a $changeStream pipeline", splitStage)
+	}
+	return func(doc bson.Raw) (bson.Raw, error) { return doc, nil }, nil
+}
+
+// splits tells whether the last of a stream's stages is the one that splits.
+func splits(stages []bson.Raw) (bool, error) {
+	for i, spec := range stages {
+		if spec.Index(0).Key() == splitStage {
+			if i < len(stages)-1 {
+				return false, failf(7182802, "%s must be the last stage in the pipeline", splitStage)
+			}
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// fragments are what an event is split into; none if it is small enough, or if
+// nobody has asked for it.
+func (s *stream) fragments(ev *event, doc, token bson.Raw) ([]output, error) {
+	all := bySize(doc)
+	if !s.split || len(all) == 0 || len(doc) <= maxEventSize && !ev.oversize() {
+		return nil, nil
+	}
+	var parts []*fragment
+	for len(all) > 0 {
+		d := s.tokenOf(ev, s.format)
+		d.IsFragment, d.Fragment = true, len(parts)
+		part, _, err := encode(d)
+		if err != nil {
+			return nil, err
+		}
+		f := &fragment{token: part, limit: maxEventSize - len(token)}
+		if all, err = f.fill(all, ev.oversize()); err != nil {
+			return nil, err
+		}
+		parts = append(parts, f)
+	}
+	var out []output
+	for i, f := range parts {
+		d := newBuilder().doc("_id", f.token).doc("splitEvent", newBuilder().int32("fragment", i+1).int32("of", len(parts)).done())
+		d.b = append(d.b, bytes.Join(f.fields, nil)...)
+		out = append(out, output{doc: d.done(), token: f.token, at: ev.entry.ts})
+	}
+	return out, nil
+}
+
+// bySize are an event's fields but for its _id, the smallest first.
+func bySize(doc bson.Raw) [][]byte {
+	elements := slices.DeleteFunc(fields(doc), func(e bson.RawElement) bool { return e.Key() == "_id" })
+	slices.SortFunc(elements, func(a, b bson.RawElement) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a.Key(), b.Key()))
+	})
+	var all [][]byte
+	for _, e := range elements {
+		all = append(all, e)
+	}
+	return all
+}
+
+// A fragment is one of the parts of a large event.
+type fragment struct {
+	token  bson.Raw
+	fields [][]byte
+	limit  int // of its size
+}
+
+// fill takes fields as long as they fit, at least one, and gives the others
+// back. If it is to leave one, the last is for another fragment, however small.
+func (f *fragment) fill(all [][]byte, leave bool) (rest [][]byte, err error) {
+	// What a server counts: the token and splitEvent, and the token again, by
+	// which it sorts.
+	const around = 67
+	size := around + 2*len(f.token)
+	for n, field := range all {
+		if n > 0 && (size+len(field) > f.limit || leave && n == len(all)-1) {
+			return all[n:], nil
+		}
+		if size += len(field); size > f.limit {
+			return nil, failf(7182500, "Splitting change event failed: fragment size %d is greater than maximum allowed fragment size %d", size, f.limit)
+		}
+		f.fields = append(f.fields, field)
+	}
+	return nil, nil
+}

@@ -74,7 +74,7 @@ func OwnMongod(t testing.TB, o mongod.Options) *Server {
 func connect(t testing.TB, s *Server, db string) *Server {
 	t.Helper()
 	s.failures = &failures{n: map[string]int{}}
-	s.Client = s.Connect(t, options.Client().SetMonitor(&event.CommandMonitor{Failed: s.failures.count}))
+	s.Client = s.Connect(t)
 	s.DB = s.Client.Database(db)
 	return s
 }
@@ -82,24 +82,26 @@ func connect(t testing.TB, s *Server, db string) *Server {
 // Connect makes another client, with options of its own.
 func (s *Server) Connect(t testing.TB, o ...*options.ClientOptions) *mongo.Client {
 	t.Helper()
-	client, err := mongo.Connect(append([]*options.ClientOptions{options.Client().ApplyURI(s.URI)}, o...)...)
+	all := options.Client().ApplyURI(s.URI).SetMonitor(&event.CommandMonitor{Failed: s.failures.count})
+	client, err := mongo.Connect(append([]*options.ClientOptions{all}, o...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
+		if s.Fake != nil {
+			// Now and then Disconnect waits, whatever its context says, for the server
+			// to answer the client's monitor, which takes ten seconds.
+			s.Fake.Close()
+			cancel()
+		}
 		_ = client.Disconnect(ctx) // the server may be gone
 	})
-	if s.Fake != nil {
-		// Before that: now and then Disconnect waits, whatever its context says, for
-		// the server to answer the client's monitor, which takes ten seconds.
-		t.Cleanup(s.Fake.Close)
-	}
 	return client
 }
 
-// Failures is how often a command of Client's has failed, also where the driver
+// Failures is how often a command of the clients has failed, also where the driver
 // did it again by itself and nobody else was told.
 func (s *Server) Failures(command string) int {
 	s.failures.mu.Lock()

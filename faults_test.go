@@ -1,0 +1,460 @@
+package rigatoni_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
+	"github.com/rigatoni-etl/rigatoni/mongotest"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+)
+
+func ownServers(t *testing.T, test func(*testing.T, *testserver.Server)) {
+	t.Helper()
+	testserver.BothOwn(t, mongod.Options{}, test)
+}
+
+func ownMongod(t *testing.T) *testserver.Server {
+	t.Helper()
+	return testserver.OwnMongod(t, mongod.Options{})
+}
+
+// passing are faults that a pipeline lives through. Each waits until it has struck.
+var passing = map[string]func(*faultRig){
+	"cursors killed": func(r *faultRig) {
+		if r.KillCursors(r.t) == 0 {
+			r.t.Error("there was none")
+		}
+	},
+	"step-down": func(r *faultRig) { r.stepDown("update", func() {}) },
+	"step-down, cursors killed": func(r *faultRig) {
+		r.stepDown("aggregate", func() { r.KillCursors(r.t) })
+	},
+	"getMore fails, may be resumed": func(r *faultRig) { r.fail("getMore", testserver.Code("getMore", 6)) },
+	"getMore fails, labelled":       func(r *faultRig) { r.fail("getMore", testserver.Code("getMore", 7777, "ResumableChangeStreamError")) },
+	"getMore fails, unknown code":   func(r *faultRig) { r.fail("getMore", testserver.Code("getMore", 7777)) },
+	"getMore's connection closes": func(r *faultRig) {
+		r.fail("getMore", bson.D{{Key: "failCommands", Value: bson.A{"getMore"}}, {Key: "closeConnection", Value: true}})
+	},
+	"getMore is answered too late":      func(r *faultRig) { r.fail("getMore", late("getMore")) },
+	"aggregate fails, cursors killed":   func(r *faultRig) { r.failReopening(testserver.Code("aggregate", 13435)) },
+	"aggregate is answered too late":    func(r *faultRig) { r.failReopening(late("aggregate")) },
+	"aggregate fails with unknown code": func(r *faultRig) { r.failReopening(testserver.Code("aggregate", 7777)) },
+	"cursor dies, unlabelled": func(r *faultRig) {
+		r.strike("getMore", testserver.FailCheckout, testserver.Times(2), bson.D{{Key: "errorCode", Value: 43}})
+	},
+	"every getMore fails from the fourth on, for a while": func(r *faultRig) {
+		r.strike("getMore", testserver.FailCommand, bson.D{{Key: "skip", Value: 3}}, testserver.Code("getMore", 11601))
+	},
+	"frozen": func(r *faultRig) {
+		freeze, thaw := r.Fake.Freeze, r.Fake.Thaw
+		if r.Real != nil {
+			node := r.Real.Nodes()[0]
+			freeze, thaw = r.must(node.Pause), r.must(node.Resume)
+		}
+		before := r.Failures("getMore") + r.Failures("aggregate")
+		freeze()
+		defer thaw()
+		r.await("timeout", func() bool { return r.Failures("getMore")+r.Failures("aggregate") > before })
+	},
+	"connections dropped": func(r *faultRig) {
+		if r.Fake != nil {
+			r.Fake.DropConnections()
+			return
+		}
+		// The nearest to it that a real server can be told.
+		r.fail("getMore", bson.D{{Key: "failCommands", Value: bson.A{"getMore", "update", "hello", "aggregate"}}, {Key: "closeConnection", Value: true}})
+	},
+}
+
+// restarting are those after which mongotest, which has no disk, would be another
+// server.
+var restarting = map[string]func(*faultRig){
+	"restart": func(r *faultRig) {
+		r.must(r.Real.Shutdown)()
+		r.must(func() error { return r.Real.Restart(r.t.Context()) })()
+	},
+	"SIGKILL": func(r *faultRig) {
+		r.must(r.Real.Kill)()
+		r.must(func() error { return r.Real.Restart(r.t.Context()) })()
+	},
+}
+
+func (r *faultRig) must(f func() error) func() {
+	return func() {
+		if err := f(); err != nil {
+			r.t.Error(err)
+		}
+	}
+}
+
+// stepDown has the primary step down; mongotest's is one again when a command has
+// failed of it.
+func (r *faultRig) stepDown(command string, meanwhile func()) {
+	if r.Fake == nil {
+		r.must(func() error { return r.StepDown(r.t.Context()) })()
+		meanwhile()
+		return
+	}
+	before := r.Failures(command)
+	r.Fake.StepDown(0)
+	defer r.Fake.StepUp()
+	meanwhile()
+	r.await(command+" that fails", func() bool { return r.Failures(command) > before })
+}
+
+// late has a command answered after its client has given up.
+func late(command string) bson.D {
+	return bson.D{{Key: "failCommands", Value: bson.A{command}}, {Key: "blockConnection", Value: true}, {Key: "blockTimeMS", Value: 2 * clientTimeout.Milliseconds()}}
+}
+
+// fail has a command fail three times.
+func (r *faultRig) fail(command string, data bson.D) {
+	r.strike(command, testserver.FailCommand, testserver.Times(3), data)
+}
+
+// strike sets a fail point, and takes it away once a command has failed of it.
+func (r *faultRig) strike(command, point string, mode, data bson.D) {
+	before := r.Failures(command)
+	r.FailPoint(r.t, point, mode, data)
+	r.await(command+" that fails", func() bool { return r.Failures(command) > before })
+	r.FailPointOff(r.t, point)
+}
+
+// failReopening breaks the stream off and has the attempts to reopen it fail for a
+// while.
+func (r *faultRig) failReopening(data bson.D) {
+	before := r.Failures("aggregate")
+	r.FailPoint(r.t, testserver.FailCommand, testserver.Times(5), data)
+	r.KillCursors(r.t)
+	r.await("two attempts in vain", func() bool { return r.Failures("aggregate") >= before+2 })
+	r.FailPointOff(r.t, testserver.FailCommand)
+}
+
+// Whatever passes is no business of the destination's: while somebody writes all the
+// time, each event comes once, in order, and the place is right behind the last.
+func TestFaultsThatPass(t *testing.T) {
+	for name, fault := range passing {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, ownServers, func(r *faultRig) { r.wantNothingLost(fault) })
+		})
+	}
+	for name, fault := range restarting {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, test func(*testing.T, *testserver.Server)) {
+				test(t, ownMongod(t))
+			}, func(r *faultRig) { r.wantNothingLost(fault) })
+		})
+	}
+}
+
+func (r *faultRig) wantNothingLost(fault func(*faultRig)) {
+	r.start()
+	r.write(10)
+	r.awaitDelivery()
+	r.writeWhile(func() { fault(r) })
+	r.write(10)
+	r.awaitDelivery()
+	r.stop()
+	r.wantDelivered(1, r.written)
+
+	r.start()
+	r.write(1)
+	r.awaitDelivery()
+	r.stop()
+	r.wantDelivered(r.written, r.written)
+}
+
+// writeWhile writes all the time while something happens.
+func (r *faultRig) writeWhile(happens func()) {
+	var writer sync.WaitGroup
+	stop := make(chan struct{})
+	writer.Go(func() {
+		for {
+			r.write(1)
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	defer writer.Wait()
+	defer close(stop)
+	happens()
+}
+
+// What a crash takes away is what was delivered since the last save: that comes again,
+// and nothing else does.
+func TestCrash(t *testing.T) {
+	onEach(t, ownServers, func(r *faultRig) {
+		r.start()
+		r.write(10)
+		r.awaitDelivery()
+		r.crash()
+		r.write(10)
+		r.start()
+		r.awaitDelivery()
+		r.crash()
+		if r.best != 20 {
+			t.Errorf("%d of 20 delivered", r.best)
+		}
+	})
+}
+
+// Right behind an invalidate event, only startAfter opens a stream. The pipeline
+// crashes there, and the server is in trouble at once.
+func TestPlaceBehindAnInvalidateEvent(t *testing.T) {
+	onEach(t, ownServers, func(r *faultRig) {
+		r.cfg.SaveInterval = -1
+		r.cfg.IdleInterval = patience // the place stays behind the event
+		r.start()
+		for range 3 {
+			r.write(3)
+			if err := r.DB.Collection("c").Drop(r.t.Context()); err != nil {
+				r.t.Fatal(err)
+			}
+			r.await("a checkpoint behind the invalidate event", func() bool { return r.saved().StartAfter })
+			r.crash()
+			if !r.saved().StartAfter {
+				r.t.Fatal("the place has moved on")
+			}
+			r.start()
+			r.write(3)
+			r.awaitDelivery()
+		}
+		r.stop()
+		if r.best != r.written {
+			r.t.Errorf("%d of %d delivered", r.best, r.written)
+		}
+	})
+}
+
+// A stream that has no events for longer than the oplog lasts keeps its place, by the
+// tokens of empty batches.
+func TestQuietStreamOutlivesTheOplog(t *testing.T) {
+	small := func(t *testing.T, test func(*testing.T, *testserver.Server)) {
+		testserver.BothOwn(t, mongod.Options{OplogMB: 1, SyncDelay: 1}, test)
+	}
+	onEach(t, small, func(r *faultRig) {
+		if r.Real != nil && testing.Short() {
+			r.t.Skip("writes 140 MB")
+		}
+		r.start()
+		r.write(1)
+		r.awaitDelivery()
+		movedOn := func() {
+			now := r.lastInOplog()
+			r.await("a checkpoint that has moved on", func() bool { return r.saved().ClusterTime.Compare(now) >= 0 })
+		}
+		if r.Fake != nil {
+			if _, err := r.DB.Collection("fill").InsertOne(r.t.Context(), bson.D{}); err != nil {
+				r.t.Fatal(err)
+			}
+			movedOn()
+			r.Fake.ForgetOplog(1)
+		} else {
+			r.LoseOplog(r.t, r.lastEvent().ClusterTime())
+			movedOn()
+		}
+		r.crash()
+		r.start()
+		r.write(1)
+		r.awaitDelivery()
+		r.stop()
+		r.wantDelivered(2, 2)
+	})
+}
+
+func (r *faultRig) lastEvent() rigatoni.Event {
+	events := r.life.Events()
+	return events[len(events)-1]
+}
+
+// The oplog has moved past the checkpoint: the pipeline says so, at each attempt, and
+// neither delivers nor saves anything.
+func TestOplogIsLost(t *testing.T) {
+	small := func(t *testing.T, test func(*testing.T, *testserver.Server)) {
+		testserver.BothOwn(t, mongod.Options{OplogMB: 1, SyncDelay: 1}, test)
+	}
+	onEach(t, small, func(r *faultRig) {
+		if r.Real != nil && testing.Short() {
+			r.t.Skip("writes 140 MB")
+		}
+		r.start()
+		r.write(5)
+		r.awaitDelivery()
+		r.stop()
+		r.write(5)
+		r.LoseOplog(r.t, r.lastInOplog())
+		r.write(5)
+		r.wantStop(rigatoni.ErrHistoryLost, 286)
+		r.wantStop(rigatoni.ErrHistoryLost, 286)
+	})
+}
+
+// wantStop wants a new life to end at once with an error, and to have left everything
+// as it was.
+func (r *faultRig) wantStop(sentinel error, c int) {
+	r.t.Helper()
+	before := r.saved()
+	r.start()
+	err := r.outcome()
+	if err == nil || sentinel != nil && !errors.Is(err, sentinel) || code(err) != c {
+		r.t.Errorf("%v, want %v with code %d", err, sentinel, c)
+	}
+	if sentinel == nil && errors.Is(err, rigatoni.ErrHistoryLost) {
+		r.t.Errorf("%v: nothing is lost", err)
+	}
+	if n := len(r.life.Events()); n > 0 {
+		r.t.Errorf("%d events were delivered", n)
+	}
+	if after := r.saved(); after.Token != before.Token || after.Sequence != before.Sequence || !after.SavedAt.Equal(before.SavedAt) {
+		r.t.Errorf("the checkpoint was\n%+v and is\n%+v", before, after)
+	}
+}
+
+// The oplog is lost below an open stream whose destination is slow: what was read is
+// delivered, and is the place.
+func TestOplogIsLostWhileStreaming(t *testing.T) {
+	for name, store := range stores {
+		t.Run(name, func(t *testing.T) {
+			r := newFaultRig(t, testserver.Mongotest(t), store)
+			r.cfg.MaxInFlightBytes = 1
+			l := &life{hold: make(chan struct{})}
+			r.begin(l)
+			r.write(1)
+			r.await("delivery that hangs", l.holding.Load)
+			r.write(20)
+			r.Fake.ForgetOplog(1)
+			close(l.hold)
+			err := r.outcome()
+			if !errors.Is(err, rigatoni.ErrHistoryLost) {
+				t.Fatalf("%v", err)
+			}
+			got := r.delivered()
+			if len(got) == 0 || len(got) == r.written {
+				t.Fatalf("%d of %d events were delivered", len(got), r.written)
+			}
+			r.wantDelivered(1, len(got))
+			if token, _ := r.lastEvent().Token(); r.saved().Token != token {
+				t.Errorf("the place is not that of the last event, %d", len(got))
+			}
+			r.wantStop(rigatoni.ErrHistoryLost, 286)
+		})
+	}
+}
+
+// An event that can't be read: those before it are delivered, the error names it, and
+// the place is right before it, now and at the next start.
+func TestEventTooLarge(t *testing.T) {
+	onEach(t, ownServers, func(r *faultRig) {
+		r.watch(changestream.Options{FullDocument: "updateLookup"})
+		r.start()
+		r.write(10)
+		r.awaitDelivery()
+		r.stop()
+		r.write(10)
+		big := bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: strings.Repeat("z", 10<<20)}}}}
+		if _, err := r.DB.Collection("c").UpdateByID(r.t.Context(), "big", bson.D{{Key: "$set", Value: bson.D{{Key: "n", Value: 21}}}}, upsert()); err != nil {
+			r.t.Fatal(err)
+		}
+		if _, err := r.DB.Collection("c").UpdateByID(r.t.Context(), "big", big); err != nil {
+			r.t.Fatal(err)
+		}
+		r.written = 21
+		r.write(5)
+		r.start()
+		err := r.outcome()
+		if code(err) != 10334 || errors.Is(err, rigatoni.ErrHistoryLost) || !strings.Contains(err.Error(), "the update in "+r.DB.Name()+".c at ") {
+			r.t.Errorf("%v", err)
+		}
+		r.wantDelivered(11, 21)
+		if token, _ := r.lastEvent().Token(); r.saved().Token != token {
+			r.t.Error("the place is not that of the last event before it")
+		}
+		r.wantStop(nil, 10334)
+		r.watch(changestream.Options{}) // as the error says, it may fit without
+		r.start()
+		r.awaitDelivery()
+		r.stop()
+	})
+}
+
+// Errors that no repetition will mend stop the pipeline. What was delivered is saved,
+// and a start after the trouble goes on behind it.
+func TestErrorsThatStop(t *testing.T) {
+	for name, c := range map[string]struct {
+		point    string
+		data     bson.D
+		sentinel error
+		code     int
+	}{
+		"history lost":     {testserver.FailCheckout, bson.D{{Key: "errorCode", Value: 286}}, rigatoni.ErrHistoryLost, 286},
+		"token not found":  {testserver.FailCheckout, bson.D{{Key: "errorCode", Value: 280}}, rigatoni.ErrHistoryLost, 280},
+		"capped position":  {testserver.FailCheckout, bson.D{{Key: "errorCode", Value: 136}}, rigatoni.ErrHistoryLost, 136},
+		"not resumable":    {testserver.FailCommand, testserver.Code("getMore", 7777, "NonResumableChangeStreamError"), rigatoni.ErrHistoryLost, 7777},
+		"not allowed":      {testserver.FailCommand, testserver.Code("getMore", 13), nil, 13},
+		"no such option":   {testserver.FailCommand, testserver.Code("getMore", 40415), nil, 40415},
+		"no replica set":   {testserver.FailCommand, testserver.Code("getMore", 40573), nil, 40573},
+		"not a collection": {testserver.FailCommand, testserver.Code("getMore", 166), nil, 166},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, ownServers, func(r *faultRig) {
+				r.cfg.SaveInterval = patience // only the end saves
+				r.start()
+				r.write(7)
+				r.awaitDelivery()
+				r.FailPoint(r.t, c.point, testserver.Times(1), c.data)
+				err := r.outcome()
+				if c.sentinel != nil && !errors.Is(err, c.sentinel) || c.sentinel == nil && errors.Is(err, rigatoni.ErrHistoryLost) || code(err) != c.code {
+					r.t.Errorf("%v, want code %d", err, c.code)
+				}
+				r.wantDelivered(1, 7)
+				r.write(3)
+				r.start()
+				r.awaitDelivery()
+				r.stop()
+				r.wantDelivered(8, 10)
+			})
+		})
+	}
+}
+
+// The server goes, and another takes its address, with other data: the stream stops
+// rather than go on from a place that is not there, and a new start sees that it is
+// another deployment.
+func TestAnotherServerOnThePort(t *testing.T) {
+	for name, store := range stores {
+		t.Run(name, func(t *testing.T) {
+			r := newFaultRig(t, testserver.Mongotest(t), store)
+			r.cfg.IdleInterval = patience
+			r.start()
+			r.write(5)
+			r.awaitDelivery()
+			r.stop()
+			before := r.saved()
+			r.Fake.Close()
+			other, err := mongotest.Listen(context.Background(), mongotest.Options{Address: strings.Split(strings.TrimPrefix(r.URI, "mongodb://"), "/")[0]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			r.watch(changestream.Options{}) // whose client has not seen the old one
+			r.start()
+			if err := r.outcome(); !errors.Is(err, rigatoni.ErrChangedStream) {
+				t.Errorf("%v, want %v", err, rigatoni.ErrChangedStream)
+			}
+			if after := r.saved(); after.Token != before.Token || len(r.life.Events()) > 0 {
+				t.Error("something was delivered or saved")
+			}
+		})
+	}
+}

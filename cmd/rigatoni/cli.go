@@ -15,6 +15,7 @@ import (
 // world is what the command sees of the outside.
 type world struct {
 	args           []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) (string, bool)
 	terminal       bool // standard error is one
@@ -65,7 +66,7 @@ func newRoot(w world) *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("there is no command %q; there are run, demo, version and help", args[0])
+			return fmt.Errorf("there is no command %q; there are run, demo, mongotest, version and help", args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
@@ -75,8 +76,17 @@ func newRoot(w world) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRunCommand(w), newDemoCommand(w), newVersionCommand(w))
+	root.AddCommand(newRunCommand(w), newDemoCommand(w), newMongotestCommand(w), newVersionCommand(w))
 	return root
+}
+
+// noArguments is for commands that take flags only. It doesn't repeat what was
+// given: that may be a URL with a password.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s takes flags only, and was given an argument; see %s --help", cmd.Name(), cmd.CommandPath())
 }
 
 // ending wraps what a command returns, so that it is not taken for a mistake in

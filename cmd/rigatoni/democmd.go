@@ -14,19 +14,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
-	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // demoFlags are the demo's flags.
 type demoFlags struct {
 	source, store string
+	mongod        bool
 	events, kills int
 	seed          uint64
 	keep          bool
@@ -49,13 +47,16 @@ func newDemoCommand(w world) *cobra.Command {
 		Short: "See a pipeline being killed again and again, and nothing lost",
 		Long: "Demo writes orders to a fresh database (inserts, updates and deletes), streams them to files,\n" +
 			"and kills the pipeline's process with SIGKILL in the middle, again and again. Then it compares\n" +
-			"what was written with what arrived. It takes about fifteen seconds.\n\n" +
-			"Without --source it starts a MongoDB server of its own, from a mongod on PATH or one that\n" +
-			"\"make demo\" has fetched. The exit code is 1 if anything was lost.",
-		Example: "  rigatoni demo\n  rigatoni demo --source 'mongodb://localhost:27017/?replicaSet=rs0' --keep",
-		Args:    cobra.NoArgs,
+			"what was written with what arrived. It takes about ten seconds.\n\n" +
+			"The server is one that this program brings along (rigatoni mongotest), in a process of its own,\n" +
+			"so nothing needs to be installed. With --mongod it is a real one, from a mongod on PATH or one\n" +
+			"that \"make demo\" has fetched, and with --source one of yours. The exit code is 1 if anything\n" +
+			"was lost.",
+		Example: "  rigatoni demo\n  rigatoni demo --mongod\n  rigatoni demo --source 'mongodb://localhost:27017/?replicaSet=rs0' --keep",
+		Args:    noArguments,
 	}
-	cmd.Flags().StringVar(&f.source, "source", "", "`url` of a MongoDB replica set to write to; default: one started for this")
+	cmd.Flags().StringVar(&f.source, "source", "", "`url` of a MongoDB replica set to write to; default: mongotest, started for this")
+	cmd.Flags().BoolVar(&f.mongod, "mongod", false, "start a real MongoDB server instead of mongotest")
 	cmd.Flags().StringVar(&f.store, "store", "", "`url` of the store of the checkpoint (default: file: in a temporary folder)")
 	cmd.Flags().IntVar(&f.events, "events", 3000, "how many changes to write")
 	cmd.Flags().IntVar(&f.kills, "kills", 5, "how often to kill the pipeline")
@@ -93,6 +94,8 @@ func (f *demoFlags) check() error {
 	switch {
 	case len(urls) > 0:
 		return config.Problems(urls)
+	case f.mongod && f.source != "":
+		return errors.New("--mongod starts a server and --source names one that runs; give one of them")
 	case strings.HasPrefix(f.store, "memory:"):
 		return errors.New("--store memory: is forgotten when the process is killed, which is what happens here; give file:PATH or redis://…")
 	case f.events < 100 || f.events > 1_000_000:
@@ -121,8 +124,8 @@ type demo struct {
 	style  style
 
 	dir      string // holds the files
+	uri      string // the server's, given or not
 	database string
-	given    bool // the server is the user's
 }
 
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.screen, format, args...) }
@@ -142,65 +145,32 @@ func (d *demo) run(ctx context.Context) (err error) {
 		d.store = "file:" + filepath.ToSlash(filepath.Join(d.dir, "state"))
 	}
 	d.database = fmt.Sprintf("rigatoni_demo_%d_%d", d.seed, time.Now().Unix())
-	d.given = d.source != ""
 	d.printf("%s  seed %d\n\n", d.style.bold("rigatoni demo"), d.seed)
-	stop, err := d.startServer(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop, err := d.startServer(ctx, cancel)
 	if err != nil {
-		return err
+		return because(ctx, err)
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	return because(ctx, d.show(ctx))
+}
+
+// because is why ctx has ended, of which a failure is only a consequence then.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// show is what there is to see.
+func (d *demo) show(ctx context.Context) (err error) {
 	store, err := backend.OpenStore(ctx, d.store, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, state.Close(store)) }()
-	return d.show(ctx, store)
-}
-
-// startServer starts a server if none was given. Stop undoes it, and what was
-// done to the one given.
-func (d *demo) startServer(ctx context.Context) (stop func() error, err error) {
-	if d.given {
-		d.printf("  server    %s\n", config.Redact(d.source))
-		return d.dropDatabase, nil
-	}
-	bin, err := mongod.Find(ctx, mongod.FindOptions{})
-	if errors.Is(err, mongod.ErrNotFound) {
-		return nil, errors.New("there is no mongod on this machine to start; run \"make demo\" in the repository, which fetches one first,\n" +
-			"  or give a replica set: rigatoni demo --source 'mongodb://localhost:27017/?replicaSet=rs0'")
-	}
-	if err != nil {
-		return nil, err
-	}
-	server, err := mongod.Start(ctx, mongod.Options{Binary: bin})
-	if err != nil {
-		return nil, fmt.Errorf("starting a MongoDB server: %w", err)
-	}
-	d.source = server.URI()
-	d.printf("  server    MongoDB %s, started for this (%s)\n", server.Version(), bin.Path)
-	return server.Stop, nil
-}
-
-// dropDatabase takes away what was written to the user's own server.
-func (d *demo) dropDatabase() error {
-	if d.keep {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	client, err := mongo.Connect(options.Client().ApplyURI(d.source))
-	if err != nil {
-		return fmt.Errorf("the database %s could not be dropped", d.database)
-	}
-	defer client.Disconnect(ctx)
-	if err := client.Database(d.database).Drop(ctx); err != nil {
-		return fmt.Errorf("the database %s could not be dropped: %w", d.database, err)
-	}
-	return nil
-}
-
-// show is what there is to see.
-func (d *demo) show(ctx context.Context, store state.Store) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program, to run it as the pipeline: %w", err)
@@ -213,7 +183,7 @@ func (d *demo) show(ctx context.Context, store state.Store) error {
 	view := newLivesView(d.style, d.events)
 	d.printf("%s", view.header())
 	res, err := crashtest.Run(ctx, crashtest.Config{
-		Source: d.source, Database: d.database, Collections: []string{"orders"},
+		Source: d.uri, Database: d.database, Collections: []string{"orders"},
 		Changes: d.events, Mix: crashtest.Mix{Inserts: 50, Updates: 35, Deletes: 15}, Seed: d.seed,
 		Rate: min(demoMaxRate, max(demoMinRate, d.events/demoTime)), Kills: d.kills,
 		Binary: self, StoreURL: d.store, Store: store, Out: out,
@@ -221,9 +191,6 @@ func (d *demo) show(ctx context.Context, store state.Store) error {
 		Flags: append([]string{"--lease-ttl", "1s"}, demoPace...),
 		Watch: func(p crashtest.Progress) { view.update(d.screen, p) },
 	})
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
 	if err != nil {
 		return err
 	}
@@ -273,7 +240,7 @@ func (d *demo) self() string {
 	return "rigatoni"
 }
 
-// next names three commands that work as they stand.
+// next names commands that work as they stand, given a server where they need one.
 func (d *demo) next() {
 	var commands [][2]string
 	if d.keep {
@@ -281,19 +248,33 @@ func (d *demo) next() {
 			commands = append(commands, [2]string{"head -n 2 " + files[len(files)-1], "what arrived"})
 		}
 	}
-	if d.keep && d.given {
+	if d.keep && d.source != "" {
 		commands = append(commands, [2]string{
 			fmt.Sprintf("%s run --source '%s' --database %s --collections orders --store %s --to ndjson:%s", d.self(), config.Redact(d.source), d.database, config.Redact(d.store), filepath.Join(d.dir, "out")),
 			"goes on where this one stopped",
 		})
 	}
+	again := fmt.Sprintf("%s demo --seed %d", d.self(), d.seed)
+	switch {
+	case d.source != "":
+		again += " --source '" + config.Redact(d.source) + "'"
+	case d.mongod:
+		again += " --mongod"
+	default:
+		commands = append(commands,
+			[2]string{again + " --mongod", "the same on a real MongoDB server: a mongod from PATH, or the one that \"make demo\" fetches"},
+			[2]string{again + " --source 'mongodb://localhost:27017/?replicaSet=rs0'", "the same on a replica set of yours"},
+		)
+	}
+	if !d.keep {
+		commands = append(commands, [2]string{again + " --keep", "the same again; the files stay"})
+	}
 	commands = append(commands,
-		[2]string{fmt.Sprintf("%s demo --keep --seed %d", d.self(), d.seed), "the same again; the files stay"},
 		[2]string{d.self() + " demo --kills 20 --events 20000", "more of everything"},
 		[2]string{d.self() + " run --help", "your own pipeline"},
 	)
 	d.printf("\n  %s\n", d.style.bold("To try next"))
-	for _, c := range commands[:3] {
+	for _, c := range commands {
 		d.printf("    %s\n        %s\n", c[0], d.style.dim(c[1]))
 	}
 	if d.keep {

@@ -168,7 +168,7 @@ func (d *demo) decoded(ctx context.Context, t resumetoken.Token) [][2]string {
 
 // nameOf is the collection's name, if the server tells.
 func (d *demo) nameOf(ctx context.Context, uuid resumetoken.UUID) string {
-	client, err := mongo.Connect(options.Client().ApplyURI(d.source))
+	client, err := mongo.Connect(options.Client().ApplyURI(d.uri))
 	if err != nil {
 		return ""
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"os"
 	"os/exec"
@@ -12,11 +11,9 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
-	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 )
 
 // A child is a run of the command whose messages are read as they come.
@@ -30,7 +27,7 @@ type child struct {
 func startChild(t *testing.T, stdout io.Writer, args ...string) *child {
 	t.Helper()
 	c := &child{t: t, cmd: exec.Command(testbinary.Path(t), args...)}
-	c.cmd.Dir, c.cmd.Stdout = t.TempDir(), stdout
+	c.cmd.Dir, c.cmd.Stdout, c.cmd.SysProcAttr = t.TempDir(), stdout, apart()
 	pipe, err := c.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +38,35 @@ func startChild(t *testing.T, stdout io.Writer, args ...string) *child {
 	t.Cleanup(func() { _ = c.cmd.Process.Kill() }) // it has ended, or must
 	c.stderr = bufio.NewScanner(pipe)
 	return c
+}
+
+// startReading is startChild for those who read its standard output.
+func startReading(t *testing.T, args ...string) (*child, *bufio.Reader) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	c := startChild(t, w, args...)
+	w.Close() // so that the child's end is the output's
+	return c, bufio.NewReader(r)
+}
+
+// readLine reads standard output up to a line with the text.
+func (c *child) readLine(out *bufio.Reader, text string) string {
+	c.t.Helper()
+	timer := time.AfterFunc(deadline, func() { _ = c.cmd.Process.Kill() })
+	defer timer.Stop()
+	for {
+		line, err := out.ReadString('\n')
+		if err != nil {
+			c.t.Fatalf("it never wrote %q: %v", text, err)
+		}
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
 }
 
 // await reads messages until one has the text.
@@ -75,25 +101,20 @@ func (c *child) exit() int {
 	return c.cmd.ProcessState.ExitCode()
 }
 
-func insertBig(t *testing.T, db *mongod.Database, n int) {
+func insertBig(t *testing.T, server *testserver.Server, n int) {
 	t.Helper()
-	client, err := mongo.Connect(options.Client().ApplyURI(db.URI))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Disconnect(context.Background())
 	docs := make([]any, n)
 	for i := range docs {
 		docs[i] = bson.D{{Key: "_id", Value: i}, {Key: "text", Value: strings.Repeat("x", 1000)}}
 	}
-	if _, err := client.Database(db.Name).Collection("big").InsertMany(context.Background(), docs); err != nil {
+	if _, err := server.DB.Collection("big").InsertMany(t.Context(), docs); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestSIGTERMStopsCleanly(t *testing.T) {
-	db := mongod.ForTest(t)
-	c := startChild(t, nil, "run", "--source", db.URI, "--database", db.Name, "--store", "file:state", "--to", "ndjson:out")
+	server := testserver.Mongotest(t)
+	c := startChild(t, nil, "run", "--source", server.URI, "--database", server.DB.Name(), "--store", "file:state", "--to", "ndjson:out")
 	c.await("msg=ready")
 	c.signal(syscall.SIGTERM)
 	if code := c.exit(); code != exitOK {
@@ -106,12 +127,12 @@ func TestSIGTERMStopsCleanly(t *testing.T) {
 
 // A stop may wait for a destination; a second signal doesn't.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	db := mongod.ForTest(t)
+	server := testserver.Mongotest(t)
 	r, w := io.Pipe() // exec copies to it, and blocks when nobody reads
 	defer r.Close()
-	c := startChild(t, w, "run", "--source", db.URI, "--database", db.Name, "--store", "file:state", "--to", "ndjson:-", "--grace-time", "5m")
+	c := startChild(t, w, "run", "--source", server.URI, "--database", server.DB.Name(), "--store", "file:state", "--to", "ndjson:-", "--grace-time", "5m")
 	c.await("msg=ready")
-	insertBig(t, db, 2000) // much more than a pipe holds
+	insertBig(t, server, 2000) // much more than a pipe holds
 	if _, err := io.ReadFull(r, make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
@@ -125,9 +146,9 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 }
 
 func TestWaitingForALeaseCanBeStopped(t *testing.T) {
-	db := mongod.ForTest(t)
+	server := testserver.Mongotest(t)
 	state := "file:" + t.TempDir()
-	args := []string{"run", "--source", db.URI, "--database", db.Name, "--store", state, "--to", "ndjson:out"}
+	args := []string{"run", "--source", server.URI, "--database", server.DB.Name(), "--store", state, "--to", "ndjson:out"}
 	holder := startChild(t, nil, args...)
 	holder.await("msg=ready")
 	c := startChild(t, nil, append(args, "--lease-wait", "1h")...)
@@ -139,56 +160,5 @@ func TestWaitingForALeaseCanBeStopped(t *testing.T) {
 	holder.signal(syscall.SIGINT)
 	if code := holder.exit(); code != exitOK {
 		t.Errorf("the holder ended with %d", code)
-	}
-}
-
-func TestInterruptedDemo(t *testing.T) {
-	db := mongod.ForTest(t)
-	tmp := t.TempDir()
-	t.Setenv("TMPDIR", tmp)
-	out, w := io.Pipe()
-	c := startChild(t, w, "demo", "--source", db.URI)
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && !strings.Contains(lines.Text(), "the start") { // the first life's line
-	}
-	c.signal(syscall.SIGINT)
-	go func() { _, _ = io.Copy(io.Discard, out) }()
-	if code := c.exit(); code != exitInterrupted {
-		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(c.said, "\n"))
-	}
-	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-}
-
-// The demo, short: several lives, nothing lost, and nothing left behind.
-func TestDemo(t *testing.T) {
-	db := mongod.ForTest(t)
-	cmd := exec.Command(testbinary.Path(t), "demo", "--source", db.URI, "--events", "1200", "--kills", "3", "--seed", "5")
-	tmp := t.TempDir()
-	cmd.Env = append(cmd.Environ(), "TMPDIR="+tmp)
-	text, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	for _, want := range []string{
-		"seed 5", "the start", "✗", "stop 1,200", "written       1,200", "arrived       1,200", "lost              0   nothing was lost",
-		"The checkpoint", "resume token", "demo --keep --seed 5",
-	} {
-		if !strings.Contains(string(text), want) {
-			t.Errorf("it doesn't say %q:\n%s", want, text)
-		}
-	}
-	if strings.ContainsAny(string(text), "\x1b\r") {
-		t.Error("there are control characters in output that is no terminal's")
-	}
-	client, err := mongo.Connect(options.Client().ApplyURI(db.URI))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Disconnect(context.Background())
-	names, err := client.ListDatabaseNames(context.Background(), bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^rigatoni_demo_5_"}}}})
-	if err != nil || len(names) > 0 {
-		t.Errorf("databases left behind: %v, %v", names, err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
-	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 )
 
 // openPTY opens a terminal: what a process writes to it is read from master.
@@ -47,9 +47,9 @@ func openPTY(t *testing.T) (master, terminal *os.File) {
 
 // On a terminal there is a line that says how far the pipeline is.
 func TestProgressOnATerminal(t *testing.T) {
-	db := mongod.ForTest(t)
+	server := testserver.Mongotest(t)
 	master, terminal := openPTY(t)
-	cmd := exec.Command(testbinary.Path(t), "run", "--source", db.URI, "--database", db.Name, "--store", "file:state", "--to", "ndjson:out")
+	cmd := exec.Command(testbinary.Path(t), "run", "--source", server.URI, "--database", server.DB.Name(), "--store", "file:state", "--to", "ndjson:out")
 	cmd.Dir, cmd.Stderr = t.TempDir(), terminal
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestProgressOnATerminal(t *testing.T) {
 		}
 	}
 	await(`msg=ready`)
-	insertBig(t, db, 1500)
+	insertBig(t, server, 1500)
 	await(`\r\x1b\[K1,500 events · [\d,]+/s · (lag|idle).* · last checkpoint \d`)
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)

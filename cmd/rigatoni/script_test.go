@@ -20,10 +20,20 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-func TestMain(m *testing.M) { os.Exit(testbinary.Main(m)) }
+const noServerHere = "a test's binary is no server"
+
+func TestMain(m *testing.M) {
+	// A demo that runs in the test's own process starts this program as its server.
+	if len(os.Args) > 1 && os.Args[1] == "mongotest" {
+		fmt.Fprintln(os.Stderr, noServerHere)
+		os.Exit(3)
+	}
+	os.Exit(testbinary.Main(m))
+}
 
 // deadline is how long a script waits for what must come.
 const deadline = 60 * time.Second
@@ -50,22 +60,23 @@ func TestScripts(t *testing.T) { testscript.Run(t, params(t, "script")) }
 // TestServerScripts runs those that need MongoDB. Each has a database named after
 // it.
 func TestServerScripts(t *testing.T) {
-	db := mongod.ForTest(t)
-	p := params(t, "server", "MONGODB="+db.URI)
-	setup := p.Setup
-	p.Setup = func(env *testscript.Env) error {
-		name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
-		env.Setenv("DB", db.Name+"_"+name)
-		return setup(env)
-	}
-	testscript.Run(t, p)
+	testserver.Both(t, func(t *testing.T, server *testserver.Server) {
+		p := params(t, "server", "MONGODB="+server.URI)
+		setup := p.Setup
+		p.Setup = func(env *testscript.Env) error {
+			name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+			env.Setenv("DB", server.DB.Name()+"_"+name)
+			return setup(env)
+		}
+		testscript.Run(t, p)
+	})
 }
 
-// TestRedisScripts runs those that need MongoDB and Redis.
+// TestRedisScripts runs those that need Redis. What they show is in the store.
 func TestRedisScripts(t *testing.T) {
-	db := mongod.ForTest(t)
+	server := testserver.Mongotest(t)
 	redis := redisserver.Start(t, &redisserver.Options{Password: "hunter2"})
-	testscript.Run(t, params(t, "redis", "MONGODB="+db.URI, "DB="+db.Name, "REDIS="+redis.URL(), "REDIS_ADDR="+redis.Addr))
+	testscript.Run(t, params(t, "redis", "MONGODB="+server.URI, "DB="+server.DB.Name(), "REDIS="+redis.URL(), "REDIS_ADDR="+redis.Addr))
 }
 
 // TestAuthScripts runs those that need a server with access control.

@@ -242,13 +242,13 @@ func TestColourIsForTerminalsThatWantIt(t *testing.T) {
 	}
 }
 
-func TestDemoWithoutAServerSaysWhatToDo(t *testing.T) {
+func TestDemoWithoutAMongodSaysWhatToDo(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	var out, errs bytes.Buffer
-	code := run(t.Context(), world{args: []string{"demo"}, stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
-	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) {
+	code := run(t.Context(), world{args: []string{"demo", "--mongod"}, stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
+	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) || !strings.Contains(errs.String(), "leave --mongod out") {
 		t.Errorf("exit code %d, %s", code, errs.String())
 	}
 }

@@ -124,7 +124,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err != nil {
 		return nil, errors.New("crashtest: the source is not a URI that the driver takes") // its own message may quote it
 	}
-	defer client.Disconnect(context.WithoutCancel(ctx))
+	// With ctx: if it ends because the server is gone, the driver would wait half a
+	// minute for it.
+	defer client.Disconnect(ctx)
 	for _, c := range cfg.Collections {
 		// Made beforehand, so that the lanes needn't race for it.
 		if err := client.Database(cfg.Database).CreateCollection(ctx, c); err != nil {

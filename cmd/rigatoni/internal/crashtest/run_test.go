@@ -14,6 +14,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
 	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -21,7 +22,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(testbinary.Main(m)) }
 
 // config is a short run that the test may change.
-func config(t *testing.T, uri, database, storeURL string) crashtest.Config {
+func config(t *testing.T, s *testserver.Server, storeURL string) crashtest.Config {
 	t.Helper()
 	store, err := backend.OpenStore(t.Context(), storeURL, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -35,7 +36,7 @@ func config(t *testing.T, uri, database, storeURL string) crashtest.Config {
 	seed := uint64(time.Now().UnixNano() % 1_000_000)
 	t.Logf("seed %d", seed)
 	return crashtest.Config{
-		Source: uri, Database: database, Collections: []string{"orders", "users"},
+		Source: s.URI, Database: s.DB.Name(), Collections: []string{"orders", "users"},
 		Changes: 4000, Mix: crashtest.Mix{Inserts: 50, Updates: 35, Deletes: 15}, Seed: seed, Rate: 1000,
 		Kills: 4, Binary: testbinary.Path(t), Flags: []string{"--save-interval", "200ms"},
 		StoreURL: storeURL, Store: store, Out: filepath.Join(t.TempDir(), "out"),
@@ -66,21 +67,20 @@ func wantOK(t *testing.T, res *crashtest.Result, lives int) {
 }
 
 func TestFileStore(t *testing.T) {
-	db := mongod.ForTest(t)
-	wantOK(t, run(t, config(t, db.URI, db.Name, "file:"+t.TempDir())), 5)
+	testserver.Both(t, func(t *testing.T, s *testserver.Server) {
+		wantOK(t, run(t, config(t, s, "file:"+t.TempDir())), 5)
+	})
 }
 
 func TestOneStreamEachAndKillsWhileStarting(t *testing.T) {
-	db := mongod.ForTest(t)
-	cfg := config(t, db.URI, db.Name, "file:"+t.TempDir())
+	cfg := config(t, testserver.Mongod(t), "file:"+t.TempDir())
 	cfg.OneEach, cfg.KillStarting, cfg.Kills, cfg.Writers = true, true, 12, 2
 	wantOK(t, run(t, cfg), 13)
 }
 
 func TestRedis(t *testing.T) {
-	db := mongod.ForTest(t)
 	redis := redisserver.Start(t, nil)
-	cfg := config(t, db.URI, db.Name, redis.URL())
+	cfg := config(t, testserver.Mongotest(t), redis.URL())
 	cfg.Flags = append(cfg.Flags, "--lease-ttl", "1s")
 	cfg.Rate = 500 // a life begins with the wait for the lease of the one before
 	wantOK(t, run(t, cfg), 5)
@@ -89,9 +89,9 @@ func TestRedis(t *testing.T) {
 // The server is restarted meanwhile; a life that begins without a server is
 // followed by another.
 func TestDisturbed(t *testing.T) {
-	s := mongod.OwnForTest(t, mongod.Options{})
-	uri := s.URI() + "&serverSelectionTimeoutMS=2000"
-	cfg := config(t, uri, "crash", "file:"+t.TempDir())
+	s := testserver.OwnMongod(t, mongod.Options{})
+	cfg := config(t, s, "file:"+t.TempDir())
+	cfg.Source += "&serverSelectionTimeoutMS=2000"
 	cfg.RestartOn = []int{5}
 	restarts := 0
 	cfg.Disturb = func(ctx context.Context, written func() int) error {
@@ -102,11 +102,11 @@ func TestDisturbed(t *testing.T) {
 			case <-time.After(10 * time.Millisecond):
 			}
 		}
-		if err := s.Kill(); err != nil {
+		if err := s.Real.Kill(); err != nil {
 			return fmt.Errorf("killing mongod: %w", err)
 		}
 		restarts++
-		return s.Restart(ctx)
+		return s.Real.Restart(ctx)
 	}
 	wantOK(t, run(t, cfg), 5)
 	if restarts != 1 {
@@ -117,8 +117,7 @@ func TestDisturbed(t *testing.T) {
 // A pipeline that loses something must be found out. This one runs over what is
 // not delivered: each life starts with a store of its own, at now.
 func TestLossIsFound(t *testing.T) {
-	db := mongod.ForTest(t)
-	cfg := config(t, db.URI, db.Name, "file:"+t.TempDir())
+	cfg := config(t, testserver.Mongotest(t), "file:"+t.TempDir())
 	script := filepath.Join(t.TempDir(), "forgetful")
 	text := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\" --store memory:\n", cfg.Binary)
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {

@@ -1,0 +1,29 @@
+//go:build unix
+
+package main
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Ctrl-C reaches every process of the terminal's group at once.
+func TestDemoOnCtrlC(t *testing.T) {
+	d := startDemo(t)
+	pgid, err := syscall.Getpgid(d.cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pgid != d.cmd.Process.Pid {
+		t.Fatal("the demo has no group of its own")
+	}
+	if err := syscall.Kill(-pgid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if code := d.exit(); code != exitInterrupted || strings.Contains(strings.Join(d.said, "\n"), "mongotest") {
+		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(d.said, "\n"))
+	}
+	wantNoSuchProcess(t, d.pid)
+	wantEmpty(t, d.tmp)
+}

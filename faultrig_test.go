@@ -104,7 +104,7 @@ func (r *faultRig) watch(o changestream.Options) {
 	o.Database, o.Collections = r.DB.Name(), []string{"c"}
 	o.MaxAwait, o.ReopenMin, o.ReopenMax = 50*time.Millisecond, time.Millisecond, 50*time.Millisecond
 	o.Logger = slog.New(slog.NewTextHandler(r.log, nil))
-	client := r.Connect(r.t, options.Client().SetTimeout(clientTimeout))
+	client := r.Connect(r.t, options.Client().SetAppName(pipelineName).SetTimeout(clientTimeout))
 	var err error
 	if r.source, err = changestream.New(client, o); err != nil {
 		r.t.Fatal(err)

@@ -3,6 +3,7 @@ package rigatoni_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +36,7 @@ var passing = map[string]func(*faultRig){
 	},
 	"step-down": func(r *faultRig) { r.stepDown("update", func() {}) },
 	"step-down, cursors killed": func(r *faultRig) {
-		r.stepDown("aggregate", func() { r.KillCursors(r.t) })
+		r.stepDown("getMore", func() { r.KillCursors(r.t) })
 	},
 	"getMore fails, may be resumed": func(r *faultRig) { r.fail("getMore", testserver.Code("getMore", 6)) },
 	"getMore fails, labelled":       func(r *faultRig) { r.fail("getMore", testserver.Code("getMore", 7777, "ResumableChangeStreamError")) },
@@ -70,7 +71,7 @@ var passing = map[string]func(*faultRig){
 			return
 		}
 		// The nearest to it that a real server can be told.
-		r.fail("getMore", bson.D{{Key: "failCommands", Value: bson.A{"getMore", "update", "hello", "aggregate"}}, {Key: "closeConnection", Value: true}})
+		r.fail("getMore", bson.D{{Key: "failCommands", Value: bson.A{"getMore", "hello", "aggregate"}}, {Key: "closeConnection", Value: true}})
 	},
 }
 
@@ -123,16 +124,25 @@ func (r *faultRig) fail(command string, data bson.D) {
 // strike sets a fail point, and takes it away once a command has failed of it.
 func (r *faultRig) strike(command, point string, mode, data bson.D) {
 	before := r.Failures(command)
+	if point == testserver.FailCommand {
+		data = ofPipeline(data)
+	}
 	r.FailPoint(r.t, point, mode, data)
 	r.await(command+" that fails", func() bool { return r.Failures(command) > before })
 	r.FailPointOff(r.t, point)
+}
+
+// ofPipeline has a failCommand strike the pipeline's client alone, and not what the
+// test asks.
+func ofPipeline(data bson.D) bson.D {
+	return append(slices.Clone(data), bson.E{Key: "appName", Value: pipelineName})
 }
 
 // failReopening breaks the stream off and has the attempts to reopen it fail for a
 // while.
 func (r *faultRig) failReopening(data bson.D) {
 	before := r.Failures("aggregate")
-	r.FailPoint(r.t, testserver.FailCommand, testserver.Times(5), data)
+	r.FailPoint(r.t, testserver.FailCommand, testserver.Times(5), ofPipeline(data))
 	r.KillCursors(r.t)
 	r.await("two attempts in vain", func() bool { return r.Failures("aggregate") >= before+2 })
 	r.FailPointOff(r.t, testserver.FailCommand)

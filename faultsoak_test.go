@@ -38,8 +38,7 @@ var soakFaults = []soakFault{
 		r.KillCursors(r.t)
 	}},
 	{"a connection that closes", 2, func(r *faultRig, rng *rand.Rand) {
-		commands := bson.A{"getMore", "aggregate", "update"}
-		r.set(testserver.FailCommand, 1, bson.D{{Key: "failCommands", Value: bson.A{commands[rng.IntN(len(commands))]}}, {Key: "closeConnection", Value: true}})
+		r.set(testserver.FailCommand, 1+rng.IntN(2), bson.D{{Key: "failCommands", Value: bson.A{"getMore", "aggregate"}}, {Key: "closeConnection", Value: true}})
 	}},
 	{"a step-down", 2, func(r *faultRig, rng *rand.Rand) {
 		if r.Fake != nil {
@@ -65,6 +64,9 @@ var soakFaults = []soakFault{
 // that has none at the moment, because it is stepping down or its connections were
 // dropped, has trouble enough.
 func (r *faultRig) set(point string, times int, data bson.D) {
+	if point == testserver.FailCommand {
+		data = ofPipeline(data)
+	}
 	cmd := bson.D{{Key: "configureFailPoint", Value: point}, {Key: "mode", Value: testserver.Times(times)}, {Key: "data", Value: data}}
 	_ = r.Client.Database("admin").RunCommand(r.t.Context(), cmd).Err()
 }

@@ -49,8 +49,9 @@ func TestReopenFailsForAWhile(t *testing.T) {
 	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
 		st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
 		for i, code := range []int{13435, 7777} {
+			kill := w.CursorKiller(t)
 			w.failPoint("failCommand", times(7), failCommand("aggregate", code))
-			w.KillCursors(t)
+			kill()
 			st.until("an outage", func([]rigatoni.Event) bool { return w.log.count("broke off") == i+1 })
 			w.insert("c", i)
 			wantNames(t, st.collect(1), inserted("c", i)...)

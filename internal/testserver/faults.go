@@ -100,17 +100,27 @@ func (s *Server) Cursors(t testing.TB) (open []Cursor) {
 // returns how many there were.
 func (s *Server) KillCursors(t testing.TB) int {
 	t.Helper()
+	return s.CursorKiller(t)()
+}
+
+// CursorKiller looks for the cursors of all change streams, and returns what kills
+// them: to look takes an aggregate, which may be about to fail.
+func (s *Server) CursorKiller(t testing.TB) (kill func() int) {
+	t.Helper()
 	if s.Fake != nil {
-		return s.Fake.KillCursors()
+		return s.Fake.KillCursors
 	}
 	open := s.Cursors(t)
-	for _, c := range open {
-		cmd := bson.D{{Key: "killCursors", Value: c.Collection}, {Key: "cursors", Value: bson.A{c.ID}}}
-		if err := s.Client.Database(c.DB).RunCommand(context.Background(), cmd).Err(); err != nil {
-			t.Fatal(err)
+	return func() int {
+		t.Helper()
+		for _, c := range open {
+			cmd := bson.D{{Key: "killCursors", Value: c.Collection}, {Key: "cursors", Value: bson.A{c.ID}}}
+			if err := s.Client.Database(c.DB).RunCommand(context.Background(), cmd).Err(); err != nil {
+				t.Fatal(err)
+			}
 		}
+		return len(open)
 	}
-	return len(open)
 }
 
 // StepDown has the primary step down and returns when there is one again.

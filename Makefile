@@ -7,9 +7,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
-demo: ## see it: orders written, streamed, the pipeline killed five times, nothing lost
+demo: ## "go run ./cmd/rigatoni demo" on a real MongoDB server, fetched on first use
 	@go run ./internal/fetchmongod
-	@go run ./cmd/rigatoni demo
+	@go run ./cmd/rigatoni demo --mongod
 
 test: servers ## run all tests, with the race detector; says at the end what it skipped
 	@for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...); done | go run ./internal/testreport

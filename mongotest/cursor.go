@@ -30,7 +30,7 @@ type cursor struct {
 func cursorCommands() map[string]*command {
 	return map[string]*command{
 		"aggregate": {run: aggregate, read: true, txn: true,
-			fields: []string{"pipeline", "cursor", "allowDiskUse", "bypassDocumentValidation", "hint"},
+			fields: []string{"pipeline", "cursor", "allowDiskUse", "bypassDocumentValidation", "hint", "$_generateV2ResumeTokens"},
 			others: []string{"collation", "let", "explain"}},
 		"getMore":     {run: getMore, txn: true, fields: []string{"collection", "batchSize", "term", "lastKnownCommittedOpTime"}},
 		"killCursors": {run: killCursors, fields: []string{"cursors"}},

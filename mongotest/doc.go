@@ -43,6 +43,11 @@
 //   - The fail points failCommand and failGetMoreAfterCursorCheckout,
 //     replSetStepDown, and from Go the methods of [Server].
 //
+// It says that it is 6.0.27, and there is no option to say otherwise: nothing
+// newer is there to play the scripts to. Of what newer servers do differently
+// with change streams it has the tokens, see [Options], which a 6.0.27 gives, too,
+// when it is asked to. It does not have disambiguatedPaths (since 6.1).
+//
 // # What it does not do
 //
 // What it does not know it refuses by name, with the server's own code: a

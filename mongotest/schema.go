@@ -132,13 +132,13 @@ func dropDatabase(r *request) (*builder, error) {
 		return nil, failf(codeIllegalOperation, "Dropping the '%s' database is prohibited.", r.db)
 	}
 	return newBuilder(), r.write(func(w *writer) error {
-		all := w.st.inDatabase(r.db)
-		if len(all) == 0 {
+		if !w.st.dbs[r.db] {
 			return nil
 		}
-		for _, c := range all {
+		for _, c := range w.st.inDatabase(r.db) {
 			w.drop(c)
 		}
+		delete(w.st.dbs, r.db)
 		w.log(&entry{kind: opDropDatabase, ns: namespace{r.db, ""}})
 		return nil
 	})

@@ -22,6 +22,12 @@ type Options struct {
 	// OplogEntries is how many changes the oplog holds before it forgets the
 	// oldest; default 250,000. It must be at least 1.
 	OplogEntries int
+	// V2Tokens makes streams give resume tokens of version 2, as MongoDB does by
+	// default since 7.0; they say an event's operationType, too. By default they
+	// are of version 1, as on 6.0, but for streams that ask for version 2 by
+	// $changeStreamSplitLargeEvent, by the field $_generateV2ResumeTokens of
+	// their aggregate, or by a token of version 2 to begin with.
+	V2Tokens bool
 }
 
 const defaultOplogEntries = 250_000
@@ -33,6 +39,7 @@ type Server struct {
 	commands map[string]*command
 	store    *store
 	started  time.Time
+	v2Tokens bool
 
 	sessions   sessions
 	cursors    cursors
@@ -96,6 +103,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		commands: allCommands(),
 		store:    newStore(o.OplogEntries),
 		started:  time.Now(),
+		v2Tokens: o.V2Tokens,
 		stop:     make(chan struct{}),
 		conns:    map[*conn]struct{}{},
 	}

@@ -19,8 +19,12 @@ func aggregate(r *request) (*builder, error) {
 	if _, ok := r.args["cursor"].DocumentOK(); !ok {
 		return nil, failf(codeFailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
 	}
+	v2, err := r.v2Tokens()
+	if err != nil {
+		return nil, err
+	}
 	if isWatch(r) {
-		return watch(r, stages)
+		return watch(r, stages, v2)
 	}
 	if r.args["aggregate"].Type != bson.TypeString {
 		return nil, notImitated("aggregate on a database without $changeStream")

@@ -14,6 +14,9 @@ type store struct {
 	mu    sync.Mutex
 	colls map[namespace]*collection
 	order []namespace // in the order of their creation
+	// dbs are the databases that have been made, and not dropped since, also
+	// those without collections.
+	dbs   map[string]bool
 	oplog oplog
 
 	// oversizeNext: the next change's events are to be too large.
@@ -38,7 +41,7 @@ type record struct {
 }
 
 func newStore(max int) *store {
-	st := &store{colls: map[namespace]*collection{}, oplog: oplog{max: max, grown: make(chan struct{})}}
+	st := &store{colls: map[namespace]*collection{}, dbs: map[string]bool{}, oplog: oplog{max: max, grown: make(chan struct{})}}
 	st.oplog.append(&entry{ts: st.tick(), wall: time.Now(), kind: opNoop, note: "initiating set"})
 	st.oplog.append(&entry{ts: st.tick(), wall: time.Now(), kind: opNoop, note: "new primary"})
 	return st

@@ -57,12 +57,35 @@ func isWatch(r *request) bool {
 	return ok && doc.Lookup("$changeStream").Type != 0
 }
 
-func watch(r *request, stages []bson.Raw) (*builder, error) {
+// v2Tokens tells whether streams that the command opens are to have tokens of
+// version 2.
+func (r *request) v2Tokens() (bool, error) {
+	const name = "$_generateV2ResumeTokens"
+	v, given := r.args[name]
+	if !given {
+		return r.server.v2Tokens, nil
+	}
+	return boolean(name, v)
+}
+
+// boolean is an option that nothing but a boolean can be.
+func boolean(name string, v bson.RawValue) (bool, error) {
+	on, ok := v.BooleanOK()
+	if !ok {
+		return false, failf(codeTypeMismatch, "Field '%s' should be a boolean value, but found: %s", name, typeName(v.Type))
+	}
+	return on, nil
+}
+
+func watch(r *request, stages []bson.Raw, v2 bool) (*builder, error) {
 	spec, ok := stages[0].Lookup("$changeStream").DocumentOK()
 	if !ok {
 		return nil, failf(codeChangeStreamNotAnObject, "$changeStream must take a nested object but found: $changeStream: %s", shell(stages[0].Lookup("$changeStream")))
 	}
 	s := &stream{format: resumetoken.FormatV1, full: "default", before: "off"}
+	if v2 {
+		s.format = resumetoken.FormatV2
+	}
 	ns, err := r.watched(s, spec)
 	if err != nil {
 		return nil, err
@@ -130,12 +153,10 @@ func (s *stream) fields(d *builder) {
 
 // watched is the namespace of the stream's cursor.
 func (r *request) watched(s *stream, spec bson.Raw) (namespace, error) {
-	all, err := spec.LookupErr("allChangesForCluster")
 	cluster := false
-	if err == nil {
-		var ok bool
-		if cluster, ok = all.BooleanOK(); !ok {
-			return namespace{}, failf(codeTypeMismatch, "Field 'allChangesForCluster' should be a boolean value, but found: %s", typeName(all.Type))
+	if all, err := spec.LookupErr("allChangesForCluster"); err == nil {
+		if cluster, err = boolean("allChangesForCluster", all); err != nil {
+			return namespace{}, err
 		}
 	}
 	ns := namespace{r.db, "$cmd.aggregate"}
@@ -207,13 +228,13 @@ func (s *stream) readOptions(spec bson.Raw) (err error) {
 			}
 			at = v
 		case "showExpandedEvents", "showSystemEvents", "showRawUpdateDescription", "showMigrationEvents":
-			on, ok := v.BooleanOK()
-			if !ok {
-				return failf(codeTypeMismatch, "Field '%s' should be a boolean value, but found: %s", name, typeName(v.Type))
-			}
-			if name == "showExpandedEvents" {
+			on, err := boolean(name, v)
+			switch {
+			case err != nil:
+				return err
+			case name == "showExpandedEvents":
 				s.expanded = on
-			} else if on {
+			case on:
 				return notImitated("the option '" + name + "' of $changeStream")
 			}
 		default:

@@ -262,6 +262,25 @@ func scriptWatchDatabase(s *script) {
 	s.run(`admin {"aggregate": 1, "pipeline": [{"$changeStream": {"allChangesForCluster": true, "resumeAfter": "@db.1"}}], "cursor": {}}`)
 }
 
+// scriptWatchEmpty: a database without collections may still be there, and
+// dropping it an event.
+func scriptWatchEmpty(s *script) {
+	s.watch("db", `1`, `[{"$changeStream": {}}]`)
+	s.run(`{"dropDatabase": 1}`)
+	s.run(`{"find": "c"}`)
+	s.run(`{"dropDatabase": 1}`)
+	s.more("db", "$cmd.aggregate")
+	s.run(`{"create": "c"}`)
+	s.run(`{"drop": "c"}`)
+	s.run(`admin {"listDatabases": 1, "nameOnly": true, "filter": {"name": "DB"}}`)
+	s.run(`{"dropDatabase": 1}`)
+	s.run(`{"dropDatabase": 1}`)
+	s.more("db", "$cmd.aggregate")
+	s.watch("db", `1`, `[{"$changeStream": {}}]`)
+	s.run(`{"dropDatabase": 1}`)
+	s.more("db", "$cmd.aggregate")
+}
+
 // scriptWatchVersion2: a stream resumed from a token of version 2 stays at it.
 func scriptWatchVersion2(s *script) {
 	s.run(`{"create": "c"}`)
@@ -278,6 +297,42 @@ func scriptWatchVersion2(s *script) {
 	s.watch("y", `1`, `[{"$changeStream": {"resumeAfter": "@v2"}}]`)
 	s.more("y", "$cmd.aggregate")
 	s.watch("z", `1`, `[{"$changeStream": {"resumeAfter": "@y.1"}}]`)
+}
+
+// scriptWatchNewTokens asks for tokens of version 2, which newer servers give by
+// default.
+func scriptWatchNewTokens(s *script) {
+	open := func(name, coll, options, v2, more string) {
+		s.open(name, `{"aggregate": `+coll+`, "pipeline": [{"$changeStream": {`+options+`}}], "$_generateV2ResumeTokens": `+v2+`, "cursor": {`+more+`}}`)
+	}
+	for _, v := range []string{`true`, `false`, `1`, `null`, `"x"`} {
+		open("x", `"c"`, ``, v, ``)
+	}
+	open("all", `1`, ``, `true`, ``)
+	open("w", `"c"`, expanded, `true`, ``)
+	s.watch("old", `"c"`, `[{"$changeStream": {}}]`)
+	s.run(`{"insert": "c", "documents": [{"_id": 1}, {"_id": {"$numberLong": "2"}}, {"_id": {"a": 1.5}}]}`)
+	s.run(`{"update": "c", "updates": [{"q": {"_id": 1}, "u": {"$set": {"a": 1}}}, {"q": {"_id": 1}, "u": {"b": 1}}]}`)
+	s.run(`{"delete": "c", "deletes": [{"q": {"_id": 1}, "limit": 1}]}`)
+	in := s.session()
+	in(1, true, `{"insert": "c", "documents": [{"_id": 4}, {"_id": 5}]}`)
+	in(1, false, `admin {"commitTransaction": 1}`)
+	s.more("old", "c")
+	open("x", `"c"`, `"resumeAfter": "@old.0"`, `true`, ``)
+	open("x", `"c"`, `"resumeAfter": "@old.0"`, `true`, `"batchSize": 0`)
+	open("x", `"c"`, `"resumeAfter": "@x.mark"`, `true`, `"batchSize": 0`)
+	open("x", `"c"`, `"resumeAfter": "@old.1"`, `true`, `"batchSize": 1`)
+	open("y", `"c"`, `"resumeAfter": "@x.0"`, `false`, `"batchSize": 1`)
+	open("y", `"c"`, `"resumeAfter": "@y.0"`, `false`, `"batchSize": 1`)
+	s.watch("x", `"c"`, `[{"$changeStream": {"resumeAfter": "@x.0"}}, {"$project": {"documentKey": 1}}]`)
+	s.run(`{"aggregate": "c", "pipeline": [{"$changeStream": {"resumeAfter": "@y.0"}}, ` + split + `], "$_generateV2ResumeTokens": false, "cursor": {}}`)
+	s.run(`admin {"renameCollection": "DB.c", "to": "DB.d"}`)
+	s.run(`{"drop": "d"}`)
+	s.run(`{"dropDatabase": 1}`)
+	s.more("w", "c")
+	s.more("all", "$cmd.aggregate")
+	s.run(`{"aggregate": "c", "pipeline": [], "$_generateV2ResumeTokens": true, "cursor": {}}`)
+	s.run(`{"find": "c", "$_generateV2ResumeTokens": true}`)
 }
 
 func scriptWatchCursors(s *script) {

@@ -46,6 +46,7 @@ func (w *writer) create(ns namespace, images bool) *collection {
 	c := newCollection(ns, images)
 	w.st.colls[ns] = c
 	w.st.order = append(w.st.order, ns)
+	w.st.dbs[ns.db] = true
 	w.describe(c, opCreate, newBuilder().append(c.options()).doc("idIndex", idIndex.spec).done())
 	if w.txn != nil {
 		return w.txn.collection(w.st, ns)

@@ -282,10 +282,9 @@ const documents = 5
 func (r *faultRig) write(n int) {
 	for range n {
 		r.written++
-		id, set := bson.D{{Key: "_id", Value: r.written % documents}}, bson.D{{Key: "$set", Value: bson.D{{Key: "n", Value: r.written}}}}
 		for deadline := time.Now().Add(patience); ; {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			_, err := r.DB.Collection("c").UpdateOne(ctx, id, set, upsert())
+			err := r.put(ctx, r.written)
 			cancel()
 			if err == nil {
 				break
@@ -296,6 +295,13 @@ func (r *faultRig) write(n int) {
 			}
 		}
 	}
+}
+
+// put makes the n-th write.
+func (r *faultRig) put(ctx context.Context, n int) error {
+	id, set := bson.D{{Key: "_id", Value: n % documents}}, bson.D{{Key: "$set", Value: bson.D{{Key: "n", Value: n}}}}
+	_, err := r.DB.Collection("c").UpdateOne(ctx, id, set, upsert())
+	return err
 }
 
 // awaitDelivery waits until the life has delivered all that was written.

@@ -206,7 +206,9 @@ func (r *faultRig) writeWhile(happens func()) {
 func TestCrash(t *testing.T) {
 	onEach(t, ownServers, func(r *faultRig) {
 		r.start()
+		r.crash() // before anything happened: it has a place all the same
 		r.write(10)
+		r.start()
 		r.awaitDelivery()
 		r.crash()
 		r.write(10)
@@ -216,6 +218,24 @@ func TestCrash(t *testing.T) {
 		if r.best != 20 {
 			t.Errorf("%d of 20 delivered", r.best)
 		}
+	})
+}
+
+// A checkpoint never speaks of what the destination has not taken yet, however much of
+// it has been read and however often a save was due.
+func TestCrashBeforeDelivery(t *testing.T) {
+	onEach(t, testserver.Both, func(r *faultRig) {
+		r.cfg.SaveInterval = -1
+		l := &life{}
+		l.Fail(slices.Repeat([]error{errors.New("away")}, 1000)...)
+		r.begin(l)
+		r.write(10)
+		r.await("ten attempts", func() bool { return l.Calls() >= 10 })
+		r.crash()
+		r.start()
+		r.awaitDelivery()
+		r.stop()
+		r.wantDelivered(1, 10)
 	})
 }
 
@@ -395,6 +415,40 @@ func TestEventTooLarge(t *testing.T) {
 		r.start()
 		r.awaitDelivery()
 		r.stop()
+	})
+}
+
+// The same on a stream that is open, where the event takes its whole batch with it.
+func TestEventTooLargeWhileStreaming(t *testing.T) {
+	onEach(t, ownServers, func(r *faultRig) {
+		r.watch(changestream.Options{FullDocument: "updateLookup"})
+		r.start()
+		r.write(10)
+		r.awaitDelivery()
+		sess, err := r.Client.StartSession()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		defer sess.EndSession(r.t.Context())
+		_, err = sess.WithTransaction(r.t.Context(), func(ctx context.Context) (any, error) {
+			for n := 11; n <= 13; n++ {
+				if err := r.put(ctx, n); err != nil {
+					return nil, err
+				}
+			}
+			return r.DB.Collection("c").UpdateByID(ctx, 13%documents, bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: strings.Repeat("z", 10<<20)}}}})
+		})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if err := r.outcome(); code(err) != 10334 {
+			r.t.Errorf("%v", err)
+		}
+		r.wantDelivered(1, 13)
+		if token, _ := r.lastEvent().Token(); r.saved().Token != token {
+			r.t.Error("the place is not that of the last event before it")
+		}
+		r.wantStop(nil, 10334)
 	})
 }
 

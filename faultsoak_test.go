@@ -22,6 +22,7 @@ type soakFault struct {
 	strike func(*faultRig, *rand.Rand)
 }
 
+// The last two are for mongotest alone.
 var soakFaults = []soakFault{
 	{"killed cursors", 25, func(r *faultRig, _ *rand.Rand) { r.KillCursors(r.t) }},
 	{"getMores that fail", 25, func(r *faultRig, rng *rand.Rand) {
@@ -48,15 +49,11 @@ var soakFaults = []soakFault{
 		}
 	}},
 	{"dropped connections", 2, func(r *faultRig, _ *rand.Rand) {
-		if r.Fake != nil {
-			r.Fake.DropConnections()
-		}
+		r.Fake.DropConnections()
 	}},
 	{"a frozen server", 2, func(r *faultRig, rng *rand.Rand) {
-		if r.Fake != nil {
-			r.Fake.Freeze()
-			time.AfterFunc(time.Duration(rng.IntN(20))*time.Millisecond, r.Fake.Thaw)
-		}
+		r.Fake.Freeze()
+		time.AfterFunc(time.Duration(rng.IntN(20))*time.Millisecond, r.Fake.Thaw)
 	}},
 }
 
@@ -71,13 +68,16 @@ func (r *faultRig) set(point string, times int, data bson.D) {
 	_ = r.Client.Database("admin").RunCommand(r.t.Context(), cmd).Err()
 }
 
-func pick(rng *rand.Rand) soakFault {
-	sum := 0
-	for _, f := range soakFaults {
+func (r *faultRig) pick(rng *rand.Rand) soakFault {
+	faults, sum := soakFaults, 0
+	if r.Fake == nil {
+		faults = faults[:len(faults)-2]
+	}
+	for _, f := range faults {
 		sum += f.weight
 	}
 	n := rng.IntN(sum)
-	for _, f := range soakFaults {
+	for _, f := range faults {
 		if n -= f.weight; n < 0 {
 			return f
 		}
@@ -110,7 +110,7 @@ func soak(r *faultRig, faults int) {
 	r.awaitDelivery()
 	r.writeWhile(func() {
 		for n := range faults {
-			f := pick(rng)
+			f := r.pick(rng)
 			f.strike(r, rng)
 			struck[f.name]++
 			// Some faults fall into the middle of others; before the next ones
@@ -129,6 +129,8 @@ func soak(r *faultRig, faults int) {
 				ends["stopped"]++
 				r.stop()
 			}
+			// With more or less in hand when it ends.
+			r.cfg.MaxBatchAge = []time.Duration{-1, time.Millisecond, 30 * time.Millisecond}[rng.IntN(3)]
 			for !r.start() { // a server in trouble may refuse
 				if err := r.outcome(); errors.Is(err, rigatoni.ErrHistoryLost) || errors.Is(err, rigatoni.ErrChangedStream) {
 					r.t.Fatal(err)

@@ -58,13 +58,19 @@ func wantEmpty(t *testing.T, dir string) {
 	}
 }
 
-// wantNoSuchProcess is for a process that has been waited for.
-func wantNoSuchProcess(t *testing.T, pid string) {
+func atoi(t *testing.T, text string) int {
 	t.Helper()
-	id, err := strconv.Atoi(pid)
+	n, err := strconv.Atoi(text)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return n
+}
+
+// wantNoSuchProcess is for a process that has been waited for.
+func wantNoSuchProcess(t *testing.T, pid string) {
+	t.Helper()
+	id := atoi(t, pid)
 	p, err := os.FindProcess(id)
 	if err != nil {
 		t.Fatal(err)
@@ -171,11 +177,7 @@ func TestInterruptedDemoOnAServerOfTheUsers(t *testing.T) {
 
 func TestDemoWhoseServerDies(t *testing.T) {
 	d := startDemo(t)
-	pid, err := strconv.Atoi(d.pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := os.FindProcess(pid)
+	p, err := os.FindProcess(atoi(t, d.pid))
 	if err != nil {
 		t.Fatal(err)
 	}

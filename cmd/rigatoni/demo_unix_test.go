@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Ctrl-C reaches every process of the terminal's group at once.
+// Ctrl-C reaches every process of the terminal's group at once. The server must
+// not be one of them, or the demo might take it for one that has died.
 func TestDemoOnCtrlC(t *testing.T) {
 	d := startDemo(t)
 	pgid, err := syscall.Getpgid(d.cmd.Process.Pid)
@@ -17,6 +18,9 @@ func TestDemoOnCtrlC(t *testing.T) {
 	}
 	if pgid != d.cmd.Process.Pid {
 		t.Fatal("the demo has no group of its own")
+	}
+	if server, err := syscall.Getpgid(atoi(t, d.pid)); err != nil || server == pgid {
+		t.Errorf("the server is in the demo's group, %d (%v)", server, err)
 	}
 	if err := syscall.Kill(-pgid, syscall.SIGINT); err != nil {
 		t.Fatal(err)

@@ -184,7 +184,11 @@ func TestDemoWhoseServerDies(t *testing.T) {
 	if err := p.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	killed := time.Now()
 	code := d.exit()
+	if took := time.Since(killed); took > 15*time.Second {
+		t.Errorf("it ended %v after its server; the driver must not wait half a minute for that", took)
+	}
 	want := "rigatoni: the demo's server, mongotest (process " + d.pid + "), has ended in the middle: signal: killed"
 	if code != exitFailure || len(d.said) != 1 || d.said[0] != want {
 		t.Errorf("exit code %d, %q\nwant %d, %q", code, d.said, exitFailure, want)

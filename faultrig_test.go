@@ -359,15 +359,3 @@ func code(err error) int {
 }
 
 func upsert() *options.UpdateOneOptionsBuilder { return options.UpdateOne().SetUpsert(true) }
-
-// lastInOplog is the time of the newest entry.
-func (r *faultRig) lastInOplog() bson.Timestamp {
-	r.t.Helper()
-	var last struct{ TS bson.Timestamp }
-	err := r.Client.Database("local").Collection("oplog.rs").FindOne(r.t.Context(), bson.D{},
-		options.FindOne().SetSort(bson.D{{Key: "$natural", Value: -1}})).Decode(&last)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return last.TS
-}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -34,10 +35,8 @@ var passing = map[string]func(*faultRig){
 			r.t.Error("there was none")
 		}
 	},
-	"step-down": func(r *faultRig) { r.stepDown("update", func() {}) },
-	"step-down, cursors killed": func(r *faultRig) {
-		r.stepDown("getMore", func() { r.KillCursors(r.t) })
-	},
+	"step-down":                     func(r *faultRig) { r.stepDown(func() {}) },
+	"step-down, cursors killed":     func(r *faultRig) { r.stepDown(func() { r.KillCursors(r.t) }) },
 	"getMore fails, may be resumed": func(r *faultRig) { r.fail("getMore", testserver.Code("getMore", 6)) },
 	"getMore fails, labelled":       func(r *faultRig) { r.fail("getMore", testserver.Code("getMore", 7777, "ResumableChangeStreamError")) },
 	"getMore fails, unknown code":   func(r *faultRig) { r.fail("getMore", testserver.Code("getMore", 7777)) },
@@ -96,19 +95,14 @@ func (r *faultRig) must(f func() error) func() {
 	}
 }
 
-// stepDown has the primary step down; mongotest's is one again when a command has
-// failed of it.
-func (r *faultRig) stepDown(command string, meanwhile func()) {
-	if r.Fake == nil {
-		r.must(func() error { return r.StepDown(r.t.Context()) })()
-		meanwhile()
-		return
+// stepDown has the primary step down. While mongotest has none, its clients wait.
+func (r *faultRig) stepDown(meanwhile func()) {
+	if r.Fake != nil {
+		r.Fake.StepDown(20 * time.Millisecond)
+	} else if err := r.StepDown(r.t.Context()); err != nil {
+		r.t.Error(err)
 	}
-	before := r.Failures(command)
-	r.Fake.StepDown(0)
-	defer r.Fake.StepUp()
 	meanwhile()
-	r.await(command+" that fails", func() bool { return r.Failures(command) > before })
 }
 
 // late has a command answered after its client has given up.
@@ -281,7 +275,7 @@ func TestQuietStreamOutlivesTheOplog(t *testing.T) {
 		r.write(1)
 		r.awaitDelivery()
 		movedOn := func() {
-			now := r.lastInOplog()
+			now := r.OplogTime(r.t, -1)
 			r.await("a checkpoint that has moved on", func() bool { return r.saved().ClusterTime.Compare(now) >= 0 })
 		}
 		if r.Fake != nil {
@@ -323,7 +317,7 @@ func TestOplogIsLost(t *testing.T) {
 		r.awaitDelivery()
 		r.stop()
 		r.write(5)
-		r.LoseOplog(r.t, r.lastInOplog())
+		r.LoseOplog(r.t, r.OplogTime(r.t, -1))
 		r.write(5)
 		r.wantStop(rigatoni.ErrHistoryLost, 286)
 		r.wantStop(rigatoni.ErrHistoryLost, 286)

@@ -14,14 +14,7 @@ import (
 func TestHistory(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		src := w.source(Options{})
-		entryTime := func(direction int) uint32 {
-			var e struct{ TS bson.Timestamp }
-			if err := w.Client.Database("local").Collection("oplog.rs").FindOne(t.Context(), bson.D{},
-				options.FindOne().SetSort(bson.D{{Key: "$natural", Value: direction}})).Decode(&e); err != nil {
-				t.Fatal(err)
-			}
-			return e.TS.T
-		}
+		entryTime := func(direction int) uint32 { return w.OplogTime(t, direction).T }
 		first := entryTime(1)
 		// Cluster time has a resolution of a second.
 		for end := time.Now().Add(20 * time.Second); entryTime(-1) < first+2; time.Sleep(100 * time.Millisecond) {

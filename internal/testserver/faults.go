@@ -2,12 +2,14 @@ package testserver
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // Admin runs a command on the database admin.
@@ -146,21 +148,11 @@ func (s *Server) LoseOplog(t testing.TB, ts bson.Timestamp) {
 	for i := range docs {
 		docs[i] = fill
 	}
-	for deadline := time.Now().Add(2 * time.Minute); ; {
-		var first struct {
-			TS bson.Timestamp `bson:"ts"`
-		}
-		ctx := context.Background()
-		if err := s.Client.Database("local").Collection("oplog.rs").FindOne(ctx, bson.D{}).Decode(&first); err != nil {
-			t.Fatal(err)
-		}
-		if first.TS.Compare(ts) > 0 {
-			return
-		}
+	for deadline := time.Now().Add(2 * time.Minute); s.OplogTime(t, 1).Compare(ts) <= 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("the oplog was not cut")
 		}
-		if _, err := s.DB.Collection("fill").InsertMany(ctx, docs); err != nil {
+		if _, err := s.DB.Collection("fill").InsertMany(context.Background(), docs); err != nil {
 			t.Fatal(err)
 		}
 		if s.Fake != nil {
@@ -168,3 +160,25 @@ func (s *Server) LoseOplog(t testing.TB, ts bson.Timestamp) {
 		}
 	}
 }
+
+// OplogTime is the time of the first entry of the oplog (1) or of the last (-1).
+func (s *Server) OplogTime(t testing.TB, direction int) bson.Timestamp {
+	t.Helper()
+	oplog := s.Client.Database("local").Collection("oplog.rs")
+	for {
+		var e struct {
+			TS bson.Timestamp `bson:"ts"`
+		}
+		err := oplog.FindOne(context.Background(), bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: direction}})).Decode(&e)
+		var ce mongo.CommandError
+		switch {
+		case err == nil:
+			return e.TS
+		case errors.As(err, &ce) && ce.HasErrorCode(cappedPositionLost): // it was being cut
+		default:
+			t.Fatal(err)
+		}
+	}
+}
+
+const cappedPositionLost = 136

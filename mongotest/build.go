@@ -143,6 +143,13 @@ func (d *builder) strings(name string, list []string) *builder {
 	return d.close(at)
 }
 
+func (d *builder) elements(list []bson.RawElement) *builder {
+	for _, e := range list {
+		d.b = append(d.b, e...)
+	}
+	return d
+}
+
 // append takes over the elements of another document.
 func (d *builder) append(doc bson.Raw) *builder {
 	d.b = append(d.b, doc[4:len(doc)-1]...)
@@ -171,24 +178,13 @@ func items(v bson.RawValue) []bson.RawValue {
 	return values
 }
 
-// toTree is a document that can be changed, of bson.D and bson.A.
-func toTree(doc bson.Raw) (bson.D, error) {
-	var d bson.D
-	err := bson.Unmarshal(doc, &d)
-	return d, err
+// only is the value of the one field that has been added.
+func (d *builder) only() bson.RawValue { return d.done().Index(0).Value() }
+
+func docValue(doc bson.Raw) bson.RawValue {
+	return bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: doc}
 }
 
-// rawValue is a value of a tree as it stands in a document.
-func rawValue(v any) (bson.RawValue, error) {
-	t, data, err := bson.MarshalValue(v)
-	return bson.RawValue{Type: t, Value: data}, err
-}
+func arrayOf(values []bson.RawValue) bson.RawValue { return newBuilder().values("", values).only() }
 
-// fromRaw is a raw value as it stands in a tree.
-func fromRaw(v bson.RawValue) (any, error) {
-	d, err := toTree(newBuilder().value("", v).done())
-	if err != nil {
-		return nil, err
-	}
-	return d[0].Value, nil
-}
+var nullValue = bson.RawValue{Type: bson.TypeNull}

@@ -133,10 +133,6 @@ func (ch *change) description() bson.Raw {
 	for _, f := range ch.updated {
 		d.value(f.path, f.value)
 	}
-	d.close(at).strings("removedFields", ch.removed)
-	var cut []bson.Raw
-	for _, t := range ch.truncated {
-		cut = append(cut, newBuilder().str("field", t.path).int32("newSize", t.size).done())
-	}
-	return d.docs("truncatedArrays", cut).done()
+	// Only an update by a pipeline truncates arrays.
+	return d.close(at).strings("removedFields", ch.removed).docs("truncatedArrays", nil).done()
 }

@@ -159,7 +159,7 @@ func (k sortKey) of(doc bson.Raw) (best bson.RawValue) {
 		}
 	}
 	if best.Type == 0 {
-		return bson.RawValue{Type: bson.TypeNull}
+		return nullValue
 	}
 	return best
 }

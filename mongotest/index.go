@@ -74,7 +74,7 @@ func (ix *index) keys(doc bson.Raw) []string {
 func spread(v bson.RawValue) []bson.RawValue {
 	switch {
 	case v.Type == 0:
-		return []bson.RawValue{{Type: bson.TypeNull}}
+		return []bson.RawValue{nullValue}
 	case v.Type == bson.TypeArray && len(items(v)) > 0:
 		return items(v)
 	}

@@ -214,7 +214,7 @@ func compileString(v bson.RawValue) (expression, error) {
 	switch {
 	case s == "$$ROOT" || s == "$$CURRENT":
 		return func(doc bson.Raw) bson.RawValue {
-			return bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: doc}
+			return docValue(doc)
 		}, nil
 	case s == "$$REMOVE":
 		return func(bson.Raw) bson.RawValue { return bson.RawValue{} }, nil
@@ -226,7 +226,7 @@ func compileString(v bson.RawValue) (expression, error) {
 			return nil, failf(16872, "'$' by itself is not a valid FieldPath")
 		}
 		return func(doc bson.Raw) bson.RawValue {
-			return follow(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: doc}, path)
+			return follow(docValue(doc), path)
 		}, nil
 	}
 	return func(bson.Raw) bson.RawValue { return v }, nil
@@ -252,7 +252,7 @@ func follow(v bson.RawValue, path []string) bson.RawValue {
 				found = append(found, f)
 			}
 		}
-		return newBuilder().values("", found).done().Lookup("")
+		return arrayOf(found)
 	}
 	return bson.RawValue{}
 }
@@ -273,7 +273,7 @@ func compileArray(v bson.RawValue) (expression, error) {
 				values[i].Type = bson.TypeNull
 			}
 		}
-		return newBuilder().values("", values).done().Lookup("")
+		return arrayOf(values)
 	}, nil
 }
 
@@ -297,7 +297,7 @@ func compileObject(spec bson.Raw) (expression, error) {
 				d.value(p.name, v)
 			}
 		}
-		return bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: d.done()}
+		return docValue(d.done())
 	}, nil
 }
 

@@ -7,6 +7,7 @@ var behaviours = map[string]func(*script){
 	"insert":             scriptInsert,
 	"long strings":       scriptLongStrings,
 	"update operators":   scriptUpdateOperators,
+	"update arrays":      scriptUpdateArrays,
 	"update errors":      scriptUpdateErrors,
 	"replace and upsert": scriptReplaceUpsert,
 	"delete":             scriptDelete,
@@ -121,6 +122,25 @@ func scriptUpdateOperators(s *script) {
 	}
 	s.run(`{"find": "c"}`)
 	s.more("w", "c")
+}
+
+// scriptUpdateArrays appends to arrays, which is an event that has the new
+// elements, or all of them.
+func scriptUpdateArrays(s *script) {
+	n := 0
+	for _, array := range []string{`[]`, `[1]`, `[1, 2, 3]`} {
+		for _, values := range []string{`[7]`, `[7, 8]`, `[{"a": 1}, 8, 9]`} {
+			n++
+			s.values["n"] = intValue(int32(n))
+			a := array
+			s.run(`{"insert": "c", "documents": [{"_id": "@n", "l": ` + a + `, "d": {"e": ` + a + `, "0": ` + a + `, "f": {"g": ` + a + `, "1": {"0": ` + a + `}}}, "m": [` + a + `, {"y": ` + a + `}]}]}`)
+			s.watch("w", `"c"`, `[{"$changeStream": {}}, {"$project": {"updateDescription.updatedFields": 1}}]`)
+			for _, path := range []string{"l", "d.e", "d.0", "d.f.g", "d.f.1.0", "m.0", "m.1.y"} {
+				s.run(`{"update": "c", "updates": [{"q": {"_id": "@n"}, "u": {"$push": {"` + path + `": {"$each": ` + values + `}}}}]}`)
+			}
+			s.more("w", "c")
+		}
+	}
 }
 
 func scriptUpdateErrors(s *script) {

@@ -33,6 +33,9 @@ func shell(v bson.RawValue) string {
 		for _, item := range items(v) {
 			parts = append(parts, shell(item))
 		}
+		if parts == nil {
+			return "[]"
+		}
 		return "[ " + strings.Join(parts, ", ") + " ]"
 	case bson.TypeObjectID:
 		return "ObjectId('" + v.ObjectID().Hex() + "')"

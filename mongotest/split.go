@@ -1,7 +1,6 @@
 package mongotest
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 
@@ -65,35 +64,30 @@ func (s *stream) fragments(ev *event, doc, token bson.Raw) ([]output, error) {
 	var out []output
 	for i, f := range parts {
 		d := newBuilder().doc("_id", f.token).doc("splitEvent", newBuilder().int32("fragment", i+1).int32("of", len(parts)).done())
-		d.b = append(d.b, bytes.Join(f.fields, nil)...)
-		out = append(out, output{doc: d.done(), token: f.token, at: ev.entry.ts})
+		out = append(out, output{doc: d.elements(f.fields).done(), token: f.token, at: ev.entry.ts})
 	}
 	return out, nil
 }
 
 // bySize are an event's fields but for its _id, the smallest first.
-func bySize(doc bson.Raw) [][]byte {
-	elements := slices.DeleteFunc(fields(doc), func(e bson.RawElement) bool { return e.Key() == "_id" })
-	slices.SortFunc(elements, func(a, b bson.RawElement) int {
+func bySize(doc bson.Raw) []bson.RawElement {
+	all := slices.DeleteFunc(fields(doc), func(e bson.RawElement) bool { return e.Key() == "_id" })
+	slices.SortFunc(all, func(a, b bson.RawElement) int {
 		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a.Key(), b.Key()))
 	})
-	var all [][]byte
-	for _, e := range elements {
-		all = append(all, e)
-	}
 	return all
 }
 
 // A fragment is one of the parts of a large event.
 type fragment struct {
 	token  bson.Raw
-	fields [][]byte
+	fields []bson.RawElement
 	limit  int // of its size
 }
 
 // fill takes fields as long as they fit, at least one, and gives the others
 // back. If it is to leave one, the last is for another fragment, however small.
-func (f *fragment) fill(all [][]byte, leave bool) (rest [][]byte, err error) {
+func (f *fragment) fill(all []bson.RawElement, leave bool) (rest []bson.RawElement, err error) {
 	// What a server counts: the token and splitEvent, and the token again, by
 	// which it sorts.
 	const around = 67

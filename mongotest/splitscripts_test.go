@@ -1,10 +1,6 @@
 package mongotest
 
-import (
-	"strings"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
-)
+import "strings"
 
 const split = `{"$changeStreamSplitLargeEvent": {}}`
 
@@ -49,7 +45,7 @@ func scriptSplit(s *script) {
 		s.watchFrom("y", token, `"other"`, "", ", "+split)
 	}
 	s.note("high-water marks of version 1")
-	s.keep("hwm", bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: newBuilder().str("_data", "8200000001000000012B0229296E04").done()})
+	s.keep("hwm", docValue(newBuilder().str("_data", "8200000001000000012B0229296E04").done()))
 	s.open("x", `{"aggregate": "c", "pipeline": [{"$changeStream": {"resumeAfter": "@hwm"}}, `+split+`], "cursor": {"batchSize": 0}}`)
 	s.open("x", `{"aggregate": "c", "pipeline": [{"$changeStream": {"resumeAfter": "@hwm"}}], "cursor": {"batchSize": 0}}`)
 	s.note("batches of one, and what the mark is between fragments")
@@ -101,7 +97,7 @@ func scriptSplitResume(s *script) {
 	forge := func(name, of, end string) {
 		data := s.values[of].Document().Lookup("_data").StringValue()
 		data = data[:len(data)-len("2B0204")] + end
-		s.keep(name, bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: newBuilder().str("_data", data).done()})
+		s.keep(name, docValue(newBuilder().str("_data", data).done()))
 	}
 	forge("four", "two", "2B0604")
 	forge("no number", "two", "04")

@@ -44,7 +44,7 @@ func (s *script) run(command string) bson.Raw {
 	}
 	fmt.Fprintf(&s.out, "> %s\n", s.mask(command))
 	reply := s.client.call(db, s.parse(text))
-	fmt.Fprintf(&s.out, "%s\n", s.show(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: reply}))
+	fmt.Fprintf(&s.out, "%s\n", s.show(docValue(reply)))
 	return reply
 }
 

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -24,16 +23,22 @@ type updateOp struct {
 	run  leaf
 }
 
-// A leaf makes a field's new value of its old one.
-type leaf func(old any, exists bool) (outcome, error)
+// A leaf makes a field's new value of its old one, whose type is 0 if there is
+// none.
+type leaf func(old bson.RawValue) (outcome, error)
 
 // An outcome is what becomes of a field.
 type outcome struct {
 	action action
-	value  any
+	value  bson.RawValue
 	// appended are the values that were put at the end of an array, if nothing
 	// else was done to it: the oplog names each then, and not the whole array.
 	appended int
+	// always: it counts as a change even if the value is as before.
+	always bool
+	// strict: it is an error, and not nothing to do, if something else is in the
+	// way of the field.
+	strict bool
 }
 
 type action int
@@ -106,7 +111,7 @@ func (u *update) addField(name, field string, arg bson.RawValue) error {
 	}
 	run, err := updateOperators[name](arg)
 	if err != nil {
-		return placed(err, field, nil)
+		return placed(err, path, emptyDoc)
 	}
 	u.ops = append(u.ops, updateOp{name, path, arg, run})
 	return nil
@@ -137,8 +142,11 @@ func (u *update) addRename(field string, path []string, arg bson.RawValue) error
 	if err != nil {
 		return err
 	}
-	if to == field {
+	switch n := min(len(path), len(target)); {
+	case to == field:
 		return failf(codeBadValue, "The source and target field for $rename must differ: %s: %s", field, shell(arg))
+	case slices.Equal(path[:n], target[:n]):
+		return failf(codeBadValue, "The source and target field for $rename must not be on the same path: %s: %s", field, shell(arg))
 	}
 	u.ops = append(u.ops, updateOp{name: "$rename to", path: target, arg: arg}, updateOp{name: "$rename", path: path, arg: arg})
 	return nil
@@ -170,24 +178,21 @@ func comparePathParts(a, b string) int {
 }
 
 // apply gives the new document, and what is new in it; nil for a replacement.
-// The document itself stays as it is. insert is for a document that an upsert
-// makes.
+// insert is for a document that an upsert makes.
 func (u *update) apply(doc bson.Raw, insert bool) (bson.Raw, *change, error) {
 	if u.replacement != nil {
 		after, err := replaced(doc, u.replacement)
 		return after, nil, err
 	}
-	tree, err := toTree(doc)
-	if err != nil {
-		return nil, nil, err
-	}
-	m := &mutation{tree: tree}
-	renames := map[string]any{}
+	m := &mutation{doc: doc}
+	renames := map[string]bson.RawValue{}
 	for _, op := range u.ops {
 		if op.name == "$rename" {
-			if v, ok := fetch(tree, op.path); ok {
-				renames[op.arg.StringValue()] = v
+			v, err := renamed(doc, op.path, strings.Split(op.arg.StringValue(), "."))
+			if err != nil {
+				return nil, nil, placed(err, op.path, doc)
 			}
+			renames[op.arg.StringValue()] = v
 		}
 	}
 	for _, op := range u.ops {
@@ -203,197 +208,206 @@ func (u *update) apply(doc bson.Raw, insert bool) (bson.Raw, *change, error) {
 
 // A mutation is a document that is being updated.
 type mutation struct {
-	tree bson.D
+	doc  bson.Raw
 	diff diff
 }
 
-func (m *mutation) run(op updateOp, renames map[string]any) error {
+func (m *mutation) run(op updateOp, renames map[string]bson.RawValue) error {
 	run := op.run
 	switch op.name {
 	case "$rename to":
-		v, ok := renames[strings.Join(op.path, ".")]
-		if !ok {
+		v := renames[strings.Join(op.path, ".")]
+		if v.Type == 0 {
 			return nil
 		}
-		run = func(any, bool) (outcome, error) { return outcome{action: set, value: v}, nil }
+		run = func(bson.RawValue) (outcome, error) { return outcome{action: set, value: v, always: true}, nil }
 	case "$rename":
 		run = removeField
 	}
-	v, err := m.walk(m.tree, op.path, nil, run)
+	doc, err := m.walkDocument(m.doc, op.path, nil, run)
 	if err != nil {
-		return placed(err, op.path[len(op.path)-1], m.tree)
+		return placed(err, op.path, m.doc)
 	}
-	m.tree = v.(bson.D)
+	m.doc = doc
 	return nil
 }
 
 func (m *mutation) finish(before bson.Raw) (bson.Raw, *change, error) {
-	after, err := bson.Marshal(m.tree)
-	if err != nil {
-		return nil, nil, err
-	}
-	id, err := bson.Raw(after).LookupErr("_id")
+	id, err := m.doc.LookupErr("_id")
 	if was := before.Lookup("_id"); was.Type != 0 && (err != nil || !identical(was, id)) {
 		return nil, nil, failf(codeImmutableField, "Performing an update on the path '_id' would modify the immutable field '_id'")
 	}
-	if len(after) > maxDocumentSize {
+	if len(m.doc) > maxDocumentSize {
 		return nil, nil, failf(17419, "Resulting document after update is larger than %d", maxDocumentSize)
 	}
-	return after, m.diff.change(), nil
+	return m.doc, m.diff.change(m.doc), nil
 }
 
 // walk does something to the field at the end of a path, and gives the document
 // or array with that done.
-func (m *mutation) walk(container any, path []string, trail []step, run leaf) (any, error) {
-	switch c := container.(type) {
-	case bson.D:
-		i := slices.IndexFunc(c, func(e bson.E) bool { return e.Key == path[0] })
-		trail = append(trail, step{path[0], false})
-		if i < 0 {
-			v, ok, err := m.create(path, trail, run)
-			if err != nil || !ok {
-				return c, err
-			}
-			return append(slices.Clip(c), bson.E{Key: path[0], Value: v}), nil
-		}
-		v, keep, err := m.existing(c[i].Value, path, trail, run)
-		if err != nil {
-			return nil, err
-		}
-		if !keep {
-			return slices.Delete(slices.Clone(c), i, i+1), nil
-		}
-		c = slices.Clone(c)
-		c[i].Value = v
-		return c, nil
-	case bson.A:
-		return m.walkArray(c, path, trail, run)
+func (m *mutation) walk(v bson.RawValue, path []string, trail []step, run leaf) (bson.RawValue, error) {
+	switch v.Type {
+	case bson.TypeEmbeddedDocument:
+		doc, err := m.walkDocument(v.Document(), path, trail, run)
+		return docValue(doc), err
+	case bson.TypeArray:
+		return m.walkArray(v, path, trail, run)
 	}
-	// Something else is in the way.
-	probe, err := run(nil, false)
-	if err != nil || probe.action != set {
-		return container, err
+	return v, blocked(v, path[0], trail, run)
+}
+
+// blocked is the error of setting a field where something else is in the way.
+func blocked(v bson.RawValue, field string, trail []step, run leaf) error {
+	probe, err := run(bson.RawValue{})
+	switch {
+	case err != nil:
+		return err
+	case probe.strict:
+		return failf(codePathNotViable, "Cannot use the part (%s) of (%s) to traverse the element ({%s: %s})", field, pathMark, trail[len(trail)-1].name, shell(v))
+	case probe.action != set:
+		return nil
 	}
-	at := trail[len(trail)-1].name
-	v, err := rawValue(container)
+	return failf(codePathNotViable, "Cannot create field '%s' in element {%s: %s}", field, trail[len(trail)-1].name, shell(v))
+}
+
+func (m *mutation) walkDocument(doc bson.Raw, path []string, trail []step, run leaf) (bson.Raw, error) {
+	trail = append(trail, step{path[0], false})
+	all := fields(doc)
+	at := slices.IndexFunc(all, func(e bson.RawElement) bool { return e.Key() == path[0] })
+	var v bson.RawValue
+	var err error
+	if at < 0 {
+		at = len(all)
+		v, err = m.create(path, trail, run)
+	} else {
+		v, err = m.existing(all[at].Value(), path, trail, run)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return nil, failf(codePathNotViable, "Cannot create field '%s' in element {%s: %s}", path[0], at, shell(v))
+	d := newBuilder().elements(all[:at])
+	if v.Type != 0 {
+		d.value(path[0], v)
+	}
+	return d.elements(all[min(at+1, len(all)):]).done(), nil
 }
 
-func (m *mutation) walkArray(c bson.A, path []string, trail []step, run leaf) (any, error) {
+func (m *mutation) walkArray(v bson.RawValue, path []string, trail []step, run leaf) (bson.RawValue, error) {
 	const longest = 1_500_000
 	i, err := strconv.Atoi(path[0])
 	if err != nil || i < 0 || i > longest {
-		probe, err := run(nil, false)
-		if err != nil || probe.action != set {
-			return c, err
-		}
-		v, err := rawValue(c)
-		if err != nil {
-			return nil, err
-		}
-		return nil, failf(codePathNotViable, "Cannot create field '%s' in element {%s: %s}", path[0], trail[len(trail)-1].name, shell(v))
+		return v, blocked(v, path[0], trail, run)
 	}
 	trail = append(trail, step{path[0], true})
-	c = slices.Clone(c)
-	if i >= len(c) {
-		v, ok, err := m.create(path, trail, run)
-		if err != nil || !ok {
-			return c, err
-		}
-		for len(c) < i {
-			c = append(c, nil)
-		}
-		return append(c, v), nil
+	list := items(v)
+	var item bson.RawValue
+	if i < len(list) {
+		item, err = m.existing(list[i], path, trail, run)
+	} else {
+		item, err = m.create(path, trail, run)
 	}
-	v, keep, err := m.existing(c[i], path, trail, run)
-	if err != nil {
-		return nil, err
+	if err != nil || item.Type == 0 {
+		return v, err
 	}
-	if !keep {
-		v = nil // an element of an array is not removed: those behind it would move
+	for len(list) <= i {
+		list = append(list, nullValue)
 	}
-	c[i] = v
-	return c, nil
+	list[i] = item
+	return arrayOf(list), nil
 }
 
-// existing handles a field that is there.
-func (m *mutation) existing(old any, path []string, trail []step, run leaf) (v any, keep bool, err error) {
+// existing handles a field that is there; it has no value behind that if it is
+// removed.
+func (m *mutation) existing(old bson.RawValue, path []string, trail []step, run leaf) (bson.RawValue, error) {
 	if len(path) > 1 {
-		v, err = m.walk(old, path[1:], trail, run)
-		return v, true, err
+		return m.walk(old, path[1:], trail, run)
 	}
-	out, err := run(old, true)
-	if err != nil || out.action == leave {
-		return old, true, err
+	out, err := run(old)
+	switch {
+	case err != nil || out.action == leave:
+		return old, err
+	case out.action == remove && trail[len(trail)-1].array:
+		out.value, out.always = nullValue, true // or those behind it would move
+	case out.action == remove:
+		m.diff.remove(trail)
+		return bson.RawValue{}, nil
 	}
-	trail = slices.Clone(trail)
-	if out.action == remove {
-		if trail[len(trail)-1].array {
-			m.diff.set(trail, bson.RawValue{Type: bson.TypeNull}, true)
-		} else {
-			m.diff.remove(trail)
-		}
-		return nil, false, nil
-	}
-	return out.value, true, m.log(old, out, trail)
+	m.log(old, out, trail)
+	return out.value, nil
 }
 
-func (m *mutation) log(old any, out outcome, trail []step) error {
-	after, err := rawValue(out.value)
-	if err != nil {
-		return err
-	}
-	before, err := rawValue(old)
-	if err != nil || identical(before, after) {
-		return err
-	}
-	if out.appended > 0 {
-		list := items(after)
-		for i := len(list) - out.appended; i < len(list); i++ {
-			m.diff.set(append(slices.Clone(trail), step{strconv.Itoa(i), true}), list[i], false)
+func (m *mutation) log(old bson.RawValue, out outcome, trail []step) {
+	switch {
+	case !out.always && identical(old, out.value):
+	case out.appended > 0:
+		n := len(items(out.value))
+		for i := n - out.appended; i < n; i++ {
+			m.diff.set(append(trail, step{strconv.Itoa(i), true}), false)
 		}
-		return nil
+	default:
+		m.diff.set(trail, true)
 	}
-	m.diff.set(trail, after, true)
-	return nil
 }
 
 // create makes a field that is not there, with the documents around it.
-func (m *mutation) create(path []string, trail []step, run leaf) (v any, ok bool, err error) {
-	out, err := run(nil, false)
+func (m *mutation) create(path []string, trail []step, run leaf) (bson.RawValue, error) {
+	out, err := run(bson.RawValue{})
 	if err != nil || out.action != set {
-		return nil, false, err
+		return bson.RawValue{}, err
 	}
-	v = out.value
+	v := out.value
 	for i := len(path) - 1; i > 0; i-- {
-		v = bson.D{{Key: path[i], Value: v}}
+		v = docValue(newBuilder().value(path[i], v).done())
 	}
-	raw, err := rawValue(v)
-	if err != nil {
-		return nil, false, err
-	}
-	m.diff.set(slices.Clone(trail), raw, false)
-	return v, true, nil
+	m.diff.set(trail, false)
+	return v, nil
 }
 
-// fetch finds a value by its path, without looking into arrays.
-func fetch(doc bson.D, path []string) (any, bool) {
-	for _, e := range doc {
-		if e.Key == path[0] {
-			if len(path) == 1 {
-				return e.Value, true
+// renamed is the value that a $rename moves; none if it is not there. Neither
+// end may be within an array.
+func renamed(doc bson.Raw, from, to []string) (bson.RawValue, error) {
+	v, array, err := trace(doc, from)
+	if err != nil || v.Type == 0 {
+		return v, err
+	}
+	end := "source"
+	if array == "" {
+		end = "destination"
+		from = to
+		_, array, _ = trace(doc, to) // what is in the way is found when it is set
+	}
+	if array != "" {
+		return v, failf(codeBadValue, "The %s field cannot be an array element, '%s' in doc with _id: %s has an array field called '%s'",
+			end, strings.Join(from, "."), idMark, array)
+	}
+	return v, nil
+}
+
+// trace follows a path to its end, and names the innermost array on its way.
+func trace(doc bson.Raw, path []string) (v bson.RawValue, array string, err error) {
+	v = docValue(doc)
+	for i, name := range path {
+		n, notIndex := strconv.Atoi(name)
+		if v.Type == bson.TypeArray {
+			array = path[i-1]
+		}
+		switch {
+		case v.Type == bson.TypeEmbeddedDocument:
+			v = v.Document().Lookup(name)
+		case v.Type == bson.TypeArray && notIndex == nil && n >= 0:
+			if list := items(v); n < len(list) {
+				v = list[n]
+			} else {
+				v = bson.RawValue{}
 			}
-			inner, ok := e.Value.(bson.D)
-			if !ok {
-				return nil, false
-			}
-			return fetch(inner, path[1:])
+		case v.Type == 0:
+			return v, array, nil
+		default:
+			return v, array, failf(codePathNotViable, "cannot use the part (%s of %s) to traverse the element ({%s: %s})",
+				path[i-1], strings.Join(path, "."), path[i-1], shell(v))
 		}
 	}
-	return nil, false
+	return v, array, nil
 }
 
 // replaced is a replacement with the _id of the document before it.
@@ -422,11 +436,9 @@ func idFirst(doc bson.Raw, id bson.RawValue) bson.Raw {
 // seed is the document that an upsert begins with: what its query says is
 // equal.
 func seed(query bson.Raw) (bson.Raw, error) {
-	m := &mutation{}
-	if err := m.seed(query); err != nil {
-		return nil, err
-	}
-	return bson.Marshal(m.tree)
+	m := &mutation{doc: emptyDoc}
+	err := m.seed(query)
+	return m.doc, err
 }
 
 func (m *mutation) seed(query bson.Raw) error {
@@ -448,19 +460,11 @@ func (m *mutation) seed(query bson.Raw) error {
 				continue
 			}
 		}
-		value, err := fromRaw(v)
+		doc, err := m.walkDocument(m.doc, strings.Split(e.Key(), "."), nil, setTo(v))
 		if err != nil {
 			return err
 		}
-		path := strings.Split(e.Key(), ".")
-		tree, err := m.walk(m.tree, path, nil, func(any, bool) (outcome, error) { return outcome{action: set, value: value}, nil })
-		if err != nil {
-			return err
-		}
-		m.tree = tree.(bson.D)
+		m.doc = doc
 	}
 	return nil
 }
-
-// now is the time for $currentDate.
-var now = time.Now

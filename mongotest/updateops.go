@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -27,33 +28,29 @@ var updateOperators = map[string]func(bson.RawValue) (leaf, error){
 	"$pop":         pop,
 }
 
-// What an operator doesn't know and its error says: the field's name, and the
-// document's _id.
+// What an operator doesn't know and its error says: the field's name, its whole
+// path, and the document's _id.
 const (
 	fieldMark = "\x00field"
+	pathMark  = "\x00path"
 	idMark    = "\x00id"
 )
 
 // placed puts them into the error.
-func placed(err error, field string, doc bson.D) error {
+func placed(err error, path []string, doc bson.Raw) error {
 	e := *asCommandError(err)
-	id := bson.RawValue{}
-	if v, ok := fetch(doc, []string{"_id"}); ok {
-		if raw, err := rawValue(v); err == nil {
-			id = raw
-		}
-	}
-	e.msg = strings.NewReplacer(fieldMark, field, idMark, shell(id)).Replace(e.msg)
+	e.msg = strings.NewReplacer(fieldMark, path[len(path)-1], pathMark, strings.Join(path, "."), idMark, shell(doc.Lookup("_id"))).Replace(e.msg)
 	return &e
 }
 
-func setField(v bson.RawValue) (leaf, error) {
-	value, err := fromRaw(v)
-	return func(any, bool) (outcome, error) { return outcome{action: set, value: value}, nil }, err
+func setField(v bson.RawValue) (leaf, error) { return setTo(v), nil }
+
+func setTo(v bson.RawValue) leaf {
+	return func(bson.RawValue) (outcome, error) { return outcome{action: set, value: v}, nil }
 }
 
-func removeField(_ any, exists bool) (outcome, error) {
-	if !exists {
+func removeField(old bson.RawValue) (outcome, error) {
+	if old.Type == 0 {
 		return outcome{}, nil
 	}
 	return outcome{action: remove}, nil
@@ -65,39 +62,37 @@ func arithmetic(name string, arg bson.RawValue) (leaf, error) {
 		verb = "multiply"
 	}
 	if !isNumber(arg) {
-		return nil, failf(codeTypeMismatch, "Cannot %s with non-numeric argument: {%s: %s}", verb, fieldMark, shell(arg))
+		return nil, failf(codeTypeMismatch, "Cannot %s with non-numeric argument: {%s: %s}", verb, pathMark, shell(arg))
 	}
 	if arg.Type == bson.TypeDecimal128 {
 		return nil, notImitated(name + " with a decimal")
 	}
-	return func(old any, exists bool) (outcome, error) {
-		if !exists {
-			old = int32(0)
-		}
-		was, err := rawValue(old)
+	return func(old bson.RawValue) (outcome, error) {
 		switch {
-		case err != nil:
-			return outcome{}, err
-		case !isNumber(was):
-			return outcome{}, failf(codeTypeMismatch, "Cannot apply %s to a value of non-numeric type. {_id: %s} has the field '%s' of non-numeric type %s", name, idMark, fieldMark, typeName(was.Type))
-		case was.Type == bson.TypeDecimal128:
+		case old.Type == 0:
+			old = intValue(0)
+		case !isNumber(old):
+			return outcome{}, failf(codeTypeMismatch, "Cannot apply %s to a value of non-numeric type. {_id: %s} has the field '%s' of non-numeric type %s", name, idMark, fieldMark, typeName(old.Type))
+		case old.Type == bson.TypeDecimal128:
 			return outcome{}, notImitated(name + " of a decimal")
 		}
-		value, err := compute(name, was, arg)
+		value, err := compute(name, old, arg)
 		return outcome{action: set, value: value}, err
 	}, nil
 }
 
 // compute adds or multiplies: a double if one of the two is, else an integer as
 // long as need be.
-func compute(name string, a, b bson.RawValue) (any, error) {
+func compute(name string, a, b bson.RawValue) (bson.RawValue, error) {
 	if a.Type == bson.TypeDouble || b.Type == bson.TypeDouble {
 		x, _ := asFloat(a)
 		y, _ := asFloat(b)
 		if name == "$mul" {
-			return x * y, nil
+			x *= y
+		} else {
+			x += y
 		}
-		return x + y, nil
+		return newBuilder().float("", x).only(), nil
 	}
 	x, _ := asInt(a)
 	y, _ := asInt(b)
@@ -108,26 +103,19 @@ func compute(name string, a, b bson.RawValue) (any, error) {
 	}
 	switch {
 	case !fits:
-		return nil, failf(codeBadValue, "Failed to apply %s operations to current value: the result is no 64-bit integer", name)
+		return bson.RawValue{}, failf(codeBadValue, "Failed to apply %s operations to current value: the result is no 64-bit integer", name)
 	case a.Type == bson.TypeInt32 && b.Type == bson.TypeInt32 && sum == int64(int32(sum)):
-		return int32(sum), nil
+		return intValue(int32(sum)), nil
 	}
-	return sum, nil
+	return longValue(sum), nil
 }
 
 func extreme(arg bson.RawValue, sign int) (leaf, error) {
-	value, err := fromRaw(arg)
-	if err != nil {
-		return nil, err
-	}
-	return func(old any, exists bool) (outcome, error) {
-		if exists {
-			was, err := rawValue(old)
-			if err != nil || compare(arg, was)*sign <= 0 {
-				return outcome{}, err
-			}
+	return func(old bson.RawValue) (outcome, error) {
+		if old.Type != 0 && compare(arg, old)*sign <= 0 {
+			return outcome{}, nil
 		}
-		return outcome{action: set, value: value}, nil
+		return outcome{action: set, value: arg}, nil
 	}, nil
 }
 
@@ -144,55 +132,43 @@ func currentDate(arg bson.RawValue) (leaf, error) {
 	default:
 		return nil, failf(codeBadValue, "%s is not valid type for $currentDate. Please use a boolean ('true') or a $type expression ({$type: 'timestamp/date'}).", typeName(arg.Type))
 	}
-	return func(any, bool) (outcome, error) {
-		t := now()
+	return func(bson.RawValue) (outcome, error) {
+		d, t := newBuilder(), time.Now()
 		if kind == "timestamp" {
-			return outcome{action: set, value: bson.Timestamp{T: uint32(t.Unix()), I: 1}}, nil
+			d.timestamp("", bson.Timestamp{T: uint32(t.Unix()), I: 1})
+		} else {
+			d.date("", t)
 		}
-		return outcome{action: set, value: bson.NewDateTimeFromTime(t)}, nil
+		return outcome{action: set, value: d.only()}, nil
 	}, nil
 }
 
 // array is a field's value as an array; an empty one if the field is not there.
-func array(name string, old any, exists bool) (bson.A, error) {
-	if !exists {
-		return bson.A{}, nil
+func array(name string, old bson.RawValue) ([]bson.RawValue, error) {
+	switch {
+	case old.Type == 0 || old.Type == bson.TypeArray:
+		return items(old), nil
+	case name == "$push":
+		return nil, failf(codeBadValue, "The field '%s' must be an array but is of type %s in document {_id: %s}", pathMark, typeName(old.Type), idMark)
+	case name == "$addToSet":
+		return nil, failf(codeBadValue, "Cannot apply $addToSet to non-array field. Field named '%s' has non-array type %s", fieldMark, typeName(old.Type))
+	case name == "$pop":
+		return nil, failf(codeTypeMismatch, "Path '%s' contains an element of non-array type '%s'", pathMark, typeName(old.Type))
 	}
-	list, ok := old.(bson.A)
-	if !ok {
-		v, err := rawValue(old)
-		if err != nil {
-			return nil, err
-		}
-		switch name {
-		case "$push":
-			return nil, failf(codeBadValue, "The field '%s' must be an array but is of type %s in document {_id: %s}", fieldMark, typeName(v.Type), idMark)
-		case "$addToSet":
-			return nil, failf(codeBadValue, "Cannot apply $addToSet to non-array field. Field named '%s' has non-array type %s", fieldMark, typeName(v.Type))
-		case "$pop":
-			return nil, failf(codeTypeMismatch, "Path '%s' contains an element of non-array type '%s'", fieldMark, typeName(v.Type))
-		}
-		return nil, failf(codeBadValue, "Cannot apply %s to a non-array value", name)
-	}
-	return slices.Clone(list), nil
+	return nil, failf(codeBadValue, "Cannot apply $pull to a non-array value")
 }
 
 // each are the values of a $push or $addToSet, and its modifiers.
-func each(name string, arg bson.RawValue) (values bson.A, modifiers bson.Raw, err error) {
+func each(name string, arg bson.RawValue) (values []bson.RawValue, modifiers bson.Raw, err error) {
 	if doc, ok := arg.DocumentOK(); ok {
 		if list, err := doc.LookupErr("$each"); err == nil {
 			if list.Type != bson.TypeArray {
 				return nil, nil, failf(codeBadValue, "The argument to $each in %s must be an array but it was of type: %s", name, typeName(list.Type))
 			}
-			v, err := fromRaw(list)
-			if err != nil {
-				return nil, nil, err
-			}
-			return v.(bson.A), doc, nil
+			return items(list), doc, nil
 		}
 	}
-	v, err := fromRaw(arg)
-	return bson.A{v}, emptyDoc, err
+	return []bson.RawValue{arg}, emptyDoc, nil
 }
 
 func push(arg bson.RawValue) (leaf, error) {
@@ -220,27 +196,26 @@ func push(arg bson.RawValue) (leaf, error) {
 			return nil, failf(codeBadValue, "The value for %s must be an integer value but was given type: %s", e.Key(), typeName(e.Value().Type))
 		}
 	}
-	return func(old any, exists bool) (outcome, error) {
-		list, err := array("$push", old, exists)
+	return func(old bson.RawValue) (outcome, error) {
+		list, err := array("$push", old)
 		if err != nil {
 			return outcome{}, err
 		}
-		at := len(list)
+		had, at := len(list), len(list)
 		if hasPosition {
-			at = within(position, len(list))
+			at = within(position, had)
 		}
-		appended := at == len(list)
 		list = slices.Insert(list, at, values...)
+		n := len(list)
 		if hasLimit {
-			before := len(list)
 			list = sliced(list, limit)
-			appended = appended && len(list) == before
 		}
-		out := outcome{action: set, value: list}
-		if appended && exists {
-			if len(values) == 0 {
-				return outcome{}, nil
-			}
+		out := outcome{action: set, value: arrayOf(list), always: true}
+		switch {
+		case old.Type == 0 || len(list) < n:
+		case len(values) == 0:
+			return outcome{}, nil
+		case had > 0 && (!hasPosition || position > had):
 			out.appended = len(values)
 		}
 		return out, nil
@@ -255,7 +230,7 @@ func within(position, n int) int {
 	return min(position, n)
 }
 
-func sliced(list bson.A, limit int) bson.A {
+func sliced(list []bson.RawValue, limit int) []bson.RawValue {
 	if limit < 0 {
 		return list[max(len(list)+limit, 0):]
 	}
@@ -267,43 +242,26 @@ func addToSet(arg bson.RawValue) (leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(old any, exists bool) (outcome, error) {
-		list, err := array("$addToSet", old, exists)
+	return func(old bson.RawValue) (outcome, error) {
+		list, err := array("$addToSet", old)
 		if err != nil {
 			return outcome{}, err
 		}
 		had := len(list)
 		for _, v := range values {
-			known, err := contains(list, v)
-			if err != nil {
-				return outcome{}, err
-			}
-			if !known {
+			if !contains(list, v) {
 				list = append(list, v)
 			}
 		}
-		if exists && len(list) == had {
+		if old.Type != 0 && len(list) == had {
 			return outcome{}, nil
 		}
-		return outcome{action: set, value: list}, nil
+		return outcome{action: set, value: arrayOf(list)}, nil
 	}, nil
 }
 
-func contains(list bson.A, v any) (bool, error) {
-	want, err := rawValue(v)
-	if err != nil {
-		return false, err
-	}
-	for _, item := range list {
-		have, err := rawValue(item)
-		if err != nil {
-			return false, err
-		}
-		if equal(have, want) {
-			return true, nil
-		}
-	}
-	return false, nil
+func contains(list []bson.RawValue, v bson.RawValue) bool {
+	return slices.ContainsFunc(list, func(item bson.RawValue) bool { return equal(item, v) })
 }
 
 // pull removes the elements that match: a condition, a document's fields, or a
@@ -326,7 +284,7 @@ func pull(arg bson.RawValue) (leaf, error) {
 	default:
 		judge = func(v bson.RawValue) bool { return equal(v, arg) }
 	}
-	return without("$pull", judge), nil
+	return without(judge), nil
 }
 
 func pullAll(arg bson.RawValue) (leaf, error) {
@@ -334,34 +292,20 @@ func pullAll(arg bson.RawValue) (leaf, error) {
 		return nil, failf(codeBadValue, "$pullAll requires an array argument but was given a %s", typeName(arg.Type))
 	}
 	unwanted := items(arg)
-	return without("$pullAll", func(v bson.RawValue) bool {
-		return slices.ContainsFunc(unwanted, func(u bson.RawValue) bool { return equal(u, v) })
-	}), nil
+	return without(func(v bson.RawValue) bool { return contains(unwanted, v) }), nil
 }
 
-func without(name string, unwanted func(bson.RawValue) bool) leaf {
-	return func(old any, exists bool) (outcome, error) {
-		if !exists {
+func without(unwanted func(bson.RawValue) bool) leaf {
+	return func(old bson.RawValue) (outcome, error) {
+		list, err := array("$pull", old)
+		if err != nil || old.Type == 0 {
+			return outcome{strict: true}, err
+		}
+		had := len(list)
+		if list = slices.DeleteFunc(list, unwanted); len(list) == had {
 			return outcome{}, nil
 		}
-		list, err := array(name, old, true)
-		if err != nil {
-			return outcome{}, err
-		}
-		kept := bson.A{}
-		for _, item := range list {
-			v, err := rawValue(item)
-			if err != nil {
-				return outcome{}, err
-			}
-			if !unwanted(v) {
-				kept = append(kept, item)
-			}
-		}
-		if len(kept) == len(list) {
-			return outcome{}, nil
-		}
-		return outcome{action: set, value: kept}, nil
+		return outcome{action: set, value: arrayOf(list)}, nil
 	}
 }
 
@@ -370,17 +314,16 @@ func pop(arg bson.RawValue) (leaf, error) {
 	if !ok || n != 1 && n != -1 {
 		return nil, failf(codeFailedToParse, "$pop expects 1 or -1, found: %s", shell(arg))
 	}
-	return func(old any, exists bool) (outcome, error) {
-		if !exists {
-			return outcome{}, nil
-		}
-		list, err := array("$pop", old, true)
+	return func(old bson.RawValue) (outcome, error) {
+		list, err := array("$pop", old)
 		if err != nil || len(list) == 0 {
-			return outcome{}, err
+			return outcome{strict: true}, err
 		}
 		if n == 1 {
-			return outcome{action: set, value: list[:len(list)-1]}, nil
+			list = list[:len(list)-1]
+		} else {
+			list = list[1:]
 		}
-		return outcome{action: set, value: list[1:]}, nil
+		return outcome{action: set, value: arrayOf(list)}, nil
 	}, nil
 }

@@ -105,7 +105,7 @@ func scriptWatchTokens(s *script) {
 	s.more("w", "c")
 	data := s.values["w.0"].Document().Lookup("_data").StringValue()
 	forge := func(name, data string) {
-		s.keep(name, bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: newBuilder().str("_data", data).done()})
+		s.keep(name, docValue(newBuilder().str("_data", data).done()))
 	}
 	forge("other id", strings.Replace(data, "2B020004", "2BAA0004", 1))
 	forge("future", "82FFFFFFF0"+data[10:])
@@ -288,7 +288,7 @@ func scriptWatchVersion2(s *script) {
 	s.run(`{"insert": "c", "documents": [{"_id": 1}]}`)
 	s.more("w", "c")
 	data := s.values["w.0"].Document().Lookup("_data").StringValue()
-	s.keep("v2", bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: newBuilder().str("_data", data[:18]+"2B0429296E1404").done()})
+	s.keep("v2", docValue(newBuilder().str("_data", data[:18]+"2B0429296E1404").done()))
 	s.run(`{"update": "c", "updates": [{"q": {"_id": 1}, "u": {"$set": {"a": 1}}}, {"q": {"_id": 1}, "u": {"b": 1}}]}`)
 	s.run(`{"delete": "c", "deletes": [{"q": {"_id": 1}, "limit": 1}]}`)
 	s.run(`admin {"renameCollection": "DB.c", "to": "DB.e"}`)
@@ -346,7 +346,7 @@ func scriptWatchCursors(s *script) {
 	s.run(`{"getMore": "@id", "collection": "c", "maxTimeMS": -1}`)
 	for _, name := range []string{"one", "two"} {
 		u := newUUID()
-		s.keep(name, bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: newBuilder().binary("id", bson.TypeBinaryUUID, u[:]).done()})
+		s.keep(name, docValue(newBuilder().binary("id", bson.TypeBinaryUUID, u[:]).done()))
 	}
 	s.more("w", "c", `, "lsid": "@one"`)
 	s.open("v", `{"aggregate": "c", "pipeline": [{"$changeStream": {}}], "cursor": {}, "lsid": "@one"}`)
@@ -361,7 +361,7 @@ func scriptWatchCursors(s *script) {
 // session runs commands in transactions of one session, by their numbers.
 func (s *script) session() func(n int, start bool, command string) {
 	u := newUUID()
-	s.keep("lsid", bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: newBuilder().binary("id", bson.TypeBinaryUUID, u[:]).done()})
+	s.keep("lsid", docValue(newBuilder().binary("id", bson.TypeBinaryUUID, u[:]).done()))
 	return func(n int, start bool, command string) {
 		s.values["n"] = longValue(int64(n))
 		text := `, "lsid": "@lsid", "txnNumber": "@n", "autocommit": false`

@@ -1,0 +1,69 @@
+package mongotest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/rigatoni-etl/rigatoni/internal/campaign"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+)
+
+// Random updates, also such as fail, leave the same documents behind as on a
+// real server, and the same events.
+func TestRandomUpdates(t *testing.T) {
+	uri := mongod.ForTest(t).URI
+	seed := campaign.Seed(t)
+	for i := range campaign.Size(t, "RIGATONI_UPDATES", 1000, 20) {
+		run := func(s *script) { randomUpdates(s, rand.New(rand.NewPCG(seed, uint64(i)))) }
+		db := fmt.Sprintf("%s_%d", strings.ToLower(t.Name()), i)
+		want := perform(t, uri, db, nil, run)
+		got := perform(t, Start(t).URI(), db, nil, run)
+		if compareTranscripts(t, fmt.Sprintf("number %d of seed %d", i, seed), got, want); t.Failed() {
+			return
+		}
+	}
+}
+
+func randomUpdates(s *script, rng *rand.Rand) {
+	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
+	path := func() string {
+		return `"` + pick("a", "b", "l", "d", "a.b", "a.0", "l.0", "l.2", "l.x", "l.1.y", "d.e", "d.e.f", "d.0", "n", "n.1.0") + `"`
+	}
+	value := func() string {
+		return pick(`1`, `2.5`, `{"$numberLong": "7"}`, `"x"`, `null`, `true`, `[]`, `[1, 2, 3]`, `[{"y": 1}, {"y": 2}, 3]`, `{}`, `{"e": 1}`, `{"e": {"f": [1]}, "0": 2}`)
+	}
+	operator := func() string {
+		switch pick("set", "set", "set", "unset", "inc", "mul", "min", "push", "each", "addToSet", "pull", "pop", "rename") {
+		case "unset":
+			return `"$unset": {` + path() + `: 1}`
+		case "inc":
+			return `"$inc": {` + path() + `: ` + pick("1", "-2", "0.5") + `}`
+		case "mul":
+			return `"$mul": {` + path() + `: ` + pick("2", "0", "0.5") + `}`
+		case "min":
+			return pick(`"$min"`, `"$max"`) + `: {` + path() + `: ` + value() + `}`
+		case "push":
+			return `"$push": {` + path() + `: ` + value() + `}`
+		case "each":
+			return `"$push": {` + path() + `: {"$each": [` + value() + `, ` + value() + `]` + pick("", `, "$position": 1`, `, "$slice": 3`, `, "$slice": -2`) + `}}`
+		case "addToSet":
+			return `"$addToSet": {` + path() + `: ` + value() + `}`
+		case "pull":
+			return pick(`"$pull": {`+path()+`: `+pick("1", "3", `{"y": 1}`, `{"$gte": 2}`)+`}`, `"$pullAll": {`+path()+`: [1, 3, "x"]}`)
+		case "pop":
+			return `"$pop": {` + path() + `: ` + pick("1", "-1") + `}`
+		case "rename":
+			return `"$rename": {` + path() + `: ` + path() + `}`
+		}
+		return `"$set": {` + path() + `: ` + value() + `, ` + path() + `: ` + value() + `}`
+	}
+	s.run(`{"insert": "c", "documents": [{"_id": 1, "a": 1, "l": [1, {"y": 1}, 3], "d": {"e": {"f": 1}}}]}`)
+	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)
+	for range 25 {
+		s.run(`{"update": "c", "updates": [{"q": {"_id": 1}, "u": {` + operator() + `}}]}`)
+		s.run(`{"find": "c"}`)
+	}
+	s.more("w", "c")
+}

@@ -395,8 +395,10 @@ func TestEventTooLarge(t *testing.T) {
 		}
 		r.written = 21
 		r.write(5)
+		r.cfg.MaxBatchAge = patience // they are in hand when the error comes
 		r.start()
 		err := r.outcome()
+		r.cfg.MaxBatchAge = -1
 		if code(err) != 10334 || errors.Is(err, rigatoni.ErrHistoryLost) || !strings.Contains(err.Error(), "the update in "+r.DB.Name()+".c at ") {
 			r.t.Errorf("%v", err)
 		}

@@ -229,7 +229,7 @@ func (r *request) documents(field string) ([]bson.Raw, error) {
 	}
 	v, ok := r.args[field]
 	if !ok {
-		return nil, failf(codeMissingField, "BSON field '%s.%s' is missing but a required field", r.name, field)
+		return nil, missingField(r.name, field)
 	}
 	if v.Type != bson.TypeArray {
 		return nil, r.wrongType(field, v, "array")

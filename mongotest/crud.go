@@ -188,19 +188,30 @@ func checkUpdate(doc bson.Raw) error {
 	if err := statementFields("update.updates", doc, " q u multi upsert hint ", " arrayFilters collation c "); err != nil {
 		return err
 	}
-	if u := doc.Lookup("u"); u.Type != bson.TypeEmbeddedDocument && u.Type != bson.TypeArray {
+	u, err := doc.LookupErr("u")
+	switch {
+	case err != nil:
+		return missingField("update.updates", "u")
+	case u.Type != bson.TypeEmbeddedDocument && u.Type != bson.TypeArray:
 		return failf(codeFailedToParse, "Update argument must be either an object or an array")
 	}
-	_, err := documentField("update.updates", "q", doc.Lookup("q"))
+	return checkQuery("update.updates", doc)
+}
+
+// checkQuery: each statement has a query.
+func checkQuery(where string, statement bson.Raw) error {
+	q := statement.Lookup("q")
+	if q.Type == 0 || q.Type == bson.TypeNull {
+		return missingField(where, "q")
+	}
+	_, err := documentField(where, "q", q)
 	return err
 }
 
 func readUpdate(doc bson.Raw) (updateStatement, error) {
 	st := updateStatement{multi: truth(doc.Lookup("multi"), false), upsert: truth(doc.Lookup("upsert"), false)}
+	st.query = doc.Lookup("q").Document() // checkUpdate has seen it
 	var err error
-	if st.query, err = documentField("update.updates", "q", doc.Lookup("q")); err != nil {
-		return st, err
-	}
 	st.update, err = compileUpdate(doc.Lookup("u"))
 	return st, err
 }
@@ -323,8 +334,7 @@ func checkDelete(doc bson.Raw) error {
 	if n, isInt := asInt(doc.Lookup("limit")); !isInt || n != 0 && n != 1 {
 		return failf(codeFailedToParse, "The limit field in delete objects must be 0 or 1. Got %s", shell(doc.Lookup("limit")))
 	}
-	_, err := documentField("delete.deletes", "q", doc.Lookup("q"))
-	return err
+	return checkQuery("delete.deletes", doc)
 }
 
 func (w *writer) deleteMatching(ns namespace, statement bson.Raw) (n int, err error) {

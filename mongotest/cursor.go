@@ -212,7 +212,7 @@ func getMore(r *request) (*builder, error) {
 	}
 	coll, ok := r.args["collection"].StringValueOK()
 	if !ok {
-		return nil, failf(codeMissingField, "BSON field 'getMore.collection' is missing but a required field")
+		return nil, missingField("getMore", "collection")
 	}
 	n, given, err := r.batchSize()
 	if err != nil {

@@ -27,6 +27,10 @@ func failf(code int, format string, args ...any) *commandError {
 	return &commandError{code: code, msg: fmt.Sprintf(format, args...)}
 }
 
+func missingField(where, field string) *commandError {
+	return failf(codeMissingField, "BSON field '%s.%s' is missing but a required field", where, field)
+}
+
 // notImitated is the answer to what a real server does and this one does not.
 func notImitated(what string) *commandError {
 	return failf(codeNotImplemented, "mongotest does not imitate %s", what)

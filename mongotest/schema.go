@@ -90,7 +90,7 @@ func (r *request) images() (enabled, given bool, err error) {
 	}
 	v = doc.Lookup("enabled")
 	if v.Type == 0 || v.Type == bson.TypeNull {
-		return false, true, failf(codeMissingField, "BSON field '%s.%s.enabled' is missing but a required field", r.name, name)
+		return false, true, missingField(r.name, name+".enabled")
 	}
 	if enabled, ok = v.BooleanOK(); !ok {
 		return false, true, r.wrongType(name+".enabled", v, "bool")

@@ -202,6 +202,12 @@ func scriptDelete(s *script) {
 	s.run(`{"delete": "c", "deletes": [{"q": {}, "limit": 0}]}`)
 	s.run(`{"delete": "c", "deletes": [{"q": {}, "limit": 2}]}`)
 	s.run(`{"delete": "nosuch", "deletes": [{"q": {}, "limit": 0}]}`)
+	s.run(`{"delete": "c", "deletes": [{"limit": 0}]}`)
+	s.run(`{"delete": "c", "deletes": [{"q": null, "limit": 0}]}`)
+	s.run(`{"delete": "c", "deletes": [{"q": 1, "limit": 0}]}`)
+	s.run(`{"update": "c", "updates": [{"u": {"$set": {"a": 1}}}]}`)
+	s.run(`{"update": "c", "updates": [{"q": null, "u": {"$set": {"a": 1}}}]}`)
+	s.run(`{"update": "c", "updates": [{"q": {}}]}`)
 	s.more("w", "c")
 }
 
@@ -249,6 +255,7 @@ func scriptProjection(s *script) {
 	for _, p := range []string{
 		`{"a": 1}`, `{"a": 0}`, `{"_id": 0}`, `{"_id": 0, "a": 1}`, `{"n.x": 1}`, `{"n.x": 0}`, `{"n": {"y": 1}}`, `{"l.x": 1}`, `{"l.x": 0}`, `{"nosuch": 1}`, `{"a.b": 1}`,
 		`{"a": 1, "n": 0}`, `{"a": 0, "n": 1}`, `{"a": "$n.x"}`, `{"b": {"$literal": 1}, "a": 1}`, `{"c.d": "$a", "n.x": 1}`, `{"z": "$l.x"}`, `{"z": "$nosuch", "a": true}`, `{"a": 1, "a.b": 1}`,
+		`{"x": {"$nosuchOp": 1}}`, `{"x": [{"$nosuchOp": 1}]}`, `{"x": {"y": {"$nosuchOp": 1}}}`, `{"x": {"y": 0}, "n": {"x": 1}}`, `{"a": 0, "b": "$n.x"}`, `{"b": "$n.x", "a": 0}`, `{"a.b": 1, "n.x": 0}`, `{"a": 0, "b": {"$literal": 1}}`, `{"_id": 1, "a": 0}`, `{"_id": 0, "a": 0}`, `{"a": 1, "_id": {"x": 1}}`, `{"x": ["$a", {"k": "$n.y"}]}`,
 	} {
 		s.run(`{"find": "c", "projection": ` + p + `}`)
 		s.run(`{"aggregate": "c", "pipeline": [{"$project": ` + p + `}], "cursor": {}}`)
@@ -256,7 +263,7 @@ func scriptProjection(s *script) {
 	for _, stage := range []string{
 		`{"$addFields": {"b": "$a", "a": 5, "n.z": "$n.x"}}`, `{"$set": {"l.x": 9}}`, `{"$set": {"a.b": 1}}`, `{"$addFields": {"o": {"p": "$a", "q": [1, "$a", "$nosuch"]}}}`, `{"$unset": "a"}`, `{"$unset": ["a", "n.x"]}`,
 		`{"$replaceRoot": {"newRoot": "$n"}}`, `{"$replaceWith": {"k": "$a"}}`, `{"$set": {"all": "$$ROOT"}}`, `{"$set": {"a": "$$REMOVE"}}`, `{"$project": {}}`, `{"$project": 1}`, `{"$nosuch": 1}`,
-		`{"$set": {"a": {"$nosuchExpression": 1}}}`,
+		`{"$set": {"a": {"$nosuchExpression": 1}}}`, `{"$set": {"a": [{"$nosuchExpression": 1}]}}`, `{"$set": {"n": {"x": {"z": "$a"}, "w": 0}}}`, `{"$set": {"_id": 0, "a.k": true}}`,
 	} {
 		s.run(`{"aggregate": "c", "pipeline": [` + stage + `], "cursor": {}}`)
 	}

@@ -57,7 +57,7 @@ func (s *Server) openSession(r *request) error {
 func sessionID(lsid bson.Raw) (string, error) {
 	subtype, id, ok := lsid.Lookup("id").BinaryOK()
 	if !ok || subtype != bson.TypeBinaryUUID || len(id) != 16 {
-		return "", failf(codeMissingField, "BSON field 'OperationSessionInfo.lsid.id' is missing but a required field")
+		return "", missingField("OperationSessionInfo.lsid", "id")
 	}
 	return string(id), nil
 }

@@ -19,8 +19,8 @@ type update struct {
 type updateOp struct {
 	name string
 	path []string
-	arg  bson.RawValue
 	run  leaf
+	from []string // of a $rename, whose path is where it moves that field
 }
 
 // A leaf makes a field's new value of its old one, whose type is 0 if there is
@@ -68,7 +68,9 @@ func compileUpdate(v bson.RawValue) (*update, error) {
 			return nil, err
 		}
 	}
-	return u, u.order()
+	// A server executes them in the order of their paths.
+	slices.SortStableFunc(u.ops, func(a, b updateOp) int { return slices.CompareFunc(a.path, b.path, comparePathParts) })
+	return u, nil
 }
 
 func compileReplacement(doc bson.Raw) (*update, error) {
@@ -113,8 +115,7 @@ func (u *update) addField(name, field string, arg bson.RawValue) error {
 	if err != nil {
 		return placed(err, path, emptyDoc)
 	}
-	u.ops = append(u.ops, updateOp{name, path, arg, run})
-	return nil
+	return u.add(updateOp{name: name, path: path, run: run})
 }
 
 func updatePath(field string) ([]string, error) {
@@ -142,29 +143,28 @@ func (u *update) addRename(field string, path []string, arg bson.RawValue) error
 	if err != nil {
 		return err
 	}
+	nothing := func(bson.RawValue) (outcome, error) { return outcome{}, nil }
+	if err := u.add(updateOp{name: "$rename", path: path, run: nothing}); err != nil {
+		return err
+	}
 	switch n := min(len(path), len(target)); {
 	case to == field:
 		return failf(codeBadValue, "The source and target field for $rename must differ: %s: %s", field, shell(arg))
 	case slices.Equal(path[:n], target[:n]):
 		return failf(codeBadValue, "The source and target field for $rename must not be on the same path: %s: %s", field, shell(arg))
 	}
-	u.ops = append(u.ops, updateOp{name: "$rename to", path: target, arg: arg}, updateOp{name: "$rename", path: path, arg: arg})
-	return nil
+	return u.add(updateOp{name: "$rename", path: target, from: path})
 }
 
-// order puts the operators in the order in which a server executes them, which
-// is that of their paths, and refuses two that would meet.
-func (u *update) order() error {
-	for i, a := range u.ops {
-		for _, b := range u.ops[:i] {
-			n := min(len(a.path), len(b.path))
-			if slices.Equal(a.path[:n], b.path[:n]) {
-				return failf(codeConflictingOperators, "Updating the path '%s' would create a conflict at '%s'",
-					strings.Join(a.path, "."), strings.Join(a.path[:n], "."))
-			}
+// add refuses an operator on a path that meets another's.
+func (u *update) add(op updateOp) error {
+	for _, other := range u.ops {
+		if n := min(len(op.path), len(other.path)); slices.Equal(op.path[:n], other.path[:n]) {
+			return failf(codeConflictingOperators, "Updating the path '%s' would create a conflict at '%s'",
+				strings.Join(op.path, "."), strings.Join(op.path[:n], "."))
 		}
 	}
-	slices.SortStableFunc(u.ops, func(a, b updateOp) int { return slices.CompareFunc(a.path, b.path, comparePathParts) })
+	u.ops = append(u.ops, op)
 	return nil
 }
 
@@ -185,21 +185,11 @@ func (u *update) apply(doc bson.Raw, insert bool) (bson.Raw, *change, error) {
 		return after, nil, err
 	}
 	m := &mutation{doc: doc}
-	renames := map[string]bson.RawValue{}
-	for _, op := range u.ops {
-		if op.name == "$rename" {
-			v, err := renamed(doc, op.path, strings.Split(op.arg.StringValue(), "."))
-			if err != nil {
-				return nil, nil, placed(err, op.path, doc)
-			}
-			renames[op.arg.StringValue()] = v
-		}
-	}
 	for _, op := range u.ops {
 		if op.name == "$setOnInsert" && !insert {
 			continue
 		}
-		if err := m.run(op, renames); err != nil {
+		if err := m.run(op); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -212,21 +202,28 @@ type mutation struct {
 	diff diff
 }
 
-func (m *mutation) run(op updateOp, renames map[string]bson.RawValue) error {
-	run := op.run
-	switch op.name {
-	case "$rename to":
-		v := renames[strings.Join(op.path, ".")]
-		if v.Type == 0 {
-			return nil
-		}
-		run = func(bson.RawValue) (outcome, error) { return outcome{action: set, value: v, always: true}, nil }
-	case "$rename":
-		run = removeField
+func (m *mutation) run(op updateOp) error {
+	if op.from == nil {
+		return m.do(op.path, op.run)
 	}
-	doc, err := m.walkDocument(m.doc, op.path, nil, run)
+	v, err := renamed(m.doc, op.from, op.path)
+	switch {
+	case err != nil:
+		return placed(err, op.from, m.doc)
+	case v.Type == 0:
+		return nil
+	}
+	err = m.do(op.path, func(bson.RawValue) (outcome, error) { return outcome{action: set, value: v, always: true}, nil })
 	if err != nil {
-		return placed(err, op.path, m.doc)
+		return err
+	}
+	return m.do(op.from, removeField)
+}
+
+func (m *mutation) do(path []string, run leaf) error {
+	doc, err := m.walkDocument(m.doc, path, nil, run)
+	if err != nil {
+		return placed(err, path, m.doc)
 	}
 	m.doc = doc
 	return nil

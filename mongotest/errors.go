@@ -97,6 +97,7 @@ const (
 	codeConflictingOperation    = 117
 	codeCappedPositionLost      = 136
 	codeCursorInUse             = 143
+	codeCommandFailed           = 125
 	codeInvalidOperator         = 168
 	codeTransactionTooOld       = 225
 	codeCursorKilled            = 237
@@ -121,6 +122,7 @@ const (
 	codeResumeTypeBits          = 40648
 	codeEmptyResumeToken        = 40649
 	codeBothResumeOptions       = 50865
+	codeNotRetryableWrite       = 50768
 	codeNegative                = 51024
 	codeChangeStreamNotAnObject = 6188500
 )
@@ -134,7 +136,7 @@ var codeNames = map[int]string{
 	72: "InvalidOptions", 73: "InvalidNamespace", 79: "UnknownReplWriteConcern", 85: "IndexOptionsConflict",
 	86: "IndexKeySpecsConflict", 89: "NetworkTimeout", 91: "ShutdownInProgress", 100: "UnsatisfiableWriteConcern",
 	112: "WriteConflict", 117: "ConflictingOperationInProgress", 133: "FailedToSatisfyReadPreference", 134: "ReadConcernMajorityNotAvailableYet",
-	136: "CappedPositionLost", 143: "CursorInUse", 150: "StaleEpoch", 189: "PrimarySteppedDown", 216: "ElectionInProgress",
+	125: "CommandFailed", 50768: "NotARetryableWriteCommand", 136: "CappedPositionLost", 143: "CursorInUse", 150: "StaleEpoch", 189: "PrimarySteppedDown", 216: "ElectionInProgress",
 	222: "CloseChangeStream", 225: "TransactionTooOld", 234: "RetryChangeStream", 237: "CursorKilled", 238: "NotImplemented",
 	246: "SnapshotUnavailable", 251: "NoSuchTransaction", 256: "TransactionCommitted", 260: "InvalidResumeToken",
 	262: "ExceededTimeLimit", 263: "OperationNotSupportedInTransaction", 280: "ChangeStreamFatalError",

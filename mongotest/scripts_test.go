@@ -48,6 +48,7 @@ var behaviours = map[string]func(*script){
 	"split resume":       scriptSplitResume,
 	"split errors":       scriptSplitErrors,
 	"transactions":       scriptTransactions,
+	"no transaction":     scriptNoTransaction,
 	"fail points":        scriptFailPoints,
 }
 
@@ -141,6 +142,17 @@ func scriptUpdateArrays(s *script) {
 			s.more("w", "c")
 		}
 	}
+	s.run(`{"insert": "c", "documents": [{"_id": 0, "a": 1, "b": 1, "l": [1, {"y": 1}, null], "d": {"e": 1}, "none": []}]}`)
+	s.watch("w", `"c"`, `[{"$changeStream": {}}, {"$project": {"updateDescription": 1}}]`)
+	for _, u := range []string{
+		`{"$unset": {"l.2": 1}}`, `{"$unset": {"l.2": 1}}`, `{"$push": {"l": {"$each": [], "$slice": 3}}}`, `{"$push": {"l": {"$each": [7], "$slice": -9}}}`, `{"$push": {"l": {"$each": [8], "$slice": 4}}}`,
+		`{"$push": {"l": {"$each": [9], "$position": 4}}}`, `{"$push": {"l": {"$each": [10], "$position": 6}}}`, `{"$push": {"l.1.y": 1}}`, `{"$pop": {"a.b": 1}}`, `{"$pull": {"none.x": 1}}`, `{"$pullAll": {"a": [1]}}`, `{"$pop": {"d.e": 1}}`,
+		`{"$rename": {"a": "b"}}`, `{"$rename": {"b": "b.c"}}`, `{"$rename": {"l.1.y": "z"}}`, `{"$rename": {"b": "l.x"}}`, `{"$rename": {"b.c": "z"}}`, `{"$rename": {"d.e": "d.f"}}`,
+		`{"$set": {"new.0": 1, "new.e": [1]}}`, `{"$rename": {"b": "l.0"}, "$set": {"d.f.g": 1}}`, `{"$set": {"b": 2}, "$rename": {"b": "b.c"}}`,
+	} {
+		s.run(`{"update": "c", "updates": [{"q": {"_id": 0}, "u": ` + u + `}]}`)
+	}
+	s.more("w", "c")
 }
 
 func scriptUpdateErrors(s *script) {

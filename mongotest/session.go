@@ -25,30 +25,38 @@ type session struct {
 
 // openSession finds a request's session and transaction.
 func (s *Server) openSession(r *request) error {
-	v, ok := r.args["lsid"]
-	if !ok {
-		return nil
+	if v, ok := r.args["lsid"]; ok {
+		lsid, ok := v.DocumentOK()
+		if !ok {
+			return failf(codeTypeMismatch, "BSON field 'OperationSessionInfo.lsid' is the wrong type '%s', expected type 'object'", typeName(v.Type))
+		}
+		id, err := sessionID(lsid)
+		if err != nil {
+			return err
+		}
+		r.lsid, r.session = lsid, s.sessions.get(id)
 	}
-	lsid, ok := v.DocumentOK()
-	if !ok {
-		return failf(codeTypeMismatch, "BSON field 'OperationSessionInfo.lsid' is the wrong type '%s', expected type 'object'", typeName(v.Type))
-	}
-	id, err := sessionID(lsid)
-	if err != nil {
-		return err
-	}
-	r.lsid = lsid
-	r.session = s.sessions.get(id)
 	if n, ok := r.args["txnNumber"]; ok {
 		if r.txnNumber, r.hasTxn = n.Int64OK(); !r.hasTxn {
 			return failf(codeTypeMismatch, "BSON field 'OperationSessionInfo.txnNumber' is the wrong type '%s', expected type 'long'", typeName(n.Type))
 		}
 	}
-	if v, ok := r.args["autocommit"]; ok {
-		if auto, isBool := v.BooleanOK(); !isBool || auto || !r.hasTxn {
-			return failf(codeInvalidOptions, "Specifying autocommit=true is not allowed.")
-		}
+	auto, inTxn := r.args["autocommit"]
+	_, starts := r.args["startTransaction"]
+	switch {
+	case r.hasTxn && r.session == nil:
+		return failf(codeInvalidOptions, "Transaction number requires a session ID to also be specified")
+	case inTxn && !r.hasTxn:
+		return failf(codeInvalidOptions, "'autocommit' field requires a transaction number to also be specified")
+	case inTxn && truth(auto, true):
+		return failf(codeInvalidOptions, "Specifying autocommit=true is not allowed.")
+	case inTxn:
 		return s.store.joinTransaction(r)
+	case starts:
+		return failf(codeInvalidOptions, "'startTransaction' field requires 'autocommit' field to also be specified")
+	case r.hasTxn && !r.cmd.retryable:
+		return failf(codeNotRetryableWrite, "txnNumber may only be provided for multi-document transactions and retryable write commands. "+
+			"autocommit:false was not provided, and %s is not a retryable write command.", r.name)
 	}
 	return nil
 }

@@ -153,7 +153,21 @@ func (st *store) abandon(s *session) {
 	}
 }
 
+// checkEnd refuses to end a transaction that there is not.
+func (r *request) checkEnd() error {
+	switch {
+	case r.db != "admin":
+		return failf(codeUnauthorized, "%s may only be run against the admin database.", r.name)
+	case r.txn == nil:
+		return failf(codeCommandFailed, "%s must be run within a transaction", r.name)
+	}
+	return nil
+}
+
 func abortTransaction(r *request) (*builder, error) {
+	if err := r.checkEnd(); err != nil {
+		return nil, err
+	}
 	return newBuilder(), r.write(func(*writer) error {
 		if r.txn.state == txnOpen {
 			r.txn.abort()
@@ -163,6 +177,9 @@ func abortTransaction(r *request) (*builder, error) {
 }
 
 func commitTransaction(r *request) (*builder, error) {
+	if err := r.checkEnd(); err != nil {
+		return nil, err
+	}
 	return newBuilder(), r.write(func(w *writer) error {
 		if r.txn.state == txnCommitted {
 			return nil // asked again, because the answer was lost

@@ -403,6 +403,19 @@ func scriptTransactions(s *script) {
 	s.more("db", "$cmd.aggregate")
 }
 
+func scriptNoTransaction(s *script) {
+	s.session()
+	s.values["n"] = longValue(1)
+	for _, command := range []string{`"commitTransaction": 1`, `"abortTransaction": 1`, `"insert": "c", "documents": [{"_id": 1}]`} {
+		for _, with := range []string{``, `, "autocommit": false`, `, "lsid": "@lsid"`, `, "lsid": "@lsid", "autocommit": false`, `, "lsid": "@lsid", "txnNumber": "@n"`, `, "txnNumber": "@n"`,
+			`, "startTransaction": true`, `, "lsid": "@lsid", "txnNumber": "@n", "startTransaction": true`, `, "lsid": "@lsid", "txnNumber": "@n", "autocommit": true`} {
+			s.run(`admin {` + command + with + `}`)
+		}
+	}
+	s.run(`{"commitTransaction": 1}`)
+	s.run(`admin {"delete": "c", "deletes": [{"q": {}, "limit": 0}]}`)
+}
+
 func scriptFailPoints(s *script) {
 	s.run(`{"create": "c"}`)
 	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)

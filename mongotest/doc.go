@@ -12,7 +12,7 @@
 //
 // MongoDB 6.0.27 is the judge. Scripts of commands are played to both, and
 // whole replies compared, errors and their messages too; what the real server
-// answered lies in testdata/behaviour.
+// answered lies in testdata/behaviour. So are random updates.
 //
 // # What it does
 //
@@ -57,7 +57,8 @@
 //
 //   - resuming after a token of MongoDB 4.0 or before, showSystemEvents and the
 //     other options of $changeStream that are for the server's own use, explain;
-//   - collMod with anything but changeStreamPreAndPostImages, recordPreImages;
+//   - collMod with anything but changeStreamPreAndPostImages (so the older
+//     recordPreImages);
 //   - updates by a pipeline, arrayFilters and other positional updates, $bit,
 //     arithmetic with decimals, $push with $sort;
 //   - $expr, $where, $text, geometry, collations, expressions other than

@@ -25,9 +25,9 @@
 // and expanded events need 6.0. Sharded clusters are reached through mongos in
 // the same way, but that has not been tested. The user needs the privileges find
 // and changeStream on what is watched (the role read has both). With the
-// privilege replSetGetConfig as well (role clusterMonitor) a checkpoint of
-// another deployment is told from one's own for certain, else only by the name of
-// the replica set.
+// privilege replSetGetConfig as well (role clusterMonitor) another deployment is told
+// from the checkpoint's for certain, else only by the name of the replica set: when a
+// stream is opened, and each time that its cursor had to be opened again.
 //
 // # Limits
 //

@@ -150,12 +150,17 @@ func (r *reader) reopen(ctx context.Context) error {
 	}
 	err := r.watch(ctx)
 	if err == nil {
-		return nil
+		if err = r.verify(ctx); err == nil {
+			return nil
+		}
+		r.drop(ctx)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	switch v := judge(err, atAggregate); {
+	case errors.Is(err, rigatoni.ErrChangedStream):
+		return err
 	case v == dead:
 		return r.lost(err)
 	case v == badEvent:
@@ -167,9 +172,24 @@ func (r *reader) reopen(ctx context.Context) error {
 	return nil
 }
 
+// verify returns a [rigatoni.ChangedStreamError] if the cursor, opened anew, is another
+// deployment's than the stream's. A high-water mark belongs to no event that a
+// server could miss: one whose data was thrown away and which was set up anew takes
+// it for a place before its first event.
+func (r *reader) verify(ctx context.Context) error {
+	id, err := r.src.identify(ctx)
+	if err != nil {
+		return err
+	}
+	return compare(r.fingerprint.String(), fingerprint{deployment: id.deployment, scope: r.scope}.String())
+}
+
 // brokeOff judges the error of an open stream, and returns one if it is the end.
 func (r *reader) brokeOff(ctx context.Context, err error) error {
 	r.drop(ctx)
+	if errors.Is(err, rigatoni.ErrChangedStream) {
+		return err
+	}
 	switch judge(err, atGetMore) {
 	case dead:
 		return r.lost(err)

@@ -16,13 +16,13 @@ import (
 // time. Apart from its cursor it is a loop of steps, each of which reads one of
 // the server's batches or makes one attempt to reopen.
 type reader struct {
-	src    *Source
-	scope  scope
+	src *Source
+	fingerprint
 	log    *slog.Logger
 	outage *outage
 
 	cs     *mongo.ChangeStream // nil: to be opened at the position
-	cursor int64               // its id when it was last looked at
+	cursor int64               // its id when it was last looked at; whose it is has been verified
 	fresh  bool                // nothing has been read from cs yet
 	at     rigatoni.Position
 
@@ -34,12 +34,12 @@ type reader struct {
 	alarmed bool
 }
 
-func newReader(s *Source, sc scope, name string) *reader {
-	log := s.log.With("stream", sc.String())
+func newReader(s *Source, fp fingerprint, name string) *reader {
+	log := s.log.With("stream", fp.scope.String())
 	if name != "" {
-		log = s.log.With("stream", name, "watching", sc.String())
+		log = s.log.With("stream", name, "watching", fp.scope.String())
 	}
-	return &reader{src: s, scope: sc, log: log, outage: &outage{log: log, min: s.opts.ReopenMin, max: s.opts.ReopenMax}}
+	return &reader{src: s, fingerprint: fp, log: log, outage: &outage{log: log, min: s.opts.ReopenMin, max: s.opts.ReopenMax}}
 }
 
 // step reads one batch, or tries to reopen. No events and no error: nothing new.
@@ -74,14 +74,18 @@ func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
 		some = r.cs.TryNext(ctx)
 	}
 	r.fresh = false
-	if !some {
-		err := r.cs.Err()
-		if err == nil {
-			r.cursor = r.cs.ID() // the driver may have opened another
-		}
-		return nil, err
+	if !some && r.cs.Err() != nil {
+		return nil, r.cs.Err()
 	}
-	r.cursor = r.cs.ID()
+	if id := r.cs.ID(); id != r.cursor { // the driver has opened another
+		if err := r.verify(ctx); err != nil {
+			return nil, err
+		}
+		r.cursor = id
+	}
+	if !some {
+		return nil, nil
+	}
 	events := make([]rigatoni.Event, 1, 1+r.cs.RemainingBatchLength())
 	events[0].Raw = r.cs.Current
 	for r.cs.RemainingBatchLength() > 0 && r.cs.TryNext(ctx) {

@@ -66,11 +66,11 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 	if err != nil {
 		return nil, err
 	}
-	r := newReader(s, sc, name)
+	r := newReader(s, fp, name)
 	if err := r.open(ctx, from); err != nil {
 		return nil, err
 	}
-	return newStream(r, fp.String()), nil
+	return newStream(r), nil
 }
 
 // Close disconnects the client, if the source made it itself (see [Connect]).

@@ -24,8 +24,7 @@ var errClosed = errors.New("changestream: the stream is closed")
 // runs in a goroutine; a call waits for it for a while only, and finds it still
 // running the next time.
 type stream struct {
-	reader      *reader
-	fingerprint string
+	reader *reader
 
 	ctx    context.Context // of the steps
 	cancel context.CancelFunc
@@ -45,15 +44,15 @@ type result struct {
 	err    error
 }
 
-func newStream(r *reader, fingerprint string) *stream {
-	s := &stream{reader: r, fingerprint: fingerprint, at: r.at}
+func newStream(r *reader) *stream {
+	s := &stream{reader: r, at: r.at}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
 func (s *stream) Position() rigatoni.Position { return s.at }
 
-func (s *stream) Fingerprint() string { return s.fingerprint }
+func (s *stream) Fingerprint() string { return s.reader.fingerprint.String() }
 
 func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position, error) {
 	switch {

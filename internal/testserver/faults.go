@@ -3,6 +3,7 @@ package testserver
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest"
 )
 
 // Admin runs a command on the database admin.
@@ -159,6 +162,27 @@ func (s *Server) LoseOplog(t testing.TB, ts bson.Timestamp) {
 			s.Fake.ForgetOplog(1)
 		}
 	}
+}
+
+// StartOver makes the server another deployment at the same address, with nothing in
+// it. It must be the test's own.
+func (s *Server) StartOver(t testing.TB) {
+	t.Helper()
+	if s.Real != nil {
+		if err := s.Real.StartOver(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	s.Fake.Close()
+	u, err := url.Parse(s.URI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Fake, err = mongotest.Listen(context.Background(), mongotest.Options{Address: u.Host}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Fake.Close)
 }
 
 // OplogTime is the time of the first entry of the oplog (1) or of the last (-1).

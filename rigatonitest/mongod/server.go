@@ -163,6 +163,27 @@ func (s *Server) Stop() error {
 	return s.stopErr
 }
 
+// StartOver kills the nodes, throws away all that they have, and makes them a new
+// replica set with the same addresses: to a client of URI, another deployment under
+// the same name. It is an error with Options.Auth.
+func (s *Server) StartOver(ctx context.Context) error {
+	if s.options.Auth {
+		return errors.New("mongod: StartOver is for servers without access control")
+	}
+	if err := s.Kill(); err != nil {
+		return err
+	}
+	for _, n := range s.nodes {
+		if err := errors.Join(os.RemoveAll(n.dir), os.Mkdir(n.dir, 0o700)); err != nil {
+			return fmt.Errorf("mongod: %w", err)
+		}
+	}
+	if err := s.startNodes(ctx); err != nil {
+		return err
+	}
+	return s.initiate(ctx)
+}
+
 func (s *Server) startNodes(ctx context.Context) error {
 	return s.each(func(n *Node) error {
 		if n.running() != nil {

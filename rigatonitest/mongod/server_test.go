@@ -108,6 +108,38 @@ func TestDataOutlivesKillAndShutdown(t *testing.T) {
 	}
 }
 
+func TestStartOver(t *testing.T) {
+	s := mongod.OwnForTest(t, mongod.Options{})
+	client := connect(t, s.URI())
+	id := func() (config struct {
+		Config struct {
+			Settings struct {
+				ID bson.ObjectID `bson:"replicaSetId"`
+			}
+		}
+	}) {
+		t.Helper()
+		if err := client.Database("admin").RunCommand(t.Context(), bson.D{{Key: "replSetGetConfig", Value: 1}}).Decode(&config); err != nil {
+			t.Fatal(err)
+		}
+		return config
+	}
+	insert(t, client, 1)
+	before := id()
+	if err := s.StartOver(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client = connect(t, s.URI())
+	if now := id(); now == before {
+		t.Error("it is the same replica set as before")
+	}
+	insert(t, client, 1) // which would be there already
+	auth := mongod.OwnForTest(t, mongod.Options{Auth: true})
+	if err := auth.StartOver(t.Context()); err == nil {
+		t.Error("StartOver with access control succeeds")
+	}
+}
+
 func TestPauseFreezes(t *testing.T) {
 	s := mongod.OwnForTest(t, mongod.Options{})
 	client, node := connect(t, s.URI()), s.Nodes()[0]

@@ -48,8 +48,9 @@ mutants: ## the file store: minutes of simulated crashes, and the well-known mis
 failover: servers ## the Redis store: the suite on every topology with connections cut, 1,000 late writes, failovers under load
 	@cd stores/redisstore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSuite|TestLate|TestTrials|UnderLoad|Stranded' .
 
-soak: ## mongotest: 100,000 events, 500 dropped connections, killed cursors and step-downs
+soak: servers ## mongotest: 100,000 events, 500 faults; the pipeline on it and on a real server: 20,000 faults, 2,000 (ten minutes)
 	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 30m -run TestSoak ./mongotest
+	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 60m -run TestPipelineSoak .
 
 build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni

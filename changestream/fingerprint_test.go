@@ -130,11 +130,7 @@ func TestImagesAreNoChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := Options{Collections: []string{"c"}, FullDocument: "updateLookup"}
-		if w.Fake == nil {
-			o.FullDocumentBeforeChange = "whenAvailable"
-		}
-		images := w.source(o)
+		images := w.source(Options{Collections: []string{"c"}, FullDocument: "updateLookup", FullDocumentBeforeChange: "whenAvailable"})
 		wantNames(t, w.open(images, "", at(checkpointOf(pos, st.Fingerprint()))).collect(1), inserted("c", 2)...)
 	})
 }

@@ -98,25 +98,26 @@ func TestDeployment(t *testing.T) {
 }
 
 func TestImagesAndExpandedEvents(t *testing.T) {
-	w := realWorld(t)
-	create := bson.D{{Key: "create", Value: "c"}, {Key: "changeStreamPreAndPostImages", Value: bson.D{{Key: "enabled", Value: true}}}}
-	st := w.open(w.source(Options{
-		Collections: []string{"c", "d"}, FullDocument: "required", FullDocumentBeforeChange: "whenAvailable", ExpandedEvents: true,
-	}), "", rigatoni.Start{})
-	if err := w.DB.RunCommand(t.Context(), create).Err(); err != nil {
-		t.Fatal(err)
-	}
-	w.insert("c", 1)
-	if _, err := w.DB.Collection("c").UpdateByID(t.Context(), int32(1), bson.D{{Key: "$set", Value: bson.D{{Key: "x", Value: 1}}}}); err != nil {
-		t.Fatal(err)
-	}
-	events := st.collect(3)
-	if events[0].OperationType() != "create" {
-		t.Errorf("no create event: %v", names(events))
-	}
-	if events[2].FullDocument() == nil || events[2].FullDocumentBeforeChange() == nil {
-		t.Errorf("the update has no images: %v", events[2].Raw)
-	}
+	both(t, func(t *testing.T, w *world) {
+		create := bson.D{{Key: "create", Value: "c"}, {Key: "changeStreamPreAndPostImages", Value: bson.D{{Key: "enabled", Value: true}}}}
+		st := w.open(w.source(Options{
+			Collections: []string{"c", "d"}, FullDocument: "required", FullDocumentBeforeChange: "whenAvailable", ExpandedEvents: true,
+		}), "", rigatoni.Start{})
+		if err := w.DB.RunCommand(t.Context(), create).Err(); err != nil {
+			t.Fatal(err)
+		}
+		w.insert("c", 1)
+		if _, err := w.DB.Collection("c").UpdateByID(t.Context(), int32(1), bson.D{{Key: "$set", Value: bson.D{{Key: "x", Value: 1}}}}); err != nil {
+			t.Fatal(err)
+		}
+		events := st.collect(3)
+		if events[0].OperationType() != "create" {
+			t.Errorf("no create event: %v", names(events))
+		}
+		if events[2].FullDocument() == nil || events[2].FullDocumentBeforeChange() == nil {
+			t.Errorf("the update has no images: %v", events[2].Raw)
+		}
+	})
 }
 
 // Keeping an event is allowed: its memory must not be used for another.

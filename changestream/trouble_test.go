@@ -165,9 +165,6 @@ func TestUnreadableEvents(t *testing.T) {
 				}
 			}, "the delete in " + w.DB.Name() + ".c at 2", codeNoMatchingDocument},
 		} {
-			if w.Fake != nil && c.opts.FullDocumentBeforeChange != "" {
-				continue // mongotest has no images
-			}
 			t.Run(name, func(t *testing.T) {
 				w := w.with(t, w.DB)
 				w.drop("c")

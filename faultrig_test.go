@@ -277,8 +277,7 @@ func number(ev rigatoni.Event) int {
 // documents is how many documents the writes are of, in turns.
 const documents = 5
 
-// write writes n times, each until it is done. One that was done although its answer
-// was lost makes no second event.
+// write writes n times, each until it is done.
 func (r *faultRig) write(n int) {
 	for range n {
 		r.written++
@@ -297,10 +296,15 @@ func (r *faultRig) write(n int) {
 	}
 }
 
-// put makes the n-th write.
+// put makes the n-th write. An attempt whose answer was lost may yet be executed, also
+// when later writes have been: it then finds the document changed and does nothing, so
+// that each write makes one event.
 func (r *faultRig) put(ctx context.Context, n int) error {
-	id, set := bson.D{{Key: "_id", Value: n % documents}}, bson.D{{Key: "$set", Value: bson.D{{Key: "n", Value: n}}}}
-	_, err := r.DB.Collection("c").UpdateOne(ctx, id, set, upsert())
+	id := bson.D{{Key: "_id", Value: n % documents}, {Key: "n", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gte", Value: n}}}}}}
+	_, err := r.DB.Collection("c").UpdateOne(ctx, id, bson.D{{Key: "$set", Value: bson.D{{Key: "n", Value: n}}}}, upsert())
+	if mongo.IsDuplicateKeyError(err) {
+		return nil
+	}
 	return err
 }
 

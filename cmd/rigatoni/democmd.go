@@ -32,7 +32,7 @@ type demoFlags struct {
 
 // The demo writes for about this long, at the least and the most at these rates.
 const (
-	demoTime    = 8 // seconds
+	demoTime    = 5 // seconds
 	demoMinRate = 100
 	demoMaxRate = 5000
 )
@@ -47,7 +47,7 @@ func newDemoCommand(w world) *cobra.Command {
 		Short: "See a pipeline being killed again and again, and nothing lost",
 		Long: "Demo writes orders to a fresh database (inserts, updates and deletes), streams them to files,\n" +
 			"and kills the pipeline's process with SIGKILL in the middle, again and again. Then it compares\n" +
-			"what was written with what arrived. It takes about ten seconds.\n\n" +
+			"what was written with what arrived. It takes a few seconds.\n\n" +
 			"The server is one that this program brings along (rigatoni mongotest), in a process of its own,\n" +
 			"so nothing needs to be installed. With --mongod it is a real one, from a mongod on PATH or one\n" +
 			"that \"make demo\" has fetched, and with --source one of yours. The exit code is 1 if anything\n" +

@@ -10,8 +10,9 @@ import (
 // A change is what an update did to a document, as an event's
 // updateDescription tells it.
 type change struct {
-	updated []changedField
-	removed []string
+	updated   []changedField
+	removed   []string
+	truncated []bson.Raw
 }
 
 type changedField struct {
@@ -20,7 +21,7 @@ type changedField struct {
 }
 
 func (ch *change) empty() bool {
-	return len(ch.updated) == 0 && len(ch.removed) == 0
+	return len(ch.updated) == 0 && len(ch.removed) == 0 && len(ch.truncated) == 0
 }
 
 // A diff collects changes in the server's order, which is that of its oplog:
@@ -28,12 +29,13 @@ func (ch *change) empty() bool {
 // then the new ones, then its documents; of each array its elements in turn.
 // It has names only: the values are those at the end.
 type diff struct {
-	array    bool
-	removed  []string
-	updated  []string
-	inserted []string
-	within   []*diff
-	name     string
+	array     bool
+	truncated bool // an array: it has lost its last elements
+	removed   []string
+	updated   []string
+	inserted  []string
+	within    []*diff
+	name      string
 }
 
 // A step is one document or array on the way to a field.
@@ -104,6 +106,9 @@ func (d *diff) flatten(ch *change, prefix string, v bson.RawValue) {
 }
 
 func (d *diff) flattenArray(ch *change, prefix string, list []bson.RawValue, set []string) {
+	if d.truncated {
+		ch.truncated = append(ch.truncated, newBuilder().str("field", prefix[:len(prefix)-1]).int32("newSize", len(list)).done())
+	}
 	for i, v := range list {
 		name := strconv.Itoa(i)
 		if slices.Contains(set, name) {

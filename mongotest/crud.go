@@ -113,20 +113,25 @@ func (r *request) writable() (namespace, error) {
 // insertable is a document with its _id, at the front.
 func insertable(doc bson.Raw) (bson.Raw, error) {
 	id := doc.Lookup("_id")
-	switch id.Type {
-	case 0:
-		doc = newBuilder().oid("_id", bson.NewObjectID()).append(doc).done()
-	case bson.TypeArray, bson.TypeRegex, bson.TypeUndefined:
-		return nil, failf(53, "The '_id' value cannot be of type %s", typeName(id.Type))
-	default:
-		if first := doc.Index(0); first.Key() != "_id" {
-			doc = idFirst(doc, id)
-		}
+	if err := checkID(id); err != nil {
+		return nil, err
 	}
+	if id.Type == 0 {
+		doc = newBuilder().oid("_id", bson.NewObjectID()).append(doc).done()
+	}
+	doc = idFirst(doc)
 	if len(doc) > maxDocumentSize {
 		return nil, failf(codeBadValue, "object to insert too large. size in bytes: %d, max size: %d", len(doc), maxDocumentSize)
 	}
 	return doc, nil
+}
+
+func checkID(id bson.RawValue) error {
+	switch id.Type {
+	case bson.TypeArray, bson.TypeRegex, bson.TypeUndefined:
+		return failf(53, "The '_id' value cannot be of type %s", typeName(id.Type))
+	}
+	return nil
 }
 
 // statementFields refuses what a statement of an update or delete has and this
@@ -194,6 +199,9 @@ func checkUpdate(doc bson.Raw) error {
 		return missingField("update.updates", "u")
 	case u.Type != bson.TypeEmbeddedDocument && u.Type != bson.TypeArray:
 		return failf(codeFailedToParse, "Update argument must be either an object or an array")
+	}
+	if _, err := pipelineStages(items(u)); err != nil {
+		return err
 	}
 	return checkQuery("update.updates", doc)
 }

@@ -18,11 +18,11 @@
 //
 //   - hello, isMaster, ping, buildInfo, getParameter, serverStatus, getCmdLineOpts,
 //     replSetGetConfig, endSessions, killSessions, killAllSessions.
-//   - insert, update (by operators or replacement, multi, upsert), delete, find,
-//     findAndModify, count, distinct, and aggregate with $match, $project,
-//     $addFields, $set, $unset, $replaceRoot, $replaceWith, $sort, $skip, $limit,
-//     $count, and the $group that drivers count documents with. Retryable writes
-//     are executed once.
+//   - insert, update (by operators, replacement or pipeline; multi, upsert),
+//     delete, find, findAndModify, count, distinct, and aggregate with $match,
+//     $project, $addFields, $set, $unset, $replaceRoot, $replaceWith, $sort, $skip,
+//     $limit, $count, and the $group that drivers count documents with. Retryable
+//     writes are executed once.
 //   - Query operators: the comparisons, $in, $nin, $exists, $type, $not, $and, $or,
 //     $nor, $all, $size, $elemMatch, $regex, $mod. Update operators: $set,
 //     $setOnInsert, $unset, $inc, $mul, $min, $max, $rename, $currentDate, $push
@@ -59,8 +59,8 @@
 //     other options of $changeStream that are for the server's own use, explain;
 //   - collMod with anything but changeStreamPreAndPostImages (so the older
 //     recordPreImages);
-//   - updates by a pipeline, arrayFilters and other positional updates, $bit,
-//     arithmetic with decimals, $push with $sort;
+//   - arrayFilters and other positional updates, $bit, arithmetic with decimals,
+//     $push with $sort;
 //   - $expr, $where, $text, geometry, collations, expressions other than
 //     literals, field paths, documents and arrays of them;
 //   - views, capped, clustered and time-series collections, validators, indexes
@@ -84,6 +84,8 @@
 //   - Regular expressions are Go's, and those that Go refuses are refused.
 //   - A resume token must be whole: a real server takes one with bytes after its
 //     end, too.
+//   - A field that one stage of a pipeline removes and a later one sets again is at
+//     the end of the document; a real server keeps its place.
 //   - An array within an array is not looked into by $elemMatch with operators.
 //
 // The query and update languages are its own, a few hundred lines. A library

@@ -133,6 +133,5 @@ func (ch *change) description() bson.Raw {
 	for _, f := range ch.updated {
 		d.value(f.path, f.value)
 	}
-	// Only an update by a pipeline truncates arrays.
-	return d.close(at).strings("removedFields", ch.removed).docs("truncatedArrays", nil).done()
+	return d.close(at).strings("removedFields", ch.removed).docs("truncatedArrays", ch.truncated).done()
 }

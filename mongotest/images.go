@@ -69,7 +69,7 @@ func (s *stream) missingImage(ev *event) (early []stage, err *commandError) {
 		what.int64("txnNumber", e.txnNumber)
 	}
 	return early, failf(codeNoMatchingDocument, "Change stream was configured to require a %s-image for all %s events, but the %s-image was not found for event: %s",
-		which, changes, which, compact(what.done()))
+		which, changes, which, compact(docValue(what.done())))
 }
 
 // compileEarly makes the stages as they are where an image is missing. A real

@@ -71,7 +71,7 @@ func shellDoc(doc bson.Raw) string {
 	return "{ " + strings.Join(parts, ", ") + " }"
 }
 
-// compact is a document as some messages have it, without the spaces.
-func compact(doc bson.Raw) string {
-	return strings.NewReplacer("{ ", "{", " }", "}").Replace(shellDoc(doc))
+// compact is a value as some messages have it, without the spaces.
+func compact(v bson.RawValue) string {
+	return strings.NewReplacer("{ ", "{", " }", "}", "[ ", "[", " ]", "]").Replace(shell(v))
 }

@@ -51,6 +51,7 @@ func aggregate(r *request) (*builder, error) {
 // stageNames are those of documents one by one, then those of all of them.
 var (
 	streamStages = []string{"$match", "$project", "$addFields", "$set", "$unset", "$replaceRoot", "$replaceWith", "$redact", splitStage}
+	updateStages = streamStages[1:7]
 	otherStages  = []string{"$group", "$sort", "$limit", "$skip", "$lookup", "$unwind", "$count", "$out", "$merge", "$facet", "$unionWith", "$sample",
 		"$setWindowFields", "$fill", "$densify", "$bucket", "$bucketAuto", "$graphLookup", "$geoNear", "$sortByCount", "$collStats", "$indexStats",
 		"$listSessions", "$planCacheStats", "$documents", "$search", "$currentOp", "$listLocalSessions"}
@@ -69,19 +70,16 @@ func compileStages(specs []bson.Raw, watching bool) ([]stage, error) {
 }
 
 func compileStage(spec bson.Raw, watching bool) (stage, error) {
-	elements := fields(spec)
-	if len(elements) != 1 {
-		return nil, failf(40323, "A pipeline stage specification object must contain exactly one field.")
-	}
-	name, v := elements[0].Key(), elements[0].Value()
+	name, err := stageName(spec)
 	switch {
+	case err != nil:
+		return nil, err
 	case name == "$changeStream":
 		return nil, failf(codeOnlyFirstStage, "$_internalChangeStreamOplogMatch is only valid as the first stage in a pipeline")
 	case slices.Contains(otherStages, name) && watching:
 		return nil, failf(codeIllegalOperation, "%s is not permitted in a $changeStream pipeline", strings.Replace(name, "$count", "$group", 1))
-	case !slices.Contains(streamStages, name) && !slices.Contains(otherStages, name):
-		return nil, failf(codeUnrecognizedStage, "Unrecognized pipeline stage name: '%s'", name)
 	}
+	v := spec.Index(0).Value()
 	switch name {
 	case "$match":
 		return matchStage(v)
@@ -97,6 +95,19 @@ func compileStage(spec bson.Raw, watching bool) (stage, error) {
 		return compileSplit(v, watching)
 	}
 	return nil, notImitated("the stage " + name)
+}
+
+// stageName is the name of a stage, if there is one of that name.
+func stageName(spec bson.Raw) (string, error) {
+	elements := fields(spec)
+	if len(elements) != 1 {
+		return "", failf(40323, "A pipeline stage specification object must contain exactly one field.")
+	}
+	name := elements[0].Key()
+	if name != "$changeStream" && !slices.Contains(streamStages, name) && !slices.Contains(otherStages, name) {
+		return "", failf(codeUnrecognizedStage, "Unrecognized pipeline stage name: '%s'", name)
+	}
+	return name, nil
 }
 
 func matchStage(v bson.RawValue) (stage, error) {
@@ -135,8 +146,14 @@ func projectStage(name string, v bson.RawValue, compile func(bson.Raw) (*project
 
 func unsetStage(v bson.RawValue) (stage, error) {
 	list := []bson.RawValue{v}
-	if v.Type == bson.TypeArray {
+	switch {
+	case v.Type == bson.TypeArray:
 		list = items(v)
+	case v.Type != bson.TypeString:
+		return nil, failf(31002, "$unset specification must be a string or an array")
+	}
+	if len(list) == 0 {
+		return nil, failf(31119, "$unset specification must be a string or an array with at least one field")
 	}
 	spec := newBuilder()
 	for _, item := range list {
@@ -161,8 +178,13 @@ func replaceStage(name string, v bson.RawValue) (stage, error) {
 		if !ok {
 			return nil, failf(40229, "expected an object as specification for $replaceRoot stage, got %s", typeName(v.Type))
 		}
-		if v = spec.Lookup("newRoot"); v.Type == 0 || len(fields(spec)) != 1 {
-			return nil, failf(40231, "no newRoot specified for the $replaceRoot stage")
+		for _, e := range fields(spec) {
+			if e.Key() != "newRoot" {
+				return nil, failf(codeUnknownField, "BSON field '$replaceRoot.%s' is an unknown field.", e.Key())
+			}
+		}
+		if v = spec.Lookup("newRoot"); v.Type == 0 {
+			return nil, missingField("$replaceRoot", "newRoot")
 		}
 	}
 	x, err := compileExpression(v)
@@ -172,8 +194,12 @@ func replaceStage(name string, v bson.RawValue) (stage, error) {
 	return func(doc bson.Raw) (bson.Raw, error) {
 		out := x(doc)
 		if out.Type != bson.TypeEmbeddedDocument {
+			text := "MISSING"
+			if out.Type != 0 {
+				text = compact(out)
+			}
 			return nil, failf(40228, "%s  must evaluate to an object, but resulting value was: %s. Type of resulting value: '%s'. Input document: %s",
-				what, shell(out), typeName(out.Type), shellDoc(doc))
+				what, text, typeName(out.Type), compact(docValue(doc)))
 		}
 		return out.Document(), nil
 	}, nil

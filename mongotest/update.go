@@ -9,10 +9,12 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// An update says how to change a document: by operators, or by replacing it.
+// An update says how to change a document: by operators, by a pipeline, or by
+// replacing it.
 type update struct {
 	replacement bson.Raw
 	ops         []updateOp
+	pipeline    []stage
 }
 
 // An updateOp is one operator on one field.
@@ -53,7 +55,7 @@ const (
 // is changed, so that a bad update changes nothing.
 func compileUpdate(v bson.RawValue) (*update, error) {
 	if v.Type == bson.TypeArray {
-		return nil, notImitated("updates by a pipeline")
+		return compilePipeline(items(v))
 	}
 	doc, ok := v.DocumentOK()
 	if !ok {
@@ -71,6 +73,38 @@ func compileUpdate(v bson.RawValue) (*update, error) {
 	// A server executes them in the order of their paths.
 	slices.SortStableFunc(u.ops, func(a, b updateOp) int { return slices.CompareFunc(a.path, b.path, comparePathParts) })
 	return u, nil
+}
+
+// pipelineStages are the stages of an update by a pipeline. A server looks at
+// their names first, and at what they say later.
+func pipelineStages(list []bson.RawValue) ([]bson.Raw, error) {
+	specs := make([]bson.Raw, len(list))
+	for i, item := range list {
+		doc, ok := item.DocumentOK()
+		if !ok {
+			return nil, failf(codeTypeMismatch, "Each element of the 'pipeline' array must be an object")
+		}
+		if _, err := stageName(doc); err != nil {
+			return nil, err
+		}
+		specs[i] = doc
+	}
+	return specs, nil
+}
+
+func compilePipeline(list []bson.RawValue) (*update, error) {
+	specs, err := pipelineStages(list)
+	if err != nil {
+		return nil, err
+	}
+	for _, spec := range specs {
+		if name, _ := stageName(spec); !slices.Contains(updateStages, name) {
+			return nil, failf(codeInvalidOptions, "%s is not allowed to be used within an update",
+				strings.Replace(name, "$changeStream", "$_internalChangeStreamOplogMatch", 1))
+		}
+	}
+	stages, err := compileStages(specs, false)
+	return &update{pipeline: stages}, err
 }
 
 func compileReplacement(doc bson.Raw) (*update, error) {
@@ -177,12 +211,16 @@ func comparePathParts(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-// apply gives the new document, and what is new in it; nil for a replacement.
+// apply gives the new document, and what is new in it; nil for a replacement,
+// whose _id may be anywhere.
 // insert is for a document that an upsert makes.
 func (u *update) apply(doc bson.Raw, insert bool) (bson.Raw, *change, error) {
 	if u.replacement != nil {
 		after, err := replaced(doc, u.replacement)
 		return after, nil, err
+	}
+	if u.pipeline != nil {
+		return u.run(doc)
 	}
 	m := &mutation{doc: doc}
 	for _, op := range u.ops {
@@ -194,6 +232,21 @@ func (u *update) apply(doc bson.Raw, insert bool) (bson.Raw, *change, error) {
 		}
 	}
 	return m.finish(doc)
+}
+
+// run runs the pipeline.
+func (u *update) run(doc bson.Raw) (bson.Raw, *change, error) {
+	made, err := doc, error(nil)
+	for _, s := range u.pipeline {
+		if made, err = s(made); err != nil {
+			return nil, nil, err
+		}
+	}
+	after, err := replaced(doc, made)
+	if err != nil {
+		return nil, nil, err
+	}
+	return after, pipelineChange(doc, made), nil
 }
 
 // A mutation is a document that is being updated.
@@ -407,21 +460,30 @@ func trace(doc bson.Raw, path []string) (v bson.RawValue, array string, err erro
 	return v, array, nil
 }
 
-// replaced is a replacement with the _id of the document before it.
+// replaced is a replacement, which has the _id of the document before it if it
+// has none.
 func replaced(before, doc bson.Raw) (bson.Raw, error) {
 	id, was := doc.Lookup("_id"), before.Lookup("_id")
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
 	switch {
 	case was.Type == 0:
 		return doc, nil
-	case id.Type != 0 && !equal(id, was):
+	case id.Type == 0:
+		return newBuilder().value("_id", was).append(doc).done(), nil
+	case !equal(id, was):
 		return nil, failf(codeImmutableField, "After applying the update, the (immutable) field '_id' was found to have been altered to _id: %s", shell(id))
 	}
-	return idFirst(doc, was), nil
+	return doc, nil
 }
 
-// idFirst puts the _id at the front of a document.
-func idFirst(doc bson.Raw, id bson.RawValue) bson.Raw {
-	d := newBuilder().value("_id", id)
+// idFirst puts the _id at the front of a document, where it is stored.
+func idFirst(doc bson.Raw) bson.Raw {
+	if doc.Index(0).Key() == "_id" {
+		return doc
+	}
+	d := newBuilder().value("_id", doc.Lookup("_id"))
 	for _, e := range fields(doc) {
 		if e.Key() != "_id" {
 			d.value(e.Key(), e.Value())

@@ -12,11 +12,15 @@ import (
 
 // Random updates, also such as fail, leave the same documents behind as on a
 // real server, and the same events.
-func TestRandomUpdates(t *testing.T) {
+func TestRandomUpdates(t *testing.T) { playRandomly(t, randomUpdates) }
+
+// playRandomly has a random script played to both.
+func playRandomly(t *testing.T, play func(*script, *rand.Rand)) {
+	t.Helper()
 	uri := mongod.ForTest(t).URI
 	seed := campaign.Seed(t)
 	for i := range campaign.Size(t, "RIGATONI_UPDATES", 1000, 20) {
-		run := func(s *script) { randomUpdates(s, rand.New(rand.NewPCG(seed, uint64(i)))) }
+		run := func(s *script) { play(s, rand.New(rand.NewPCG(seed, uint64(i)))) }
 		db := fmt.Sprintf("%s_%d", strings.ToLower(t.Name()), i)
 		want := perform(t, uri, db, nil, run)
 		got := perform(t, Start(t).URI(), db, nil, run)
@@ -67,6 +71,47 @@ func randomUpdates(s *script, rng *rand.Rand) {
 			u += ", " + second
 		}
 		s.run(`{"update": "c", "updates": [{"q": {"_id": 1}, "u": {` + u + `}}]}`)
+		s.run(`{"find": "c"}`)
+	}
+	s.more("w", "c")
+}
+
+// So do random updates by a pipeline: what differs then is for the server to find.
+func TestRandomPipelineUpdates(t *testing.T) {
+	playRandomly(t, randomPipelineUpdates)
+}
+
+func randomPipelineUpdates(s *script, rng *rand.Rand) {
+	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
+	path := func() string {
+		return `"` + pick("a", "b", "l", "d", "a.b", "l.y", "l.y.z", "d.e", "d.e.f", "d.l", "n", "n.m", "longer") + `"`
+	}
+	var value func() string
+	value = func() string {
+		return pick(`1`, `2.5`, `"x"`, `"a longer text"`, `null`, `true`, `[]`, `[1, 2, 3]`, `[1, 2]`, `[1, 2, 3, 4, 5, 6, 7]`, `[{"y": 1}, {"y": 2}, 3]`, `{"e": 1}`,
+			`"$a"`, `"$d"`, `"$l"`, `"$l.y"`, `"$d.e"`, `"$d.l"`, `"$$ROOT"`, `"$$REMOVE"`, `["$a", "$l", {"y": "$b"}]`, `{"$literal": {"e": {"f": [1]}, "0": 2}}`)
+	}
+	stage := func() string {
+		switch pick("set", "set", "set", "unset", "project", "replace") {
+		case "unset":
+			return `{"$unset": [` + path() + `]}`
+		case "project":
+			return `{"$project": {` + path() + `: ` + pick("0", "0", "1") + `}}`
+		case "replace":
+			return pick(`{"$replaceWith": {"_id": "$_id", "d": "$d", "l": "$l", "a": "$a", "n": `+value()+`}}`, `{"$replaceRoot": {"newRoot": {"x": "$$ROOT", "a": `+value()+`}}}`,
+				`{"$replaceWith": {"b": "$b", "_id": "$_id", "longer": "$longer", "d": "$d", "l": `+value()+`}}`)
+		}
+		return pick(`{"$set": {`, `{"$addFields": {`) + path() + `: ` + value() + `}}`
+	}
+	s.run(`{"insert": "c", "documents": [{"_id": 1, "a": 1, "l": [1, {"y": 1, "z": "something"}, 3, 4, 5, 6], "d": {"l": [1, 2, 3, {"y": "of some length"}, 5], "e": {"f": 1}}, "longer": "so that there is something to compare it with"}]}`)
+	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)
+	for range 25 {
+		u := stage()
+		// Nothing is set again that was removed, see the package's documentation.
+		if second := stage(); rng.IntN(3) == 0 && (strings.HasPrefix(second, `{"$unset"`) || strings.HasPrefix(second, `{"$project"`)) {
+			u += ", " + second
+		}
+		s.run(`{"update": "c", "updates": [{"q": {"_id": 1}, "u": [` + u + `]}]}`)
 		s.run(`{"find": "c"}`)
 	}
 	s.more("w", "c")

@@ -306,12 +306,12 @@ func readToken(doc bson.Raw) (d resumetoken.Decoded, err error) {
 	data, ok := doc.Lookup("_data").StringValueOK()
 	switch {
 	case !ok:
-		return d, failf(codeMissingResumeData, "Bad resume token: _data of missing or of wrong type. Expected string, got %s", compact(doc))
+		return d, failf(codeMissingResumeData, "Bad resume token: _data of missing or of wrong type. Expected string, got %s", compact(docValue(doc)))
 	case data == "":
 		return d, failf(codeEmptyResumeToken, "invalid empty resume token")
 	}
 	if bits, err := doc.LookupErr("_typeBits"); err == nil && bits.Type != bson.TypeBinary {
-		return d, failf(codeResumeTypeBits, "Bad resume token: _typeBits of wrong type %s", compact(doc))
+		return d, failf(codeResumeTypeBits, "Bad resume token: _typeBits of wrong type %s", compact(docValue(doc)))
 	}
 	key, err := hex.DecodeString(data)
 	if err != nil {

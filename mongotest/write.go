@@ -89,15 +89,16 @@ func (w *writer) insert(c *collection, doc bson.Raw) error {
 	return nil
 }
 
-// update gives a record another document. Without a change it is a replace.
+// update gives a record another document. Without a change it is a replace,
+// which is logged as it was given.
 func (w *writer) update(c *collection, rec *record, doc bson.Raw, ch *change) error {
 	base := rec.doc
-	if err := c.set(rec, doc); err != nil {
+	if err := c.set(rec, idFirst(doc)); err != nil {
 		return err
 	}
-	e := &entry{kind: opReplace, key: documentKey(doc), doc: doc, change: ch}
+	e := &entry{kind: opReplace, key: documentKey(base), doc: doc, change: ch}
 	if ch != nil {
-		e.kind = opUpdate
+		e.kind, e.doc = opUpdate, rec.doc
 	}
 	w.document(c, e, base)
 	return nil

@@ -1,5 +1,7 @@
 package mongotest
 
+import "strings"
+
 // scriptPipelineUpdates has the server find out what an update did.
 func scriptPipelineUpdates(s *script) {
 	s.run(`{"insert": "c", "documents": [{"_id": 1, "a": 1, "b": true, "text": "long enough to make what differs the smaller thing to log", "l": [1, 2, 3, 4, 5, 6, 7, 8], "m": [{"k": "something", "x": [1, 2, 3, 4, 5, 6, 7]}, 2, "the last"], "d": {"e": {"f": 1, "g": "a text"}, "l": [1, [2, 3, 4, 5, 6, 7, 8, 9], 3]}}]}`)
@@ -25,6 +27,8 @@ func scriptPipelineUpdates(s *script) {
 		`[{"$project": {"text": 1, "m": 1}}]`,
 		`[{"$set": {"e": {"0": 1}, "n": 1, "o": 1, "p": 1}}]`,
 		`[{"$project": {"p": 0, "n": 0, "o": 0}}]`,
+		`[{"$set": {"z": 1, "y": 1, "x": 1, "last": 1}}]`,
+		`[{"$unset": ["z", "y", "x"]}]`,
 		`[{"$replaceRoot": {"newRoot": {"_id": "$_id", "text": "$text", "m": "$m", "short": 1}}}]`,
 		`[{"$replaceWith": {"m": "$m", "_id": "$_id", "text": "$text"}}]`,
 		`[{"$replaceWith": {"text": "$text", "m": 1}}]`,
@@ -63,7 +67,7 @@ func scriptPipelineUpdateErrors(s *script) {
 	for _, u := range []string{
 		`[{"$set": {"_id": 2}}]`, `[{"$set": {"_id": [1]}}]`, `[1]`, `[{}]`, `[{"$set": {"a": 1}, "$unset": "b"}]`, `[{"$nosuch": 1}]`, `[{"$match": {}}, {"$nosuch": 1}]`,
 		`[{"$match": {}}]`, `[{"$group": {"_id": 1}}]`, `[{"$limit": 1}]`, `[{"$redact": "$$KEEP"}]`, `[{"$changeStream": {}}]`, `[{"$set": {"a": 1}}, {"$sort": {"a": 1}}]`,
-		`[{"$set": 1}]`, `[{"$set": {"a": {"$nosuch": 1}}}]`, `[{"$unset": []}]`, `[{"$unset": 1}]`, `[{"$project": {}}]`, `[{"$replaceRoot": {}}]`, `[{"$replaceRoot": {"newRoot": {"a": 1}, "x": 1}}]`, `[{"$replaceWith": "$b"}]`, `[{"$replaceWith": "$nosuch"}]`, `[{"$replaceWith": ["$_id", {"x": ["$b"]}]}]`,
+		`[{"$set": 1}]`, `[{"$set": {"a": {"$nosuch": 1}}}]`, `[{"$unset": []}]`, `[{"$unset": 1}]`, `[{"$project": {}}]`, `[{"$set": {"a": {}}}]`, `[{"$set": {"a": {"b": {}}}}]`, `[{"$project": {"a": {}}}]`, `[{"$replaceRoot": {}}]`, `[{"$replaceRoot": {"newRoot": {"a": 1}, "x": 1}}]`, `[{"$replaceWith": "$b"}]`, `[{"$replaceWith": "$nosuch"}]`, `[{"$replaceWith": ["$_id", {"x": ["$b"]}]}]`,
 	} {
 		s.run(`{"update": "c", "updates": [{"q": {"_id": 1}, "u": ` + u + `}]}`)
 		s.run(`{"findAndModify": "c", "query": {"_id": 1}, "update": ` + u + `}`)
@@ -71,4 +75,25 @@ func scriptPipelineUpdateErrors(s *script) {
 	s.run(`{"update": "c", "updates": [{"q": {"_id": 79}, "u": [{"$set": {"_id": 80}}], "upsert": true}]}`)
 	s.run(`{"update": "c", "updates": [{"q": {}, "u": [{"$set": {"_id": 5}}], "multi": true}]}`)
 	s.run(`{"find": "c"}`)
+}
+
+// scriptPipelineUpdateSizes has documents and arrays around the sizes at which they
+// are logged as a whole, because what differs would take as much room.
+func scriptPipelineUpdateSizes(s *script) {
+	s.run(`{"create": "c"}`)
+	s.watch("w", `"c"`, `[{"$changeStream": {}}, {"$match": {"operationType": {"$in": ["update", "replace"]}}}, {"$project": {"operationType": 1, "updateDescription": 1}}]`)
+	for n := range 32 {
+		s.values["n"] = intValue(int32(n))
+		text := `"` + strings.Repeat("x", n) + `"`
+		s.run(`{"insert": "c", "documents": [{"_id": "@n", "t": ` + text + `, "a": 1}]}`)
+		for _, stages := range []string{
+			`{"$set": {"a": 2, "new": 1}}`, `{"$unset": ["a", "new"]}`,
+			`{"$set": {"long": "` + strings.Repeat("y", 150) + `", "l": [` + text + `, 1, 2], "d": {"t": ` + text + `, "a": 1, "b": 2, "e": {"g": 1}}, "k": [` + text + `, 1, 2, 3, 4], "f": {"e": {"k": "x", "x": 1}, "b": 1, "t": ` + text + `}}}`,
+			`{"$set": {"l": [` + text + `]}}`, `{"$set": {"l": [` + text + `, {"x": 1}]}}`, `{"$set": {"l": [` + text + `, {"x": {}}]}}`,
+			`{"$set": {"d.a": 2, "d.c": 3}}`, `{"$unset": ["d.a", "d.b"]}`, `{"$set": {"d.e.f": 1}}`, `{"$set": {"k": [` + text + `, 5, 6, 7, 8]}}`, `{"$set": {"f.e.x": 2, "f.b": 2}}`,
+		} {
+			s.run(`{"update": "c", "updates": [{"q": {"_id": "@n"}, "u": [` + stages + `]}]}`)
+		}
+		s.more("w", "c")
+	}
 }

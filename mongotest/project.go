@@ -56,10 +56,14 @@ func (p *projection) read(s *shape, prefix string, doc bson.Raw) error {
 		_, isBool := v.BooleanOK()
 		flag := !p.add && (isBool || isNumber(v))
 		nested, isDoc := v.DocumentOK()
-		isDoc = isDoc && len(fields(nested)) > 0 && !isOperators(v)
+		isDoc = isDoc && !isOperators(v)
 		var x expression
 		var err error
 		switch {
+		case isDoc && len(fields(nested)) == 0 && p.add:
+			err = failf(40180, "an empty object is not a valid value. Found empty object at path %s", full)
+		case isDoc && len(fields(nested)) == 0:
+			err = failf(51270, "An empty sub-projection is not a valid value. Found empty object at path")
 		case flag && full == "_id":
 			p.keepID = truth(v, true)
 			continue

@@ -11,6 +11,7 @@ var behaviours = map[string]func(*script){
 	"update errors":          scriptUpdateErrors,
 	"pipeline updates":       scriptPipelineUpdates,
 	"pipeline update errors": scriptPipelineUpdateErrors,
+	"pipeline update sizes":  scriptPipelineUpdateSizes,
 	"replace and upsert":     scriptReplaceUpsert,
 	"delete":                 scriptDelete,
 	"find":                   scriptFind,

@@ -54,8 +54,18 @@ func (n *Node) Kill() error { return n.end(syscall.SIGKILL) }
 // process is gone.
 func (n *Node) Shutdown() error { return n.end(syscall.SIGTERM) }
 
-// Pause freezes the process (SIGSTOP): connections stay open, nothing answers.
-func (n *Node) Pause() error { return n.signal(sigStop) }
+// Pause freezes the process (SIGSTOP): connections stay open, nothing answers. On
+// Linux it returns when all its threads stand still; elsewhere that may take a moment
+// more.
+func (n *Node) Pause() error {
+	if err := n.signal(sigStop); err != nil {
+		return err
+	}
+	if err := awaitStop(n.PID()); err != nil {
+		return fmt.Errorf("mongod: pause %s: %w", n.Addr(), err)
+	}
+	return nil
+}
 
 // Resume ends a Pause.
 func (n *Node) Resume() error { return n.signal(sigCont) }

@@ -1,6 +1,11 @@
 package mongod
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
 
 const sigStop, sigCont = syscall.SIGSTOP, syscall.SIGCONT
 
@@ -10,3 +15,14 @@ func childAttr() *syscall.SysProcAttr {
 
 // apartAttr is for a child that shall outlive this process.
 func apartAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// awaitStop waits until a child that was sent SIGSTOP has stopped: a thread may go on
+// until the one that takes the signal gets its turn.
+func awaitStop(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+		if !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}

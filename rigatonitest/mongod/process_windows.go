@@ -9,3 +9,5 @@ const sigStop, sigCont = syscall.Signal(-1), syscall.Signal(-1)
 func childAttr() *syscall.SysProcAttr { return nil }
 
 func apartAttr() *syscall.SysProcAttr { return nil }
+
+func awaitStop(int) error { return nil }

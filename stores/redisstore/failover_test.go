@@ -84,7 +84,8 @@ func TestSentinelFailover(t *testing.T) {
 			// seconds. Half a second, the default, is less than a busy machine holds a server up:
 			// that would be failovers that nobody caused.
 			sentinel := redisserver.StartSentinel(t, &redisserver.SentinelOptions{Sentinels: 1, DownAfter: time.Second})
-			s := open(t, sentinel.URL(), redisstore.Options{WaitReplicas: 1})
+			var heard sharedlog.Buffer
+			s := open(t, sentinel.URL(), redisstore.Options{WaitReplicas: 1, Logger: slog.New(slog.NewTextHandler(&heard, nil))})
 			ctx := t.Context()
 			g := acquire(t, s, "k")
 			want(t, s.SaveFenced(ctx, "k", g.Fence, checkpoint(t, "82AA", 1)), nil, "SaveFenced")
@@ -106,10 +107,12 @@ func TestSentinelFailover(t *testing.T) {
 			if text := log.String(); !strings.Contains(text, "name another master") || !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "allkeys-lru") {
 				t.Errorf("neither the new master nor its policy is told of: %s", text)
 			}
+			// Who has heard of the new master asks the old one no more, which for a while does
+			// not know that it is one.
+			eventually(t, "word of the new master", func() bool { return strings.Contains(heard.String(), "name another master") })
 			if fault == "frozen" {
 				want(t, old.Thaw(), nil, "Thaw")
 			}
-			// Nobody asks the old master, which for a while does not know that it is one.
 			wantSequence(t, s, "k", 2)
 			if fault == "frozen" {
 				want(t, sentinel.Settled(ctx), nil, "Settled")

@@ -84,8 +84,6 @@ func (s *Server) answer(c *conn, m *message) bson.Raw {
 		if slices.Contains(notPrimaryCodes, e.code) {
 			s.topology.version(reply)
 		}
-	} else {
-		reply.float("ok", 1)
 	}
 	s.gossip(reply)
 	return reply.done()

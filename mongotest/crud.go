@@ -126,12 +126,33 @@ func insertable(doc bson.Raw) (bson.Raw, error) {
 	return doc, nil
 }
 
+// checkID refuses what an _id can't be.
 func checkID(id bson.RawValue) error {
 	switch id.Type {
 	case bson.TypeArray, bson.TypeRegex, bson.TypeUndefined:
 		return failf(53, "The '_id' value cannot be of type %s", typeName(id.Type))
 	}
+	if name := dollarField(id); name != "" {
+		return failf(codeDollarPrefixedFieldName, "_id fields may not contain '$'-prefixed fields: %s is not valid for storage.", name)
+	}
 	return nil
+}
+
+// dollarField is a field within a value whose name begins with a dollar; empty
+// if there is none.
+func dollarField(v bson.RawValue) string {
+	if v.Type != bson.TypeEmbeddedDocument && v.Type != bson.TypeArray {
+		return ""
+	}
+	for _, e := range fields(v.Value) {
+		if strings.HasPrefix(e.Key(), "$") {
+			return e.Key()
+		}
+		if name := dollarField(e.Value()); name != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // statementFields refuses what a statement of an update or delete has and this

@@ -12,9 +12,6 @@ type commandError struct {
 	code   int
 	msg    string
 	labels []string
-	// topology: the reply has a topologyVersion, because the server's state is
-	// the reason.
-	topology bool
 	// cause: a writeError has more fields than code and message.
 	extra bson.Raw
 }
@@ -128,7 +125,7 @@ const (
 )
 
 var codeNames = map[int]string{
-	2: "BadValue", 9: "FailedToParse", 13: "Unauthorized", 14: "TypeMismatch", 15: "Overflow", 20: "IllegalOperation",
+	2: "BadValue", 9: "FailedToParse", 13: "Unauthorized", 14: "TypeMismatch", 15: "Overflow", 20: "IllegalOperation", 24: "LockTimeout",
 	26: "NamespaceNotFound", 27: "IndexNotFound", 28: "PathNotViable", 40: "ConflictingUpdateOperators", 43: "CursorNotFound",
 	47: "NoMatchingDocument", 48: "NamespaceExists", 50: "MaxTimeMSExpired", 52: "DollarPrefixedFieldName", 59: "CommandNotFound",
 	6: "HostUnreachable", 7: "HostNotFound", 63: "OBSOLETE_StaleShardVersion", 64: "WriteConcernFailed", 66: "ImmutableField",
@@ -137,7 +134,7 @@ var codeNames = map[int]string{
 	86: "IndexKeySpecsConflict", 89: "NetworkTimeout", 91: "ShutdownInProgress", 100: "UnsatisfiableWriteConcern",
 	112: "WriteConflict", 117: "ConflictingOperationInProgress", 133: "FailedToSatisfyReadPreference", 134: "ReadConcernMajorityNotAvailableYet",
 	125: "CommandFailed", 50768: "NotARetryableWriteCommand", 136: "CappedPositionLost", 143: "CursorInUse", 150: "StaleEpoch", 189: "PrimarySteppedDown", 216: "ElectionInProgress",
-	222: "CloseChangeStream", 225: "TransactionTooOld", 234: "RetryChangeStream", 237: "CursorKilled", 238: "NotImplemented",
+	222: "CloseChangeStream", 225: "TransactionTooOld", 234: "RetryChangeStream", 237: "CursorKilled", 238: "NotImplemented", 239: "SnapshotTooOld", 267: "PreparedTransactionInProgress",
 	246: "SnapshotUnavailable", 251: "NoSuchTransaction", 256: "TransactionCommitted", 260: "InvalidResumeToken",
 	262: "ExceededTimeLimit", 263: "OperationNotSupportedInTransaction", 280: "ChangeStreamFatalError",
 	286: "ChangeStreamHistoryLost", 314: "ObjectIsBusy", 317: "ConnectionPoolExpired", 352: "UnsupportedOpQueryCommand", 358: "InternalTransactionNotSupported",

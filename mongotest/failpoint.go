@@ -153,10 +153,10 @@ func stringList(v bson.RawValue) ([]string, bool) {
 	return list, true
 }
 
-// strike is what failCommand does to a request: nothing, an error, or an error
-// in the reply about the write concern.
-func (f *failPoints) strike(r *request) (concern bson.Raw, err error) {
-	fp := f.hit(failCommand, func(fp *failPoint) bool {
+// strike is what failCommand does to a request: nothing, an error, or what it
+// does to the reply.
+func (f *failPoints) strike(r *request) (fp *failPoint, err error) {
+	fp = f.hit(failCommand, func(fp *failPoint) bool {
 		return r.name != "configureFailPoint" && slices.Contains(fp.commands, r.name) && (fp.appName == "" || fp.appName == r.conn.appName)
 	})
 	if fp == nil {
@@ -171,9 +171,24 @@ func (f *failPoints) strike(r *request) (concern bson.Raw, err error) {
 	case fp.hangUp:
 		return nil, errHangUp
 	case fp.code != 0:
-		return nil, fp.failure(r)
+		e := failf(fp.code, "Failing command via 'failCommand' failpoint")
+		return nil, e.label(fp.labelsOf(r, fp.code)...)
 	}
-	return fp.concern, nil
+	return fp, nil
+}
+
+// finish ends the reply of a request that succeeded, with an error about the
+// write concern if that is what the fail point does.
+func (fp *failPoint) finish(r *request, reply *builder) *builder {
+	if fp == nil || fp.concern == nil {
+		return reply.float("ok", 1)
+	}
+	code, _ := asInt(fp.concern.Lookup("code"))
+	reply.doc("writeConcernError", fp.concern).float("ok", 1)
+	if labels := fp.labelsOf(r, int(code)); len(labels) > 0 {
+		reply.strings("errorLabels", labels)
+	}
+	return reply
 }
 
 // hit counts a request that a fail point is for, and gives the fail point if it
@@ -218,25 +233,27 @@ func (r *request) blocked(d time.Duration) error {
 	return nil
 }
 
-func (fp *failPoint) failure(r *request) error {
-	e := failf(fp.code, "Failing command via 'failCommand' failpoint")
-	retryable := r.cmd.retryable || r.name == "commitTransaction" || r.name == "abortTransaction"
+// labelsOf are the labels of a code, unless the fail point has some of its own.
+func (fp *failPoint) labelsOf(r *request, code int) []string {
+	ends := r.name == "commitTransaction" || r.name == "abortTransaction"
+	again := slices.Contains(retryableCodes, code)
 	switch {
 	case fp.labelled:
-		e.label(fp.labels...)
-	case isWatch(r) || fp.code == codeChangeStreamFatalError || fp.code == codeChangeStreamHistoryLost:
-		e.label(streamLabels(fp.code)...)
-	case retryable && r.hasTxn && (r.txn == nil || r.name == "commitTransaction") && slices.Contains(retryableCodes, fp.code):
-		e.label("RetryableWriteError")
-	case r.txn != nil && (fp.code == codeWriteConflict || slices.Contains(retryableCodes, fp.code)):
-		e.label("TransientTransactionError")
+		return fp.labels
+	case isWatch(r) || code == codeChangeStreamFatalError || code == codeChangeStreamHistoryLost:
+		return streamLabels(code)
+	case again && r.hasTxn && (ends || r.cmd.retryable && !r.inTxn):
+		return []string{"RetryableWriteError"}
+	case fp.concern == nil && r.inTxn && (again || slices.Contains(transientCodes, code)):
+		return []string{"TransientTransactionError"}
 	}
-	return e
+	return nil
 }
 
-// The codes after which a write may be tried again, and those after which a
-// stream may.
+// The codes after which a write may be tried again, those after which a
+// transaction may as well, and those after which a stream may.
 var (
+	transientCodes = []int{24, codeWriteConflict, 239, 246, codeNoSuchTransaction, 267}
 	retryableCodes = []int{6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 	resumableCodes = append([]int{63, 133, 150, 234}, retryableCodes...)
 )

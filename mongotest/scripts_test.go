@@ -52,6 +52,8 @@ var behaviours = map[string]func(*script){
 	"split errors":           scriptSplitErrors,
 	"transactions":           scriptTransactions,
 	"no transaction":         scriptNoTransaction,
+	"labels":                 scriptLabels,
+	"read concerns":          scriptReadConcerns,
 	"fail points":            scriptFailPoints,
 }
 
@@ -72,6 +74,10 @@ func scriptInsert(s *script) {
 	s.run(`{"insert": "c", "ordered": false, "documents": [{"_id": 3}, {"_id": {"$numberDouble": "1.0"}}, {"_id": 4}]}`)
 	s.run(`{"insert": "c", "documents": [{"x": 1, "_id": "last"}]}`)
 	s.run(`{"insert": "c", "documents": [{"_id": [1]}]}`)
+	s.run(`{"insert": "c", "documents": [{"_id": {"$x": 1}}]}`)
+	s.run(`{"insert": "c", "documents": [{"_id": {"a": {"b": 1, "$x": 1}}}]}`)
+	s.run(`{"insert": "c", "documents": [{"_id": {"a": [{"$x": 1}]}}]}`)
+	s.run(`{"insert": "c", "documents": [{"_id": "dollar", "$x": {"$y": 1}}]}`)
 	s.run(`{"insert": "c", "documents": []}`)
 	s.run(`{"insert": "c"}`)
 	s.run(`{"insert": "c", "documents": 1}`)
@@ -169,6 +175,8 @@ func scriptUpdateErrors(s *script) {
 		`{"$set": {"a": 1}, "$inc": {"a": 1}}`,
 		`{"$set": {"a": 1, "a.b": 1}}`,
 		`{"$inc": {"s": 1}}`,
+		`{"$set": {"$x": 1}}`,
+		`{"$set": {"dollar.$x": 1}}`,
 		`{"$inc": {"a": "x"}}`,
 		`{"$push": {"a": 1}}`,
 		`{"$addToSet": {"a": 1}}`,

@@ -51,7 +51,7 @@ func (s *Server) openSession(r *request) error {
 	case inTxn && truth(auto, true):
 		return failf(codeInvalidOptions, "Specifying autocommit=true is not allowed.")
 	case inTxn:
-		return s.store.joinTransaction(r)
+		r.inTxn = true
 	case starts:
 		return failf(codeInvalidOptions, "'startTransaction' field requires 'autocommit' field to also be specified")
 	case r.hasTxn && !r.cmd.retryable:

@@ -72,7 +72,7 @@ func (st *store) joinTransaction(r *request) error {
 	case current == nil || current.number != r.txnNumber:
 		return failf(codeNoSuchTransaction, "Given transaction number %d does not match any in-progress transactions. The active transaction number is %d",
 			r.txnNumber, r.session.txnNumber).label("TransientTransactionError")
-	case current.state == txnAborted && r.name != "abortTransaction":
+	case current.state == txnAborted:
 		return failf(codeNoSuchTransaction, "Transaction with { txnNumber: %d } has been aborted.", r.txnNumber).label("TransientTransactionError")
 	case current.state == txnCommitted && r.name != "commitTransaction":
 		return failf(codeTransactionCommitted, "Transaction %d has been committed.", r.txnNumber)
@@ -169,9 +169,7 @@ func abortTransaction(r *request) (*builder, error) {
 		return nil, err
 	}
 	return newBuilder(), r.write(func(*writer) error {
-		if r.txn.state == txnOpen {
-			r.txn.abort()
-		}
+		r.txn.abort()
 		return nil
 	})
 }

@@ -154,13 +154,13 @@ func (u *update) addField(name, field string, arg bson.RawValue) error {
 
 func updatePath(field string) ([]string, error) {
 	path := strings.Split(field, ".")
-	for _, p := range path {
+	for i, p := range path {
 		switch {
 		case p == "":
 			return nil, failf(56, "The update path '%s' contains an empty field name, which is not allowed.", field)
 		case p == "$" || strings.HasPrefix(p, "$["):
 			return nil, notImitated("positional updates, such as of '" + field + "'")
-		case p[0] == '$':
+		case i == 0 && p[0] == '$':
 			return nil, failf(codeDollarPrefixedFieldName, "The dollar ($) prefixed field '%s' in '%s' is not allowed in the context of "+
 				"an update's replacement document. Consider using an aggregation pipeline with $replaceWith.", p, field)
 		}

@@ -90,9 +90,6 @@ func watch(r *request, stages []bson.Raw, v2 bool) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.checkReadConcern(); err != nil {
-		return nil, err
-	}
 	stages = stages[1:]
 	if s.stages, err = compileStages(stages, true); err != nil {
 		return nil, err
@@ -181,19 +178,6 @@ func (r *request) watched(s *stream, spec bson.Raw) (namespace, error) {
 		return ns, failf(codeInvalidNamespace, "$changeStream may not be opened on the internal %s collection", ns)
 	}
 	return ns, nil
-}
-
-func (r *request) checkReadConcern() error {
-	rc, ok := r.args["readConcern"].DocumentOK()
-	if !ok {
-		return nil
-	}
-	level, ok := rc.Lookup("level").StringValueOK()
-	if !ok || level == "majority" {
-		return nil
-	}
-	return failf(codeInvalidOptions, "Command aggregate does not support { readConcern: { level: \"%s\", provenance: \"clientSupplied\" } } :: caused by :: "+
-		"Aggregation stage $changeStream cannot run with a readConcern other than 'majority'. Current readConcern: %s", level, level)
 }
 
 func (s *stream) readOptions(spec bson.Raw) (err error) {

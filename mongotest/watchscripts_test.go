@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"strconv"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -446,4 +447,66 @@ func scriptFailPoints(s *script) {
 		s.more("v", "c")
 	}
 	set("failGetMoreAfterCursorCheckout", `"off"`, `{}`)
+}
+
+// scriptLabels has fail points strike writes and transactions: which labels drivers
+// go by, and what is left of a transaction.
+func scriptLabels(s *script) {
+	s.run(`{"create": "c"}`)
+	in := s.session()
+	n, id := 0, 0
+	set := func(command, data string) {
+		s.note("%s fails with %s", command, data)
+		s.client.call("admin", s.parse(`{"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": {"failCommands": ["`+command+`"], `+data+`}}`))
+	}
+	insert := func() string {
+		id++
+		return `{"insert": "c", "documents": [{"_id": ` + strconv.Itoa(id) + `}]}`
+	}
+	for _, data := range []string{
+		`"writeConcernError": {"code": 91, "errmsg": "x"}`, `"writeConcernError": {"code": 64, "errmsg": "x"}`, `"writeConcernError": {"code": 91, "errmsg": "x"}, "errorLabels": ["Mine"]`,
+		`"writeConcernError": {"code": 91, "errmsg": "x"}, "errorLabels": []`, `"writeConcernError": {"code": 251, "errmsg": "x"}`, `"errorCode": 24`, `"errorCode": 91`, `"errorCode": 112`, `"errorCode": 239`,
+		`"errorCode": 246`, `"errorCode": 251`, `"errorCode": 267`, `"errorCode": 2`, `"errorCode": 251, "errorLabels": ["Mine"]`,
+	} {
+		set("insert", data)
+		s.run(insert())
+		set("insert", data)
+		n++
+		s.values["n"] = longValue(int64(n))
+		text := insert()
+		s.run(text[:len(text)-1] + `, "lsid": "@lsid", "txnNumber": "@n"}`)
+		n++
+		set("insert", data)
+		in(n, true, insert())
+		if strings.HasPrefix(data, `"errorCode"`) {
+			in(n, true, insert())
+		}
+		set("insert", data)
+		in(n, false, insert())
+		in(n, false, insert())
+		for _, end := range []string{"commitTransaction", "abortTransaction"} {
+			n++
+			in(n, true, insert())
+			set(end, data)
+			in(n, false, `admin {"`+end+`": 1}`)
+			in(n, false, `admin {"`+end+`": 1}`)
+		}
+	}
+}
+
+// scriptReadConcerns has those that a command can't have.
+func scriptReadConcerns(s *script) {
+	s.run(`{"create": "c"}`)
+	for _, command := range []string{`"find": "c"`, `"aggregate": "c", "pipeline": [], "cursor": {}`, `"count": "c"`, `"distinct": "c", "key": "a"`, `"insert": "c", "documents": [{"_id": 1}]`, `"listIndexes": "c"`, `"ping": 1`} {
+		for _, concern := range []string{`{}`, `{"level": "local"}`, `{"level": "available"}`, `{"level": "majority"}`, `{"level": "nosuch"}`, `{"nosuch": 1}`} {
+			s.run(`{` + command + `, "readConcern": ` + concern + `}`)
+		}
+	}
+	for _, command := range []string{`"count": "c"`, `"insert": "c", "documents": [{"_id": 2}]`, `"listIndexes": "c"`, `"listCollections": 1`, `"ping": 1`} {
+		s.run(`{` + command + `, "readConcern": {"level": "snapshot"}}`)
+	}
+	in := s.session()
+	in(1, true, `{"insert": "c", "documents": [{"_id": 3}], "readConcern": {"level": "snapshot"}}`)
+	in(1, false, `{"find": "c", "filter": {"_id": 3}}`)
+	in(1, false, `admin {"abortTransaction": 1}`)
 }

@@ -41,6 +41,7 @@ func newMongotestCommand(w world) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.Address, "listen", "127.0.0.1:0", "listen on this loopback `address`; port 0 is any that is free")
 	cmd.Flags().IntVar(&o.OplogEntries, "oplog-entries", 250_000, "how many `changes` the oplog holds before it forgets the oldest")
+	cmd.Flags().BoolVar(&o.V2Tokens, "v2-tokens", false, "give resume tokens of version 2, as MongoDB does since 7.0")
 	cmd.Flags().BoolVar(&stopOnEOF, "stop-on-eof", false, "stop also when standard input ends")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		// An option's zero value is its default; a flag's is a mistake.

@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
 func connect(t *testing.T, uri string) *mongo.Client {
@@ -108,6 +109,26 @@ func TestMongotestForgetsItsOplog(t *testing.T) {
 		}
 		if err == nil {
 			stream.Close(t.Context())
+		}
+	}
+}
+
+func TestMongotestGivesTokensOfVersion2(t *testing.T) {
+	for _, c := range []struct {
+		flags []string
+		want  resumetoken.Format
+	}{
+		{nil, resumetoken.FormatV1},
+		{[]string{"--v2-tokens"}, resumetoken.FormatV2},
+	} {
+		child, out := startReading(t, append([]string{"mongotest"}, c.flags...)...)
+		coll := connect(t, strings.TrimSpace(child.readLine(out, ""))).Database("shop").Collection("orders")
+		token, err := resumetoken.New(insertAndSee(t, coll))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := token.Decode(); err != nil || d.Format != c.want {
+			t.Errorf("%v: a token of %v, want %v (%v)", c.flags, d.Format, c.want, err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package mongotest
 
 import (
 	"os"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -42,8 +43,25 @@ func int32Values(list ...int) []bson.RawValue {
 	return out
 }
 
-// getParameter has the one parameter that test runners ask for.
+// getParameter has the one parameter that test runners ask for, by its name or
+// among all that there are.
 func getParameter(r *request) (*builder, error) {
+	if r.db != "admin" {
+		return nil, failf(codeUnauthorized, "getParameter may only be run against the admin database.")
+	}
+	all, _ := r.args[r.name].StringValueOK()
+	asked := all == "*"
+	for _, e := range fields(r.body)[1:] {
+		switch {
+		case e.Key() == "enableTestCommands":
+			asked = true
+		case !slices.Contains(everyCommand, e.Key()):
+			return nil, notImitated("the parameter '" + e.Key() + "'")
+		}
+	}
+	if _, isDoc := r.args[r.name].DocumentOK(); isDoc || !asked {
+		return nil, notImitated("getParameter without the name of a parameter")
+	}
 	return newBuilder().bool("enableTestCommands", true), nil
 }
 

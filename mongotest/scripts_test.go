@@ -375,6 +375,9 @@ func scriptCursors(s *script) {
 func scriptUnknown(s *script) {
 	s.run(`{"nosuchCommand": 1}`)
 	s.run(`{"shardCollection": 1}`)
+	s.run(`admin {"getParameter": 1, "enableTestCommands": 1}`)
+	s.run(`admin {"getParameter": 1, "comment": "x", "enableTestCommands": 0}`)
+	s.run(`{"getParameter": 1, "enableTestCommands": 1}`)
 	s.run(`{"insert": "c", "documents": [{"_id": 1}], "nosuch": 1}`)
 	s.run(`{"ping": 1}`)
 }

@@ -10,14 +10,21 @@
 //		server.DropConnections() // and see what your code does
 //	}
 //
+// Close the server before the client, and disconnect the client with a context
+// that has ended. Of a server that is there the driver (2.10) now and then waits
+// ten seconds for the answer to its monitor, whatever Disconnect's context says, or
+// for as long as a shorter heartbeat interval says; for one that is gone it looks
+// as long as its server selection timeout and that context let it.
+//
 // MongoDB 6.0.27 is the judge. Scripts of commands are played to both, and
 // whole replies compared, errors and their messages too; what the real server
 // answered lies in testdata/behaviour. So are random updates.
 //
 // # What it does
 //
-//   - hello, isMaster, ping, buildInfo, getParameter, serverStatus, getCmdLineOpts,
-//     replSetGetConfig, endSessions, killSessions, killAllSessions.
+//   - hello, isMaster, ping, buildInfo, getParameter (of enableTestCommands),
+//     serverStatus, getCmdLineOpts, replSetGetConfig, endSessions, killSessions,
+//     killAllSessions, getMore, killCursors.
 //   - insert, update (by operators, replacement or pipeline; multi, upsert),
 //     delete, find, findAndModify, count, distinct, and aggregate with $match,
 //     $project, $addFields, $set, $unset, $replaceRoot, $replaceWith, $sort, $skip,
@@ -30,7 +37,8 @@
 //   - create and collMod with changeStreamPreAndPostImages, drop, dropDatabase,
 //     renameCollection, listCollections, listDatabases, createIndexes (unique ones
 //     are enforced), dropIndexes, listIndexes.
-//   - Transactions, whose events share one clusterTime.
+//   - Transactions (commitTransaction, abortTransaction), whose events share one
+//     clusterTime.
 //   - Change streams of a collection, a database and the deployment: resumeAfter,
 //     startAfter, startAtOperationTime, fullDocument and fullDocumentBeforeChange
 //     in all their forms, showExpandedEvents (create, createIndexes, dropIndexes,
@@ -40,8 +48,8 @@
 //     errors 260, 280, 286 and 136 with their labels, 47 for an image that is
 //     required and missing. find on local.oplog.rs shows how far back the history
 //     goes.
-//   - The fail points failCommand and failGetMoreAfterCursorCheckout,
-//     replSetStepDown, and from Go the methods of [Server].
+//   - The fail points failCommand and failGetMoreAfterCursorCheckout
+//     (configureFailPoint), replSetStepDown, and from Go the methods of [Server].
 //
 // It says that it is 6.0.27, and there is no option to say otherwise: nothing
 // newer is there to play the scripts to. Of what newer servers do differently
@@ -65,8 +73,7 @@
 //     literals, field paths, documents and arrays of them;
 //   - views, capped, clustered and time-series collections, validators, indexes
 //     that expire documents, partial, text and other special indexes;
-//   - users, TLS, compression, other read concerns than those that a single node
-//     makes no difference for.
+//   - users, TLS, compression, the read concern snapshot outside of transactions.
 //
 // And it is simpler than a real server in ways that nobody is told of:
 //

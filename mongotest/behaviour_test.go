@@ -85,7 +85,7 @@ func noops(s *Server) (n int) {
 }
 
 func perform(t *testing.T, uri, db string, server *Server, run func(*script)) string {
-	s := &script{t: t, client: dial(t, uri), server: server, db: db, values: map[string]bson.RawValue{}, cursors: map[string]int64{}}
+	s := &script{t: t, client: dial(t, uri), server: server, db: db, values: map[string]bson.RawValue{}, cursors: map[string]int64{}, hits: map[string]int64{}}
 	run(s)
 	return s.out.String()
 }

@@ -291,7 +291,7 @@ func (st updateStatement) run(w *writer, ns namespace) (matched, changed int, up
 // apply updates one record. It is false if that changes nothing, which is no
 // event then; a replacement always is one.
 func (w *writer) apply(c *collection, rec *record, u *update) (bool, error) {
-	if err := w.free(c, rec); err != nil {
+	if err := w.free(c, rec.id, rec.doc); err != nil {
 		return false, err
 	}
 	after, ch, err := u.apply(rec.doc, false)
@@ -380,7 +380,7 @@ func (w *writer) deleteMatching(ns namespace, statement bson.Raw) (n int, err er
 		found = found[:1]
 	}
 	for _, rec := range found {
-		if err := w.free(c, rec); err != nil {
+		if err := w.free(c, rec.id, rec.doc); err != nil {
 			return n, err
 		}
 		w.delete(c, rec)

@@ -80,9 +80,9 @@
 //   - Everything is in memory, under one lock. The oplog holds as many entries as
 //     [Options] say, not bytes; hints, write concerns and most of the other options
 //     for performance or durability are taken and mean nothing.
-//   - A transaction finds out that somebody else has changed its documents when it
-//     writes them or when it commits; nobody waits for it. A collection that it
-//     creates is there at once.
+//   - Nobody waits for a transaction: a write outside of it to a document that it
+//     has changed goes through, and it finds that out when it commits. A
+//     collection that it creates is there at once.
 //   - Images are kept as long as the oplog's entry; nothing else removes them, and
 //     they are not to be found in config.system.preimages. A stream that requires
 //     images passes over an event without them if a $match hides it that has

@@ -276,7 +276,7 @@ func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, 
 	case rec == nil:
 		info.int32("n", 0)
 	case st.update == nil:
-		if err := w.free(c, rec); err != nil {
+		if err := w.free(c, rec.id, rec.doc); err != nil {
 			return nil, err
 		}
 		value = rec.doc

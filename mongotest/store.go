@@ -18,6 +18,7 @@ type store struct {
 	// those without collections.
 	dbs   map[string]bool
 	oplog oplog
+	txns  []*transaction // those that are open, and some that were
 
 	// oversizeNext: the next change's events are to be too large.
 	oversizeNext bool

@@ -24,6 +24,7 @@ type script struct {
 
 	values  map[string]bson.RawValue
 	cursors map[string]int64
+	hits    map[string]int64 // of a fail point, when it was first set
 	times   []bson.Timestamp
 	uuids   []string
 	oids    []bson.ObjectID
@@ -133,6 +134,7 @@ var (
 	cursorID   = regexp.MustCompile(`cursor id \d{9,}`)
 	recordID   = regexp.MustCompile(`RecordId\(\d+\)`)
 	someTime   = regexp.MustCompile(`Timestamp\(\d{9,}, \d+\)`)
+	engine     = regexp.MustCompile(`WiredTiger[^;]*; uri: \S+ :: caused by :: `)
 	objectSize = regexp.MustCompile(`size: \d+ \(0x[0-9A-F]+\)`) // the database's name is part of it
 )
 
@@ -181,6 +183,7 @@ func (s *script) mask(text string) string {
 	text = anyUUID.ReplaceAllString(text, "<uuid>")
 	text = recordID.ReplaceAllString(text, "<record>")
 	text = someTime.ReplaceAllString(text, "<time>")
+	text = engine.ReplaceAllString(text, "")
 	text = objectSize.ReplaceAllString(text, "size: <number>")
 	return longNumber.ReplaceAllString(text, "<number>")
 }

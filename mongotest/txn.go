@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -67,8 +68,12 @@ func (st *store) joinTransaction(r *request) error {
 		if current != nil && current.number == r.txnNumber {
 			return failf(codeConflictingOperation, "Transaction %d already started", r.txnNumber)
 		}
+		if current != nil && current.state == txnOpen {
+			current.abort()
+		}
 		current = &transaction{number: r.txnNumber, session: r.session, colls: map[namespace]*collection{}, lsid: withUser(r.lsid)}
 		r.session.txn, r.session.txnNumber, r.session.reply = current, r.txnNumber, nil
+		st.txns = append(slices.DeleteFunc(st.txns, func(t *transaction) bool { return t.state != txnOpen }), current)
 	case current == nil || current.number != r.txnNumber:
 		return failf(codeNoSuchTransaction, "Given transaction number %d does not match any in-progress transactions. The active transaction number is %d",
 			r.txnNumber, r.session.txnNumber).label("TransientTransactionError")
@@ -102,16 +107,30 @@ func (t *transaction) collection(st *store, ns namespace) *collection {
 }
 
 // free refuses a transaction's write to a document that somebody else has
-// changed since the transaction began to read.
-func (w *writer) free(c *collection, rec *record) error {
-	if w.txn == nil || w.txn.wrote(c.ns, rec.id) {
+// changed since the transaction began to read, or that another transaction is
+// changing. base is the document as it is for the transaction, nil if it isn't.
+func (w *writer) free(c *collection, id string, base bson.Raw) error {
+	if w.txn == nil || w.txn.wrote(c.ns, id) {
 		return nil
 	}
 	live := w.st.colls[c.ns]
-	if live == nil || live.uuid != c.uuid || live.byID[rec.id] == nil || &live.byID[rec.id].doc[0] != &rec.doc[0] {
+	if live == nil || live.uuid != c.uuid || !live.holds(id, base) {
+		return conflict()
+	}
+	if slices.ContainsFunc(w.st.txns, func(t *transaction) bool { return t.wrote(c.ns, id) }) {
 		return conflict()
 	}
 	return nil
+}
+
+// holds tells whether a document is still the very one that was read; nil is
+// none.
+func (c *collection) holds(id string, doc bson.Raw) bool {
+	rec := c.byID[id]
+	if rec == nil || doc == nil {
+		return rec == nil && doc == nil
+	}
+	return &rec.doc[0] == &doc[0]
 }
 
 func conflict() *commandError {
@@ -230,8 +249,7 @@ func (st *store) check(t *transaction) error {
 			continue // after the transaction's own
 		}
 		seen[e.ns][id] = true
-		rec := live.byID[id]
-		if (rec == nil) != (ch.base == nil) || rec != nil && &rec.doc[0] != &ch.base[0] {
+		if !live.holds(id, ch.base) {
 			return conflict()
 		}
 	}

@@ -417,12 +417,24 @@ func scriptNoTransaction(s *script) {
 	s.run(`admin {"delete": "c", "deletes": [{"q": {}, "limit": 0}]}`)
 }
 
+// failPoint sets one, and tells how often it has struck since the script's first.
+func (s *script) failPoint(name, mode, data string) {
+	s.t.Helper()
+	reply := s.client.call("admin", s.parse(`{"configureFailPoint": "`+name+`", "mode": `+mode+`, "data": `+data+`}`))
+	n, ok := asInt(reply.Lookup("count"))
+	if !ok {
+		s.t.Fatalf("the fail point %s is refused: %s", name, reply)
+	}
+	if _, known := s.hits[name]; !known {
+		s.hits[name] = n
+	}
+	s.note("%s %s: %s, after %d", name, mode, data, n-s.hits[name])
+}
+
 func scriptFailPoints(s *script) {
 	s.run(`{"create": "c"}`)
 	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)
-	set := func(name, mode, data string) {
-		s.run(`admin {"configureFailPoint": "` + name + `", "mode": ` + mode + `, "data": ` + data + `}`)
-	}
+	set := s.failPoint
 	set("failCommand", `{"times": 1}`, `{"failCommands": ["ping"], "errorCode": 6}`)
 	s.run(`{"ping": 1}`)
 	s.run(`{"ping": 1}`)
@@ -456,8 +468,7 @@ func scriptLabels(s *script) {
 	in := s.session()
 	n, id := 0, 0
 	set := func(command, data string) {
-		s.note("%s fails with %s", command, data)
-		s.client.call("admin", s.parse(`{"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": {"failCommands": ["`+command+`"], `+data+`}}`))
+		s.failPoint("failCommand", `{"times": 1}`, `{"failCommands": ["`+command+`"], `+data+`}`)
 	}
 	insert := func() string {
 		id++
@@ -509,4 +520,43 @@ func scriptReadConcerns(s *script) {
 	in(1, true, `{"insert": "c", "documents": [{"_id": 3}], "readConcern": {"level": "snapshot"}}`)
 	in(1, false, `{"find": "c", "filter": {"_id": 3}}`)
 	in(1, false, `admin {"abortTransaction": 1}`)
+}
+
+// scriptConflicts has two transactions write what one of them has written.
+func scriptConflicts(s *script) {
+	s.run(`{"insert": "c", "documents": [{"_id": 1}, {"_id": 2}, {"_id": 3}]}`)
+	first, lsid := s.session(), s.values["lsid"]
+	second, other := s.session(), s.values["lsid"]
+	n := 0
+	for _, write := range []string{
+		`{"insert": "c", "documents": [{"_id": 4}]}`, `{"update": "c", "updates": [{"q": {"_id": 1}, "u": {"$set": {"a": 1}}}]}`,
+		`{"delete": "c", "deletes": [{"q": {"_id": 2}, "limit": 1}]}`, `{"findAndModify": "c", "query": {"_id": 3}, "remove": true}`,
+	} {
+		for _, end := range []string{`admin {"abortTransaction": 1}`, `admin {"commitTransaction": 1}`} {
+			n++
+			s.values["lsid"] = lsid
+			first(n, true, write)
+			s.values["lsid"] = other
+			second(n, true, `{"find": "c", "filter": {"_id": 100}}`)
+			second(n, false, write)
+			second(n, false, `{"find": "c"}`)
+			s.values["lsid"] = lsid
+			first(n, false, end)
+			s.run(`{"find": "c", "sort": {"_id": 1}}`)
+		}
+	}
+	s.note("one that is left for another on its session")
+	n++
+	s.values["lsid"] = lsid
+	first(n, true, `{"insert": "c", "documents": [{"_id": 9}]}`)
+	first(n+1, true, `{"find": "c", "filter": {"_id": 100}}`)
+	first(n+1, false, `admin {"abortTransaction": 1}`)
+	s.values["lsid"] = other
+	second(n, true, `{"insert": "c", "documents": [{"_id": 9}]}`)
+	second(n, false, `admin {"commitTransaction": 1}`)
+	s.note("one that began to read before somebody else inserted")
+	n++
+	second(n, true, `{"find": "c", "filter": {"_id": 100}}`)
+	s.run(`{"insert": "c", "documents": [{"_id": 10}]}`)
+	second(n, false, `{"insert": "c", "documents": [{"_id": 10}]}`)
 }

@@ -82,6 +82,11 @@ func (w *writer) document(c *collection, e *entry, base bson.Raw) {
 }
 
 func (w *writer) insert(c *collection, doc bson.Raw) error {
+	if id := canonical(doc.Lookup("_id")); c.byID[id] == nil {
+		if err := w.free(c, id, nil); err != nil {
+			return err
+		}
+	}
 	if err := c.add(doc); err != nil {
 		return err
 	}

@@ -160,46 +160,7 @@ func (s *Server) run(r *request) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fp.finish(r, reply), nil
-}
-
-// checkReadConcern refuses read concerns that make a difference.
-func (r *request) checkReadConcern() error {
-	rc, ok := r.args["readConcern"].DocumentOK()
-	if !ok {
-		return nil
-	}
-	for _, e := range fields(rc) {
-		switch e.Key() {
-		case "level", "afterClusterTime":
-		case "atClusterTime":
-			return notImitated("the read concern's atClusterTime")
-		default:
-			return failf(codeInvalidOptions, "Unrecognized option in readConcern: %s", e.Key())
-		}
-	}
-	level, given := rc.Lookup("level").StringValueOK()
-	why := ""
-	switch {
-	case !given:
-	case !slices.Contains([]string{"local", "majority", "linearizable", "available", "snapshot"}, level):
-		return failf(codeFailedToParse, "readConcern.level must be either 'local', 'majority', 'linearizable', 'available', or 'snapshot'")
-	case r.inTxn:
-	case isWatch(r) && level != "majority":
-		why = "Aggregation stage $changeStream cannot run with a readConcern other than 'majority'. Current readConcern: " + level
-	case !slices.Contains([]string{"find", "aggregate", "distinct", "count"}, r.name):
-		if level != "local" {
-			why = "read concern not supported"
-		}
-	case level == "snapshot" && r.name == "count":
-		why = "read concern snapshot not supported"
-	case level == "snapshot":
-		return notImitated("the read concern snapshot but in transactions")
-	}
-	if why == "" {
-		return nil
-	}
-	return failf(codeInvalidOptions, "Command %s does not support { readConcern: { level: \"%s\", provenance: \"clientSupplied\" } } :: caused by :: %s", r.name, level, why)
+	return r.finish(reply, fp), nil
 }
 
 // runOnce gives a retryable write that was executed already the reply that it

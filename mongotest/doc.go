@@ -78,8 +78,8 @@
 // And it is simpler than a real server in ways that nobody is told of:
 //
 //   - Everything is in memory, under one lock. The oplog holds as many entries as
-//     [Options] say, not bytes; hints, write concerns and most of the other options
-//     for performance or durability are taken and mean nothing.
+//     [Options] say, not bytes; hints and most of the other options for performance
+//     or durability are taken and mean nothing.
 //   - Nobody waits for a transaction: a write outside of it to a document that it
 //     has changed goes through, and it finds that out when it commits. A
 //     collection that it creates is there at once.

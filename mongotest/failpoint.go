@@ -177,15 +177,21 @@ func (f *failPoints) strike(r *request) (fp *failPoint, err error) {
 	return fp, nil
 }
 
-// finish ends the reply of a request that succeeded, with an error about the
-// write concern if that is what the fail point does.
-func (fp *failPoint) finish(r *request, reply *builder) *builder {
-	if fp == nil || fp.concern == nil {
-		return reply.float("ok", 1)
+// finish ends the reply of a request that succeeded, with what is wrong about
+// its write concern, if only by the fail point that has struck it.
+func (r *request) finish(reply *builder, fp *failPoint) *builder {
+	concern := r.writeConcernError()
+	var labels []string
+	if fp != nil && fp.concern != nil {
+		concern = fp.concern
+		code, _ := asInt(concern.Lookup("code"))
+		labels = fp.labelsOf(r, int(code))
 	}
-	code, _ := asInt(fp.concern.Lookup("code"))
-	reply.doc("writeConcernError", fp.concern).float("ok", 1)
-	if labels := fp.labelsOf(r, int(code)); len(labels) > 0 {
+	if concern != nil {
+		reply.doc("writeConcernError", concern)
+	}
+	reply.float("ok", 1)
+	if len(labels) > 0 {
 		reply.strings("errorLabels", labels)
 	}
 	return reply

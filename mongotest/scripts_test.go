@@ -53,6 +53,7 @@ var behaviours = map[string]func(*script){
 	"transactions":           scriptTransactions,
 	"no transaction":         scriptNoTransaction,
 	"labels":                 scriptLabels,
+	"write concerns":         scriptWriteConcerns,
 	"conflicts":              scriptConflicts,
 	"read concerns":          scriptReadConcerns,
 	"fail points":            scriptFailPoints,

@@ -505,6 +505,20 @@ func scriptLabels(s *script) {
 	}
 }
 
+// scriptWriteConcerns has those that one node can't fulfil.
+func scriptWriteConcerns(s *script) {
+	s.run(`{"create": "c"}`)
+	for n, concern := range []string{`{"w": 1}`, `{"w": "majority"}`, `{"j": true}`, `{}`, `{"w": 1, "wtimeout": 5}`, `{"w": 2}`, `{"w": 50, "wtimeout": 100}`, `{"w": 3, "j": true}`, `{"w": "nosuch"}`} {
+		s.values["n"] = intValue(int32(n))
+		s.run(`{"insert": "c", "documents": [{"_id": "@n"}], "writeConcern": ` + concern + `}`)
+	}
+	s.run(`{"create": "d", "writeConcern": {"w": 2}}`)
+	s.run(`{"find": "c"}`)
+	in := s.session()
+	in(1, true, `{"insert": "c", "documents": [{"_id": "in"}]}`)
+	in(1, false, `admin {"commitTransaction": 1, "writeConcern": {"w": 2}}`)
+}
+
 // scriptReadConcerns has those that a command can't have.
 func scriptReadConcerns(s *script) {
 	s.run(`{"create": "c"}`)

@@ -86,8 +86,7 @@ func randomPipelineUpdates(s *script, rng *rand.Rand) {
 	path := func() string {
 		return `"` + pick("a", "b", "l", "d", "a.b", "l.y", "l.y.z", "d.e", "d.e.f", "d.l", "n", "n.m", "longer") + `"`
 	}
-	var value func() string
-	value = func() string {
+	value := func() string {
 		return pick(`1`, `2.5`, `"x"`, `"a longer text"`, `null`, `true`, `[]`, `[1, 2, 3]`, `[1, 2]`, `[1, 2, 3, 4, 5, 6, 7]`, `[{"y": 1}, {"y": 2}, 3]`, `{"e": 1}`,
 			`"$a"`, `"$d"`, `"$l"`, `"$l.y"`, `"$d.e"`, `"$d.l"`, `"$$ROOT"`, `"$$REMOVE"`, `["$a", "$l", {"y": "$b"}]`, `{"$literal": {"e": {"f": [1]}, "0": 2}}`)
 	}

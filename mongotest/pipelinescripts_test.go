@@ -72,6 +72,11 @@ func scriptPipelineUpdateErrors(s *script) {
 		s.run(`{"update": "c", "updates": [{"q": {"_id": 1}, "u": ` + u + `}]}`)
 		s.run(`{"findAndModify": "c", "query": {"_id": 1}, "update": ` + u + `}`)
 	}
+	for _, set := range []string{
+		`{"a": 1, "a.b": 1}`, `{"a.b": 1, "a": 1}`, `{"a.b.c": 1, "a": 1}`, `{"a": {"b": 1}, "a.b": 1}`, `{"x": {"a": 1, "a.b": 1}}`, `{"x": {"a.b": 1}}`, `{"x": {"a": {"c": 1}, "b": 1}, "x.a": 1}`, `{"a": {"b": "$b"}, "a.c": 1}`,
+	} {
+		s.run(`{"aggregate": "c", "pipeline": [{"$set": ` + set + `}], "cursor": {}}`)
+	}
 	s.run(`{"update": "c", "updates": [{"q": {"_id": 79}, "u": [{"$set": {"_id": 80}}], "upsert": true}]}`)
 	s.run(`{"update": "c", "updates": [{"q": {}, "u": [{"$set": {"_id": 5}}], "multi": true}]}`)
 	s.run(`{"find": "c"}`)

@@ -15,7 +15,9 @@ type projection struct {
 	exclude bool
 	keepID  bool
 	// add: a $addFields, which keeps what it does not name.
-	add bool
+	add  bool
+	spec bson.Raw // of a $addFields, for its errors
+	set  []string // its fields' paths
 }
 
 // A shape is what becomes of one field, or of the fields within it.
@@ -46,7 +48,7 @@ func compileProjection(doc bson.Raw) (*projection, error) {
 
 // compileAddFields reads a $addFields or $set.
 func compileAddFields(doc bson.Raw) (*projection, error) {
-	p := &projection{root: &shape{}, keepID: true, add: true}
+	p := &projection{root: &shape{}, keepID: true, add: true, spec: doc}
 	return p, p.read(p.root, "", doc)
 }
 
@@ -72,6 +74,13 @@ func (p *projection) read(s *shape, prefix string, doc bson.Raw) error {
 		case !isDoc:
 			x, err = p.compute(e.Key(), v)
 		}
+		switch {
+		case err != nil || !p.add:
+		case prefix != "" && strings.Contains(e.Key(), "."):
+			err = failf(40183, "cannot use dotted field name '%s' in a sub object: %s", e.Key(), shellDoc(p.spec))
+		case !isDoc:
+			err = p.checkPath(full)
+		}
 		if err != nil {
 			return err
 		}
@@ -86,6 +95,17 @@ func (p *projection) read(s *shape, prefix string, doc bson.Raw) error {
 			}
 		}
 	}
+	return nil
+}
+
+// checkPath refuses a field of a $addFields that meets another.
+func (p *projection) checkPath(path string) error {
+	for _, other := range p.set {
+		if path == other || strings.HasPrefix(path, other+".") || strings.HasPrefix(other, path+".") {
+			return failf(40176, "specification contains two conflicting paths. Cannot specify both '%s' and '%s': %s", path, other, shellDoc(p.spec))
+		}
+	}
+	p.set = append(p.set, path)
 	return nil
 }
 

@@ -77,6 +77,9 @@ func scriptPipelineUpdateErrors(s *script) {
 	} {
 		s.run(`{"aggregate": "c", "pipeline": [{"$set": ` + set + `}], "cursor": {}}`)
 	}
+	s.run(`{"insert": "c", "documents": [{"_id": 2, "s": "` + strings.Repeat("x", 100) + `"}]}`)
+	doubled := `{"$set": {"a": "$$ROOT"}}` + strings.Repeat(`, {"$replaceWith": {"_id": "$_id", "a": "$$ROOT", "b": "$$ROOT"}}`, 17)
+	s.run(`{"update": "c", "updates": [{"q": {"_id": 2}, "u": [` + doubled + `]}]}`)
 	s.run(`{"update": "c", "updates": [{"q": {"_id": 79}, "u": [{"$set": {"_id": 80}}], "upsert": true}]}`)
 	s.run(`{"update": "c", "updates": [{"q": {}, "u": [{"$set": {"_id": 5}}], "multi": true}]}`)
 	s.run(`{"find": "c"}`)

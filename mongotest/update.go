@@ -212,8 +212,7 @@ func comparePathParts(a, b string) int {
 }
 
 // apply gives the new document, and what is new in it; nil for a replacement,
-// whose _id may be anywhere.
-// insert is for a document that an upsert makes.
+// whose _id may be anywhere. insert is for a document that an upsert makes.
 func (u *update) apply(doc bson.Raw, insert bool) (bson.Raw, *change, error) {
 	if u.replacement != nil {
 		after, err := replaced(doc, u.replacement)
@@ -242,8 +241,14 @@ func (u *update) run(doc bson.Raw) (bson.Raw, *change, error) {
 			return nil, nil, err
 		}
 	}
+	if err := checkSize(made, len(made)); err != nil {
+		return nil, nil, err
+	}
 	after, err := replaced(doc, made)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := checkResult(after); err != nil {
 		return nil, nil, err
 	}
 	return after, pipelineChange(doc, made), nil
@@ -287,10 +292,17 @@ func (m *mutation) finish(before bson.Raw) (bson.Raw, *change, error) {
 	if was := before.Lookup("_id"); was.Type != 0 && (err != nil || !identical(was, id)) {
 		return nil, nil, failf(codeImmutableField, "Performing an update on the path '_id' would modify the immutable field '_id'")
 	}
-	if len(m.doc) > maxDocumentSize {
-		return nil, nil, failf(17419, "Resulting document after update is larger than %d", maxDocumentSize)
+	if err := checkResult(m.doc); err != nil {
+		return nil, nil, err
 	}
 	return m.doc, m.diff.change(m.doc), nil
+}
+
+func checkResult(doc bson.Raw) error {
+	if len(doc) > maxDocumentSize {
+		return failf(17419, "Resulting document after update is larger than %d", maxDocumentSize)
+	}
+	return nil
 }
 
 // walk does something to the field at the end of a path, and gives the document

@@ -90,6 +90,7 @@ type pipe struct {
 	saves   []saving
 	records []byte
 	calls   []call
+	sets    []*redis.Cmd
 	out     []outcome
 
 	mu      sync.Mutex
@@ -175,7 +176,7 @@ func (p *pipe) pass(ctx context.Context, which []int) (otherwise []int, again er
 	for n, j := range which {
 		v := &p.saves[j]
 		if v.seal != nil {
-			calls, sent = append(calls, v.set()), append(sent, j)
+			calls, sent = append(calls, call{key: v.key, name: v.seal.name, text: &v.record}), append(sent, j)
 			continue
 		}
 		c, err := s.saveCall(v, &sealed[n])
@@ -187,7 +188,11 @@ func (p *pipe) pass(ctx context.Context, which []int) (otherwise []int, again er
 	}
 	loaded := false
 	p.calls, p.out = calls, append(p.out[:0], make([]outcome, len(calls))...)
-	s.pipeline(ctx, calls, p.out)
+	var old *[]*redis.Cmd
+	if s.clock != nil { // the hooks of a lent client may keep a command
+		old = &p.sets
+	}
+	s.pipeline(ctx, calls, p.out, old)
 	for n, o := range p.out {
 		j, c := sent[n], &calls[n]
 		v := &p.saves[j]

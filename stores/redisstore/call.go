@@ -29,7 +29,7 @@ type call struct {
 	sealed *string
 
 	name any // of the record to SET
-	text []byte
+	text any // of it: bytes, or what gives them
 }
 
 // call runs c until it is answered, as try does.
@@ -178,9 +178,7 @@ func (s *Store) send(ctx context.Context, command, script string, c call) (reply
 
 func (s *Store) command(ctx context.Context, command, script string, c call) onceCmd {
 	if c.name != nil {
-		cmd := redis.NewCmd(ctx, "set", c.name, c.text, "xx")
-		cmd.SetFirstKeyPos(1)
-		return onceCmd{cmd}
+		return onceCmd{newSet(ctx, c)}
 	}
 	names := []string{s.opts.KeyPrefix + "{}:ping"}
 	if c.key != "" {

@@ -141,7 +141,7 @@ func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, erro
 	}
 	var entries []state.Entry
 	out := make([]outcome, len(calls))
-	s.pipeline(ctx, calls, out)
+	s.pipeline(ctx, calls, out, nil)
 	for i, o := range out {
 		if redis.HasErrorPrefix(o.err, "NOSCRIPT") || elsewhere(o.err) || o.reply.text(0) == "GONE" {
 			o.reply, o.err = s.run(ctx, calls[i])

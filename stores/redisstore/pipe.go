@@ -13,12 +13,12 @@ type outcome struct {
 	err   error
 }
 
-// pipeline sends the calls, which are to be sent by command ("evalsha", or "" for
-// SETs), in one pipeline to each server that is concerned, and WAIT after those
-// that are done only when the replicas have them. What becomes of each is in out.
-func (s *Store) pipeline(ctx context.Context, calls []call, out []outcome) {
+// pipeline sends the calls in one pipeline to each server that is concerned, and WAIT
+// after those that are done only when the replicas have them. What becomes of each is
+// in out. old are commands of an earlier pipeline, for another use.
+func (s *Store) pipeline(ctx context.Context, calls []call, out []outcome, old *[]*redis.Cmd) {
 	if s.cluster == nil {
-		s.pipeOn(ctx, s.client.(*redis.Client), calls, nil, out) // connect and lent let nothing else in
+		s.pipeOn(ctx, s.client.(*redis.Client), calls, nil, out, old) // connect and lent let nothing else in
 		return
 	}
 	nodes := make(map[*redis.Client][]int)
@@ -39,7 +39,7 @@ func (s *Store) pipeline(ctx context.Context, calls []call, out []outcome) {
 				defer end()
 				ctx = watched
 			}
-			s.pipeOn(ctx, node, calls, which, out)
+			s.pipeOn(ctx, node, calls, which, out, nil) // a Cluster's commands remember where they were sent
 		})
 	}
 	all.Wait()
@@ -47,7 +47,7 @@ func (s *Store) pipeline(ctx context.Context, calls []call, out []outcome) {
 
 // pipeOn sends those of the calls whose indices are in which, nil for all, to one
 // server.
-func (s *Store) pipeOn(ctx context.Context, node *redis.Client, calls []call, which []int, out []outcome) {
+func (s *Store) pipeOn(ctx context.Context, node *redis.Client, calls []call, which []int, out []outcome, old *[]*redis.Cmd) {
 	pipe := node.Pipeline()
 	queue := func(cmd redis.Cmder) { _ = pipe.Process(ctx, cmd) } // never fails: it only queues
 	n := len(which)
@@ -61,7 +61,7 @@ func (s *Store) pipeOn(ctx context.Context, node *redis.Client, calls []call, wh
 		return which[j]
 	}
 	cmds := make([]onceCmd, n)
-	waits := false
+	waits, sets := false, 0
 	for j := range n {
 		c := calls[at(j)]
 		if c.sealed != nil {
@@ -71,7 +71,16 @@ func (s *Store) pipeOn(ctx context.Context, node *redis.Client, calls []call, wh
 		if c.script != nil {
 			sha = c.script.sha
 		}
-		cmds[j] = s.command(ctx, "evalsha", sha, c)
+		if c.name != nil && old != nil {
+			if sets == len(*old) {
+				*old = append(*old, newSet(context.Background(), c))
+			}
+			cmds[j] = onceCmd{(*old)[sets]}
+			setAnew(cmds[j].Cmd, c)
+			sets++
+		} else {
+			cmds[j] = s.command(ctx, "evalsha", sha, c)
+		}
 		waits = waits || s.opts.WaitReplicas > 0 && c.waits()
 		queue(cmds[j])
 	}
@@ -92,4 +101,18 @@ func (s *Store) pipeOn(ctx context.Context, node *redis.Client, calls []call, wh
 			o.err = short
 		}
 	}
+}
+
+func newSet(ctx context.Context, c call) *redis.Cmd {
+	cmd := redis.NewCmd(ctx, "set", c.name, c.text, "xx")
+	cmd.SetFirstKeyPos(1)
+	return cmd
+}
+
+// setAnew makes a command of newSet's, which nobody uses any more, the SET of c.
+func setAnew(cmd *redis.Cmd, c call) {
+	args := cmd.Args()
+	args[1], args[2] = c.name, c.text
+	cmd.SetErr(nil)
+	cmd.SetVal(nil)
 }

@@ -28,6 +28,10 @@ type record struct {
 	document int    // where it begins in text
 }
 
+// MarshalBinary is what go-redis asks for. Most saves of a batch need no memory of their
+// own, thanks to that.
+func (r *record) MarshalBinary() ([]byte, error) { return r.text, nil }
+
 // encode makes the record of a checkpoint, with what the store fills in, in the
 // memory of dst, which is empty.
 func encode(dst []byte, cp state.Checkpoint, last, epoch uint64, now time.Time) (record, error) {

@@ -77,7 +77,7 @@ func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
 	if !some && r.cs.Err() != nil {
 		return nil, r.cs.Err()
 	}
-	if id := r.cs.ID(); id != r.cursor { // the driver has opened another
+	if id := r.cs.ID(); id != r.cursor { // the driver has opened another, or the server closed it
 		if err := r.verify(ctx); err != nil {
 			return nil, err
 		}

@@ -29,10 +29,10 @@ import (
 // defaults. With "" for the URL, the options say it all.
 //
 // It fails within [Options.ConnectTimeout] if Redis can't be reached or does not
-// answer, also after [Options.MaxRetries] repetitions ([state.ErrUnavailable]); if the password is wrong, the user lacks a right
-// that every operation may need, or a server is one
-// that this store does not use: older than 6.2, a replica, of another kind than the
-// URL says, or with an eviction policy of allkeys-* ([state.ErrRefused]); and if
+// answer, also after [Options.MaxRetries] repetitions ([state.ErrUnavailable]); if the
+// password is wrong, the user lacks a right that every operation may need, or a server
+// is one that this store does not use: older than 6.2, a replica, of another kind than
+// the URL says, or with an eviction policy of allkeys-* ([state.ErrRefused]); and if
 // URL or options are wrong ([state.ErrInvalid]). In a Cluster all masters are looked
 // at. Neither the user nor the password is in any error.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {

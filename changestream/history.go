@@ -38,8 +38,11 @@ func entry(ctx context.Context, oplog *mongo.Collection, direction int) (bson.Ti
 	var e struct {
 		TS bson.Timestamp `bson:"ts"`
 	}
-	err := oplog.FindOne(ctx, bson.D{}, options.FindOne().
-		SetSort(bson.D{{Key: "$natural", Value: direction}}).SetProjection(bson.D{{Key: "ts", Value: 1}})).Decode(&e)
+	o := options.FindOne().SetSort(bson.D{{Key: "$natural", Value: direction}}).SetProjection(bson.D{{Key: "ts", Value: 1}})
+	err := oplog.FindOne(ctx, bson.D{}, o).Decode(&e)
+	for attempt := 1; code(err) == codeCappedPositionLost && attempt < 10; attempt++ { // it was being cut just there
+		err = oplog.FindOne(ctx, bson.D{}, o).Decode(&e)
+	}
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return bson.Timestamp{}, fmt.Errorf("changestream: the server has no oplog: %w", errors.ErrUnsupported)

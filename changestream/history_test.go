@@ -7,6 +7,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -27,6 +28,17 @@ func TestHistory(t *testing.T) {
 		got, err := src.History(t.Context())
 		if least := time.Duration(last-first) * time.Second; err != nil || got < least || got > least+20*time.Second {
 			t.Errorf("History: %v, %v, want %v", got, err, least)
+		}
+	})
+}
+
+// The oplog may be cut at the very moment, and at the very place, that it is read.
+func TestHistoryWhileTheOplogIsCut(t *testing.T) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+		w.insert("c", 1)
+		w.failPoint(testserver.FailCommand, times(3), failCommand("find", codeCappedPositionLost))
+		if _, err := w.source(Options{}).History(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -152,13 +153,13 @@ func TestEventsKeepTheirMemory(t *testing.T) {
 }
 
 func TestOpenOfAView(t *testing.T) {
-	w := realWorld(t)
-	if err := w.DB.CreateView(t.Context(), "v", "c", bson.A{}); err != nil {
-		t.Fatal(err)
-	}
-	_, err := w.source(Options{Collections: []string{"v"}}).Open(context.Background(), "", rigatoni.Start{})
-	if err == nil {
-		t.Fatal("a view was opened")
-	}
-	t.Log(err)
+	both(t, func(t *testing.T, w *world) {
+		if err := w.DB.CreateView(t.Context(), "v", "c", bson.A{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.source(Options{Collections: []string{"v"}}).Open(context.Background(), "", rigatoni.Start{})
+		if err == nil || !strings.Contains(err.Error(), ".v is a view, not a collection") {
+			t.Fatalf("opening a view: %v", err)
+		}
+	})
 }

@@ -45,12 +45,7 @@ func newWorld(t *testing.T, s *testserver.Server) *world {
 	return &world{Server: s, t: t, log: &logBuffer{}}
 }
 
-// realWorld is for what mongotest does not imitate.
-func realWorld(t *testing.T) *world {
-	t.Helper()
-	return newWorld(t, testserver.Mongod(t))
-}
-
+// ownRealWorld is for what mongotest does not imitate.
 func ownRealWorld(t *testing.T, o mongod.Options) *world {
 	t.Helper()
 	return newWorld(t, testserver.OwnMongod(t, o))

@@ -31,14 +31,17 @@ func crudCommands() map[string]*command {
 
 // batch runs the n statements of a write command one after the other, and
 // gathers the errors of those that fail.
-func (r *request) batch(n int, statement func(w *writer, i int) error) (errs []bson.Raw, err error) {
+func (r *request) batch(ns namespace, n int, statement func(w *writer, i int) error) (errs []bson.Raw, err error) {
 	if n == 0 || n > maxWriteBatch {
 		return nil, failf(16, "Write batch sizes must be between 1 and %d. Got %d operations.", maxWriteBatch, n)
 	}
 	ordered := r.flag("ordered", true)
 	err = r.write(func(w *writer) error {
 		for i := range n {
-			err := statement(w, i)
+			err := w.st.noView(ns)
+			if err == nil {
+				err = statement(w, i)
+			}
 			if err == nil {
 				continue
 			}
@@ -84,7 +87,7 @@ func insert(r *request) (*builder, error) {
 		return nil, err
 	}
 	n := 0
-	errs, err := r.batch(len(docs), func(w *writer, i int) error {
+	errs, err := r.batch(ns, len(docs), func(w *writer, i int) error {
 		doc, err := insertable(docs[i])
 		if err != nil {
 			return err
@@ -104,10 +107,15 @@ func insert(r *request) (*builder, error) {
 // writable is the command's namespace, if documents may be written there.
 func (r *request) writable() (namespace, error) {
 	ns, err := r.namespace()
-	if err == nil && ns.db == "local" && strings.HasPrefix(ns.coll, "oplog.") {
+	switch {
+	case err != nil:
+		return ns, err
+	case ns.db == "local" && strings.HasPrefix(ns.coll, "oplog."):
 		return ns, notImitated("writes to the oplog")
+	case ns.coll == viewsName:
+		return ns, notImitated("writes to " + viewsName)
 	}
-	return ns, err
+	return ns, nil
 }
 
 // insertable is a document with its _id, at the front.
@@ -186,7 +194,7 @@ func updateCommand(r *request) (*builder, error) {
 	}
 	n, modified := 0, 0
 	var upserted []bson.Raw
-	errs, err := r.batch(len(docs), func(w *writer, i int) error {
+	errs, err := r.batch(ns, len(docs), func(w *writer, i int) error {
 		st, err := readUpdate(docs[i])
 		if err != nil {
 			return err
@@ -345,7 +353,7 @@ func deleteCommand(r *request) (*builder, error) {
 		}
 	}
 	n := 0
-	errs, err := r.batch(len(docs), func(w *writer, i int) error {
+	errs, err := r.batch(ns, len(docs), func(w *writer, i int) error {
 		deleted, err := w.deleteMatching(ns, docs[i])
 		n += deleted
 		return err

@@ -36,7 +36,8 @@
 //     ($each, $position, $slice), $addToSet, $pull, $pullAll, $pop.
 //   - create and collMod with changeStreamPreAndPostImages, drop, dropDatabase,
 //     renameCollection, listCollections, listDatabases, createIndexes (unique ones
-//     are enforced), dropIndexes, listIndexes.
+//     are enforced), dropIndexes, listIndexes. Views can be made, listed and dropped,
+//     for the events of that.
 //   - Transactions (commitTransaction, abortTransaction), whose events share one
 //     clusterTime.
 //   - Change streams of a collection, a database and the deployment: resumeAfter,
@@ -71,8 +72,9 @@
 //     $push with $sort;
 //   - $expr, $where, $text, geometry, collations, expressions other than
 //     literals, field paths, documents and arrays of them;
-//   - views, capped, clustered and time-series collections, validators, indexes
-//     that expire documents, partial, text and other special indexes;
+//   - reading through views, changing them; capped, clustered and time-series
+//     collections, validators, indexes that expire documents, partial, text and
+//     other special indexes;
 //   - users, TLS, compression, the read concern snapshot outside of transactions.
 //
 // And it is simpler than a real server in ways that nobody is told of:
@@ -93,6 +95,8 @@
 //     end, too.
 //   - A field that one stage of a pipeline removes and a later one sets again is at
 //     the end of the document; a real server keeps its place.
+//   - Of a view's pipeline only the names of the stages are looked at, and views may
+//     go in a circle.
 //   - An array within an array is not looked into by $elemMatch with operators.
 //
 // The query and update languages are its own, a few hundred lines. A library

@@ -95,6 +95,7 @@ const (
 	codeCappedPositionLost      = 136
 	codeCursorInUse             = 143
 	codeCommandFailed           = 125
+	codeNotSupportedOnView      = 166
 	codeInvalidOperator         = 168
 	codeTransactionTooOld       = 225
 	codeCursorKilled            = 237

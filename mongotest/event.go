@@ -45,6 +45,9 @@ func (s *stream) sees(e *entry) bool {
 	if !known || e.ts.Before(s.start) {
 		return false
 	}
+	if e.view && (!s.expanded || s.scope.coll != "") {
+		return false
+	}
 	internal := isInternal(e.ns.db) || strings.HasPrefix(e.ns.coll, "system.")
 	switch {
 	case s.scope.coll != "":
@@ -84,7 +87,7 @@ func (s *stream) build(st *store, ev *event, token bson.Raw) bson.Raw {
 	if ev.kind == opInvalidate {
 		return d.date("wallTime", e.wall).done()
 	}
-	if s.expanded && e.uuid != [16]byte{} {
+	if s.expanded && !e.view && e.uuid != [16]byte{} {
 		d.binary("collectionUUID", bson.TypeBinaryUUID, e.uuid[:])
 	}
 	d.date("wallTime", e.wall)

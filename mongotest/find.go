@@ -64,6 +64,9 @@ func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err er
 		return r.server.store.selectOplog(sel)
 	}
 	err = r.read(func(w *writer) error {
+		if w.st.view(ns) != nil {
+			return notImitated("reading through a view")
+		}
 		c := w.collection(ns)
 		if c == nil {
 			return nil
@@ -254,6 +257,9 @@ func findAndModify(r *request) (*builder, error) {
 
 // findAndModify removes if the statement has no update.
 func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, after bool) (*builder, error) {
+	if err := w.st.noView(ns); err != nil {
+		return nil, err
+	}
 	c := w.collection(ns)
 	var rec *record
 	if c != nil {

@@ -187,6 +187,9 @@ func createIndexes(r *request) (*builder, error) {
 	}
 	reply := newBuilder()
 	return reply, r.write(func(w *writer) error {
+		if err := w.st.noView(ns); err != nil {
+			return err
+		}
 		created := w.collection(ns) == nil
 		c := w.ensure(ns)
 		before := len(c.indexes)
@@ -292,6 +295,9 @@ func dropIndexes(r *request) (*builder, error) {
 	}
 	reply := newBuilder()
 	return reply, r.write(func(w *writer) error {
+		if err := w.st.noView(ns); err != nil {
+			return err
+		}
 		c := w.collection(ns)
 		if c == nil {
 			return failf(codeNamespaceNotFound, "ns not found %s", ns)
@@ -329,6 +335,9 @@ func listIndexes(r *request) (*builder, error) {
 	}
 	var docs []bson.Raw
 	err = r.read(func(w *writer) error {
+		if err := w.st.noView(ns); err != nil {
+			return err
+		}
 		c := w.collection(ns)
 		if c == nil {
 			return failf(codeNamespaceNotFound, "ns does not exist: %s", ns)

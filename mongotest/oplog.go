@@ -33,6 +33,7 @@ type entry struct {
 	kind string
 	ns   namespace
 	uuid [16]byte
+	view bool // ns is a view, and uuid that of the catalogue
 
 	key    bson.Raw // the documentKey
 	doc    bson.Raw // the document as it is then, of any write but a delete

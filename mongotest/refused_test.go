@@ -24,6 +24,12 @@ func TestRefusedByName(t *testing.T) {
 		return client.call(db, command)
 	}
 	run(`{"insert": "c", "documents": [{"_id": 1, "l": [1], "n": 1}]}`)
+	run(`{"create": "v", "viewOn": "c"}`)
+	for _, read := range []string{`{"count": "v"}`, `{"distinct": "v", "key": "a"}`, `{"aggregate": "v", "pipeline": [], "cursor": {}}`} {
+		if code, _ := asInt(run(read).Lookup("code")); code != codeNotImplemented {
+			t.Errorf("%s reads through a view", read)
+		}
+	}
 	update := func(u string) string {
 		return `{"update": "c", "updates": [{"q": {"_id": 1}, "u": ` + u + `}]}`
 	}
@@ -43,7 +49,9 @@ func TestRefusedByName(t *testing.T) {
 		"the option 'c' of update.updates":                `{"update": "c", "updates": [{"q": {}, "u": [{"$set": {"n": 1}}], "c": {"x": 1}}]}`,
 		"the option 'let' of update":                      `{"update": "c", "updates": [{"q": {}, "u": [{"$set": {"n": 1}}]}], "let": {"x": 1}}`,
 		"the option 'let' of findAndModify":               `{"findAndModify": "c", "update": [{"$set": {"n": 1}}], "let": {"x": 1}}`,
-		"the option 'viewOn' of create":                   `{"create": "v", "viewOn": "c"}`,
+		"reading through a view":                          `{"find": "v"}`,
+		"writes to system.views":                          `{"insert": "system.views", "documents": [{"_id": 1}]}`,
+		"the option 'viewOn' of collMod":                  `{"collMod": "v", "viewOn": "c"}`,
 		"the option 'capped' of create":                   `{"create": "v", "capped": true, "size": 1000}`,
 		"the option 'timeseries' of create":               `{"create": "v", "timeseries": {"timeField": "t"}}`,
 		"the option 'collation' of find":                  `{"find": "c", "collation": {"locale": "de"}}`,

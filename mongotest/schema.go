@@ -9,8 +9,8 @@ import (
 
 func schemaCommands() map[string]*command {
 	return map[string]*command{
-		"create": {run: create, write: true, fields: []string{"idIndex", "flags", "changeStreamPreAndPostImages"},
-			others: []string{"capped", "size", "max", "viewOn", "pipeline", "collation", "timeseries", "expireAfterSeconds", "clusteredIndex",
+		"create": {run: create, write: true, fields: []string{"idIndex", "flags", "changeStreamPreAndPostImages", "viewOn", "pipeline"},
+			others: []string{"capped", "size", "max", "collation", "timeseries", "expireAfterSeconds", "clusteredIndex",
 				"validator", "validationLevel", "validationAction", "storageEngine", "indexOptionDefaults", "encryptedFields", "autoIndexId"}},
 		"collMod": {run: collMod, write: true, fields: []string{"changeStreamPreAndPostImages"},
 			others: []string{"index", "validator", "validationLevel", "validationAction", "viewOn", "pipeline", "expireAfterSeconds", "timeseries",
@@ -38,8 +38,20 @@ func create(r *request) (*builder, error) {
 	case given && isInternal(r.db):
 		return nil, failf(codeInvalidOptions, "changeStreamPreAndPostImages collection option is not supported on the %s database", r.db)
 	}
+	view, err := r.viewOptions(ns)
+	switch {
+	case err != nil:
+		return nil, err
+	case view != nil && images:
+		return nil, noImagesOfView()
+	}
 	return newBuilder(), r.write(func(w *writer) error {
-		if c := w.st.colls[ns]; c != nil {
+		switch {
+		case view != nil:
+			return w.createView(ns, view)
+		case w.st.view(ns) != nil:
+			return failf(codeNamespaceExists, "A view already exists. NS: %s", ns)
+		case w.st.colls[ns] != nil:
 			return failf(codeNamespaceExists, "Collection %s already exists.", ns)
 		}
 		w.create(ns, images)
@@ -57,6 +69,13 @@ func collMod(r *request) (*builder, error) {
 		return nil, err
 	}
 	return newBuilder(), r.write(func(w *writer) error {
+		if v := w.st.view(ns); v != nil {
+			if given {
+				return noImagesOfView()
+			}
+			w.logView(opModify, ns, v.viewOptions())
+			return nil
+		}
 		c := w.st.colls[ns]
 		if c == nil {
 			return failf(codeNamespaceNotFound, "ns does not exist")
@@ -117,6 +136,11 @@ func drop(r *request) (*builder, error) {
 	}
 	reply := newBuilder()
 	return reply, r.write(func(w *writer) error {
+		if v := w.st.view(ns); v != nil {
+			reply.str("ns", ns.String())
+			w.dropView(ns, v)
+			return nil
+		}
 		c := w.st.colls[ns]
 		if c == nil {
 			return failf(codeNamespaceNotFound, "ns not found")
@@ -173,6 +197,14 @@ func renameCollection(r *request) (*builder, error) {
 	return newBuilder(), r.write(func(w *writer) error {
 		c := w.st.colls[from]
 		switch {
+		case from.coll == viewsName:
+			return failf(codeIllegalOperation, "error with source namespace: cannot write to %s", from)
+		case to.coll == viewsName:
+			return failf(codeIllegalOperation, "error with target namespace: cannot write to %s", to)
+		case w.st.view(from) != nil:
+			return failf(codeNotSupportedOnView, "cannot rename view: %s", from)
+		case w.st.view(to) != nil:
+			return failf(codeNamespaceExists, "a view already exists with that name: %s", to)
 		case c == nil:
 			return failf(codeNamespaceNotFound, "Source collection %s does not exist", from)
 		case from == to:
@@ -219,10 +251,17 @@ func listCollections(r *request) (*builder, error) {
 	}
 	var docs []bson.Raw
 	err = r.read(func(w *writer) error {
+		list := func(describe func(nameOnly bool) bson.Raw) {
+			if f.match(describe(false)) {
+				docs = append(docs, describe(r.flag("nameOnly", false)))
+			}
+		}
 		for _, c := range w.st.inDatabase(r.db) {
-			full := c.describe(false)
-			if f.match(full) {
-				docs = append(docs, c.describe(r.flag("nameOnly", false)))
+			list(c.describe)
+		}
+		if c := w.st.colls[namespace{r.db, viewsName}]; c != nil {
+			for view := range c.all {
+				list(view.describeView)
 			}
 		}
 		return nil

@@ -47,6 +47,7 @@ var behaviours = map[string]func(*script){
 	"expanded":               scriptExpanded,
 	"expanded tokens":        scriptExpandedTokens,
 	"expanded in txns":       scriptExpandedInTransactions,
+	"views":                  scriptViews,
 	"split":                  scriptSplit,
 	"split resume":           scriptSplitResume,
 	"split errors":           scriptSplitErrors,

@@ -102,6 +102,8 @@ func TestOversizeEventIsSplit(t *testing.T) {
 	sc.watch("w", `"c"`, `[{"$changeStream": {}}, `+split+`]`)
 	s.OversizeNextEvent()
 	sc.run(`{"createIndexes": "c", "indexes": [{"key": {"a": 1}, "name": "a_1"}]}`)
+	sc.run(`{"create": "v", "viewOn": "c"}`)
+	sc.run(`{"drop": "v"}`)
 	sc.run(`{"insert": "c", "documents": [{"_id": 1, "text": "` + strings.Repeat("x", 300) + `"}]}`)
 	batch := items(sc.more("w", "c").Lookup("cursor", "nextBatch"))
 	if len(batch) != 2 {

@@ -100,6 +100,9 @@ func watch(r *request, stages []bson.Raw, v2 bool) (*builder, error) {
 	if s.split {
 		s.format = resumetoken.FormatV2
 	}
+	if err := r.read(func(w *writer) error { return w.st.noView(namespace(s.scope)) }); err != nil {
+		return nil, err
+	}
 	if err := s.readOptions(spec); err != nil {
 		return nil, err
 	}

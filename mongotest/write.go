@@ -58,7 +58,7 @@ func (w *writer) create(ns namespace, images bool) *collection {
 // for all to see, which is the one difference to a real server's.
 func (w *writer) log(e *entry) {
 	e.ts, e.wall = w.st.tick(), time.Now()
-	if !slices.Contains(expandedKinds, e.kind) { // most streams have no events of these
+	if !slices.Contains(expandedKinds, e.kind) && !e.view { // most streams have no events of these
 		e.oversize, w.st.oversizeNext = w.st.oversizeNext, false
 	}
 	w.st.oplog.append(e)

@@ -1,0 +1,106 @@
+package mongotest
+
+import (
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// viewsName is the collection of a database's views: {_id: namespace, viewOn,
+// pipeline}. They are only listed, and nothing reads through them. For streams a
+// change of one is no write to this collection.
+const viewsName = "system.views"
+
+// view is nil if there is none of that name.
+func (st *store) view(ns namespace) *record {
+	c := st.colls[namespace{ns.db, viewsName}]
+	if c == nil {
+		return nil
+	}
+	return c.byID[canonical(newBuilder().str("", ns.String()).only())]
+}
+
+// noView refuses what can be done to a collection only.
+func (st *store) noView(ns namespace) error {
+	if st.view(ns) != nil {
+		return failf(codeNotSupportedOnView, "Namespace %s is a view, not a collection", ns)
+	}
+	return nil
+}
+
+func noImagesOfView() error {
+	return failf(codeInvalidOptions, "option not supported on a view: changeStreamPreAndPostImages")
+}
+
+// viewOptions are those of the view that create is to make; nil if that is to
+// make a collection.
+func (r *request) viewOptions(ns namespace) (bson.Raw, error) {
+	given := r.args["viewOn"]
+	on, isString := given.StringValueOK()
+	_, hasPipeline := r.args["pipeline"]
+	_, hasIDIndex := r.args["idIndex"]
+	switch {
+	case given.Type != 0 && given.Type != bson.TypeNull && !isString:
+		return nil, r.wrongType("viewOn", given, "string")
+	case !isString && hasPipeline:
+		return nil, failf(codeInvalidOptions, "'pipeline' requires 'viewOn' to also be specified")
+	case !isString:
+		return nil, nil
+	case on == "":
+		return nil, failf(codeBadValue, "'viewOn' cannot be empty")
+	case namespace{r.db, on}.check() != nil:
+		return nil, failf(codeInvalidNamespace, "invalid name for 'viewOn': %s", on)
+	case hasIDIndex:
+		return nil, failf(codeInvalidOptions, "'idIndex' is not allowed with 'viewOn': %s", shell(r.args["idIndex"]))
+	case strings.HasPrefix(ns.coll, "system."):
+		return nil, failf(codeInvalidNamespace, "Invalid system namespace: %s", ns)
+	}
+	var stages []bson.Raw
+	if hasPipeline {
+		var err error
+		if stages, err = r.documents("pipeline"); err != nil {
+			return nil, err
+		}
+	}
+	for _, stage := range stages {
+		if _, err := stageName(stage); err != nil {
+			return nil, err
+		}
+	}
+	return newBuilder().str("viewOn", on).docs("pipeline", stages).done(), nil
+}
+
+func (w *writer) createView(ns namespace, options bson.Raw) error {
+	switch {
+	case w.st.colls[ns] != nil:
+		return failf(codeNamespaceExists, "Cannot create collection %s - collection already exists.", ns)
+	case w.st.view(ns) != nil:
+		return failf(codeNamespaceExists, "Namespace already exists")
+	}
+	if err := w.ensure(namespace{ns.db, viewsName}).add(newBuilder().str("_id", ns.String()).append(options).done()); err != nil {
+		return err
+	}
+	w.logView(opCreate, ns, options)
+	return nil
+}
+
+func (w *writer) dropView(ns namespace, view *record) {
+	w.st.colls[namespace{ns.db, viewsName}].remove(view)
+	w.logView(opDrop, ns, nil)
+}
+
+func (w *writer) logView(kind string, ns namespace, description bson.Raw) {
+	w.log(&entry{kind: kind, ns: ns, uuid: w.st.colls[namespace{ns.db, viewsName}].uuid, view: true, description: description})
+}
+
+// viewOptions are the view's as they are shown.
+func (rec *record) viewOptions() bson.Raw { return newBuilder().elements(fields(rec.doc)[1:]).done() }
+
+func (rec *record) describeView(nameOnly bool) bson.Raw {
+	_, name, _ := strings.Cut(rec.doc.Lookup("_id").StringValue(), ".")
+	d := newBuilder().str("name", name).str("type", "view")
+	if nameOnly {
+		return d.done()
+	}
+	return d.doc("options", rec.viewOptions()).doc("info", newBuilder().bool("readOnly", true).done()).done()
+}

@@ -261,16 +261,16 @@ func TestPlaceBehindAnInvalidateEvent(t *testing.T) {
 	})
 }
 
+// bothSmall is of servers whose oplog can be lost.
+func bothSmall(t *testing.T, test func(*testing.T, *testserver.Server)) {
+	t.Helper()
+	testserver.BothOwn(t, testserver.SmallOplog, test)
+}
+
 // A stream that has no events for longer than the oplog lasts keeps its place, by the
 // tokens of empty batches.
 func TestQuietStreamOutlivesTheOplog(t *testing.T) {
-	small := func(t *testing.T, test func(*testing.T, *testserver.Server)) {
-		testserver.BothOwn(t, mongod.Options{OplogMB: 1, SyncDelay: 1}, test)
-	}
-	onEach(t, small, func(r *faultRig) {
-		if r.Real != nil && testing.Short() {
-			r.t.Skip("writes 140 MB")
-		}
+	onEach(t, bothSmall, func(r *faultRig) {
 		r.start()
 		r.write(1)
 		r.awaitDelivery()
@@ -305,13 +305,7 @@ func (r *faultRig) lastEvent() rigatoni.Event {
 // The oplog has moved past the checkpoint: the pipeline says so, at each attempt, and
 // neither delivers nor saves anything.
 func TestOplogIsLost(t *testing.T) {
-	small := func(t *testing.T, test func(*testing.T, *testserver.Server)) {
-		testserver.BothOwn(t, mongod.Options{OplogMB: 1, SyncDelay: 1}, test)
-	}
-	onEach(t, small, func(r *faultRig) {
-		if r.Real != nil && testing.Short() {
-			r.t.Skip("writes 140 MB")
-		}
+	onEach(t, bothSmall, func(r *faultRig) {
 		r.start()
 		r.write(5)
 		r.awaitDelivery()

@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -113,16 +114,13 @@ func wantLost(t *testing.T, err error, code int) {
 // The oplog really moves on: for an old checkpoint, for an old time, and below an
 // open cursor that nobody reads.
 func TestHistoryIsLost(t *testing.T) {
-	bothOwn(t, mongod.Options{OplogMB: 1, SyncDelay: 1}, func(t *testing.T, w *world) {
+	bothOwn(t, testserver.SmallOplog, func(t *testing.T, w *world) {
 		src := w.source(Options{Collections: []string{"c"}})
 		idle := w.open(src, "", rigatoni.Start{})
 		st := w.open(src, "", rigatoni.Start{})
 		w.insert("c", 1)
 		event := st.collect(1)[0]
 		old := st.checkpoint()
-		if w.Real != nil && testing.Short() {
-			t.Skip("writes 140 MB")
-		}
 		w.LoseOplog(t, event.ClusterTime())
 
 		for what, start := range map[string]rigatoni.Start{"checkpoint": at(old), "time": {Time: event.ClusterTime()}} {

@@ -35,7 +35,7 @@ func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
 			p := &pipe{store: s}
 			for n := next.Add(1); n <= int64(len(chunks)); n = next.Add(1) {
 				p.save(ctx, items, chunks[n-1], errs)
-				if s.clock == nil { // attempts that were given up may still be on their way
+				if s.clock == nil { // attempts that were given up may still be on their way, and hooks may keep commands
 					p = &pipe{store: s}
 				}
 			}
@@ -188,11 +188,7 @@ func (p *pipe) pass(ctx context.Context, which []int) (otherwise []int, again er
 	}
 	loaded := false
 	p.calls, p.out = calls, append(p.out[:0], make([]outcome, len(calls))...)
-	var old *[]*redis.Cmd
-	if s.clock != nil { // the hooks of a lent client may keep a command
-		old = &p.sets
-	}
-	s.pipeline(ctx, calls, p.out, old)
+	s.pipeline(ctx, calls, p.out, &p.sets)
 	for n, o := range p.out {
 		j, c := sent[n], &calls[n]
 		v := &p.saves[j]

@@ -72,11 +72,12 @@ func (s *Store) pipeOn(ctx context.Context, node *redis.Client, calls []call, wh
 			sha = c.script.sha
 		}
 		if c.name != nil && old != nil {
-			if sets == len(*old) {
+			if sets < len(*old) {
+				setAnew((*old)[sets], c)
+			} else {
 				*old = append(*old, newSet(context.Background(), c))
 			}
 			cmds[j] = onceCmd{(*old)[sets]}
-			setAnew(cmds[j].Cmd, c)
 			sets++
 		} else {
 			cmds[j] = s.command(ctx, "evalsha", sha, c)
@@ -109,7 +110,9 @@ func newSet(ctx context.Context, c call) *redis.Cmd {
 	return cmd
 }
 
-// setAnew makes a command of newSet's, which nobody uses any more, the SET of c.
+// setAnew makes a command of newSet's, which nobody uses any more, the SET of c. What
+// it was answered is forgotten: go-redis leaves an error that is there where the
+// connection fails, and what was not answered would pass for what was.
 func setAnew(cmd *redis.Cmd, c call) {
 	args := cmd.Args()
 	args[1], args[2] = c.name, c.text

@@ -57,7 +57,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// allows tells whether a rule's entry lets dep in. One of our own packages is
+// allows reports whether a rule's entry lets dep in. One of our own packages is
 // named exactly; a library's by the beginning of its path.
 func allows(may, dep string) bool {
 	if may == "" || strings.HasPrefix(may, "/") {
@@ -75,6 +75,21 @@ func TestNestedModules(t *testing.T) {
 			if strings.HasPrefix(dep, module+"/internal/") {
 				t.Errorf("%s links %s", dir, dep)
 			}
+		}
+	}
+}
+
+// TestTestingOnly: what users link is free of what only tests and make use.
+func TestTestingOnly(t *testing.T) {
+	own := func(pkg string) bool {
+		return strings.HasPrefix(pkg, module+"/internal/testing/") || strings.HasPrefix(pkg, module+"/internal/tools/")
+	}
+	for _, pkg := range strings.Fields(string(run(t, ".", "go", "list", "./..."))) {
+		if own(pkg) {
+			continue
+		}
+		if i := slices.IndexFunc(deps(t, ".", pkg), own); i >= 0 {
+			t.Errorf("%s links %s", pkg, deps(t, ".", pkg)[i])
 		}
 	}
 }
@@ -102,7 +117,7 @@ func deps(t *testing.T, dir, pkg string) []string {
 func run(t *testing.T, dir, name string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Dir = filepath.Join("..", "..", dir)
+	cmd.Dir = filepath.Join("..", "..", "..", dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -9,12 +9,25 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
+// Documents of clients are no larger than MaxSize. The server's own, such as
+// events, have a little more room.
+const (
+	maxDocumentSize = 16 << 20
+	maxInternalSize = maxDocumentSize + 16<<10
+)
+
 // A builder writes a BSON document from its front. Replies and events are built
 // with it: they have their fields in the server's order, and a batch of events
 // is copied once.
 type builder struct{ b []byte }
 
-func newBuilder() *builder { return &builder{b: make([]byte, 4, 256)} }
+func newBuilder() *builder { return newBuilderSize(256) }
+
+// newBuilderSize is newBuilder with room for a document of a size.
+func newBuilderSize(size int) *builder { return &builder{b: make([]byte, 4, max(size, 4))} }
+
+// length is how many bytes have been written.
+func (d *builder) length() int { return len(d.b) }
 
 // done is the document.
 func (d *builder) done() bson.Raw {
@@ -188,3 +201,35 @@ func docValue(doc bson.Raw) bson.RawValue {
 func arrayOf(values []bson.RawValue) bson.RawValue { return newBuilder().values("", values).only() }
 
 var nullValue = bson.RawValue{Type: bson.TypeNull}
+
+var emptyDoc = bson.Raw{5, 0, 0, 0, 0}
+
+// image adds a document that may not be there.
+func (d *builder) image(name string, doc bson.Raw) {
+	if doc == nil {
+		d.null(name)
+	} else {
+		d.doc(name, doc)
+	}
+}
+
+// spread is a value, or the elements of an array. A missing value is null.
+func spread(v bson.RawValue) []bson.RawValue {
+	switch {
+	case v.Type == 0:
+		return []bson.RawValue{nullValue}
+	case v.Type == bson.TypeArray && len(items(v)) > 0:
+		return items(v)
+	}
+	return []bson.RawValue{v}
+}
+
+func truth(v bson.RawValue, otherwise bool) bool {
+	if b, ok := v.BooleanOK(); ok {
+		return b
+	}
+	if n, ok := asFloat(v); ok {
+		return n != 0
+	}
+	return otherwise
+}

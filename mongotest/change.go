@@ -121,3 +121,12 @@ func (d *diff) flattenArray(ch *change, prefix string, list []bson.RawValue, set
 		}
 	}
 }
+
+func (ch *change) description() bson.Raw {
+	d := newBuilder()
+	at := d.open(bson.TypeEmbeddedDocument, "updatedFields")
+	for _, f := range ch.updated {
+		d.value(f.path, f.value)
+	}
+	return d.close(at).strings("removedFields", ch.removed).docs("truncatedArrays", ch.truncated).done()
+}

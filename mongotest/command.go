@@ -272,19 +272,7 @@ func documentField(where, field string, v bson.RawValue) (bson.Raw, error) {
 	return nil, failf(codeTypeMismatch, "BSON field '%s.%s' is the wrong type '%s', expected type 'object'", where, field, typeName(v.Type))
 }
 
-var emptyDoc = bson.Raw{5, 0, 0, 0, 0}
-
 func (r *request) flag(field string, otherwise bool) bool { return truth(r.args[field], otherwise) }
-
-func truth(v bson.RawValue, otherwise bool) bool {
-	if b, ok := v.BooleanOK(); ok {
-		return b
-	}
-	if n, ok := asFloat(v); ok {
-		return n != 0
-	}
-	return otherwise
-}
 
 // count is a number that may not be negative.
 func (r *request) count(field string, otherwise int) (int, error) {

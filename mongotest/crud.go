@@ -62,14 +62,6 @@ func (r *request) batch(ns namespace, n int, statement func(w *writer, i int) er
 	return errs, err
 }
 
-func (e *commandError) writeError(i int) bson.Raw {
-	d := newBuilder().int32("index", i).int32("code", e.code).str("errmsg", e.msg)
-	if e.extra != nil {
-		d.append(e.extra)
-	}
-	return d.done()
-}
-
 func withWriteErrors(d *builder, errs []bson.Raw) *builder {
 	if len(errs) > 0 {
 		d.docs("writeErrors", errs)
@@ -132,35 +124,6 @@ func insertable(doc bson.Raw) (bson.Raw, error) {
 		return nil, failf(codeBadValue, "object to insert too large. size in bytes: %d, max size: %d", len(doc), maxDocumentSize)
 	}
 	return doc, nil
-}
-
-// checkID refuses what an _id can't be.
-func checkID(id bson.RawValue) error {
-	switch id.Type {
-	case bson.TypeArray, bson.TypeRegex, bson.TypeUndefined:
-		return failf(53, "The '_id' value cannot be of type %s", typeName(id.Type))
-	}
-	if name := dollarField(id); name != "" {
-		return failf(codeDollarPrefixedFieldName, "_id fields may not contain '$'-prefixed fields: %s is not valid for storage.", name)
-	}
-	return nil
-}
-
-// dollarField is a field within a value whose name begins with a dollar; empty
-// if there is none.
-func dollarField(v bson.RawValue) string {
-	if v.Type != bson.TypeEmbeddedDocument && v.Type != bson.TypeArray {
-		return ""
-	}
-	for _, e := range fields(v.Value) {
-		if strings.HasPrefix(e.Key(), "$") {
-			return e.Key()
-		}
-		if name := dollarField(e.Value()); name != "" {
-			return name
-		}
-	}
-	return ""
 }
 
 // statementFields refuses what a statement of an update or delete has and this
@@ -229,7 +192,7 @@ func checkUpdate(doc bson.Raw) error {
 	case u.Type != bson.TypeEmbeddedDocument && u.Type != bson.TypeArray:
 		return failf(codeFailedToParse, "Update argument must be either an object or an array")
 	}
-	if _, err := pipelineStages(items(u)); err != nil {
+	if err := checkStageNames(items(u)); err != nil {
 		return err
 	}
 	return checkQuery("update.updates", doc)
@@ -261,7 +224,7 @@ type updateStatement struct {
 }
 
 func (st updateStatement) run(w *writer, ns namespace) (matched, changed int, upserted bson.RawValue, err error) {
-	if st.multi && st.update.replacement != nil {
+	if st.multi && st.update.isReplacement() {
 		return 0, 0, upserted, failf(codeFailedToParse, "multi update is not supported for replacement-style update")
 	}
 	f, err := compileFilter(st.query)
@@ -321,7 +284,7 @@ func (st updateStatement) upsertInto(w *writer, ns namespace) (bson.Raw, error) 
 	if err != nil {
 		return nil, err
 	}
-	if st.update.replacement != nil {
+	if st.update.isReplacement() {
 		id := newBuilder()
 		if v := base.Lookup("_id"); v.Type != 0 {
 			id.value("_id", v)

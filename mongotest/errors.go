@@ -67,6 +67,14 @@ func (e *commandError) reply() *builder {
 	return d
 }
 
+func (e *commandError) writeError(i int) bson.Raw {
+	d := newBuilder().int32("index", i).int32("code", e.code).str("errmsg", e.msg)
+	if e.extra != nil {
+		d.append(e.extra)
+	}
+	return d.done()
+}
+
 // The server's codes (src/mongo/base/error_codes.yml).
 const (
 	codeBadValue                = 2

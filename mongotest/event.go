@@ -76,7 +76,7 @@ func (s *stream) tokenOf(ev *event, format resumetoken.Format) resumetoken.Decod
 // server has them.
 func (s *stream) build(st *store, ev *event, token bson.Raw) bson.Raw {
 	e := ev.entry
-	d := &builder{b: make([]byte, 4, 400+len(e.doc))}
+	d := newBuilderSize(400 + len(e.doc))
 	if ev.kind == opRename {
 		e.to.field("to", d)
 	}
@@ -128,13 +128,4 @@ func (st *store) lookup(e *entry) bson.Raw {
 		}
 	}
 	return nil
-}
-
-func (ch *change) description() bson.Raw {
-	d := newBuilder()
-	at := d.open(bson.TypeEmbeddedDocument, "updatedFields")
-	for _, f := range ch.updated {
-		d.value(f.path, f.value)
-	}
-	return d.close(at).strings("removedFields", ch.removed).docs("truncatedArrays", ch.truncated).done()
 }

@@ -10,7 +10,7 @@ import (
 // A selection is what find, count and their like ask for.
 type selection struct {
 	filter      *filter
-	sort        []sortKey
+	sort        sortOrder
 	skip, limit int
 	project     *projection
 }
@@ -58,6 +58,14 @@ func (r *request) selection(query string) (sel selection, err error) {
 	return sel, err
 }
 
+func (r *request) projection(field string) (*projection, error) {
+	doc, err := r.document(field)
+	if err != nil || len(fields(doc)) == 0 {
+		return nil, err
+	}
+	return compileProjection(doc)
+}
+
 // selected are the documents, or those of the oplog.
 func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err error) {
 	if ns == oplogNamespace {
@@ -85,7 +93,7 @@ func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err er
 
 // cut sorts, skips, limits and projects.
 func (sel selection) cut(docs []bson.Raw) ([]bson.Raw, error) {
-	sortDocs(docs, sel.sort)
+	sel.sort.sort(docs)
 	docs = docs[min(sel.skip, len(docs)):]
 	if sel.limit > 0 {
 		docs = docs[:min(sel.limit, len(docs))]
@@ -102,69 +110,6 @@ func (sel selection) cut(docs []bson.Raw) ([]bson.Raw, error) {
 		out = append(out, p)
 	}
 	return out, nil
-}
-
-// A sortKey is one field of a sort.
-type sortKey struct {
-	path       []string
-	descending bool
-}
-
-func compileSort(doc bson.Raw) ([]sortKey, error) {
-	var keys []sortKey
-	for _, e := range fields(doc) {
-		n, ok := asInt(e.Value())
-		switch {
-		case !ok && e.Value().Type == bson.TypeEmbeddedDocument:
-			return nil, notImitated("a sort by " + shell(e.Value()))
-		case !ok:
-			return nil, failf(15974, "Illegal key in $sort specification: %s: %s", e.Key(), shell(e.Value()))
-		case n != 1 && n != -1:
-			return nil, failf(15975, "$sort key ordering must be 1 (for ascending) or -1 (for descending)")
-		}
-		keys = append(keys, sortKey{strings.Split(e.Key(), "."), n < 0})
-	}
-	return keys, nil
-}
-
-func sortDocs(docs []bson.Raw, keys []sortKey) {
-	if len(keys) == 0 {
-		return
-	}
-	if keys[0].path[0] == "$natural" {
-		if keys[0].descending {
-			slices.Reverse(docs)
-		}
-		return
-	}
-	slices.SortStableFunc(docs, func(a, b bson.Raw) int {
-		for _, k := range keys {
-			c := compare(k.of(a), k.of(b))
-			if k.descending {
-				c = -c
-			}
-			if c != 0 {
-				return c
-			}
-		}
-		return 0
-	})
-}
-
-// of is the value that a document sorts by: the least of an array, or the
-// largest in a descending sort.
-func (k sortKey) of(doc bson.Raw) (best bson.RawValue) {
-	for _, v := range lookup(nil, doc, k.path) {
-		for _, item := range spread(v) {
-			if best.Type == 0 || (compare(item, best) > 0) == k.descending {
-				best = item
-			}
-		}
-	}
-	if best.Type == 0 {
-		return nullValue
-	}
-	return best
 }
 
 func count(r *request) (*builder, error) {
@@ -200,7 +145,7 @@ func distinct(r *request) (*builder, error) {
 	var values []bson.RawValue
 	seen := map[string]bool{}
 	for _, doc := range docs {
-		for _, v := range lookup(nil, doc, strings.Split(key, ".")) {
+		for _, v := range valuesAt(doc, strings.Split(key, ".")) {
 			if v.Type == 0 {
 				continue
 			}
@@ -311,7 +256,7 @@ func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, 
 	return reply.doc("value", value), nil
 }
 
-func first(found []*record, keys []sortKey) *record {
+func first(found []*record, order sortOrder) *record {
 	if len(found) == 0 {
 		return nil
 	}
@@ -319,7 +264,7 @@ func first(found []*record, keys []sortKey) *record {
 	for i, rec := range found {
 		docs[i] = rec.doc
 	}
-	sortDocs(docs, keys)
+	order.sort(docs)
 	i := slices.IndexFunc(found, func(rec *record) bool { return &rec.doc[0] == &docs[0][0] })
 	return found[i]
 }

@@ -24,15 +24,6 @@ func readImages(name string, v bson.RawValue) (mode string, err error) {
 	return mode, nil
 }
 
-// image adds a document that may not be there.
-func (d *builder) image(name string, doc bson.Raw) {
-	if doc == nil {
-		d.null(name)
-	} else {
-		d.doc(name, doc)
-	}
-}
-
 // postImage is the document after an update. A real server makes it of the one
 // before and the change, and has it only if it has that.
 func (e *entry) postImage() bson.Raw {

@@ -50,7 +50,7 @@ func (ix *index) keys(doc bson.Raw) []string {
 	present := false
 	for _, path := range ix.paths {
 		parts := map[string]bool{}
-		for _, v := range lookup(nil, doc, path) {
+		for _, v := range valuesAt(doc, path) {
 			present = present || v.Type != 0
 			for _, item := range spread(v) {
 				parts[canonical(item)] = true
@@ -68,17 +68,6 @@ func (ix *index) keys(doc bson.Raw) []string {
 		return nil
 	}
 	return keys
-}
-
-// spread is a value, or the elements of an array. A missing value is null.
-func spread(v bson.RawValue) []bson.RawValue {
-	switch {
-	case v.Type == 0:
-		return []bson.RawValue{nullValue}
-	case v.Type == bson.TypeArray && len(items(v)) > 0:
-		return items(v)
-	}
-	return []bson.RawValue{v}
 }
 
 // index enters a record into the unique indexes, into all of them or none.
@@ -118,7 +107,7 @@ func (c *collection) unindex(rec *record) {
 func duplicate(ns namespace, ix *index, doc bson.Raw, key string) *commandError {
 	value := newBuilder()
 	for i, e := range fields(ix.key) {
-		for _, v := range lookup(nil, doc, ix.paths[i]) {
+		for _, v := range valuesAt(doc, ix.paths[i]) {
 			if part := ix.part(v, key); part != nil {
 				value.value(e.Key(), *part)
 				key = strings.TrimPrefix(key, canonical(*part))

@@ -20,6 +20,10 @@ type node func(doc bson.Raw) bool
 // A predicate judges the values that a path leads to.
 type predicate func(found []bson.RawValue) bool
 
+// wantedID is the _id that a document must have to match; its type is 0 if the
+// query doesn't say.
+func (f *filter) wantedID() bson.RawValue { return f.id }
+
 func (f *filter) match(doc bson.Raw) bool { return f.root(doc) }
 
 func compileFilter(query bson.Raw) (*filter, error) {
@@ -164,9 +168,12 @@ func allOf(ps []predicate) predicate {
 	}
 }
 
-// lookup collects the values that a path leads to; one of type 0 stands for a
-// place where there could be one and is none. An array on the way stands for
-// each of its documents, and for the element that the path numbers.
+// valuesAt are the values that a path leads to in a document; one of type 0
+// stands for a place where there could be one and is none. An array on the way
+// stands for each of its documents, and for the element that the path numbers.
+func valuesAt(doc bson.Raw, path []string) []bson.RawValue { return lookup(nil, doc, path) }
+
+// lookup adds the values that a path leads to.
 func lookup(found []bson.RawValue, doc bson.Raw, path []string) []bson.RawValue {
 	v, err := doc.LookupErr(path[0])
 	if err != nil {

@@ -52,13 +52,6 @@ func (m *mutation) finish(before bson.Raw) (bson.Raw, *change, error) {
 	return m.doc, m.diff.change(m.doc), nil
 }
 
-func checkResult(doc bson.Raw) error {
-	if len(doc) > maxDocumentSize {
-		return failf(17419, "Resulting document after update is larger than %d", maxDocumentSize)
-	}
-	return nil
-}
-
 // walk does something to the field at the end of a path, and gives the document
 // or array with that done.
 func (m *mutation) walk(v bson.RawValue, path []string, trail []step, run leaf) (bson.RawValue, error) {
@@ -242,20 +235,6 @@ func replaced(before, doc bson.Raw) (bson.Raw, error) {
 		return nil, failf(codeImmutableField, "After applying the update, the (immutable) field '_id' was found to have been altered to _id: %s", shell(id))
 	}
 	return doc, nil
-}
-
-// idFirst puts the _id at the front of a document, where it is stored.
-func idFirst(doc bson.Raw) bson.Raw {
-	if doc.Index(0).Key() == "_id" {
-		return doc
-	}
-	d := newBuilder().value("_id", doc.Lookup("_id"))
-	for _, e := range fields(doc) {
-		if e.Key() != "_id" {
-			d.value(e.Key(), e.Value())
-		}
-	}
-	return d.done()
 }
 
 // seed is the document that an upsert begins with: what its query says is

@@ -28,14 +28,6 @@ type shape struct {
 	value  expression // a computed field
 }
 
-func (r *request) projection(field string) (*projection, error) {
-	doc, err := r.document(field)
-	if err != nil || len(fields(doc)) == 0 {
-		return nil, err
-	}
-	return compileProjection(doc)
-}
-
 // compileProjection reads an inclusion or an exclusion.
 func compileProjection(doc bson.Raw) (*projection, error) {
 	p := &projection{root: &shape{}, keepID: true}
@@ -219,9 +211,9 @@ func (p *projection) nested(d *builder, name string, s *shape, v bson.RawValue, 
 		at := d.open(bson.TypeArray, name)
 		i := 0
 		for _, item := range items(v) {
-			before := len(d.b)
+			before := d.length()
 			p.nested(d, strconv.Itoa(i), s, item, root)
-			if len(d.b) > before {
+			if d.length() > before {
 				i++
 			}
 		}

@@ -7,25 +7,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-const splitStage = "$changeStreamSplitLargeEvent"
-
 // maxEventSize is the size up to which events are not split.
 const maxEventSize = maxInternalSize - 8<<10
-
-// compileSplit checks the stage. What it does is done behind all others, see
-// fragments.
-func compileSplit(v bson.RawValue, watching bool) (stage, error) {
-	spec, ok := v.DocumentOK()
-	switch {
-	case !ok:
-		return nil, failf(7182899, "%s must take a nested object but found: %s: %s", splitStage, splitStage, shell(v))
-	case len(fields(spec)) > 0:
-		return nil, failf(7182800, "%s spec should be an empty object", splitStage)
-	case !watching:
-		return nil, failf(codeIllegalOperation, "%s can only be used in a $changeStream pipeline", splitStage)
-	}
-	return func(doc bson.Raw) (bson.Raw, error) { return doc, nil }, nil
-}
 
 // splits tells whether the last of a stream's stages is the one that splits.
 func splits(stages []bson.Raw) (bool, error) {

@@ -10,43 +10,7 @@ import (
 // A stage makes a document of a document; nil if it lets nothing through.
 type stage func(doc bson.Raw) (bson.Raw, error)
 
-// aggregate opens a change stream, or reads a collection through a few stages.
-func aggregate(r *request) (*builder, error) {
-	stages, err := r.documents("pipeline")
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := r.args["cursor"].DocumentOK(); !ok {
-		return nil, failf(codeFailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
-	}
-	v2, err := r.v2Tokens()
-	if err != nil {
-		return nil, err
-	}
-	if isWatch(r) {
-		return watch(r, stages, v2)
-	}
-	if r.args["aggregate"].Type != bson.TypeString {
-		return nil, notImitated("aggregate on a database without $changeStream")
-	}
-	ns, err := r.namespace()
-	if err != nil {
-		return nil, err
-	}
-	docs, err := r.selected(ns, selection{filter: &filter{root: and(nil)}})
-	if err != nil {
-		return nil, err
-	}
-	for _, spec := range stages {
-		if docs, err = runStage(docs, spec); err != nil {
-			return nil, err
-		}
-	}
-	if docs == nil {
-		docs = []bson.Raw{}
-	}
-	return r.openList(ns, docs)
-}
+const splitStage = "$changeStreamSplitLargeEvent"
 
 // stageNames are those of documents one by one, then those of all of them.
 var (
@@ -95,6 +59,21 @@ func compileStage(spec bson.Raw, watching bool) (stage, error) {
 		return compileSplit(v, watching)
 	}
 	return nil, notImitated("the stage " + name)
+}
+
+// compileSplit checks the stage. What it does is done behind all others, see
+// fragments.
+func compileSplit(v bson.RawValue, watching bool) (stage, error) {
+	spec, ok := v.DocumentOK()
+	switch {
+	case !ok:
+		return nil, failf(7182899, "%s must take a nested object but found: %s: %s", splitStage, splitStage, shell(v))
+	case len(fields(spec)) > 0:
+		return nil, failf(7182800, "%s spec should be an empty object", splitStage)
+	case !watching:
+		return nil, failf(codeIllegalOperation, "%s can only be used in a $changeStream pipeline", splitStage)
+	}
+	return func(doc bson.Raw) (bson.Raw, error) { return doc, nil }, nil
 }
 
 // stageName is the name of a stage, if there is one of that name.
@@ -217,8 +196,8 @@ func runStage(docs []bson.Raw, spec bson.Raw) ([]bson.Raw, error) {
 		if !ok {
 			return nil, failf(15973, "the $sort key specification must be an object")
 		}
-		keys, err := compileSort(doc)
-		sortDocs(docs, keys)
+		order, err := compileSort(doc)
+		order.sort(docs)
 		return docs, err
 	case "$skip", "$limit":
 		n, ok := asInt(v)

@@ -183,16 +183,6 @@ func shellToken(doc bson.Raw) string {
 	return `{_data: "` + doc.Lookup("_data").StringValue() + `"}`
 }
 
-// checkSize refuses a document of a size that not even the server itself has.
-func checkSize(doc bson.Raw, size int) error {
-	if size <= maxInternalSize {
-		return nil
-	}
-	first := doc.Index(0)
-	return failf(codeBSONObjectTooLarge, "BSONObj size: %d (0x%X) is invalid. Size must be between 0 and %d(16MB) First element: %s: %s",
-		size, size, maxInternalSize, first.Key(), shell(first.Value()))
-}
-
 // check refuses an event that is too large, and one whose _id the stages have
 // changed: its client could not resume after it.
 func check(ev *event, doc, token bson.Raw) error {

@@ -75,6 +75,16 @@ func compileUpdate(v bson.RawValue) (*update, error) {
 	return u, nil
 }
 
+// isReplacement reports whether the update replaces the document.
+func (u *update) isReplacement() bool { return u.replacement != nil }
+
+// checkStageNames refuses an update by a pipeline that has a stage that does not
+// exist, or is not one.
+func checkStageNames(list []bson.RawValue) error {
+	_, err := pipelineStages(list)
+	return err
+}
+
 // pipelineStages are the stages of an update by a pipeline. A server looks at
 // their names first, and at what they say later.
 func pipelineStages(list []bson.RawValue) ([]bson.Raw, error) {

@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ var updateOperators = map[string]func(bson.RawValue) (leaf, error){
 	"$pullAll":     pullAll,
 	"$pop":         pop,
 }
+
+// updateOperatorNames are the operators that there are.
+func updateOperatorNames() []string { return slices.Sorted(maps.Keys(updateOperators)) }
 
 // What an operator doesn't know and its error says: the field's name, its whole
 // path, and the document's _id.

@@ -21,8 +21,6 @@ const (
 
 	headerSize       = 16
 	maxMessageSize   = 48_000_000
-	maxDocumentSize  = 16 << 20
-	maxInternalSize  = maxDocumentSize + 16<<10
 	maxDocumentDepth = 200
 
 	flagChecksum   = 1 << 0

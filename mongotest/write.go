@@ -143,8 +143,8 @@ func (w *writer) rename(c *collection, to namespace) {
 // without looking at all the others.
 func (c *collection) matching(f *filter) []*record {
 	var out []*record
-	if f.id.Type != 0 {
-		if rec := c.byID[canonical(f.id)]; rec != nil && f.match(rec.doc) {
+	if id := f.wantedID(); id.Type != 0 {
+		if rec := c.byID[canonical(id)]; rec != nil && f.match(rec.doc) {
 			out = append(out, rec)
 		}
 		return out

@@ -40,7 +40,8 @@ var rules = []rule{
 	{".", "", []string{"/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
 	{".", "/rigatonitest", []string{"", "/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
 	{".", "/destinations/ndjson", []string{"", "/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
-	{".", "/mongotest", []string{"/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},
+	{".", "/mongotest", []string{"/mongotest/internal/query", "/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", "/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},
+	{".", "/mongotest/internal/query", []string{"/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", bson, bsonX, intl}, "the query language knows nothing of the server"},
 	{".", "/changestream", []string{"", "/internal/glob", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
 	{"stores/redisstore", "/stores/redisstore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys, "github.com/redis/go-redis/", "github.com/cespare/xxhash", "go.uber.org/atomic"}, "a store imports state and its own client"},
 }

@@ -1,15 +1,17 @@
-package mongotest
+package query
 
 import (
 	"slices"
 	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
-// A change is what an update did to a document, as an event's
-// updateDescription tells it.
-type change struct {
+// A Change is what an update did to a document, as in the updateDescription of a
+// change event.
+type Change struct {
 	updated   []changedField
 	removed   []string
 	truncated []bson.Raw
@@ -20,17 +22,18 @@ type changedField struct {
 	value bson.RawValue
 }
 
-func (ch *change) empty() bool {
+// Empty reports whether the update left the document as it was.
+func (ch *Change) Empty() bool {
 	return len(ch.updated) == 0 && len(ch.removed) == 0 && len(ch.truncated) == 0
 }
 
-// A diff collects changes in the server's order, which is that of its oplog:
-// of each document first the fields it lost, then those with another value,
-// then the new ones, then its documents; of each array its elements in turn.
-// It has names only: the values are those at the end.
+// A diff collects changes in the order of the server's oplog: for each document
+// first the removed fields, then those with another value, then the new ones,
+// then its embedded documents; for each array its elements in order. It holds
+// only names: the values are those of the final document.
 type diff struct {
 	array     bool
-	truncated bool // an array: it has lost its last elements
+	truncated bool // an array: its last elements were removed
 	removed   []string
 	updated   []string
 	inserted  []string
@@ -44,8 +47,8 @@ type step struct {
 	array bool   // it is an array
 }
 
-// at is the part of the diff for the container of a path's last step; nil if
-// all of that is new.
+// at returns the part of the diff for the container of a path's last step, nil if
+// the whole container is new.
 func (d *diff) at(trail []step) *diff {
 	for i, s := range trail {
 		d.array = s.array
@@ -82,19 +85,19 @@ func (d *diff) remove(trail []step) {
 	}
 }
 
-func (d *diff) change(after bson.Raw) *change {
-	ch := &change{}
-	d.flatten(ch, "", docValue(after))
+func (d *diff) change(after bson.Raw) *Change {
+	ch := &Change{}
+	d.flatten(ch, "", bsondoc.Value(after))
 	return ch
 }
 
-func (d *diff) flatten(ch *change, prefix string, v bson.RawValue) {
+func (d *diff) flatten(ch *Change, prefix string, v bson.RawValue) {
 	for _, name := range d.removed {
 		ch.removed = append(ch.removed, prefix+name)
 	}
 	set := slices.Concat(d.updated, d.inserted)
 	if d.array {
-		d.flattenArray(ch, prefix, items(v), set)
+		d.flattenArray(ch, prefix, bsondoc.Items(v), set)
 		return
 	}
 	for _, name := range set {
@@ -105,9 +108,9 @@ func (d *diff) flatten(ch *change, prefix string, v bson.RawValue) {
 	}
 }
 
-func (d *diff) flattenArray(ch *change, prefix string, list []bson.RawValue, set []string) {
+func (d *diff) flattenArray(ch *Change, prefix string, list []bson.RawValue, set []string) {
 	if d.truncated {
-		ch.truncated = append(ch.truncated, newBuilder().str("field", prefix[:len(prefix)-1]).int32("newSize", len(list)).done())
+		ch.truncated = append(ch.truncated, bsondoc.New().Str("field", prefix[:len(prefix)-1]).Int32("newSize", len(list)).Done())
 	}
 	for i, v := range list {
 		name := strconv.Itoa(i)
@@ -122,11 +125,12 @@ func (d *diff) flattenArray(ch *change, prefix string, list []bson.RawValue, set
 	}
 }
 
-func (ch *change) description() bson.Raw {
-	d := newBuilder()
-	at := d.open(bson.TypeEmbeddedDocument, "updatedFields")
+// Description returns the updateDescription.
+func (ch *Change) Description() bson.Raw {
+	d := bsondoc.New()
+	at := d.Open(bson.TypeEmbeddedDocument, "updatedFields")
 	for _, f := range ch.updated {
-		d.value(f.path, f.value)
+		d.Value(f.path, f.value)
 	}
-	return d.close(at).strings("removedFields", ch.removed).docs("truncatedArrays", ch.truncated).done()
+	return d.Close(at).Strings("removedFields", ch.removed).Docs("truncatedArrays", ch.truncated).Done()
 }

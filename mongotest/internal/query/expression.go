@@ -1,16 +1,19 @@
-package mongotest
+package query
 
 import (
 	"slices"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// An expression computes a value; one of type 0 is none.
+// An expression computes a value; type 0 means that it has none.
 type expression func(doc bson.Raw) bson.RawValue
 
-// compileExpression takes literals and field paths.
+// compileExpression compiles literals and field paths.
 func compileExpression(v bson.RawValue) (expression, error) {
 	switch v.Type {
 	case bson.TypeString:
@@ -26,18 +29,18 @@ func compileExpression(v bson.RawValue) (expression, error) {
 		return compileObject(doc)
 	}
 	name := doc.Index(0).Key()
-	if len(fields(doc)) == 1 && name == "$literal" {
+	if len(bsondoc.Fields(doc)) == 1 && name == "$literal" {
 		literal := doc.Index(0).Value()
 		return func(bson.Raw) bson.RawValue { return literal }, nil
 	}
 	if slices.Contains(knownExpressions, name) {
-		return nil, notImitated("the expression " + name)
+		return nil, cmderr.NotImitated("the expression " + name)
 	}
-	return nil, failf(codeInvalidOperator, "Unrecognized expression '%s'", name)
+	return nil, cmderr.Errorf(cmderr.InvalidOperator, "Unrecognized expression '%s'", name)
 }
 
-// knownExpressions exist on a real server, and not here. It names the more
-// frequent ones; for the rest the answer is the one for what does not exist.
+// knownExpressions are the more frequent ones that a real server has and this
+// package does not. Rarer ones are refused as if they did not exist.
 var knownExpressions = strings.Fields(`$abs $add $allElementsTrue $and $anyElementTrue $arrayElemAt $arrayToObject $ceil $cmp $concat $concatArrays
 	$cond $convert $dateAdd $dateFromString $dateToString $dateTrunc $divide $eq $exp $filter $first $floor $getField $gt $gte $ifNull $in
 	$indexOfArray $isArray $isNumber $last $let $ln $log $lt $lte $ltrim $map $max $mergeObjects $min $mod $multiply $ne $not $objectToArray $or
@@ -49,25 +52,25 @@ func compileString(v bson.RawValue) (expression, error) {
 	s := v.StringValue()
 	switch {
 	case s == "$$ROOT" || s == "$$CURRENT":
-		return func(doc bson.Raw) bson.RawValue { return docValue(doc) }, nil
+		return func(doc bson.Raw) bson.RawValue { return bsondoc.Value(doc) }, nil
 	case s == "$$REMOVE":
 		return func(bson.Raw) bson.RawValue { return bson.RawValue{} }, nil
 	case strings.HasPrefix(s, "$$"):
-		return nil, notImitated("the variable " + s)
+		return nil, cmderr.NotImitated("the variable " + s)
 	case strings.HasPrefix(s, "$"):
 		path := strings.Split(s[1:], ".")
 		if slices.Contains(path, "") {
-			return nil, failf(16872, "'$' by itself is not a valid FieldPath")
+			return nil, cmderr.Errorf(16872, "'$' by itself is not a valid FieldPath")
 		}
 		return func(doc bson.Raw) bson.RawValue {
-			return follow(docValue(doc), path)
+			return follow(bsondoc.Value(doc), path)
 		}, nil
 	}
 	return func(bson.Raw) bson.RawValue { return v }, nil
 }
 
-// follow is a field path's value. Through an array it is the array of what it
-// is in each document.
+// follow returns a field path's value. Below an array it is the array of the
+// values in each of its documents.
 func follow(v bson.RawValue, path []string) bson.RawValue {
 	if len(path) == 0 {
 		return v
@@ -81,19 +84,19 @@ func follow(v bson.RawValue, path []string) bson.RawValue {
 		return follow(next, path[1:])
 	case bson.TypeArray:
 		var found []bson.RawValue
-		for _, item := range items(v) {
+		for _, item := range bsondoc.Items(v) {
 			if f := follow(item, path); f.Type != 0 && item.Type == bson.TypeEmbeddedDocument {
 				found = append(found, f)
 			}
 		}
-		return arrayOf(found)
+		return bsondoc.Array(found)
 	}
 	return bson.RawValue{}
 }
 
 func compileArray(v bson.RawValue) (expression, error) {
 	var parts []expression
-	for _, item := range items(v) {
+	for _, item := range bsondoc.Items(v) {
 		x, err := compileExpression(item)
 		if err != nil {
 			return nil, err
@@ -107,7 +110,7 @@ func compileArray(v bson.RawValue) (expression, error) {
 				values[i].Type = bson.TypeNull
 			}
 		}
-		return arrayOf(values)
+		return bsondoc.Array(values)
 	}, nil
 }
 
@@ -117,7 +120,7 @@ func compileObject(spec bson.Raw) (expression, error) {
 		x    expression
 	}
 	var parts []part
-	for _, e := range fields(spec) {
+	for _, e := range bsondoc.Fields(spec) {
 		x, err := compileExpression(e.Value())
 		if err != nil {
 			return nil, err
@@ -125,12 +128,12 @@ func compileObject(spec bson.Raw) (expression, error) {
 		parts = append(parts, part{e.Key(), x})
 	}
 	return func(doc bson.Raw) bson.RawValue {
-		d := newBuilder()
+		d := bsondoc.New()
 		for _, p := range parts {
 			if v := p.x(doc); v.Type != 0 {
-				d.value(p.name, v)
+				d.Value(p.name, v)
 			}
 		}
-		return docValue(d.done())
+		return bsondoc.Value(d.Done())
 	}, nil
 }

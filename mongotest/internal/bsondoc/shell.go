@@ -1,4 +1,4 @@
-package mongotest
+package bsondoc
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// shell writes a value as error messages of the server do.
-func shell(v bson.RawValue) string {
+// Shell formats a value as the server's error messages do, like the mongo shell.
+func Shell(v bson.RawValue) string {
 	switch v.Type {
 	case 0:
 		return "null"
@@ -27,11 +27,11 @@ func shell(v bson.RawValue) string {
 		}
 		return strconv.Quote(s)
 	case bson.TypeEmbeddedDocument:
-		return shellDoc(v.Document())
+		return ShellDoc(v.Document())
 	case bson.TypeArray:
 		var parts []string
-		for _, item := range items(v) {
-			parts = append(parts, shell(item))
+		for _, item := range Items(v) {
+			parts = append(parts, Shell(item))
 		}
 		if parts == nil {
 			return "[]"
@@ -60,10 +60,11 @@ func shell(v bson.RawValue) string {
 	return v.String()
 }
 
-func shellDoc(doc bson.Raw) string {
+// ShellDoc is Shell of a document.
+func ShellDoc(doc bson.Raw) string {
 	var parts []string
-	for _, e := range fields(doc) {
-		parts = append(parts, e.Key()+": "+shell(e.Value()))
+	for _, e := range Fields(doc) {
+		parts = append(parts, e.Key()+": "+Shell(e.Value()))
 	}
 	if parts == nil {
 		return "{}"
@@ -71,7 +72,7 @@ func shellDoc(doc bson.Raw) string {
 	return "{ " + strings.Join(parts, ", ") + " }"
 }
 
-// compact is a value as some messages have it, without the spaces.
-func compact(v bson.RawValue) string {
-	return strings.NewReplacer("{ ", "{", " }", "}", "[ ", "[", " ]", "]").Replace(shell(v))
+// Compact is Shell without the spaces inside brackets, as some messages have it.
+func Compact(v bson.RawValue) string {
+	return strings.NewReplacer("{ ", "{", " }", "}", "[ ", "[", " ]", "]").Replace(Shell(v))
 }

@@ -1,4 +1,4 @@
-package mongotest
+package query
 
 import (
 	"maps"
@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// updateOperators make of an operator's argument what it does to a field. For
-// $rename see addRename.
+// updateOperators compile an operator's argument. For $rename see addRename.
 var updateOperators = map[string]func(bson.RawValue) (leaf, error){
 	"$set":         setField,
 	"$setOnInsert": setField,
@@ -29,21 +31,21 @@ var updateOperators = map[string]func(bson.RawValue) (leaf, error){
 	"$pop":         pop,
 }
 
-// updateOperatorNames are the operators that there are.
-func updateOperatorNames() []string { return slices.Sorted(maps.Keys(updateOperators)) }
+// UpdateOperatorNames returns the names of the update operators, sorted.
+func UpdateOperatorNames() []string { return slices.Sorted(maps.Keys(updateOperators)) }
 
-// What an operator doesn't know and its error says: the field's name, its whole
-// path, and the document's _id.
+// Placeholders in error messages for what an operator doesn't know: the field's
+// name, its whole path, and the document's _id.
 const (
 	fieldMark = "\x00field"
 	pathMark  = "\x00path"
 	idMark    = "\x00id"
 )
 
-// placed puts them into the error.
+// placed replaces the placeholders.
 func placed(err error, path []string, doc bson.Raw) error {
-	e := *asCommandError(err)
-	e.msg = strings.NewReplacer(fieldMark, path[len(path)-1], pathMark, strings.Join(path, "."), idMark, shell(doc.Lookup("_id"))).Replace(e.msg)
+	e := *cmderr.From(err)
+	e.Msg = strings.NewReplacer(fieldMark, path[len(path)-1], pathMark, strings.Join(path, "."), idMark, bsondoc.Shell(doc.Lookup("_id"))).Replace(e.Msg)
 	return &e
 }
 
@@ -65,41 +67,41 @@ func arithmetic(name string, arg bson.RawValue) (leaf, error) {
 	if name == "$mul" {
 		verb = "multiply"
 	}
-	if !isNumber(arg) {
-		return nil, failf(codeTypeMismatch, "Cannot %s with non-numeric argument: {%s: %s}", verb, pathMark, shell(arg))
+	if !bsondoc.IsNumber(arg) {
+		return nil, cmderr.Errorf(cmderr.TypeMismatch, "Cannot %s with non-numeric argument: {%s: %s}", verb, pathMark, bsondoc.Shell(arg))
 	}
 	if arg.Type == bson.TypeDecimal128 {
-		return nil, notImitated(name + " with a decimal")
+		return nil, cmderr.NotImitated(name + " with a decimal")
 	}
 	return func(old bson.RawValue) (outcome, error) {
 		switch {
 		case old.Type == 0:
-			old = intValue(0)
-		case !isNumber(old):
-			return outcome{}, failf(codeTypeMismatch, "Cannot apply %s to a value of non-numeric type. {_id: %s} has the field '%s' of non-numeric type %s", name, idMark, fieldMark, typeName(old.Type))
+			old = bsondoc.Int32(0)
+		case !bsondoc.IsNumber(old):
+			return outcome{}, cmderr.Errorf(cmderr.TypeMismatch, "Cannot apply %s to a value of non-numeric type. {_id: %s} has the field '%s' of non-numeric type %s", name, idMark, fieldMark, bsondoc.TypeName(old.Type))
 		case old.Type == bson.TypeDecimal128:
-			return outcome{}, notImitated(name + " of a decimal")
+			return outcome{}, cmderr.NotImitated(name + " of a decimal")
 		}
 		value, err := compute(name, old, arg)
 		return outcome{action: set, value: value}, err
 	}, nil
 }
 
-// compute adds or multiplies: a double if one of the two is, else an integer as
-// long as need be.
+// compute adds or multiplies. The result is a double if a or b is one, else the
+// shortest integer type that holds it and is no shorter than theirs.
 func compute(name string, a, b bson.RawValue) (bson.RawValue, error) {
 	if a.Type == bson.TypeDouble || b.Type == bson.TypeDouble {
-		x, _ := asFloat(a)
-		y, _ := asFloat(b)
+		x, _ := bsondoc.Float(a)
+		y, _ := bsondoc.Float(b)
 		if name == "$mul" {
 			x *= y
 		} else {
 			x += y
 		}
-		return newBuilder().float("", x).only(), nil
+		return bsondoc.New().Float("", x).Only(), nil
 	}
-	x, _ := asInt(a)
-	y, _ := asInt(b)
+	x, _ := bsondoc.Int(a)
+	y, _ := bsondoc.Int(b)
 	sum, fits := x+y, (x+y > x) == (y > 0)
 	if name == "$mul" {
 		sum = x * y
@@ -107,16 +109,16 @@ func compute(name string, a, b bson.RawValue) (bson.RawValue, error) {
 	}
 	switch {
 	case !fits:
-		return bson.RawValue{}, failf(codeBadValue, "Failed to apply %s operations to current value: the result is no 64-bit integer", name)
+		return bson.RawValue{}, cmderr.Errorf(cmderr.BadValue, "Failed to apply %s operations to current value: the result is no 64-bit integer", name)
 	case a.Type == bson.TypeInt32 && b.Type == bson.TypeInt32 && sum == int64(int32(sum)):
-		return intValue(int32(sum)), nil
+		return bsondoc.Int32(int32(sum)), nil
 	}
-	return longValue(sum), nil
+	return bsondoc.Int64(sum), nil
 }
 
 func extreme(arg bson.RawValue, sign int) (leaf, error) {
 	return func(old bson.RawValue) (outcome, error) {
-		if old.Type != 0 && compare(arg, old)*sign <= 0 {
+		if old.Type != 0 && bsondoc.Compare(arg, old)*sign <= 0 {
 			return outcome{}, nil
 		}
 		return outcome{action: set, value: arg}, nil
@@ -130,49 +132,50 @@ func currentDate(arg bson.RawValue) (leaf, error) {
 	case bson.TypeEmbeddedDocument:
 		t, ok := arg.Document().Lookup("$type").StringValueOK()
 		if !ok || t != "date" && t != "timestamp" {
-			return nil, failf(codeBadValue, "The '$type' string field is required to be 'date' or 'timestamp': {$currentDate: {field : {$type: 'date'}}}")
+			return nil, cmderr.Errorf(cmderr.BadValue, "The '$type' string field is required to be 'date' or 'timestamp': {$currentDate: {field : {$type: 'date'}}}")
 		}
 		kind = t
 	default:
-		return nil, failf(codeBadValue, "%s is not valid type for $currentDate. Please use a boolean ('true') or a $type expression ({$type: 'timestamp/date'}).", typeName(arg.Type))
+		return nil, cmderr.Errorf(cmderr.BadValue, "%s is not valid type for $currentDate. Please use a boolean ('true') or a $type expression ({$type: 'timestamp/date'}).", bsondoc.TypeName(arg.Type))
 	}
 	return func(bson.RawValue) (outcome, error) {
-		d, t := newBuilder(), time.Now()
+		d, t := bsondoc.New(), time.Now()
 		if kind == "timestamp" {
-			d.timestamp("", bson.Timestamp{T: uint32(t.Unix()), I: 1})
+			d.Timestamp("", bson.Timestamp{T: uint32(t.Unix()), I: 1})
 		} else {
-			d.date("", t)
+			d.Date("", t)
 		}
-		return outcome{action: set, value: d.only()}, nil
+		return outcome{action: set, value: d.Only()}, nil
 	}, nil
 }
 
-// array is a field's value as an array; an empty one if the field is not there.
+// array returns a field's value as an array, an empty one if the field does not
+// exist.
 func array(name string, old bson.RawValue) ([]bson.RawValue, error) {
 	switch {
 	case old.Type == 0 || old.Type == bson.TypeArray:
-		return items(old), nil
+		return bsondoc.Items(old), nil
 	case name == "$push":
-		return nil, failf(codeBadValue, "The field '%s' must be an array but is of type %s in document {_id: %s}", pathMark, typeName(old.Type), idMark)
+		return nil, cmderr.Errorf(cmderr.BadValue, "The field '%s' must be an array but is of type %s in document {_id: %s}", pathMark, bsondoc.TypeName(old.Type), idMark)
 	case name == "$addToSet":
-		return nil, failf(codeBadValue, "Cannot apply $addToSet to non-array field. Field named '%s' has non-array type %s", fieldMark, typeName(old.Type))
+		return nil, cmderr.Errorf(cmderr.BadValue, "Cannot apply $addToSet to non-array field. Field named '%s' has non-array type %s", fieldMark, bsondoc.TypeName(old.Type))
 	case name == "$pop":
-		return nil, failf(codeTypeMismatch, "Path '%s' contains an element of non-array type '%s'", pathMark, typeName(old.Type))
+		return nil, cmderr.Errorf(cmderr.TypeMismatch, "Path '%s' contains an element of non-array type '%s'", pathMark, bsondoc.TypeName(old.Type))
 	}
-	return nil, failf(codeBadValue, "Cannot apply $pull to a non-array value")
+	return nil, cmderr.Errorf(cmderr.BadValue, "Cannot apply $pull to a non-array value")
 }
 
-// each are the values of a $push or $addToSet, and its modifiers.
+// each returns the values of a $push or $addToSet, and its modifiers.
 func each(name string, arg bson.RawValue) (values []bson.RawValue, modifiers bson.Raw, err error) {
 	if doc, ok := arg.DocumentOK(); ok {
 		if list, err := doc.LookupErr("$each"); err == nil {
 			if list.Type != bson.TypeArray {
-				return nil, nil, failf(codeBadValue, "The argument to $each in %s must be an array but it was of type: %s", name, typeName(list.Type))
+				return nil, nil, cmderr.Errorf(cmderr.BadValue, "The argument to $each in %s must be an array but it was of type: %s", name, bsondoc.TypeName(list.Type))
 			}
-			return items(list), doc, nil
+			return bsondoc.Items(list), doc, nil
 		}
 	}
-	return []bson.RawValue{arg}, emptyDoc, nil
+	return []bson.RawValue{arg}, bsondoc.Empty, nil
 }
 
 func push(arg bson.RawValue) (leaf, error) {
@@ -182,8 +185,8 @@ func push(arg bson.RawValue) (leaf, error) {
 	}
 	position, limit := -1, math.MaxInt
 	hasPosition, hasLimit := false, false
-	for _, e := range fields(modifiers) {
-		n, isInt := asInt(e.Value())
+	for _, e := range bsondoc.Fields(modifiers) {
+		n, isInt := bsondoc.Int(e.Value())
 		switch e.Key() {
 		case "$each":
 			continue
@@ -192,12 +195,12 @@ func push(arg bson.RawValue) (leaf, error) {
 		case "$slice":
 			limit, hasLimit = int(n), true
 		case "$sort":
-			return nil, notImitated("$sort in $push")
+			return nil, cmderr.NotImitated("$sort in $push")
 		default:
-			return nil, failf(codeBadValue, "Unrecognized clause in $push: %s", e.Key())
+			return nil, cmderr.Errorf(cmderr.BadValue, "Unrecognized clause in $push: %s", e.Key())
 		}
 		if !isInt {
-			return nil, failf(codeBadValue, "The value for %s must be an integer value but was given type: %s", e.Key(), typeName(e.Value().Type))
+			return nil, cmderr.Errorf(cmderr.BadValue, "The value for %s must be an integer value but was given type: %s", e.Key(), bsondoc.TypeName(e.Value().Type))
 		}
 	}
 	return func(old bson.RawValue) (outcome, error) {
@@ -214,7 +217,7 @@ func push(arg bson.RawValue) (leaf, error) {
 		if hasLimit {
 			list = sliced(list, limit)
 		}
-		out := outcome{action: set, value: arrayOf(list), always: true}
+		out := outcome{action: set, value: bsondoc.Array(list), always: true}
 		switch {
 		case old.Type == 0 || len(list) < n:
 		case len(values) == 0:
@@ -226,7 +229,8 @@ func push(arg bson.RawValue) (leaf, error) {
 	}, nil
 }
 
-// within is where a position is in a list; a negative one counts from the end.
+// within returns a position as an index of a list of n; a negative one counts from
+// the end.
 func within(position, n int) int {
 	if position < 0 {
 		return max(n+position, 0)
@@ -260,15 +264,15 @@ func addToSet(arg bson.RawValue) (leaf, error) {
 		if old.Type != 0 && len(list) == had {
 			return outcome{}, nil
 		}
-		return outcome{action: set, value: arrayOf(list)}, nil
+		return outcome{action: set, value: bsondoc.Array(list)}, nil
 	}, nil
 }
 
 func contains(list []bson.RawValue, v bson.RawValue) bool {
-	return slices.ContainsFunc(list, func(item bson.RawValue) bool { return equal(item, v) })
+	return slices.ContainsFunc(list, func(item bson.RawValue) bool { return bsondoc.Equal(item, v) })
 }
 
-// pull removes the elements that match: a condition, a document's fields, or a
+// pull removes the elements that match a condition, a document's fields, or a
 // value.
 func pull(arg bson.RawValue) (leaf, error) {
 	var judge func(bson.RawValue) bool
@@ -286,16 +290,16 @@ func pull(arg bson.RawValue) (leaf, error) {
 		}
 		judge = func(v bson.RawValue) bool { return p([]bson.RawValue{v}) }
 	default:
-		judge = func(v bson.RawValue) bool { return equal(v, arg) }
+		judge = func(v bson.RawValue) bool { return bsondoc.Equal(v, arg) }
 	}
 	return without(judge), nil
 }
 
 func pullAll(arg bson.RawValue) (leaf, error) {
 	if arg.Type != bson.TypeArray {
-		return nil, failf(codeBadValue, "$pullAll requires an array argument but was given a %s", typeName(arg.Type))
+		return nil, cmderr.Errorf(cmderr.BadValue, "$pullAll requires an array argument but was given a %s", bsondoc.TypeName(arg.Type))
 	}
-	unwanted := items(arg)
+	unwanted := bsondoc.Items(arg)
 	return without(func(v bson.RawValue) bool { return contains(unwanted, v) }), nil
 }
 
@@ -309,14 +313,14 @@ func without(unwanted func(bson.RawValue) bool) leaf {
 		if list = slices.DeleteFunc(list, unwanted); len(list) == had {
 			return outcome{}, nil
 		}
-		return outcome{action: set, value: arrayOf(list)}, nil
+		return outcome{action: set, value: bsondoc.Array(list)}, nil
 	}
 }
 
 func pop(arg bson.RawValue) (leaf, error) {
-	n, ok := asInt(arg)
+	n, ok := bsondoc.Int(arg)
 	if !ok || n != 1 && n != -1 {
-		return nil, failf(codeFailedToParse, "$pop expects 1 or -1, found: %s", shell(arg))
+		return nil, cmderr.Errorf(cmderr.FailedToParse, "$pop expects 1 or -1, found: %s", bsondoc.Shell(arg))
 	}
 	return func(old bson.RawValue) (outcome, error) {
 		list, err := array("$pop", old)
@@ -328,6 +332,6 @@ func pop(arg bson.RawValue) (leaf, error) {
 		} else {
 			list = list[1:]
 		}
-		return outcome{action: set, value: arrayOf(list)}, nil
+		return outcome{action: set, value: bsondoc.Array(list)}, nil
 	}, nil
 }

@@ -1,37 +1,42 @@
-package mongotest
+package query
 
 import (
 	"strconv"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// A filter is a query, read once and used many times.
-type filter struct {
+// A Filter is a compiled query.
+type Filter struct {
 	root node
-	// id: the query asks for this _id, among other things perhaps.
+	// id is the _id that the query asks for, if it does.
 	id bson.RawValue
 }
 
 // A node is a part of a query.
 type node func(doc bson.Raw) bool
 
-// A predicate judges the values that a path leads to.
+// A predicate reports whether the values at a path match.
 type predicate func(found []bson.RawValue) bool
 
-// wantedID is the _id that a document must have to match; its type is 0 if the
-// query doesn't say.
-func (f *filter) wantedID() bson.RawValue { return f.id }
+// ID returns the _id that a document must have to match, so that it can be found
+// without a scan. Its type is 0 if the query doesn't name one.
+func (f *Filter) ID() bson.RawValue { return f.id }
 
-func (f *filter) match(doc bson.Raw) bool { return f.root(doc) }
+// Match reports whether a document matches.
+func (f *Filter) Match(doc bson.Raw) bool { return f.root(doc) }
 
-func compileFilter(query bson.Raw) (*filter, error) {
+// CompileFilter compiles a query; an empty one matches every document.
+func CompileFilter(query bson.Raw) (*Filter, error) {
 	root, err := compileQuery(query)
 	if err != nil {
 		return nil, err
 	}
-	f := &filter{root: root}
+	f := &Filter{root: root}
 	if v, err := query.LookupErr("_id"); err == nil && !isOperators(v) && v.Type != bson.TypeRegex {
 		f.id = v
 	}
@@ -40,7 +45,7 @@ func compileFilter(query bson.Raw) (*filter, error) {
 
 func compileQuery(query bson.Raw) (node, error) {
 	var all []node
-	for _, e := range fields(query) {
+	for _, e := range bsondoc.Fields(query) {
 		n, err := compileClause(e.Key(), e.Value())
 		if err != nil {
 			return nil, err
@@ -82,12 +87,12 @@ func compileClause(name string, v bson.RawValue) (node, error) {
 	case "$comment":
 		return and(nil), nil
 	case "$where":
-		return nil, failf(codeBadValue, "$where is not allowed in this context")
+		return nil, cmderr.Errorf(cmderr.BadValue, "$where is not allowed in this context")
 	case "$expr", "$text", "$jsonSchema", "$alwaysTrue", "$alwaysFalse", "$sampleRate":
-		return nil, notImitated("the query operator " + name)
+		return nil, cmderr.NotImitated("the query operator " + name)
 	}
 	if strings.HasPrefix(name, "$") {
-		return nil, failf(codeBadValue, "unknown top level operator: %s. If you have a field name that starts with a '$' symbol, "+
+		return nil, cmderr.Errorf(cmderr.BadValue, "unknown top level operator: %s. If you have a field name that starts with a '$' symbol, "+
 			"consider using $getField or $setField.", name)
 	}
 	p, err := compileField(v)
@@ -99,14 +104,14 @@ func compileClause(name string, v bson.RawValue) (node, error) {
 }
 
 func compileLogical(name string, v bson.RawValue) (node, error) {
-	if v.Type != bson.TypeArray || len(items(v)) == 0 {
-		return nil, failf(codeBadValue, "$and/$or/$nor must be a nonempty array")
+	if v.Type != bson.TypeArray || len(bsondoc.Items(v)) == 0 {
+		return nil, cmderr.Errorf(cmderr.BadValue, "$and/$or/$nor must be a nonempty array")
 	}
 	var all []node
-	for _, item := range items(v) {
+	for _, item := range bsondoc.Items(v) {
 		doc, ok := item.DocumentOK()
 		if !ok {
-			return nil, failf(codeBadValue, "$or/$and/$nor entries need to be full objects")
+			return nil, cmderr.Errorf(cmderr.BadValue, "$or/$and/$nor entries need to be full objects")
 		}
 		n, err := compileQuery(doc)
 		if err != nil {
@@ -124,7 +129,8 @@ func compileLogical(name string, v bson.RawValue) (node, error) {
 	return func(doc bson.Raw) bool { return !some(doc) }, nil
 }
 
-// isOperators tells {$gt: 1} from a document to be equal to.
+// isOperators reports whether v holds operators, such as {$gt: 1}; any other
+// document is a value to compare with.
 func isOperators(v bson.RawValue) bool {
 	doc, ok := v.DocumentOK()
 	if !ok {
@@ -147,7 +153,7 @@ func compileField(v bson.RawValue) (predicate, error) {
 	}
 	var all []predicate
 	doc := v.Document()
-	for _, e := range fields(doc) {
+	for _, e := range bsondoc.Fields(doc) {
 		p, err := compileOperator(doc, e.Key(), e.Value())
 		if err != nil {
 			return nil, err
@@ -168,12 +174,12 @@ func allOf(ps []predicate) predicate {
 	}
 }
 
-// valuesAt are the values that a path leads to in a document; one of type 0
-// stands for a place where there could be one and is none. An array on the way
-// stands for each of its documents, and for the element that the path numbers.
-func valuesAt(doc bson.Raw, path []string) []bson.RawValue { return lookup(nil, doc, path) }
+// ValuesAt returns the values at a path in a document; one of type 0 stands for a
+// missing field. In an array on the path, each of its documents is searched, and
+// the element whose index the path names.
+func ValuesAt(doc bson.Raw, path []string) []bson.RawValue { return lookup(nil, doc, path) }
 
-// lookup adds the values that a path leads to.
+// lookup appends the values at a path.
 func lookup(found []bson.RawValue, doc bson.Raw, path []string) []bson.RawValue {
 	v, err := doc.LookupErr(path[0])
 	if err != nil {
@@ -190,7 +196,7 @@ func lookupIn(found []bson.RawValue, v bson.RawValue, path []string) []bson.RawV
 	case bson.TypeEmbeddedDocument:
 		return lookup(found, v.Document(), path)
 	case bson.TypeArray:
-		list := items(v)
+		list := bsondoc.Items(v)
 		if i, err := strconv.Atoi(path[0]); err == nil && i >= 0 && i < len(list) {
 			found = lookupIn(found, list[i], path[1:])
 		}
@@ -204,8 +210,8 @@ func lookupIn(found []bson.RawValue, v bson.RawValue, path []string) []bson.RawV
 	return append(found, bson.RawValue{})
 }
 
-// anyOf makes a predicate of a judgement on one value: it holds if it does for
-// one of the values found, or for one element of one that is an array.
+// anyOf returns a predicate that is true if judge is for one of the values, or for
+// an element of one that is an array.
 func anyOf(judge func(bson.RawValue) bool) predicate {
 	return func(found []bson.RawValue) bool {
 		for _, v := range found {
@@ -215,7 +221,7 @@ func anyOf(judge func(bson.RawValue) bool) predicate {
 			if v.Type != bson.TypeArray {
 				continue
 			}
-			for _, item := range items(v) {
+			for _, item := range bsondoc.Items(v) {
 				if judge(item) {
 					return true
 				}
@@ -229,8 +235,8 @@ func not(p predicate) predicate {
 	return func(found []bson.RawValue) bool { return !p(found) }
 }
 
-// equals: null stands for a missing value, too.
+// equals returns a predicate for one value; null also matches a missing field.
 func equals(want bson.RawValue) predicate {
 	null := want.Type == bson.TypeNull
-	return anyOf(func(v bson.RawValue) bool { return null && v.Type == 0 || v.Type != 0 && equal(v, want) })
+	return anyOf(func(v bson.RawValue) bool { return null && v.Type == 0 || v.Type != 0 && bsondoc.Equal(v, want) })
 }

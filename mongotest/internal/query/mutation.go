@@ -1,4 +1,4 @@
-package mongotest
+package query
 
 import (
 	"slices"
@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // A mutation is a document that is being updated.
@@ -41,10 +44,10 @@ func (m *mutation) do(path []string, run leaf) error {
 	return nil
 }
 
-func (m *mutation) finish(before bson.Raw) (bson.Raw, *change, error) {
+func (m *mutation) finish(before bson.Raw) (bson.Raw, *Change, error) {
 	id, err := m.doc.LookupErr("_id")
-	if was := before.Lookup("_id"); was.Type != 0 && (err != nil || !identical(was, id)) {
-		return nil, nil, failf(codeImmutableField, "Performing an update on the path '_id' would modify the immutable field '_id'")
+	if was := before.Lookup("_id"); was.Type != 0 && (err != nil || !bsondoc.Identical(was, id)) {
+		return nil, nil, cmderr.Errorf(cmderr.ImmutableField, "Performing an update on the path '_id' would modify the immutable field '_id'")
 	}
 	if err := checkResult(m.doc); err != nil {
 		return nil, nil, err
@@ -52,36 +55,37 @@ func (m *mutation) finish(before bson.Raw) (bson.Raw, *change, error) {
 	return m.doc, m.diff.change(m.doc), nil
 }
 
-// walk does something to the field at the end of a path, and gives the document
-// or array with that done.
+// walk runs a leaf on the field at the end of a path, and returns the document or
+// array with the result.
 func (m *mutation) walk(v bson.RawValue, path []string, trail []step, run leaf) (bson.RawValue, error) {
 	switch v.Type {
 	case bson.TypeEmbeddedDocument:
 		doc, err := m.walkDocument(v.Document(), path, trail, run)
-		return docValue(doc), err
+		return bsondoc.Value(doc), err
 	case bson.TypeArray:
 		return m.walkArray(v, path, trail, run)
 	}
 	return v, blocked(v, path[0], trail, run)
 }
 
-// blocked is the error of setting a field where something else is in the way.
+// blocked returns the error for a path that leads through a value that is neither
+// document nor array.
 func blocked(v bson.RawValue, field string, trail []step, run leaf) error {
 	probe, err := run(bson.RawValue{})
 	switch {
 	case err != nil:
 		return err
 	case probe.strict:
-		return failf(codePathNotViable, "Cannot use the part (%s) of (%s) to traverse the element ({%s: %s})", field, pathMark, trail[len(trail)-1].name, shell(v))
+		return cmderr.Errorf(cmderr.PathNotViable, "Cannot use the part (%s) of (%s) to traverse the element ({%s: %s})", field, pathMark, trail[len(trail)-1].name, bsondoc.Shell(v))
 	case probe.action != set:
 		return nil
 	}
-	return failf(codePathNotViable, "Cannot create field '%s' in element {%s: %s}", field, trail[len(trail)-1].name, shell(v))
+	return cmderr.Errorf(cmderr.PathNotViable, "Cannot create field '%s' in element {%s: %s}", field, trail[len(trail)-1].name, bsondoc.Shell(v))
 }
 
 func (m *mutation) walkDocument(doc bson.Raw, path []string, trail []step, run leaf) (bson.Raw, error) {
 	trail = append(trail, step{path[0], false})
-	all := fields(doc)
+	all := bsondoc.Fields(doc)
 	at := slices.IndexFunc(all, func(e bson.RawElement) bool { return e.Key() == path[0] })
 	var v bson.RawValue
 	var err error
@@ -94,11 +98,11 @@ func (m *mutation) walkDocument(doc bson.Raw, path []string, trail []step, run l
 	if err != nil {
 		return nil, err
 	}
-	d := newBuilder().elements(all[:at])
+	d := bsondoc.New().Elements(all[:at])
 	if v.Type != 0 {
-		d.value(path[0], v)
+		d.Value(path[0], v)
 	}
-	return d.elements(all[min(at+1, len(all)):]).done(), nil
+	return d.Elements(all[min(at+1, len(all)):]).Done(), nil
 }
 
 func (m *mutation) walkArray(v bson.RawValue, path []string, trail []step, run leaf) (bson.RawValue, error) {
@@ -108,7 +112,7 @@ func (m *mutation) walkArray(v bson.RawValue, path []string, trail []step, run l
 		return v, blocked(v, path[0], trail, run)
 	}
 	trail = append(trail, step{path[0], true})
-	list := items(v)
+	list := bsondoc.Items(v)
 	var item bson.RawValue
 	if i < len(list) {
 		item, err = m.existing(list[i], path, trail, run)
@@ -119,14 +123,14 @@ func (m *mutation) walkArray(v bson.RawValue, path []string, trail []step, run l
 		return v, err
 	}
 	for len(list) <= i {
-		list = append(list, nullValue)
+		list = append(list, bsondoc.Null)
 	}
 	list[i] = item
-	return arrayOf(list), nil
+	return bsondoc.Array(list), nil
 }
 
-// existing handles a field that is there; it has no value behind that if it is
-// removed.
+// existing updates a field that exists. The value it returns is missing if the
+// field was removed.
 func (m *mutation) existing(old bson.RawValue, path []string, trail []step, run leaf) (bson.RawValue, error) {
 	if len(path) > 1 {
 		return m.walk(old, path[1:], trail, run)
@@ -136,7 +140,7 @@ func (m *mutation) existing(old bson.RawValue, path []string, trail []step, run 
 	case err != nil || out.action == leave:
 		return old, err
 	case out.action == remove && trail[len(trail)-1].array:
-		out.value, out.always = nullValue, true // or those behind it would move
+		out.value, out.always = bsondoc.Null, true // or the elements after it would move
 	case out.action == remove:
 		m.diff.remove(trail)
 		return bson.RawValue{}, nil
@@ -147,9 +151,9 @@ func (m *mutation) existing(old bson.RawValue, path []string, trail []step, run 
 
 func (m *mutation) log(old bson.RawValue, out outcome, trail []step) {
 	switch {
-	case !out.always && identical(old, out.value):
+	case !out.always && bsondoc.Identical(old, out.value):
 	case out.appended > 0:
-		n := len(items(out.value))
+		n := len(bsondoc.Items(out.value))
 		for i := n - out.appended; i < n; i++ {
 			m.diff.set(append(trail, step{strconv.Itoa(i), true}), false)
 		}
@@ -158,7 +162,7 @@ func (m *mutation) log(old bson.RawValue, out outcome, trail []step) {
 	}
 }
 
-// create makes a field that is not there, with the documents around it.
+// create adds a field that does not exist, with the documents on its path.
 func (m *mutation) create(path []string, trail []step, run leaf) (bson.RawValue, error) {
 	out, err := run(bson.RawValue{})
 	if err != nil || out.action != set {
@@ -166,14 +170,14 @@ func (m *mutation) create(path []string, trail []step, run leaf) (bson.RawValue,
 	}
 	v := out.value
 	for i := len(path) - 1; i > 0; i-- {
-		v = docValue(newBuilder().value(path[i], v).done())
+		v = bsondoc.Value(bsondoc.New().Value(path[i], v).Done())
 	}
 	m.diff.set(trail, false)
 	return v, nil
 }
 
-// renamed is the value that a $rename moves; none if it is not there. Neither
-// end may be within an array.
+// renamed returns the value that a $rename moves, if there is one. Neither source
+// nor destination may be inside an array.
 func renamed(doc bson.Raw, from, to []string) (bson.RawValue, error) {
 	v, array, err := trace(doc, from)
 	if err != nil || v.Type == 0 {
@@ -183,10 +187,10 @@ func renamed(doc bson.Raw, from, to []string) (bson.RawValue, error) {
 	if array == "" {
 		end = "destination"
 		from = to
-		_, array, _ = trace(doc, to) // what is in the way is found when it is set
+		_, array, _ = trace(doc, to) // a value that blocks it is found when it is set
 	}
 	if array != "" {
-		return v, failf(codeBadValue, "The %s field cannot be an array element, '%s' in doc with _id: %s has an array field called '%s'",
+		return v, cmderr.Errorf(cmderr.BadValue, "The %s field cannot be an array element, '%s' in doc with _id: %s has an array field called '%s'",
 			end, strings.Join(from, "."), idMark, array)
 	}
 	return v, nil
@@ -194,7 +198,7 @@ func renamed(doc bson.Raw, from, to []string) (bson.RawValue, error) {
 
 // trace follows a path to its end, and names the innermost array on its way.
 func trace(doc bson.Raw, path []string) (v bson.RawValue, array string, err error) {
-	v = docValue(doc)
+	v = bsondoc.Value(doc)
 	for i, name := range path {
 		n, notIndex := strconv.Atoi(name)
 		if v.Type == bson.TypeArray {
@@ -204,7 +208,7 @@ func trace(doc bson.Raw, path []string) (v bson.RawValue, array string, err erro
 		case v.Type == bson.TypeEmbeddedDocument:
 			v = v.Document().Lookup(name)
 		case v.Type == bson.TypeArray && notIndex == nil && n >= 0:
-			if list := items(v); n < len(list) {
+			if list := bsondoc.Items(v); n < len(list) {
 				v = list[n]
 			} else {
 				v = bson.RawValue{}
@@ -212,45 +216,45 @@ func trace(doc bson.Raw, path []string) (v bson.RawValue, array string, err erro
 		case v.Type == 0:
 			return v, array, nil
 		default:
-			return v, array, failf(codePathNotViable, "cannot use the part (%s of %s) to traverse the element ({%s: %s})",
-				path[i-1], strings.Join(path, "."), path[i-1], shell(v))
+			return v, array, cmderr.Errorf(cmderr.PathNotViable, "cannot use the part (%s of %s) to traverse the element ({%s: %s})",
+				path[i-1], strings.Join(path, "."), path[i-1], bsondoc.Shell(v))
 		}
 	}
 	return v, array, nil
 }
 
-// replaced is a replacement, which has the _id of the document before it if it
-// has none.
+// replaced returns a replacement, with the _id of the document before it unless it
+// has one.
 func replaced(before, doc bson.Raw) (bson.Raw, error) {
 	id, was := doc.Lookup("_id"), before.Lookup("_id")
-	if err := checkID(id); err != nil {
+	if err := CheckID(id); err != nil {
 		return nil, err
 	}
 	switch {
 	case was.Type == 0:
 		return doc, nil
 	case id.Type == 0:
-		return newBuilder().value("_id", was).append(doc).done(), nil
-	case !equal(id, was):
-		return nil, failf(codeImmutableField, "After applying the update, the (immutable) field '_id' was found to have been altered to _id: %s", shell(id))
+		return bsondoc.New().Value("_id", was).Append(doc).Done(), nil
+	case !bsondoc.Equal(id, was):
+		return nil, cmderr.Errorf(cmderr.ImmutableField, "After applying the update, the (immutable) field '_id' was found to have been altered to _id: %s", bsondoc.Shell(id))
 	}
 	return doc, nil
 }
 
-// seed is the document that an upsert begins with: what its query says is
-// equal.
-func seed(query bson.Raw) (bson.Raw, error) {
-	m := &mutation{doc: emptyDoc}
+// Seed returns the document that an upsert starts from: the fields that its query
+// compares for equality.
+func Seed(query bson.Raw) (bson.Raw, error) {
+	m := &mutation{doc: bsondoc.Empty}
 	err := m.seed(query)
 	return m.doc, err
 }
 
 func (m *mutation) seed(query bson.Raw) error {
-	for _, e := range fields(query) {
+	for _, e := range bsondoc.Fields(query) {
 		v := e.Value()
 		switch {
 		case e.Key() == "$and":
-			for _, item := range items(v) {
+			for _, item := range bsondoc.Items(v) {
 				if err := m.seed(item.Document()); err != nil {
 					return err
 				}

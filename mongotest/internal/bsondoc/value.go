@@ -1,4 +1,4 @@
-package mongotest
+package bsondoc
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// How values compare: by the order of their types first, then by what they are.
-// Numbers are one type, and so are strings and symbols.
+// typeOrder is the order of types in comparisons. All numbers are one type, and so
+// are strings and symbols.
 var typeOrder = map[bson.Type]int{
 	bson.TypeMinKey: -1, 0: 0, bson.TypeUndefined: 1, bson.TypeNull: 2,
 	bson.TypeInt32: 3, bson.TypeInt64: 3, bson.TypeDouble: 3, bson.TypeDecimal128: 3,
@@ -30,9 +30,24 @@ var typeNames = map[bson.Type]string{
 	bson.TypeMinKey: "minKey", bson.TypeMaxKey: "maxKey",
 }
 
-func typeName(t bson.Type) string { return typeNames[t] }
+// TypeName returns the server's name of a type; "missing" for type 0.
+func TypeName(t bson.Type) string { return typeNames[t] }
 
-func compare(a, b bson.RawValue) int {
+// TypeByName returns the type that has that name.
+func TypeByName(name string) (t bson.Type, ok bool) {
+	for t, n := range typeNames {
+		if n == name && t != 0 {
+			return t, true
+		}
+	}
+	return 0, false
+}
+
+// KnownType reports whether there is a type of that number.
+func KnownType(t bson.Type) bool { return t != 0 && typeNames[t] != "" }
+
+// Compare returns -1, 0 or +1 by the server's order: by type first, then by value.
+func Compare(a, b bson.RawValue) int {
 	if c := cmp.Compare(typeOrder[a.Type], typeOrder[b.Type]); c != 0 {
 		return c
 	}
@@ -40,9 +55,9 @@ func compare(a, b bson.RawValue) int {
 	case 3:
 		return compareNumbers(a, b)
 	case 4:
-		return strings.Compare(text(a), text(b))
+		return strings.Compare(Text(a), Text(b))
 	case 5, 6:
-		return compareDocs(a.Value, b.Value)
+		return CompareDocs(a.Value, b.Value)
 	}
 	switch a.Type {
 	case bson.TypeBinary:
@@ -55,21 +70,30 @@ func compare(a, b bson.RawValue) int {
 	return bytes.Compare(a.Value, b.Value)
 }
 
-func equal(a, b bson.RawValue) bool { return compare(a, b) == 0 }
+// SameType reports whether two values are of types that compare by value, as all
+// numbers do.
+func SameType(a, b bson.RawValue) bool { return typeOrder[a.Type] == typeOrder[b.Type] }
 
-// identical tells whether two values are the same down to their types.
-func identical(a, b bson.RawValue) bool { return a.Type == b.Type && bytes.Equal(a.Value, b.Value) }
+// Equal reports whether two values compare as equal, such as 1 and 1.0.
+func Equal(a, b bson.RawValue) bool { return Compare(a, b) == 0 }
 
-func text(v bson.RawValue) string {
+// Identical reports whether two values have the same type and the same bytes.
+func Identical(a, b bson.RawValue) bool { return a.Type == b.Type && bytes.Equal(a.Value, b.Value) }
+
+// IsText reports whether v is a string or a symbol.
+func IsText(v bson.RawValue) bool { return typeOrder[v.Type] == 4 }
+
+// Text returns the text of a string or symbol.
+func Text(v bson.RawValue) string {
 	if v.Type == bson.TypeSymbol {
 		return v.Symbol()
 	}
 	return v.StringValue()
 }
 
-// compareDocs compares field by field: type, then name, then value.
-func compareDocs(a, b bson.Raw) int {
-	as, bs := fields(a), fields(b)
+// CompareDocs compares documents field by field: by type, then name, then value.
+func CompareDocs(a, b bson.Raw) int {
+	as, bs := Fields(a), Fields(b)
 	for i := range min(len(as), len(bs)) {
 		av, bv := as[i].Value(), bs[i].Value()
 		if c := cmp.Compare(typeOrder[av.Type], typeOrder[bv.Type]); c != 0 {
@@ -78,7 +102,7 @@ func compareDocs(a, b bson.Raw) int {
 		if c := strings.Compare(as[i].Key(), bs[i].Key()); c != 0 {
 			return c
 		}
-		if c := compare(av, bv); c != 0 {
+		if c := Compare(av, bv); c != 0 {
 			return c
 		}
 	}
@@ -100,14 +124,14 @@ func compareNumbers(a, b bson.RawValue) int {
 	af, aExact := asExact(a)
 	bf, bExact := asExact(b)
 	if !aExact || !bExact { // NaN and the infinities
-		ax, _ := asFloat(a)
-		bx, _ := asFloat(b)
+		ax, _ := Float(a)
+		bx, _ := Float(b)
 		return cmp.Compare(ax, bx)
 	}
 	return af.Cmp(bf)
 }
 
-// asExact is a finite number as a fraction.
+// asExact returns a finite number as a fraction.
 func asExact(v bson.RawValue) (*big.Rat, bool) {
 	switch v.Type {
 	case bson.TypeInt32:
@@ -132,10 +156,11 @@ func asExact(v bson.RawValue) (*big.Rat, bool) {
 	return nil, false
 }
 
-func isNumber(v bson.RawValue) bool { return typeOrder[v.Type] == 3 }
+// IsNumber reports whether v is a number of any type.
+func IsNumber(v bson.RawValue) bool { return typeOrder[v.Type] == 3 }
 
-// asFloat is any number, as near as a double can be.
-func asFloat(v bson.RawValue) (float64, bool) {
+// Float returns any number as the nearest double; false if v is no number.
+func Float(v bson.RawValue) (float64, bool) {
 	switch v.Type {
 	case bson.TypeInt32:
 		return float64(v.Int32()), true
@@ -158,48 +183,51 @@ func asFloat(v bson.RawValue) (float64, bool) {
 	return 0, false
 }
 
-// asInt is a number without a fraction.
-func asInt(v bson.RawValue) (int64, bool) {
+// Int returns a number that has no fraction and fits; false for any other value.
+func Int(v bson.RawValue) (int64, bool) {
 	switch v.Type {
 	case bson.TypeInt32:
 		return int64(v.Int32()), true
 	case bson.TypeInt64:
 		return v.Int64(), true
 	}
-	x, ok := asFloat(v)
+	x, ok := Float(v)
 	if !ok || x != math.Trunc(x) || math.Abs(x) >= 1<<63 {
 		return 0, false
 	}
 	return int64(x), true
 }
 
-func intValue(i int32) bson.RawValue {
+// Int32 returns a 32-bit integer as a value.
+func Int32(i int32) bson.RawValue {
 	return bson.RawValue{Type: bson.TypeInt32, Value: binary.LittleEndian.AppendUint32(nil, uint32(i))}
 }
 
-func longValue(i int64) bson.RawValue {
+// Int64 returns a 64-bit integer as a value.
+func Int64(i int64) bson.RawValue {
 	return bson.RawValue{Type: bson.TypeInt64, Value: binary.LittleEndian.AppendUint64(nil, uint64(i))}
 }
 
-// canonical is the same for two values exactly if they are equal.
-func canonical(v bson.RawValue) string { return string(appendCanonical(nil, v)) }
+// Canonical returns a key that is the same for two values if and only if they are
+// [Equal].
+func Canonical(v bson.RawValue) string { return string(appendCanonical(nil, v)) }
 
 func appendCanonical(b []byte, v bson.RawValue) []byte {
 	b = append(b, byte(typeOrder[v.Type]))
 	switch typeOrder[v.Type] {
 	case 3:
-		if i, ok := asInt(v); ok {
+		if i, ok := Int(v); ok {
 			return append(b, "i"+big.NewInt(i).String()+";"...)
 		}
 		if r, ok := asExact(v); ok {
 			return append(b, r.String()+";"...)
 		}
-		x, _ := asFloat(v)
+		x, _ := Float(v)
 		return binary.BigEndian.AppendUint64(append(b, 'f'), math.Float64bits(x))
 	case 4:
-		return append(append(b, strings.ReplaceAll(text(v), "\x00", "\x00\x01")...), 0, 0)
+		return append(append(b, strings.ReplaceAll(Text(v), "\x00", "\x00\x01")...), 0, 0)
 	case 5, 6:
-		for _, e := range fields(v.Value) {
+		for _, e := range Fields(v.Value) {
 			b = append(append(append(b, 1), e.Key()...), 0)
 			b = appendCanonical(b, e.Value())
 		}

@@ -1,4 +1,4 @@
-package mongotest
+package query
 
 import (
 	"math"
@@ -7,10 +7,13 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// compileOperator reads one operator of a field; doc is the document that it
-// stands in, for those that come in twos.
+// compileOperator compiles one operator of a field. doc is the document that holds
+// it, for operators that come in pairs ($regex and $options).
 func compileOperator(doc bson.Raw, name string, v bson.RawValue) (predicate, error) {
 	switch name {
 	case "$eq":
@@ -43,27 +46,27 @@ func compileOperator(doc bson.Raw, name string, v bson.RawValue) (predicate, err
 		return compileRegexOperator(doc, v)
 	case "$options":
 		if _, err := doc.LookupErr("$regex"); err != nil {
-			return nil, failf(codeBadValue, "$options needs a $regex")
+			return nil, cmderr.Errorf(cmderr.BadValue, "$options needs a $regex")
 		}
 		return func([]bson.RawValue) bool { return true }, nil
 	case "$mod":
 		return compileMod(v)
 	case "$geoWithin", "$geoIntersects", "$near", "$nearSphere", "$bitsAllClear", "$bitsAllSet", "$bitsAnyClear", "$bitsAnySet":
-		return nil, notImitated("the query operator " + name)
+		return nil, cmderr.NotImitated("the query operator " + name)
 	}
-	return nil, failf(codeBadValue, "unknown operator: %s", name)
+	return nil, cmderr.Errorf(cmderr.BadValue, "unknown operator: %s", name)
 }
 
-// compileRange: values of other types are neither larger nor smaller.
+// compileRange compiles a comparison, which no value of another type passes.
 func compileRange(name string, bound bson.RawValue) predicate {
 	return anyOf(func(v bson.RawValue) bool {
-		if v.Type == 0 || typeOrder[v.Type] != typeOrder[bound.Type] || isNaN(v) || isNaN(bound) {
+		if v.Type == 0 || !bsondoc.SameType(v, bound) || isNaN(v) || isNaN(bound) {
 			if v.Type == 0 && bound.Type == bson.TypeNull || isNaN(v) && isNaN(bound) {
 				return strings.HasSuffix(name, "e")
 			}
 			return false
 		}
-		c := compare(v, bound)
+		c := bsondoc.Compare(v, bound)
 		switch name {
 		case "$gt":
 			return c > 0
@@ -77,18 +80,18 @@ func compileRange(name string, bound bson.RawValue) predicate {
 }
 
 func isNaN(v bson.RawValue) bool {
-	x, ok := asFloat(v)
+	x, ok := bsondoc.Float(v)
 	return ok && math.IsNaN(x)
 }
 
 func compileIn(name string, v bson.RawValue) (predicate, error) {
 	if v.Type != bson.TypeArray {
-		return nil, failf(codeBadValue, "%s needs an array", name)
+		return nil, cmderr.Errorf(cmderr.BadValue, "%s needs an array", name)
 	}
 	var all []predicate
-	for _, item := range items(v) {
+	for _, item := range bsondoc.Items(v) {
 		if isOperators(item) {
-			return nil, failf(codeBadValue, "cannot nest $ under %s", name)
+			return nil, cmderr.Errorf(cmderr.BadValue, "cannot nest $ under %s", name)
 		}
 		p := equals(item)
 		if item.Type == bson.TypeRegex {
@@ -108,7 +111,7 @@ func compileExists(v bson.RawValue) predicate {
 	exists := func(found []bson.RawValue) bool {
 		return slices.ContainsFunc(found, func(v bson.RawValue) bool { return v.Type != 0 })
 	}
-	if truth(v, true) && v.Type != bson.TypeNull {
+	if bsondoc.Truth(v, true) && v.Type != bson.TypeNull {
 		return exists
 	}
 	return not(exists)
@@ -118,7 +121,7 @@ func compileType(v bson.RawValue) (predicate, error) {
 	wanted := map[bson.Type]bool{}
 	list := []bson.RawValue{v}
 	if v.Type == bson.TypeArray {
-		list = items(v)
+		list = bsondoc.Items(v)
 	}
 	for _, item := range list {
 		if err := addType(wanted, item); err != nil {
@@ -136,17 +139,15 @@ func addType(wanted map[bson.Type]bool, v bson.RawValue) error {
 			}
 			return nil
 		}
-		for t, n := range typeNames {
-			if n == name && t != 0 {
-				wanted[t] = true
-				return nil
-			}
+		if t, ok := bsondoc.TypeByName(name); ok {
+			wanted[t] = true
+			return nil
 		}
-		return failf(codeBadValue, "Unknown type name alias: %s", name)
+		return cmderr.Errorf(cmderr.BadValue, "Unknown type name alias: %s", name)
 	}
-	n, ok := asInt(v)
-	if _, known := typeNames[bson.Type(n)]; !ok || n == 0 || !known && n != -1 {
-		return failf(codeBadValue, "Invalid numerical type code: %d", n)
+	n, ok := bsondoc.Int(v)
+	if !ok || !bsondoc.KnownType(bson.Type(n)) && n != -1 {
+		return cmderr.Errorf(cmderr.BadValue, "Invalid numerical type code: %d", n)
 	}
 	wanted[bson.Type(n)] = true
 	return nil
@@ -154,7 +155,7 @@ func addType(wanted map[bson.Type]bool, v bson.RawValue) error {
 
 func compileNot(v bson.RawValue) (predicate, error) {
 	if v.Type != bson.TypeRegex && !isOperators(v) {
-		return nil, failf(codeBadValue, "$not needs a regex or a document")
+		return nil, cmderr.Errorf(cmderr.BadValue, "$not needs a regex or a document")
 	}
 	p, err := compileField(v)
 	if err != nil {
@@ -165,12 +166,12 @@ func compileNot(v bson.RawValue) (predicate, error) {
 
 func compileAll(v bson.RawValue) (predicate, error) {
 	if v.Type != bson.TypeArray {
-		return nil, failf(codeBadValue, "$all needs an array")
+		return nil, cmderr.Errorf(cmderr.BadValue, "$all needs an array")
 	}
 	var all []predicate
-	for _, item := range items(v) {
+	for _, item := range bsondoc.Items(v) {
 		if isOperators(item) {
-			return nil, notImitated("the query operator $all with operators in it")
+			return nil, cmderr.NotImitated("the query operator $all with operators in it")
 		}
 		p, err := compileField(item)
 		if err != nil {
@@ -185,13 +186,13 @@ func compileAll(v bson.RawValue) (predicate, error) {
 }
 
 func compileSize(v bson.RawValue) (predicate, error) {
-	n, ok := asInt(v)
+	n, ok := bsondoc.Int(v)
 	if !ok || n < 0 {
-		return nil, failf(codeBadValue, "Failed to parse $size. Expected a non-negative number in: $size: %s", v)
+		return nil, cmderr.Errorf(cmderr.BadValue, "Failed to parse $size. Expected a non-negative number in: $size: %s", v)
 	}
 	return func(found []bson.RawValue) bool {
 		return slices.ContainsFunc(found, func(v bson.RawValue) bool {
-			return v.Type == bson.TypeArray && int64(len(items(v))) == n
+			return v.Type == bson.TypeArray && int64(len(bsondoc.Items(v))) == n
 		})
 	}, nil
 }
@@ -199,7 +200,7 @@ func compileSize(v bson.RawValue) (predicate, error) {
 func compileElemMatch(v bson.RawValue) (predicate, error) {
 	doc, ok := v.DocumentOK()
 	if !ok {
-		return nil, failf(codeBadValue, "$elemMatch needs an Object")
+		return nil, cmderr.Errorf(cmderr.BadValue, "$elemMatch needs an Object")
 	}
 	var judge func(bson.RawValue) bool
 	first, err := doc.IndexErr(0)
@@ -208,7 +209,7 @@ func compileElemMatch(v bson.RawValue) (predicate, error) {
 		if err != nil {
 			return nil, err
 		}
-		// An array is not looked into here.
+		// Arrays within the array are not searched.
 		judge = func(item bson.RawValue) bool { return item.Type != bson.TypeArray && p([]bson.RawValue{item}) }
 	} else {
 		n, err := compileQuery(doc)
@@ -221,7 +222,7 @@ func compileElemMatch(v bson.RawValue) (predicate, error) {
 	}
 	return func(found []bson.RawValue) bool {
 		return slices.ContainsFunc(found, func(v bson.RawValue) bool {
-			return v.Type == bson.TypeArray && slices.ContainsFunc(items(v), judge)
+			return v.Type == bson.TypeArray && slices.ContainsFunc(bsondoc.Items(v), judge)
 		})
 	}, nil
 }
@@ -234,12 +235,12 @@ func compileRegexOperator(doc bson.Raw, v bson.RawValue) (predicate, error) {
 	case bson.TypeString:
 		pattern = v.StringValue()
 	default:
-		return nil, failf(codeBadValue, "$regex has to be a string")
+		return nil, cmderr.Errorf(cmderr.BadValue, "$regex has to be a string")
 	}
 	if o, err := doc.LookupErr("$options"); err == nil {
 		s, ok := o.StringValueOK()
 		if !ok {
-			return nil, failf(codeBadValue, "$options has to be a string")
+			return nil, cmderr.Errorf(cmderr.BadValue, "$options has to be a string")
 		}
 		options = s
 	}
@@ -256,34 +257,34 @@ func compileRegex(v bson.RawValue) (predicate, error) {
 	return func(found []bson.RawValue) bool { return p(found) || same(found) }, nil
 }
 
-// regexPredicate takes the patterns that Go's regular expressions and the
-// server's have in common, and says so of the others.
+// regexPredicate compiles a pattern in the syntax that Go and the server have in
+// common, and refuses any other.
 func regexPredicate(pattern, options string) (predicate, error) {
 	if strings.Trim(options, "ims") != "" {
-		return nil, notImitated("regular expressions with the options " + options)
+		return nil, cmderr.NotImitated("regular expressions with the options " + options)
 	}
 	if options != "" {
 		pattern = "(?" + options + ")" + pattern
 	}
 	re, err := regexp.Compile(pattern)
 	if err != nil {
-		return nil, notImitated("this regular expression: " + err.Error())
+		return nil, cmderr.NotImitated("this regular expression: " + err.Error())
 	}
-	return anyOf(func(v bson.RawValue) bool { return typeOrder[v.Type] == 4 && re.MatchString(text(v)) }), nil
+	return anyOf(func(v bson.RawValue) bool { return bsondoc.IsText(v) && re.MatchString(bsondoc.Text(v)) }), nil
 }
 
 func compileMod(v bson.RawValue) (predicate, error) {
-	list := items(v)
+	list := bsondoc.Items(v)
 	if v.Type != bson.TypeArray || len(list) != 2 {
-		return nil, failf(codeBadValue, "malformed mod, not an array of two numbers")
+		return nil, cmderr.Errorf(cmderr.BadValue, "malformed mod, not an array of two numbers")
 	}
-	divisor, ok1 := asInt(list[0])
-	rest, ok2 := asInt(list[1])
+	divisor, ok1 := bsondoc.Int(list[0])
+	rest, ok2 := bsondoc.Int(list[1])
 	if !ok1 || !ok2 || divisor == 0 {
-		return nil, failf(codeBadValue, "divisor cannot be 0 and both must be whole numbers")
+		return nil, cmderr.Errorf(cmderr.BadValue, "divisor cannot be 0 and both must be whole numbers")
 	}
 	return anyOf(func(v bson.RawValue) bool {
-		x, ok := asFloat(v)
+		x, ok := bsondoc.Float(v)
 		return ok && !math.IsNaN(x) && math.Abs(x) < 1<<63 && int64(x)%divisor == rest
 	}), nil
 }

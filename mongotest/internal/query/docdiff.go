@@ -1,23 +1,25 @@
-package mongotest
+package query
 
 import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
-// deltaSize is what an oplog entry of changes has around them.
+// deltaSize is the size of an oplog entry without its changes.
 const deltaSize = 15
 
-// pipelineChange is what an update by a pipeline did. Nobody says so: a server
-// compares the documents. It is nil if what differs would take no less room in
-// the oplog than the new document, which is logged as a replacement then.
-func pipelineChange(before, after bson.Raw) *change {
-	if identical(docValue(before), docValue(after)) {
-		return &change{}
+// pipelineChange returns what an update by a pipeline changed, which a server
+// finds by comparing the documents. It is nil if the changes need as much room in
+// the oplog as the new document: the server logs a replacement then.
+func pipelineChange(before, after bson.Raw) *Change {
+	if bsondoc.Identical(bsondoc.Value(before), bsondoc.Value(after)) {
+		return &Change{}
 	}
-	v := docValue(after)
-	d := difference(docValue(before), v)
+	v := bsondoc.Value(after)
+	d := difference(bsondoc.Value(before), v)
 	if d.size(v)+deltaSize >= len(after) {
 		return nil
 	}
@@ -27,8 +29,8 @@ func pipelineChange(before, after bson.Raw) *change {
 // difference compares two documents, or two arrays.
 func difference(before, after bson.RawValue) *diff {
 	d := &diff{array: after.Type == bson.TypeArray}
-	was, is := fields(before.Value), fields(after.Value)
-	var passed []string // fields that are gone, or behind others
+	was, is := bsondoc.Fields(before.Value), bsondoc.Fields(after.Value)
+	var passed []string // fields that were removed, or moved behind others
 	for len(was) > 0 && len(is) > 0 {
 		if was[0].Key() == is[0].Key() {
 			d.compare(is[0].Key(), was[0].Value(), is[0].Value())
@@ -57,9 +59,9 @@ func difference(before, after bson.RawValue) *diff {
 	return d
 }
 
-// compare compares the values of a field.
+// compare adds the difference between two values of a field.
 func (d *diff) compare(name string, before, after bson.RawValue) {
-	if identical(before, after) {
+	if bsondoc.Identical(before, after) {
 		return
 	}
 	if before.Type == after.Type && (after.Type == bson.TypeEmbeddedDocument || after.Type == bson.TypeArray) {
@@ -72,8 +74,8 @@ func (d *diff) compare(name string, before, after bson.RawValue) {
 	d.updated = append(d.updated, name)
 }
 
-// size is how many bytes a server reckons that the oplog needs for it; v is the
-// document or array as it is now.
+// size returns the server's estimate of the bytes that the oplog needs for the
+// diff; v is the document or array after the update.
 func (d *diff) size(v bson.RawValue) int {
 	const section = 8 // of the removed, the updated and the inserted fields
 	n, each := 5, 2

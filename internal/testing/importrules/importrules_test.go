@@ -37,12 +37,12 @@ var rules = []rule{
 	{".", "/state/statetest", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store's author gets no other store"},
 	{".", "/stores/memstore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone"},
 	{".", "/stores/filestore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone, and the file store no client"},
-	{".", "", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
-	{".", "/rigatonitest", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
+	{".", "", []string{"/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
+	{".", "/rigatonitest", []string{"", "/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
 	{".", "/extjson", []string{bson, bsonX, intl}, "the standard library and bson"},
-	{".", "/destinations/ndjson", []string{"", "/extjson", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
+	{".", "/destinations/ndjson", []string{"", "/extjson", "/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
 	{".", "/mongotest", []string{"/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},
-	{".", "/changestream", []string{"", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
+	{".", "/changestream", []string{"", "/internal/glob", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
 	{"stores/redisstore", "/stores/redisstore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys, "github.com/redis/go-redis/", "github.com/cespare/xxhash", "go.uber.org/atomic"}, "a store imports state and its own client"},
 }
 
@@ -58,7 +58,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// allows tells whether a rule's entry lets dep in. One of our own packages is
+// allows reports whether a rule's entry lets dep in. One of our own packages is
 // named exactly; a library's by the beginning of its path.
 func allows(may, dep string) bool {
 	if may == "" || strings.HasPrefix(may, "/") {
@@ -76,6 +76,21 @@ func TestNestedModules(t *testing.T) {
 			if strings.HasPrefix(dep, module+"/internal/") {
 				t.Errorf("%s links %s", dir, dep)
 			}
+		}
+	}
+}
+
+// TestTestingOnly: what users link is free of what only tests and make use.
+func TestTestingOnly(t *testing.T) {
+	own := func(pkg string) bool {
+		return strings.HasPrefix(pkg, module+"/internal/testing/") || strings.HasPrefix(pkg, module+"/internal/tools/")
+	}
+	for _, pkg := range strings.Fields(string(run(t, ".", "go", "list", "./..."))) {
+		if own(pkg) {
+			continue
+		}
+		if i := slices.IndexFunc(deps(t, ".", pkg), own); i >= 0 {
+			t.Errorf("%s links %s", pkg, deps(t, ".", pkg)[i])
 		}
 	}
 }
@@ -103,7 +118,7 @@ func deps(t *testing.T, dir, pkg string) []string {
 func run(t *testing.T, dir, name string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Dir = filepath.Join("..", "..", dir)
+	cmd.Dir = filepath.Join("..", "..", "..", dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -14,7 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 

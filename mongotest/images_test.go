@@ -7,7 +7,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 

@@ -23,7 +23,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/sharedlog"
 )
 
 // ErrNotInstalled is returned by [New] where there is no redis-server on PATH.

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/faultproxy"
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/faultproxy"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 )
 
 // A conn sends commands and reads answers of one line.

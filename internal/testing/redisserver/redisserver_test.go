@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 )
 
 // ask sends one inline command and returns the first line of the reply.

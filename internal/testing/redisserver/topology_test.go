@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 )
 
 // do is s.Do as text, and fails the test on an error.

@@ -2,7 +2,7 @@
 // driver's change stream that a program would write by hand, in the same run and
 // on the same server. Ratios last; times are the machine's.
 //
-//	go run ./internal/streambench [-events 200000] [-rounds 3]
+//	go run ./internal/tools/streambench [-events 200000] [-rounds 3]
 //
 // Each measurement is a process of its own, so that its memory is its own too.
 package main

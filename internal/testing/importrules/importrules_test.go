@@ -40,11 +40,11 @@ var rules = []rule{
 	{".", "/state/statetest", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store's author gets no other store"},
 	{".", "/stores/memstore", []string{option, "/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone"},
 	{".", "/stores/filestore", []string{option, "/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone, and the file store no client"},
-	{".", "", []string{option, "/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
-	{".", "/rigatonitest", []string{option, "", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
-	{".", "/destinations/ndjson", []string{option, "", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
+	{".", "", []string{option, "/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
+	{".", "/rigatonitest", []string{option, "", "/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
+	{".", "/destinations/ndjson", []string{option, "", "/internal/glob", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
 	{".", "/mongotest", []string{"/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},
-	{".", "/changestream", []string{option, "", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
+	{".", "/changestream", []string{option, "", "/internal/glob", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
 	{"stores/redisstore", "/stores/redisstore", []string{option, "/state", "/resumetoken", bson, bsonX, intl, sys, "github.com/redis/go-redis/", "github.com/cespare/xxhash", "go.uber.org/atomic"}, "a store imports state and its own client"},
 }
 
@@ -60,7 +60,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// allows tells whether a rule's entry lets dep in. One of our own packages is
+// allows reports whether a rule's entry lets dep in. One of our own packages is
 // named exactly; a library's by the beginning of its path.
 func allows(may, dep string) bool {
 	if may == "" || strings.HasPrefix(may, "/") {
@@ -69,15 +69,31 @@ func allows(may, dep string) bool {
 	return strings.HasPrefix(dep, may)
 }
 
-// TestNestedModules: outside its tests a nested module never uses the root's
+// TestNestedModules: outside its tests a nested module never imports the root's
 // internal packages, because it would stop compiling when only the root is
 // upgraded. Only internal/option keeps compatible for it.
 func TestNestedModules(t *testing.T) {
 	for _, dir := range []string{"stores/redisstore", "cmd/rigatoni", "examples"} {
-		for _, dep := range deps(t, dir, "./...") {
+		imports := run(t, dir, "go", "list", "-f", `{{join .Imports "\n"}}`, "./...")
+		for _, dep := range strings.Fields(string(imports)) {
 			if strings.HasPrefix(dep, module+"/internal/") && dep != module+option {
 				t.Errorf("%s links %s", dir, dep)
 			}
+		}
+	}
+}
+
+// TestTestingOnly: what users link is free of what only tests and make use.
+func TestTestingOnly(t *testing.T) {
+	own := func(pkg string) bool {
+		return strings.HasPrefix(pkg, module+"/internal/testing/") || strings.HasPrefix(pkg, module+"/internal/tools/")
+	}
+	for _, pkg := range strings.Fields(string(run(t, ".", "go", "list", "./..."))) {
+		if own(pkg) {
+			continue
+		}
+		if i := slices.IndexFunc(deps(t, ".", pkg), own); i >= 0 {
+			t.Errorf("%s links %s", pkg, deps(t, ".", pkg)[i])
 		}
 	}
 }
@@ -105,7 +121,7 @@ func deps(t *testing.T, dir, pkg string) []string {
 func run(t *testing.T, dir, name string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Dir = filepath.Join("..", "..", dir)
+	cmd.Dir = filepath.Join("..", "..", "..", dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

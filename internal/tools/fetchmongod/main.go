@@ -1,7 +1,7 @@
 // Command fetchmongod fetches a MongoDB server for tests into the user's cache
 // folder, unless there is one already, and prints where it is.
 //
-//	go run ./internal/fetchmongod [version]
+//	go run ./internal/tools/fetchmongod [version]
 package main
 
 import (

@@ -1,8 +1,8 @@
 // Command release proves a release before anybody can see it, and says how to
 // make it.
 //
-//	go run ./internal/release [-version v0.1.0] [-write] [-keep dir]
-//	go run ./internal/release -tidy
+//	go run ./internal/tools/release [-version v0.1.0] [-write] [-keep dir]
+//	go run ./internal/tools/release -tidy
 //
 // The modules of this repository ask for each other in the version that is
 // released next. Inside the workspace that works without it; whether it will
@@ -148,7 +148,7 @@ func instructions(version string, files []string, written bool) string {
 		names := strings.Join(files, " ")
 		b.WriteString("\nCommit these first, on that commit and with nothing else: the sums in them are\nof the modules as they were proven.\n\n")
 		if !written {
-			fmt.Fprintf(&b, "    go run ./internal/release -version %s -write\n", version)
+			fmt.Fprintf(&b, "    go run ./internal/tools/release -version %s -write\n", version)
 		}
 		fmt.Fprintf(&b, "    git add %s\n    git commit -m 'Release %s' -- %s\n", names, version, names)
 	}

@@ -40,7 +40,7 @@ func TestRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(tr.untidy) > 0 {
-		t.Errorf("not tidy at HEAD: %s\nto mend it: go run ./internal/release -tidy", strings.Join(tr.untidy, ", "))
+		t.Errorf("not tidy at HEAD: %s\nto mend it: go run ./internal/tools/release -tidy", strings.Join(tr.untidy, ", "))
 	}
 }
 
@@ -49,7 +49,7 @@ func repositoryOrSkip(t *testing.T) string {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("needs git: ", err)
 	}
-	if _, err := os.Stat(filepath.Join("..", "..", ".git")); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join("..", "..", "..", ".git")); errors.Is(err, os.ErrNotExist) {
 		t.Skip("needs a git clone: there is no .git here to make a release from")
 	}
 	source, err := repository(t.Context(), ".")
@@ -69,7 +69,7 @@ func (l testLog) Write(b []byte) (int, error) {
 // TestModules: a module that is in the workspace and not in the list would never
 // be released.
 func TestModules(t *testing.T) {
-	out, err := output(t.Context(), filepath.Join("..", ".."), nil, "go", "work", "edit", "-json")
+	out, err := output(t.Context(), filepath.Join("..", "..", ".."), nil, "go", "work", "edit", "-json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestModules(t *testing.T) {
 	}
 	for _, m := range modules {
 		listed = append(listed, m.dir)
-		mod, err := readMod(t.Context(), filepath.Join("..", "..", m.file("go.mod")))
+		mod, err := readMod(t.Context(), filepath.Join("..", "..", "..", m.file("go.mod")))
 		if err != nil {
 			t.Fatal(err)
 		}

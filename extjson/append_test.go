@@ -1,4 +1,4 @@
-package ndjson
+package extjson
 
 import (
 	"bytes"
@@ -42,17 +42,18 @@ type failer interface {
 // checkAgainstDriver fails unless the encoder writes what the driver writes.
 func checkAgainstDriver(t failer, raw bson.Raw) {
 	t.Helper()
-	for _, canonical := range []bool{false, true} {
-		want, err := bson.MarshalExtJSON(raw, canonical, false)
+	for _, m := range []Mode{Relaxed, Canonical} {
+		want, err := bson.MarshalExtJSON(raw, m == Canonical, false)
 		if err != nil {
 			t.Fatalf("the driver refuses %x: %v", []byte(raw), err)
 		}
-		got, err := format{canonical}.appendEvent([]byte("before"), raw)
+		want = bytes.ReplaceAll(want, []byte("\u0085"), []byte(`\u0085`))
+		got, err := Append([]byte("before"), raw, m)
 		if err != nil {
-			t.Fatalf("canonical=%v: %v\nfor %x", canonical, err, []byte(raw))
+			t.Fatalf("%v: %v\nfor %x", m, err, []byte(raw))
 		}
 		if string(got) != "before"+string(want) {
-			t.Fatalf("canonical=%v:\n got %s\nwant %s\nfor %x", canonical, got[6:], want, []byte(raw))
+			t.Fatalf("%v:\n got %s\nwant %s\nfor %x", m, got[6:], want, []byte(raw))
 		}
 		checkLine(t, got[6:])
 	}
@@ -64,17 +65,17 @@ func checkLine(t failer, line []byte) {
 	if !json.Valid(line) {
 		t.Fatalf("no valid JSON: %q", line)
 	}
-	if bytes.ContainsAny(line, "\n\r\x00\u2028\u2029") {
+	if bytes.ContainsAny(line, "\n\r\x00\u0085\u2028\u2029") {
 		t.Fatalf("a line break or NUL inside a line: %q", line)
 	}
 }
 
-func TestExtJSONWritesWhatTheDriverWrites(t *testing.T) {
+func TestAppendWritesWhatTheDriverWrites(t *testing.T) {
 	oid := bson.ObjectID{0, 1, 2, 0xfe, 0xff, 5, 6, 7, 8, 9, 10, 11}
 	values := []any{
 		0.0, math.Copysign(0, -1), 1.0, -1.5, 1e20, 1e21, 1e22, 1e-5, 1e-7, 123456789.125, math.MaxFloat64, math.SmallestNonzeroFloat64,
 		math.NaN(), math.Inf(1), math.Inf(-1), math.Float64frombits(0x7ff0000000000001),
-		"", "plain", "ü→𝄞", "\"\\/<>&", "\x00\x01\x1f\x7f\b\f\n\r\t", "a\u2028b\u2029c", "\ufffd", "a\xffb\xc3", "\xed\xa0\x80",
+		"", "plain", "ü→𝄞", "\"\\/<>&", "\x00\x01\x1f\x7f\b\f\n\r\t", "a\u2028b\u2029c", "\u0085\u0084Ã\u0085", strings.Repeat("abcdefg\u0085", 9), "1234567\"", "12345678\\", "\x1f2345678", "\x7f234567\x80", "\ufffd", "a\xffb\xc3", "\xed\xa0\x80",
 		int32(0), int32(math.MinInt32), int32(math.MaxInt32), int64(1), int64(math.MinInt64), int64(math.MaxInt64),
 		bson.DateTime(0), bson.DateTime(1), bson.DateTime(-1), bson.DateTime(100), bson.DateTime(120), bson.DateTime(1794000000000),
 		bson.DateTime(lastDate), bson.DateTime(lastDate + 1), bson.DateTime(math.MinInt64), bson.DateTime(math.MaxInt64),
@@ -105,7 +106,7 @@ func TestExtJSONWritesWhatTheDriverWrites(t *testing.T) {
 
 func TestDBPointerIsEscaped(t *testing.T) {
 	raw := must(t, bson.D{{Key: "v", Value: bson.DBPointer{DB: "d\"b\n\xff"}}})
-	got, err := format{}.appendEvent(nil, raw)
+	got, err := Append(nil, raw, Relaxed)
 	if want := `{"v":{"$dbPointer":{"$ref":"d\"b\n\ufffd","$id":{"$oid":"000000000000000000000000"}}}}`; err != nil || string(got) != want {
 		t.Fatalf("got %s, %v, want %s", got, err, want)
 	}
@@ -125,7 +126,7 @@ func anyDocument(depth int) *rapid.Generator[bson.D] {
 }
 
 func anyString() *rapid.Generator[string] {
-	special := rapid.SampledFrom([]string{"\n", "\r", "\t", "\b", "\f", "\x00", "\x1f", "\x7f", `"`, `\`, "<", "\u2028", "\u2029", "\ufffd", "\xff", "\xc3", "\xe2\x80", "𝄞", "plain text of some length", ","})
+	special := rapid.SampledFrom([]string{"\n", "\r", "\t", "\b", "\f", "\x00", "\x1f", "\x7f", `"`, `\`, "<", "\u0085", "\u2028", "\u2029", "\ufffd", "\xff", "\xc3", "\xe2\x80", "𝄞", "plain text of some length", ","})
 	return rapid.OneOf(
 		rapid.String(),
 		rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 20), func(b []byte) string { return string(b) }),
@@ -190,7 +191,7 @@ func drawValue(t *rapid.T, depth int) any {
 	}
 }
 
-func TestExtJSONWritesWhatTheDriverWritesForRandomDocuments(t *testing.T) {
+func TestAppendWritesWhatTheDriverWritesForRandomDocuments(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		raw, err := bson.Marshal(anyDocument(4).Draw(rt, "document"))
 		if err != nil {
@@ -200,10 +201,10 @@ func TestExtJSONWritesWhatTheDriverWritesForRandomDocuments(t *testing.T) {
 	})
 }
 
-func TestExtJSONOfBrokenBSONIsAnError(t *testing.T) {
+func TestMalformedBSONIsAnError(t *testing.T) {
 	whole := must(t, event(1, strings.Repeat("x", 20)))
 	for n := range whole {
-		if _, err := (format{}).appendEvent(nil, whole[:n]); err == nil {
+		if _, err := Append(nil, whole[:n], Relaxed); err == nil {
 			t.Errorf("the first %d of %d bytes pass for a document", n, len(whole))
 		}
 	}
@@ -222,12 +223,14 @@ func TestExtJSONOfBrokenBSONIsAnError(t *testing.T) {
 		"nested without bound":      nested(maxDepth + 10),
 	}
 	for name, raw := range broken {
-		out, err := format{}.appendEvent([]byte("kept"), raw)
-		if err == nil || string(out) != "kept" {
-			t.Errorf("%s: got %q, %v", name, out, err)
+		for m := Relaxed; m <= Simplified; m++ {
+			out, err := Append([]byte("kept"), raw, m)
+			if err == nil || string(out) != "kept" {
+				t.Errorf("%s, %v: got %q, %v", name, m, out, err)
+			}
 		}
 	}
-	if _, err := (format{}).appendEvent(nil, nested(maxDepth-10)); err != nil {
+	if _, err := Append(nil, nested(maxDepth-10), Relaxed); err != nil {
 		t.Errorf("a document of many levels: %v", err)
 	}
 }
@@ -239,38 +242,6 @@ func nested(n int) bson.Raw {
 		raw = doc(bson.TypeEmbeddedDocument, raw)
 	}
 	return raw
-}
-
-// FuzzExtJSON holds the encoder to the driver for bytes of any kind: never a
-// panic, an error where the driver has one, and otherwise the same text.
-func FuzzExtJSON(f *testing.F) {
-	f.Add([]byte(must(f, event(1, "x"))))
-	f.Add([]byte(doc(bson.TypeCodeWithScope, append(append([]byte{15, 0, 0, 0}, text32("a")...), 5, 0, 0, 0, 0))))
-	f.Add([]byte(doc(bson.TypeBinary, []byte{6, 0, 0, 0, 2, 1, 0, 0, 0, 'a', 'b'})))
-	f.Add([]byte(doc(bson.TypeRegex, []byte("a\x00xmi\x00"))))
-	f.Add([]byte(doc(bson.TypeDecimal128, make([]byte, 16))))
-	f.Add([]byte(doc(bson.TypeArray, must(f, bson.D{{Key: "0", Value: math.Pi}, {Key: "1", Value: "\xff\u2028"}}))))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, canonical := range []bool{false, true} {
-			want, wantErr := bson.MarshalExtJSON(bson.Raw(data), canonical, false)
-			got, err := format{canonical}.appendEvent(nil, data)
-			if err != nil {
-				if wantErr == nil && bson.Raw(data).Validate() == nil && !bytes.Contains(data, []byte{byte(bson.TypeCodeWithScope)}) && int(binary.LittleEndian.Uint32(data)) == len(data) {
-					t.Fatalf("%v, where the driver writes %s", err, want)
-				}
-				continue
-			}
-			if !json.Valid(got) || bytes.ContainsAny(got, "\n\x00") {
-				t.Fatalf("not a line: %q", got)
-			}
-			if wantErr != nil {
-				t.Fatalf("got %s, where the driver says %v", got, wantErr)
-			}
-			if string(got) != string(want) && !bytes.Contains(got, []byte("$dbPointer")) {
-				t.Fatalf("got %s, want %s", got, want)
-			}
-		}
-	})
 }
 
 // event is like a change event of the server's; n makes it unlike others.
@@ -294,23 +265,4 @@ func token(n int) string {
 		b[10+i] = hex[n>>(28-4*i)&15]
 	}
 	return string(b)
-}
-
-func BenchmarkExtJSON(b *testing.B) {
-	raw := must(b, event(7, ""))
-	raw = must(b, event(7, strings.Repeat("some words ", (680-len(raw))/11)))
-	b.Logf("%d bytes of BSON", len(raw))
-	b.Run("walk", func(b *testing.B) {
-		var buf []byte
-		b.ReportAllocs()
-		for b.Loop() {
-			buf, _ = format{}.appendEvent(buf[:0], raw)
-		}
-	})
-	b.Run("driver", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			_, _ = bson.MarshalExtJSON(raw, false, false)
-		}
-	})
 }

@@ -136,9 +136,6 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	if err != nil {
 		return usageError{err}
 	}
-	if s.StartGiven {
-		dest = acceptOutput(dest)
-	}
 	source, err := changestream.Connect(s.Source, sourceOptions(s, log))
 	if err != nil {
 		return usageError{err}
@@ -171,7 +168,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 		return err
 	}
 	stop()
-	sum := p.Stats()
+	sum := total(p.Status())
 	log.Info("stopped", "pipeline", s.Name, "why", context.Cause(ctx), "events", sum.Events, "saves", sum.Saves)
 	return nil
 }
@@ -187,29 +184,10 @@ func sourceOptions(s config.Settings, log *slog.Logger) changestream.Options {
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {
 	return rigatoni.Config{
 		Name: s.Name, Source: source, Destination: dest, Store: store,
-		StartAt: s.Start, NewStream: s.NewStream, AcceptChangedStream: s.AcceptChangedStream,
+		FirstStart: rigatoni.FirstStart{Time: s.Start, AcceptUnclaimed: s.NewStream, AcceptOutput: s.NewStream || s.StartGiven}, AcceptChangedStream: s.AcceptChangedStream,
 		MaxBatchEvents: s.MaxBatchEvents, MaxBatchBytes: s.MaxBatchBytes, MaxBatchAge: s.MaxBatchAge,
 		MaxInFlightBytes: s.MaxInFlightBytes, SaveInterval: s.SaveInterval, IdleInterval: s.IdleInterval,
 		RetryMin: s.RetryMin, RetryMax: s.RetryMax, GraceTime: s.GraceTime,
 		Owner: s.Owner, LeaseTTL: s.LeaseTTL, LeaseWait: s.LeaseWait, Logger: log,
 	}
-}
-
-// acceptOutput lets a destination take a first start although it has output:
-// somebody has said where to start.
-func acceptOutput(d rigatoni.Destination) rigatoni.Destination {
-	if a, ok := d.(rigatoni.Attacher); ok {
-		return acceptsOutput{d, a}
-	}
-	return d
-}
-
-type acceptsOutput struct {
-	rigatoni.Destination
-	attacher rigatoni.Attacher
-}
-
-func (d acceptsOutput) Attach(ctx context.Context, a rigatoni.Attachment) (rigatoni.Destination, error) {
-	a.First = false
-	return d.attacher.Attach(ctx, a)
 }

@@ -34,15 +34,16 @@ const (
 var rules = []rule{
 	{".", "/resumetoken", []string{bson, bsonX, intl}, "the standard library and bson"},
 	{".", "/state", []string{"/resumetoken", bson, bsonX, intl, sys}, "the contract drags nothing in"},
-	{".", "/state/statetest", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store's author gets no other store"},
-	{".", "/stores/memstore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone"},
-	{".", "/stores/filestore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state alone, and the file store no client"},
+	{".", "/state/record", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "the kit for stores drags nothing in"},
+	{".", "/state/statetest", []string{"/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys}, "a store's author gets no other store"},
+	{".", "/stores/memstore", []string{"/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state and its kit"},
+	{".", "/stores/filestore", []string{"/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state and its kit, and the file store no client"},
 	{".", "", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
 	{".", "/rigatonitest", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
 	{".", "/destinations/ndjson", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
 	{".", "/mongotest", []string{"/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},
 	{".", "/changestream", []string{"", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
-	{"stores/redisstore", "/stores/redisstore", []string{"/state", "/resumetoken", bson, bsonX, intl, sys, "github.com/redis/go-redis/", "github.com/cespare/xxhash", "go.uber.org/atomic"}, "a store imports state and its own client"},
+	{"stores/redisstore", "/stores/redisstore", []string{"/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys, "github.com/redis/go-redis/", "github.com/cespare/xxhash", "go.uber.org/atomic"}, "a store imports state, its kit and its own client"},
 }
 
 func TestImports(t *testing.T) {

@@ -8,16 +8,16 @@ help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
 demo: ## "go run ./cmd/rigatoni demo" on a real MongoDB server, fetched on first use
-	@go run ./internal/fetchmongod
+	@go run ./internal/tools/fetchmongod
 	@go run ./cmd/rigatoni demo --mongod
 
 test: servers ## run all tests, with the race detector; says at the end what it skipped
-	@for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...); done | go run ./internal/testreport
+	@for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...); done | go run ./internal/tools/testreport
 
 # A server (or a file system's tools) that can't be had is not an error here: the tests
 # that need it are skipped, and named at the end.
 servers:
-	@go run ./internal/fetchmongod || echo "no mongod: tests against MongoDB will be skipped"
+	@go run ./internal/tools/fetchmongod || echo "no mongod: tests against MongoDB will be skipped"
 	@command -v redis-server >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && apt-get install -y -qq redis-server >/dev/null; \
@@ -31,7 +31,7 @@ lint: ## gofmt, go vet, staticcheck, and the builds for other systems
 bench: servers ## every benchmark beside its floor, in one run
 	@go test -run '^$$' -bench . -benchmem ./state/... ./stores/...
 	@cd stores/redisstore && go test -run '^$$' -bench . -benchmem ./...
-	@go run ./internal/streambench
+	@go run ./internal/tools/streambench
 
 campaign: servers ## 100,000 changes over 5 collections, 20 kills: files and Redis, step-downs, restarts (about a quarter of an hour)
 	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run Campaign .
@@ -56,4 +56,4 @@ build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni
 
 release: ## prove a release that nobody sees yet, then say how to make it (VERSION=v0.1.0)
-	@go run ./internal/release -version '$(VERSION)'
+	@go run ./internal/tools/release -version '$(VERSION)'

@@ -13,7 +13,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
-	"github.com/rigatoni-etl/rigatoni/internal/testserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 	"github.com/rigatoni-etl/rigatoni/mongotest"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )

@@ -10,8 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
-	"github.com/rigatoni-etl/rigatoni/internal/testserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 )
 
 // A soakFault is one of those that a soak takes turns with. It only strikes, and

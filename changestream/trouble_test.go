@@ -12,7 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/internal/testserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 

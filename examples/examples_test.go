@@ -17,8 +17,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
-	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/sharedlog"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 

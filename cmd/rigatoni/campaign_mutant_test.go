@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
-	campaigns "github.com/rigatoni-etl/rigatoni/internal/campaign"
+	campaigns "github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 )
 
 // A mutant is the command with a fault built into its pipeline, which a campaign

@@ -11,8 +11,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
-	campaigns "github.com/rigatoni-etl/rigatoni/internal/campaign"
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	campaigns "github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 	"github.com/rigatoni-etl/rigatoni/state"
 )

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
-	"github.com/rigatoni-etl/rigatoni/internal/testserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 )
 
 // openPTY opens a terminal: what a process writes to it is read from master.

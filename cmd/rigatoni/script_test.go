@@ -19,8 +19,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
-	"github.com/rigatoni-etl/rigatoni/internal/testserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 

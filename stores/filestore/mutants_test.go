@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 )
 
 // A mutant is the store with one of the well-known mistakes. All of them are in one test

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 )
 
 // The file systems that lose their power. An ext4 without a journal is not among them:

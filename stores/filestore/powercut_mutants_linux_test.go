@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 )
 
 // Of the mistakes that a store can make (see mutants), these lose what was acknowledged

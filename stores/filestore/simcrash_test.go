@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )

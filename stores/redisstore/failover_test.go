@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
-	"github.com/rigatoni-etl/rigatoni/internal/sharedlog"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/sharedlog"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
 

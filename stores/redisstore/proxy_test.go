@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/rigatoni-etl/rigatoni/internal/faultproxy"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/faultproxy"
 )
 
 // A proxy stands between a store and Redis and breaks the scripts (and SETs) that it is told to.

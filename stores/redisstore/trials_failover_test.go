@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
-	"github.com/rigatoni-etl/rigatoni/internal/faultproxy"
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/faultproxy"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 

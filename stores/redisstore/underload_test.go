@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/internal/campaign"
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
 	"github.com/rigatoni-etl/rigatoni/state"

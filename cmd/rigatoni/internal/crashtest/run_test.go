@@ -13,8 +13,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
-	"github.com/rigatoni-etl/rigatoni/internal/redisserver"
-	"github.com/rigatoni-etl/rigatoni/internal/testserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 	"github.com/rigatoni-etl/rigatoni/state"
 )

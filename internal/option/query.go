@@ -1,0 +1,68 @@
+package option
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// FromQuery sets options of v from the parameters of a URL. A list takes its
+// parameter several times, or with commas. Unknown names and options for one
+// start are refused. After an error v is as it was.
+func FromQuery(v any, q url.Values) error {
+	target := reflect.ValueOf(v).Elem()
+	changed := reflect.New(target.Type())
+	changed.Elem().Set(target)
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		o, ok := Find(v, name)
+		if !ok || o.Once {
+			return fmt.Errorf("the URL has the unknown parameter %q; %s", clipped(name), known(v))
+		}
+		texts := q[name]
+		switch {
+		case o.List:
+			texts = SplitList(strings.Join(texts, ","))
+		case len(texts) != 1:
+			return fmt.Errorf("the URL has the parameter %s %d times; it takes one value", name, len(texts))
+		}
+		if err := o.Set(changed.Interface(), texts); err != nil {
+			return fmt.Errorf("the URL's parameter %w", err)
+		}
+	}
+	target.Set(changed.Elem())
+	return nil
+}
+
+// SplitList returns the items of a list that is written with commas.
+func SplitList(given string) []string {
+	items := strings.Split(given, ",")
+	for i := range items {
+		items[i] = strings.TrimSpace(items[i])
+	}
+	return items
+}
+
+// known lists the parameters that a URL may have.
+func known(v any) string {
+	var names []string
+	for _, o := range Of(v) {
+		if !o.Once {
+			names = append(names, o.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "it takes none"
+	}
+	slices.Sort(names)
+	return "there are " + strings.Join(names, ", ")
+}
+
+func clipped(name string) string {
+	if len(name) > 60 {
+		return strings.ToValidUTF8(name[:60], "") + "…"
+	}
+	return name
+}

@@ -1,0 +1,43 @@
+// Command fetchmongod fetches a MongoDB server for tests into the user's cache
+// folder, unless there is one already, and prints where it is.
+//
+//	go run ./internal/tools/fetchmongod [version]
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "fetchmongod:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o := mongod.FindOptions{Fetch: true, Logf: func(format string, args ...any) {
+		fmt.Fprintf(stderr, format+"\n", args...)
+	}}
+	switch len(args) {
+	case 0:
+	case 1:
+		o.Version = args[0]
+	default:
+		return fmt.Errorf("one argument at most, the version (%s or %s)", mongod.Version6027, mongod.Version605)
+	}
+	bin, err := mongod.Find(ctx, o)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(stdout, bin.Path)
+	return err
+}

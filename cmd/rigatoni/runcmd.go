@@ -139,7 +139,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	if s.StartGiven {
 		dest = acceptOutput(dest)
 	}
-	source, err := changestream.Connect(s.Source, sourceOptions(s, log))
+	source, err := changestream.Open(s.Source, sourceOptions(s, log))
 	if err != nil {
 		return usageError{err}
 	}
@@ -176,8 +176,8 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	return nil
 }
 
-func sourceOptions(s config.Settings, log *slog.Logger) changestream.Options {
-	return changestream.Options{
+func sourceOptions(s config.Settings, log *slog.Logger) *changestream.Options {
+	return &changestream.Options{
 		Database: s.Database, Collections: s.Collections, OneEach: s.OneEach,
 		FullDocument: s.FullDocument, FullDocumentBeforeChange: s.FullDocumentBeforeChange,
 		ExpandedEvents: s.ExpandedEvents, Logger: log,

@@ -143,7 +143,7 @@ func TestSettingsReachTheSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := changestream.Options{
+	want := &changestream.Options{
 		Database: "d", Collections: []string{"a", "b"}, OneEach: true,
 		FullDocument: "updateLookup", FullDocumentBeforeChange: "required", ExpandedEvents: true,
 	}

@@ -218,7 +218,7 @@ func (w *worker) takePlace(ctx context.Context) (place, state.Checkpoint, error)
 	}
 	g := lease.Grant()
 	w.seq = max(w.seq, g.LastSequence)
-	return leased{lease}, g.Checkpoint, g.Err
+	return leased{lease}, g.Checkpoint, g.LoadErr
 }
 
 func (w *worker) release() {
@@ -240,7 +240,7 @@ func (w *worker) refuseUnclaimed(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("listing the pipeline's checkpoints: %w", err)
 		case e.Key != w.cfg.Name && !strings.HasPrefix(e.Key, w.cfg.Name+"/"):
-		case w.p.claimKeys[e.Key], errors.Is(e.Err, state.ErrNotFound):
+		case w.p.claimKeys[e.Key], errors.Is(e.LoadErr, state.ErrNotFound):
 		default:
 			found = append(found, fmt.Sprintf("%q", e.Key))
 		}

@@ -3,9 +3,10 @@ package changestream
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 )
 
 // An outage is the time in which a stream can't be read. It is logged once at its
@@ -71,30 +72,10 @@ func (o *outage) lasts() time.Duration {
 // first.
 func (o *outage) pause(ctx context.Context) error {
 	o.mu.Lock()
-	d := backoff(o.min, o.max, o.attempts)
+	var d time.Duration
+	if o.attempts > 0 {
+		d = backoff.Duration(o.min, o.max, o.attempts-1)
+	}
 	o.mu.Unlock()
-	if d == 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// backoff doubles from min to max, less up to a half, so that streams that broke
-// off together don't come back together.
-func backoff(min, max time.Duration, attempts int) time.Duration {
-	if attempts == 0 {
-		return 0
-	}
-	d := min << (attempts - 1)
-	if d > max || d>>(attempts-1) != min {
-		d = max
-	}
-	return d - rand.N(d/2+1)
+	return backoff.Wait(ctx, d)
 }

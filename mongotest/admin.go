@@ -5,6 +5,9 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 func adminCommands() map[string]*command {
@@ -26,64 +29,64 @@ func adminCommands() map[string]*command {
 	return all
 }
 
-func ok(*request) (*builder, error) { return newBuilder(), nil }
+func ok(*request) (*bsondoc.Builder, error) { return bsondoc.New(), nil }
 
-func buildInfo(*request) (*builder, error) {
-	d := newBuilder().str("version", serverVersion).strings("modules", nil)
-	d.values("versionArray", int32Values(6, 0, 27, 0))
-	return d.int32("bits", 64).bool("debug", false).int32("maxBsonObjectSize", maxDocumentSize).
-		strings("storageEngines", []string{"mongotest"}), nil
+func buildInfo(*request) (*bsondoc.Builder, error) {
+	d := bsondoc.New().Str("version", serverVersion).Strings("modules", nil)
+	d.Values("versionArray", int32Values(6, 0, 27, 0))
+	return d.Int32("bits", 64).Bool("debug", false).Int32("maxBsonObjectSize", bsondoc.MaxSize).
+		Strings("storageEngines", []string{"mongotest"}), nil
 }
 
 func int32Values(list ...int) []bson.RawValue {
 	var out []bson.RawValue
 	for _, n := range list {
-		out = append(out, intValue(int32(n)))
+		out = append(out, bsondoc.Int32(int32(n)))
 	}
 	return out
 }
 
 // getParameter has the one parameter that test runners ask for, by its name or
 // among all that there are.
-func getParameter(r *request) (*builder, error) {
+func getParameter(r *request) (*bsondoc.Builder, error) {
 	if r.db != "admin" {
-		return nil, failf(codeUnauthorized, "getParameter may only be run against the admin database.")
+		return nil, cmderr.Errorf(cmderr.Unauthorized, "getParameter may only be run against the admin database.")
 	}
 	all, _ := r.args[r.name].StringValueOK()
 	asked := all == "*"
-	for _, e := range fields(r.body)[1:] {
+	for _, e := range bsondoc.Fields(r.body)[1:] {
 		switch {
 		case e.Key() == "enableTestCommands":
 			asked = true
 		case !slices.Contains(everyCommand, e.Key()):
-			return nil, notImitated("the parameter '" + e.Key() + "'")
+			return nil, cmderr.NotImitated("the parameter '" + e.Key() + "'")
 		}
 	}
 	if _, isDoc := r.args[r.name].DocumentOK(); isDoc || !asked {
-		return nil, notImitated("getParameter without the name of a parameter")
+		return nil, cmderr.NotImitated("getParameter without the name of a parameter")
 	}
-	return newBuilder().bool("enableTestCommands", true), nil
+	return bsondoc.New().Bool("enableTestCommands", true), nil
 }
 
-func getCmdLineOpts(*request) (*builder, error) {
-	return newBuilder().strings("argv", os.Args[:1]).doc("parsed", emptyDoc), nil
+func getCmdLineOpts(*request) (*bsondoc.Builder, error) {
+	return bsondoc.New().Strings("argv", os.Args[:1]).Doc("parsed", bsondoc.Empty), nil
 }
 
-func serverStatus(r *request) (*builder, error) {
-	d := newBuilder().str("host", r.server.name).str("version", serverVersion).str("process", "mongotest")
-	at := d.open(bson.TypeEmbeddedDocument, "storageEngine")
-	d.str("name", "mongotest")
-	return d.close(at), nil
+func serverStatus(r *request) (*bsondoc.Builder, error) {
+	d := bsondoc.New().Str("host", r.server.name).Str("version", serverVersion).Str("process", "mongotest")
+	at := d.Open(bson.TypeEmbeddedDocument, "storageEngine")
+	d.Str("name", "mongotest")
+	return d.Close(at), nil
 }
 
 // replSetGetConfig has the identity of the replica set, and its one member.
-func replSetGetConfig(r *request) (*builder, error) {
+func replSetGetConfig(r *request) (*bsondoc.Builder, error) {
 	t := &r.server.topology
-	d := newBuilder()
-	config := d.open(bson.TypeEmbeddedDocument, "config")
-	d.str("_id", replicaSetName).int32("version", 1).int32("term", 1)
-	d.docs("members", []bson.Raw{newBuilder().int32("_id", 0).str("host", r.server.name).done()})
-	settings := d.open(bson.TypeEmbeddedDocument, "settings")
-	d.oid("replicaSetId", t.replicaSetID).close(settings)
-	return d.close(config), nil
+	d := bsondoc.New()
+	config := d.Open(bson.TypeEmbeddedDocument, "config")
+	d.Str("_id", replicaSetName).Int32("version", 1).Int32("term", 1)
+	d.Docs("members", []bson.Raw{bsondoc.New().Int32("_id", 0).Str("host", r.server.name).Done()})
+	settings := d.Open(bson.TypeEmbeddedDocument, "settings")
+	d.ObjectID("replicaSetId", t.replicaSetID).Close(settings)
+	return d.Close(config), nil
 }

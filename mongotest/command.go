@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // A command is one of those that the server answers. What a real server takes
@@ -14,7 +17,7 @@ import (
 // field that does not exist with the server's own code, one that does exist
 // with NotImplemented.
 type command struct {
-	run func(*request) (*builder, error)
+	run func(*request) (*bsondoc.Builder, error)
 	// fields are those that it takes, besides the ones every command does.
 	fields []string
 	// others exist on a real server. Those named here are refused if they are
@@ -71,7 +74,7 @@ type request struct {
 
 func (s *Server) newRequest(c *conn, m *message) (*request, error) {
 	r := &request{server: s, conn: c, msg: m, body: m.body, args: map[string]bson.RawValue{}}
-	for i, e := range fields(m.body) {
+	for i, e := range bsondoc.Fields(m.body) {
 		if i == 0 {
 			r.name = e.Key()
 		}
@@ -79,19 +82,19 @@ func (s *Server) newRequest(c *conn, m *message) (*request, error) {
 	}
 	db, ok := r.args["$db"].StringValueOK()
 	if !ok {
-		return nil, failf(codeMissingField, "OP_MSG requests require a $db argument")
+		return nil, cmderr.Errorf(cmderr.MissingField, "OP_MSG requests require a $db argument")
 	}
 	r.db = db
 	if m.legacy && !isHello(r.name) {
-		return nil, failf(codeUnsupportedOpQuery, "Unsupported OP_QUERY command: %s. The client driver may require an upgrade. "+
+		return nil, cmderr.Errorf(cmderr.UnsupportedOpQuery, "Unsupported OP_QUERY command: %s. The client driver may require an upgrade. "+
 			"For more details see https://dochub.mongodb.org/core/legacy-opcode-removal", r.name)
 	}
 	if r.cmd = s.commands[r.name]; r.cmd == nil {
-		return nil, failf(codeCommandNotFound, "no such command: '%s'", r.name)
+		return nil, cmderr.Errorf(cmderr.CommandNotFound, "no such command: '%s'", r.name)
 	}
 	for name := range m.sequences {
 		if !slices.Contains(r.cmd.fields, name) {
-			return nil, failf(codeUnknownField, "BSON field '%s.%s' is an unknown field.", r.name, name)
+			return nil, cmderr.Errorf(cmderr.UnknownField, "BSON field '%s.%s' is an unknown field.", r.name, name)
 		}
 	}
 	return r, r.checkFields()
@@ -101,14 +104,14 @@ func (r *request) checkFields() error {
 	if r.cmd.fields == nil && r.cmd.others == nil {
 		return nil // it takes anything, and needs nothing
 	}
-	for _, e := range fields(r.body)[1:] {
+	for _, e := range bsondoc.Fields(r.body)[1:] {
 		name := e.Key()
 		switch {
 		case slices.Contains(r.cmd.fields, name), slices.Contains(everyCommand, name):
 		case !slices.Contains(r.cmd.others, name):
-			return failf(codeUnknownField, "BSON field '%s.%s' is an unknown field.", fullName(r.name), name)
+			return cmderr.Errorf(cmderr.UnknownField, "BSON field '%s.%s' is an unknown field.", fullName(r.name), name)
 		case !isUnset(e.Value()):
-			return notImitated("the option '" + name + "' of " + r.name)
+			return cmderr.NotImitated("the option '" + name + "' of " + r.name)
 		}
 	}
 	return nil
@@ -132,12 +135,12 @@ func isUnset(v bson.RawValue) bool {
 	case bson.TypeEmbeddedDocument, bson.TypeArray:
 		return len(v.Value) <= 5
 	}
-	n, ok := asInt(v)
+	n, ok := bsondoc.Int(v)
 	return ok && n == 0
 }
 
 // run executes a command, or has a fail point or a past execution answer.
-func (s *Server) run(r *request) (*builder, error) {
+func (s *Server) run(r *request) (*bsondoc.Builder, error) {
 	if err := s.openSession(r); err != nil {
 		return nil, err
 	}
@@ -165,7 +168,7 @@ func (s *Server) run(r *request) (*builder, error) {
 
 // runOnce gives a retryable write that was executed already the reply that it
 // had: its client did not get it.
-func (s *Server) runOnce(r *request) (*builder, error) {
+func (s *Server) runOnce(r *request) (*bsondoc.Builder, error) {
 	retryable := r.cmd.retryable && r.hasTxn && r.txn == nil
 	if retryable {
 		done, err := r.session.executed(r.txnNumber)
@@ -178,7 +181,7 @@ func (s *Server) runOnce(r *request) (*builder, error) {
 		r.session.keep(r.txnNumber, reply)
 	}
 	if r.txn != nil && err != nil {
-		err = s.store.failTransaction(r, asCommandError(err))
+		err = s.store.failTransaction(r, cmderr.From(err))
 	}
 	return reply, err
 }
@@ -192,17 +195,17 @@ func (s *Server) checkPrimary(r *request) error {
 	if r.conn.helloOK {
 		word = "not primary"
 	}
-	var e *commandError
+	var e *cmderr.Error
 	switch {
 	case r.cmd.write || r.txn != nil:
-		e = failf(codeNotWritablePrimary, "%s", word)
+		e = cmderr.Errorf(cmderr.NotWritablePrimary, "%s", word)
 		if r.hasTxn && r.cmd.retryable {
-			e.label("RetryableWriteError")
+			e.Label("RetryableWriteError")
 		}
 	case r.cmd.read && !r.secondaryOK():
-		e = failf(codeNotPrimaryNoSecondaryOk, "%s", word+" and slaveOk=false")
+		e = cmderr.Errorf(cmderr.NotPrimaryNoSecondaryOk, "%s", word+" and slaveOk=false")
 		if isWatch(r) {
-			e.label("ResumableChangeStreamError")
+			e.Label("ResumableChangeStreamError")
 		}
 	default:
 		return nil
@@ -223,7 +226,7 @@ func (r *request) secondaryOK() bool {
 func (r *request) namespace() (namespace, error) {
 	coll, ok := r.args[r.name].StringValueOK()
 	if !ok {
-		return namespace{}, failf(codeBadValue, "collection name has invalid type %s", typeName(r.args[r.name].Type))
+		return namespace{}, cmderr.Errorf(cmderr.BadValue, "collection name has invalid type %s", bsondoc.TypeName(r.args[r.name].Type))
 	}
 	ns := namespace{r.db, coll}
 	return ns, ns.check()
@@ -237,24 +240,24 @@ func (r *request) documents(field string) ([]bson.Raw, error) {
 	}
 	v, ok := r.args[field]
 	if !ok {
-		return nil, missingField(r.name, field)
+		return nil, cmderr.Missing(r.name, field)
 	}
 	if v.Type != bson.TypeArray {
 		return nil, r.wrongType(field, v, "array")
 	}
 	var docs []bson.Raw
-	for _, item := range items(v) {
+	for _, item := range bsondoc.Items(v) {
 		doc, ok := item.DocumentOK()
 		if !ok {
-			return nil, failf(codeTypeMismatch, "BSON field '%s.%s.%d' is the wrong type '%s', expected type 'object'", r.name, field, len(docs), typeName(item.Type))
+			return nil, cmderr.Errorf(cmderr.TypeMismatch, "BSON field '%s.%s.%d' is the wrong type '%s', expected type 'object'", r.name, field, len(docs), bsondoc.TypeName(item.Type))
 		}
 		docs = append(docs, doc)
 	}
 	return docs, nil
 }
 
-func (r *request) wrongType(field string, v bson.RawValue, want string) *commandError {
-	return failf(codeTypeMismatch, "BSON field '%s.%s' is the wrong type '%s', expected type '%s'", r.name, field, typeName(v.Type), want)
+func (r *request) wrongType(field string, v bson.RawValue, want string) *cmderr.Error {
+	return cmderr.Errorf(cmderr.TypeMismatch, "BSON field '%s.%s' is the wrong type '%s', expected type '%s'", r.name, field, bsondoc.TypeName(v.Type), want)
 }
 
 // document is an optional document; an empty one if it is missing.
@@ -265,25 +268,15 @@ func (r *request) document(field string) (bson.Raw, error) {
 func documentField(where, field string, v bson.RawValue) (bson.Raw, error) {
 	switch v.Type {
 	case 0, bson.TypeNull:
-		return emptyDoc, nil
+		return bsondoc.Empty, nil
 	case bson.TypeEmbeddedDocument:
 		return v.Document(), nil
 	}
-	return nil, failf(codeTypeMismatch, "BSON field '%s.%s' is the wrong type '%s', expected type 'object'", where, field, typeName(v.Type))
+	return nil, cmderr.Errorf(cmderr.TypeMismatch, "BSON field '%s.%s' is the wrong type '%s', expected type 'object'", where, field, bsondoc.TypeName(v.Type))
 }
 
-var emptyDoc = bson.Raw{5, 0, 0, 0, 0}
-
-func (r *request) flag(field string, otherwise bool) bool { return truth(r.args[field], otherwise) }
-
-func truth(v bson.RawValue, otherwise bool) bool {
-	if b, ok := v.BooleanOK(); ok {
-		return b
-	}
-	if n, ok := asFloat(v); ok {
-		return n != 0
-	}
-	return otherwise
+func (r *request) flag(field string, otherwise bool) bool {
+	return bsondoc.Truth(r.args[field], otherwise)
 }
 
 // count is a number that may not be negative.
@@ -292,12 +285,12 @@ func (r *request) count(field string, otherwise int) (int, error) {
 	if !ok || v.Type == bson.TypeNull {
 		return otherwise, nil
 	}
-	n, ok := asInt(v)
+	n, ok := bsondoc.Int(v)
 	if !ok {
 		return 0, r.wrongType(field, v, "long")
 	}
 	if n < 0 {
-		return 0, failf(codeNegative, "BSON field '%s' value must be >= 0, actual value '%d'", field, n)
+		return 0, cmderr.Errorf(cmderr.Negative, "BSON field '%s' value must be >= 0, actual value '%d'", field, n)
 	}
 	return int(n), nil
 }
@@ -308,12 +301,12 @@ func (r *request) maxTime() (time.Duration, error) {
 	if !ok {
 		return 0, nil
 	}
-	n, ok := asInt(v)
+	n, ok := bsondoc.Int(v)
 	if !ok {
-		return 0, failf(codeTypeMismatch, "maxTimeMS must be a number")
+		return 0, cmderr.Errorf(cmderr.TypeMismatch, "maxTimeMS must be a number")
 	}
 	if n < 0 || n > 1<<31-1 {
-		return 0, failf(codeBadValue, "%d value for maxTimeMS is out of range", n)
+		return 0, cmderr.Errorf(cmderr.BadValue, "%d value for maxTimeMS is out of range", n)
 	}
 	return time.Duration(n) * time.Millisecond, nil
 }
@@ -329,20 +322,20 @@ func isInternal(db string) bool { return db == "admin" || db == "config" || db =
 func (n namespace) check() error {
 	switch {
 	case n.db == "" || len(n.db) > 63 || strings.ContainsAny(n.db, "/\\. \"$\x00"):
-		return failf(codeInvalidNamespace, "Invalid database name: '%s'", n.db)
+		return cmderr.Errorf(cmderr.InvalidNamespace, "Invalid database name: '%s'", n.db)
 	case strings.Contains(n.coll, "$"):
-		return failf(codeInvalidNamespace, "Invalid collection name: %s", n.coll)
+		return cmderr.Errorf(cmderr.InvalidNamespace, "Invalid collection name: %s", n.coll)
 	case n.coll == "" || n.coll[0] == '.' || strings.HasSuffix(n.coll, ".") || strings.Contains(n.coll, "\x00") || len(n.String()) > 255:
-		return failf(codeInvalidNamespace, "Invalid namespace specified '%s'", n)
+		return cmderr.Errorf(cmderr.InvalidNamespace, "Invalid namespace specified '%s'", n)
 	}
 	return nil
 }
 
-func (n namespace) field(name string, d *builder) {
-	at := d.open(bson.TypeEmbeddedDocument, name)
-	d.str("db", n.db)
+func (n namespace) field(name string, d *bsondoc.Builder) {
+	at := d.Open(bson.TypeEmbeddedDocument, name)
+	d.Str("db", n.db)
 	if n.coll != "" {
-		d.str("coll", n.coll)
+		d.Str("coll", n.coll)
 	}
-	d.close(at)
+	d.Close(at)
 }

@@ -4,6 +4,9 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // checkReadConcern refuses read concerns that make a difference.
@@ -12,13 +15,13 @@ func (r *request) checkReadConcern() error {
 	if !ok {
 		return nil
 	}
-	for _, e := range fields(rc) {
+	for _, e := range bsondoc.Fields(rc) {
 		switch e.Key() {
 		case "level", "afterClusterTime":
 		case "atClusterTime":
-			return notImitated("the read concern's atClusterTime")
+			return cmderr.NotImitated("the read concern's atClusterTime")
 		default:
-			return failf(codeInvalidOptions, "Unrecognized option in readConcern: %s", e.Key())
+			return cmderr.Errorf(cmderr.InvalidOptions, "Unrecognized option in readConcern: %s", e.Key())
 		}
 	}
 	level, given := rc.Lookup("level").StringValueOK()
@@ -26,7 +29,7 @@ func (r *request) checkReadConcern() error {
 	switch {
 	case !given:
 	case !slices.Contains([]string{"local", "majority", "linearizable", "available", "snapshot"}, level):
-		return failf(codeFailedToParse, "readConcern.level must be either 'local', 'majority', 'linearizable', 'available', or 'snapshot'")
+		return cmderr.Errorf(cmderr.FailedToParse, "readConcern.level must be either 'local', 'majority', 'linearizable', 'available', or 'snapshot'")
 	case r.inTxn:
 	case isWatch(r) && level != "majority":
 		why = "Aggregation stage $changeStream cannot run with a readConcern other than 'majority'. Current readConcern: " + level
@@ -37,12 +40,12 @@ func (r *request) checkReadConcern() error {
 	case level == "snapshot" && r.name == "count":
 		why = "read concern snapshot not supported"
 	case level == "snapshot":
-		return notImitated("the read concern snapshot but in transactions")
+		return cmderr.NotImitated("the read concern snapshot but in transactions")
 	}
 	if why == "" {
 		return nil
 	}
-	return failf(codeInvalidOptions, "Command %s does not support { readConcern: { level: \"%s\", provenance: \"clientSupplied\" } } :: caused by :: %s", r.name, level, why)
+	return cmderr.Errorf(cmderr.InvalidOptions, "Command %s does not support { readConcern: { level: \"%s\", provenance: \"clientSupplied\" } } :: caused by :: %s", r.name, level, why)
 }
 
 // writeConcernError is about a write concern that one node can't fulfil; nil if
@@ -52,24 +55,24 @@ func (r *request) writeConcernError() bson.Raw {
 	if !ok || !r.cmd.write {
 		return nil
 	}
-	var e *commandError
+	var e *cmderr.Error
 	w := wc.Lookup("w")
-	nodes, _ := asInt(w)
+	nodes, _ := bsondoc.Int(w)
 	mode, _ := w.StringValueOK()
 	switch {
 	case nodes > 1:
-		e = failf(100, "Not enough data-bearing nodes")
+		e = cmderr.Errorf(100, "Not enough data-bearing nodes")
 	case mode != "" && mode != "majority":
-		e = failf(79, "No write concern mode named '%s' found in replica set configuration", mode)
+		e = cmderr.Errorf(79, "No write concern mode named '%s' found in replica set configuration", mode)
 	default:
 		return nil
 	}
-	asked := newBuilder().value("w", w)
+	asked := bsondoc.New().Value("w", w)
 	if j := wc.Lookup("j"); j.Type != 0 {
-		asked.value("j", j)
+		asked.Value("j", j)
 	}
-	wait, _ := asInt(wc.Lookup("wtimeout"))
-	asked.int32("wtimeout", int(wait)).str("provenance", "clientSupplied")
-	info := newBuilder().doc("writeConcern", asked.done()).done()
-	return newBuilder().int32("code", e.code).str("codeName", codeName(e.code)).str("errmsg", e.msg).doc("errInfo", info).done()
+	wait, _ := bsondoc.Int(wc.Lookup("wtimeout"))
+	asked.Int32("wtimeout", int(wait)).Str("provenance", "clientSupplied")
+	info := bsondoc.New().Doc("writeConcern", asked.Done()).Done()
+	return bsondoc.New().Int32("code", e.Code).Str("codeName", cmderr.Name(e.Code)).Str("errmsg", e.Msg).Doc("errInfo", info).Done()
 }

@@ -6,6 +6,9 @@ import (
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // A conn is one client's connection. Its goroutine reads a request, answers it
@@ -71,7 +74,7 @@ func (c *conn) thawed() bool {
 // connection.
 func (s *Server) answer(c *conn, m *message) bson.Raw {
 	r, err := s.newRequest(c, m)
-	var reply *builder
+	var reply *bsondoc.Builder
 	if err == nil {
 		reply, err = s.run(r)
 	}
@@ -79,29 +82,29 @@ func (s *Server) answer(c *conn, m *message) bson.Raw {
 		return nil
 	}
 	if err != nil {
-		e := asCommandError(err)
-		reply = e.reply()
-		if slices.Contains(notPrimaryCodes, e.code) {
+		e := cmderr.From(err)
+		reply = e.Reply()
+		if slices.Contains(notPrimaryCodes, e.Code) {
 			s.topology.version(reply)
 		}
 	}
 	s.gossip(reply)
-	return reply.done()
+	return reply.Done()
 }
 
 // notPrimaryCodes are those whose replies have a topologyVersion, whoever made the
 // error, a fail point too: a driver that is told such a code without one takes the
 // server for unknown, until its monitor hears of it again after up to ten seconds.
-var notPrimaryCodes = []int{189, codeNotWritablePrimary, 11602, codeNotPrimaryNoSecondaryOk, 13436}
+var notPrimaryCodes = []int{189, cmderr.NotWritablePrimary, 11602, cmderr.NotPrimaryNoSecondaryOk, 13436}
 
 // gossip adds the times that every reply has, errors too.
-func (s *Server) gossip(reply *builder) {
+func (s *Server) gossip(reply *bsondoc.Builder) {
 	now := s.store.lastTime()
-	at := reply.open(bson.TypeEmbeddedDocument, "$clusterTime")
-	reply.timestamp("clusterTime", now)
-	sig := reply.open(bson.TypeEmbeddedDocument, "signature")
-	reply.binary("hash", bson.TypeBinaryGeneric, make([]byte, 20)).int64("keyId", 0)
-	reply.close(sig)
-	reply.close(at)
-	reply.timestamp("operationTime", now)
+	at := reply.Open(bson.TypeEmbeddedDocument, "$clusterTime")
+	reply.Timestamp("clusterTime", now)
+	sig := reply.Open(bson.TypeEmbeddedDocument, "signature")
+	reply.Binary("hash", bson.TypeBinaryGeneric, make([]byte, 20)).Int64("keyId", 0)
+	reply.Close(sig)
+	reply.Close(at)
+	reply.Timestamp("operationTime", now)
 }

@@ -4,6 +4,10 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 const maxWriteBatch = 100_000
@@ -33,7 +37,7 @@ func crudCommands() map[string]*command {
 // gathers the errors of those that fail.
 func (r *request) batch(ns namespace, n int, statement func(w *writer, i int) error) (errs []bson.Raw, err error) {
 	if n == 0 || n > maxWriteBatch {
-		return nil, failf(16, "Write batch sizes must be between 1 and %d. Got %d operations.", maxWriteBatch, n)
+		return nil, cmderr.Errorf(16, "Write batch sizes must be between 1 and %d. Got %d operations.", maxWriteBatch, n)
 	}
 	ordered := r.flag("ordered", true)
 	err = r.write(func(w *writer) error {
@@ -45,11 +49,11 @@ func (r *request) batch(ns namespace, n int, statement func(w *writer, i int) er
 			if err == nil {
 				continue
 			}
-			e := asCommandError(err)
-			if r.txn != nil && e.code == codeWriteConflict {
+			e := cmderr.From(err)
+			if r.txn != nil && e.Code == cmderr.WriteConflict {
 				return e
 			}
-			errs = append(errs, e.writeError(i))
+			errs = append(errs, e.WriteError(i))
 			if r.txn != nil {
 				r.txn.abort()
 			}
@@ -62,22 +66,14 @@ func (r *request) batch(ns namespace, n int, statement func(w *writer, i int) er
 	return errs, err
 }
 
-func (e *commandError) writeError(i int) bson.Raw {
-	d := newBuilder().int32("index", i).int32("code", e.code).str("errmsg", e.msg)
-	if e.extra != nil {
-		d.append(e.extra)
-	}
-	return d.done()
-}
-
-func withWriteErrors(d *builder, errs []bson.Raw) *builder {
+func withWriteErrors(d *bsondoc.Builder, errs []bson.Raw) *bsondoc.Builder {
 	if len(errs) > 0 {
-		d.docs("writeErrors", errs)
+		d.Docs("writeErrors", errs)
 	}
 	return d
 }
 
-func insert(r *request) (*builder, error) {
+func insert(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.writable()
 	if err != nil {
 		return nil, err
@@ -101,7 +97,7 @@ func insert(r *request) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return withWriteErrors(newBuilder().int32("n", n), errs), nil
+	return withWriteErrors(bsondoc.New().Int32("n", n), errs), nil
 }
 
 // writable is the command's namespace, if documents may be written there.
@@ -111,9 +107,9 @@ func (r *request) writable() (namespace, error) {
 	case err != nil:
 		return ns, err
 	case ns.db == "local" && strings.HasPrefix(ns.coll, "oplog."):
-		return ns, notImitated("writes to the oplog")
+		return ns, cmderr.NotImitated("writes to the oplog")
 	case ns.coll == viewsName:
-		return ns, notImitated("writes to " + viewsName)
+		return ns, cmderr.NotImitated("writes to " + viewsName)
 	}
 	return ns, nil
 }
@@ -121,64 +117,35 @@ func (r *request) writable() (namespace, error) {
 // insertable is a document with its _id, at the front.
 func insertable(doc bson.Raw) (bson.Raw, error) {
 	id := doc.Lookup("_id")
-	if err := checkID(id); err != nil {
+	if err := query.CheckID(id); err != nil {
 		return nil, err
 	}
 	if id.Type == 0 {
-		doc = newBuilder().oid("_id", bson.NewObjectID()).append(doc).done()
+		doc = bsondoc.New().ObjectID("_id", bson.NewObjectID()).Append(doc).Done()
 	}
-	doc = idFirst(doc)
-	if len(doc) > maxDocumentSize {
-		return nil, failf(codeBadValue, "object to insert too large. size in bytes: %d, max size: %d", len(doc), maxDocumentSize)
+	doc = query.IDFirst(doc)
+	if len(doc) > bsondoc.MaxSize {
+		return nil, cmderr.Errorf(cmderr.BadValue, "object to insert too large. size in bytes: %d, max size: %d", len(doc), bsondoc.MaxSize)
 	}
 	return doc, nil
-}
-
-// checkID refuses what an _id can't be.
-func checkID(id bson.RawValue) error {
-	switch id.Type {
-	case bson.TypeArray, bson.TypeRegex, bson.TypeUndefined:
-		return failf(53, "The '_id' value cannot be of type %s", typeName(id.Type))
-	}
-	if name := dollarField(id); name != "" {
-		return failf(codeDollarPrefixedFieldName, "_id fields may not contain '$'-prefixed fields: %s is not valid for storage.", name)
-	}
-	return nil
-}
-
-// dollarField is a field within a value whose name begins with a dollar; empty
-// if there is none.
-func dollarField(v bson.RawValue) string {
-	if v.Type != bson.TypeEmbeddedDocument && v.Type != bson.TypeArray {
-		return ""
-	}
-	for _, e := range fields(v.Value) {
-		if strings.HasPrefix(e.Key(), "$") {
-			return e.Key()
-		}
-		if name := dollarField(e.Value()); name != "" {
-			return name
-		}
-	}
-	return ""
 }
 
 // statementFields refuses what a statement of an update or delete has and this
 // server does not take.
 func statementFields(where string, doc bson.Raw, known string, others string) error {
-	for _, e := range fields(doc) {
+	for _, e := range bsondoc.Fields(doc) {
 		switch name := e.Key(); {
 		case strings.Contains(known, " "+name+" "):
 		case !strings.Contains(others, " "+name+" "):
-			return failf(codeUnknownField, "BSON field '%s.%s' is an unknown field.", where, name)
+			return cmderr.Errorf(cmderr.UnknownField, "BSON field '%s.%s' is an unknown field.", where, name)
 		case !isUnset(e.Value()):
-			return notImitated("the option '" + name + "' of " + where)
+			return cmderr.NotImitated("the option '" + name + "' of " + where)
 		}
 	}
 	return nil
 }
 
-func updateCommand(r *request) (*builder, error) {
+func updateCommand(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.writable()
 	if err != nil {
 		return nil, err
@@ -203,18 +170,18 @@ func updateCommand(r *request) (*builder, error) {
 		n, modified = n+matched, modified+changed
 		if id.Type != 0 {
 			n++
-			upserted = append(upserted, newBuilder().int32("index", i).value("_id", id).done())
+			upserted = append(upserted, bsondoc.New().Int32("index", i).Value("_id", id).Done())
 		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	d := newBuilder().int32("n", n)
+	d := bsondoc.New().Int32("n", n)
 	if upserted != nil {
-		d.docs("upserted", upserted)
+		d.Docs("upserted", upserted)
 	}
-	return withWriteErrors(d, errs).int32("nModified", modified), nil
+	return withWriteErrors(d, errs).Int32("nModified", modified), nil
 }
 
 // checkUpdate finds what makes the whole command fail, and not one statement.
@@ -225,11 +192,11 @@ func checkUpdate(doc bson.Raw) error {
 	u, err := doc.LookupErr("u")
 	switch {
 	case err != nil:
-		return missingField("update.updates", "u")
+		return cmderr.Missing("update.updates", "u")
 	case u.Type != bson.TypeEmbeddedDocument && u.Type != bson.TypeArray:
-		return failf(codeFailedToParse, "Update argument must be either an object or an array")
+		return cmderr.Errorf(cmderr.FailedToParse, "Update argument must be either an object or an array")
 	}
-	if _, err := pipelineStages(items(u)); err != nil {
+	if err := query.CheckStageNames(bsondoc.Items(u)); err != nil {
 		return err
 	}
 	return checkQuery("update.updates", doc)
@@ -239,32 +206,32 @@ func checkUpdate(doc bson.Raw) error {
 func checkQuery(where string, statement bson.Raw) error {
 	q := statement.Lookup("q")
 	if q.Type == 0 || q.Type == bson.TypeNull {
-		return missingField(where, "q")
+		return cmderr.Missing(where, "q")
 	}
 	_, err := documentField(where, "q", q)
 	return err
 }
 
 func readUpdate(doc bson.Raw) (updateStatement, error) {
-	st := updateStatement{multi: truth(doc.Lookup("multi"), false), upsert: truth(doc.Lookup("upsert"), false)}
+	st := updateStatement{multi: bsondoc.Truth(doc.Lookup("multi"), false), upsert: bsondoc.Truth(doc.Lookup("upsert"), false)}
 	st.query = doc.Lookup("q").Document() // checkUpdate has seen it
 	var err error
-	st.update, err = compileUpdate(doc.Lookup("u"))
+	st.update, err = query.CompileUpdate(doc.Lookup("u"))
 	return st, err
 }
 
 // An updateStatement is one of the updates of a command.
 type updateStatement struct {
 	query         bson.Raw
-	update        *update
+	update        *query.Update
 	multi, upsert bool
 }
 
 func (st updateStatement) run(w *writer, ns namespace) (matched, changed int, upserted bson.RawValue, err error) {
-	if st.multi && st.update.replacement != nil {
-		return 0, 0, upserted, failf(codeFailedToParse, "multi update is not supported for replacement-style update")
+	if st.multi && st.update.IsReplacement() {
+		return 0, 0, upserted, cmderr.Errorf(cmderr.FailedToParse, "multi update is not supported for replacement-style update")
 	}
-	f, err := compileFilter(st.query)
+	f, err := query.CompileFilter(st.query)
 	if err != nil {
 		return 0, 0, upserted, err
 	}
@@ -298,15 +265,15 @@ func (st updateStatement) run(w *writer, ns namespace) (matched, changed int, up
 
 // apply updates one record. It is false if that changes nothing, which is no
 // event then; a replacement always is one.
-func (w *writer) apply(c *collection, rec *record, u *update) (bool, error) {
+func (w *writer) apply(c *collection, rec *record, u *query.Update) (bool, error) {
 	if err := w.free(c, rec.id, rec.doc); err != nil {
 		return false, err
 	}
-	after, ch, err := u.apply(rec.doc, false)
+	after, ch, err := u.Apply(rec.doc, false)
 	if err != nil {
 		return false, err
 	}
-	if ch != nil && ch.empty() {
+	if ch != nil && ch.Empty() {
 		return false, nil
 	}
 	if err := w.update(c, rec, after, ch); err != nil {
@@ -317,18 +284,18 @@ func (w *writer) apply(c *collection, rec *record, u *update) (bool, error) {
 
 // upsertInto inserts the document that the query and the update make.
 func (st updateStatement) upsertInto(w *writer, ns namespace) (bson.Raw, error) {
-	base, err := seed(st.query)
+	base, err := query.Seed(st.query)
 	if err != nil {
 		return nil, err
 	}
-	if st.update.replacement != nil {
-		id := newBuilder()
+	if st.update.IsReplacement() {
+		id := bsondoc.New()
 		if v := base.Lookup("_id"); v.Type != 0 {
-			id.value("_id", v)
+			id.Value("_id", v)
 		}
-		base = id.done()
+		base = id.Done()
 	}
-	doc, _, err := st.update.apply(base, true)
+	doc, _, err := st.update.Apply(base, true)
 	if err != nil {
 		return nil, err
 	}
@@ -338,7 +305,7 @@ func (st updateStatement) upsertInto(w *writer, ns namespace) (bson.Raw, error) 
 	return doc, w.insert(w.ensure(ns), doc)
 }
 
-func deleteCommand(r *request) (*builder, error) {
+func deleteCommand(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.writable()
 	if err != nil {
 		return nil, err
@@ -361,21 +328,21 @@ func deleteCommand(r *request) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return withWriteErrors(newBuilder().int32("n", n), errs), nil
+	return withWriteErrors(bsondoc.New().Int32("n", n), errs), nil
 }
 
 func checkDelete(doc bson.Raw) error {
 	if err := statementFields("delete.deletes", doc, " q limit hint ", " collation "); err != nil {
 		return err
 	}
-	if n, isInt := asInt(doc.Lookup("limit")); !isInt || n != 0 && n != 1 {
-		return failf(codeFailedToParse, "The limit field in delete objects must be 0 or 1. Got %s", shell(doc.Lookup("limit")))
+	if n, isInt := bsondoc.Int(doc.Lookup("limit")); !isInt || n != 0 && n != 1 {
+		return cmderr.Errorf(cmderr.FailedToParse, "The limit field in delete objects must be 0 or 1. Got %s", bsondoc.Shell(doc.Lookup("limit")))
 	}
 	return checkQuery("delete.deletes", doc)
 }
 
 func (w *writer) deleteMatching(ns namespace, statement bson.Raw) (n int, err error) {
-	f, err := compileFilter(statement.Lookup("q").Document())
+	f, err := query.CompileFilter(statement.Lookup("q").Document())
 	if err != nil {
 		return 0, err
 	}
@@ -384,7 +351,7 @@ func (w *writer) deleteMatching(ns namespace, statement bson.Raw) (n int, err er
 		return 0, nil
 	}
 	found := c.matching(f)
-	if limit, _ := asInt(statement.Lookup("limit")); limit == 1 && len(found) > 1 {
+	if limit, _ := bsondoc.Int(statement.Lookup("limit")); limit == 1 && len(found) > 1 {
 		found = found[:1]
 	}
 	for _, rec := range found {

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // cursors are those that are open.
@@ -57,11 +60,11 @@ func (cs *cursors) take(id int64, ns namespace, session string) (*cursor, error)
 	c := cs.byID[id]
 	switch {
 	case c == nil:
-		return nil, failf(codeCursorNotFound, "cursor id %d not found", id)
+		return nil, cmderr.Errorf(cmderr.CursorNotFound, "cursor id %d not found", id)
 	case c.busy:
-		return nil, failf(codeCursorInUse, "cursor id %d is already in use", id)
+		return nil, cmderr.Errorf(cmderr.CursorInUse, "cursor id %d is already in use", id)
 	case c.ns != ns:
-		return nil, failf(codeUnauthorized, "Requested getMore on namespace '%s', but cursor belongs to a different namespace %s", ns, c.ns)
+		return nil, cmderr.Errorf(cmderr.Unauthorized, "Requested getMore on namespace '%s', but cursor belongs to a different namespace %s", ns, c.ns)
 	}
 	if err := c.checkSession(session); err != nil {
 		return nil, err
@@ -76,11 +79,11 @@ func (c *cursor) checkSession(session string) error {
 	case c.session == session:
 		return nil
 	case c.session == "":
-		return failf(50736, "Cannot run getMore on cursor %d, which was not created in a session, in session %s", c.id, sessionText(session))
+		return cmderr.Errorf(50736, "Cannot run getMore on cursor %d, which was not created in a session, in session %s", c.id, sessionText(session))
 	case session == "":
-		return failf(50737, "Cannot run getMore on cursor %d, which was created in session %s, without an lsid", c.id, sessionText(c.session))
+		return cmderr.Errorf(50737, "Cannot run getMore on cursor %d, which was created in session %s, without an lsid", c.id, sessionText(c.session))
 	}
-	return failf(50738, "Cannot run getMore on cursor %d, which was created in session %s, in session %s", c.id, sessionText(c.session), sessionText(session))
+	return cmderr.Errorf(50738, "Cannot run getMore on cursor %d, which was created in session %s, in session %s", c.id, sessionText(c.session), sessionText(session))
 }
 
 func (cs *cursors) release(c *cursor, gone bool) {
@@ -128,34 +131,34 @@ func (r *request) batchSize() (n int, given bool, err error) {
 	if !ok || v.Type == bson.TypeNull {
 		return firstBatch, false, nil
 	}
-	size, isInt := asInt(v)
+	size, isInt := bsondoc.Int(v)
 	if !isInt {
 		return 0, false, r.wrongType("batchSize", v, "long")
 	}
 	if size < 0 {
-		return 0, false, failf(codeNegative, "BSON field 'batchSize' value must be >= 0, actual value '%d'", size)
+		return 0, false, cmderr.Errorf(cmderr.Negative, "BSON field 'batchSize' value must be >= 0, actual value '%d'", size)
 	}
 	return int(size), true, nil
 }
 
 // openListing is openList with the fields in the other order that there is.
-func (r *request) openListing(ns namespace, docs []bson.Raw) (*builder, error) {
+func (r *request) openListing(ns namespace, docs []bson.Raw) (*bsondoc.Builder, error) {
 	reply, err := r.openList(ns, docs)
 	if err != nil {
 		return nil, err
 	}
-	cursor := reply.done().Lookup("cursor").Document()
-	d := newBuilder()
-	at := d.open(bson.TypeEmbeddedDocument, "cursor")
+	cursor := reply.Done().Lookup("cursor").Document()
+	d := bsondoc.New()
+	at := d.Open(bson.TypeEmbeddedDocument, "cursor")
 	for _, name := range []string{"id", "ns", "firstBatch"} {
-		d.value(name, cursor.Lookup(name))
+		d.Value(name, cursor.Lookup(name))
 	}
-	return d.close(at), nil
+	return d.Close(at), nil
 }
 
 // openList replies with the first of a list of documents, and a cursor for the
 // others.
-func (r *request) openList(ns namespace, docs []bson.Raw) (*builder, error) {
+func (r *request) openList(ns namespace, docs []bson.Raw) (*bsondoc.Builder, error) {
 	n, _, err := r.batchSize()
 	if err != nil {
 		return nil, err
@@ -172,7 +175,7 @@ func (r *request) openList(ns namespace, docs []bson.Raw) (*builder, error) {
 func fill(docs []bson.Raw, n int) (batch, rest []bson.Raw) {
 	size := 0
 	for i, doc := range docs {
-		if i == n || i > 0 && size+len(doc) > maxDocumentSize {
+		if i == n || i > 0 && size+len(doc) > bsondoc.MaxSize {
 			return docs[:i], docs[i:]
 		}
 		size += len(doc)
@@ -181,20 +184,20 @@ func fill(docs []bson.Raw, n int) (batch, rest []bson.Raw) {
 }
 
 // reply is a batch; at the end the cursor is 0 for the client.
-func (c *cursor) reply(field string, end bool, batch []bson.Raw, more func(*builder)) *builder {
+func (c *cursor) reply(field string, end bool, batch []bson.Raw, more func(*bsondoc.Builder)) *bsondoc.Builder {
 	id := c.id
 	if end {
 		id = 0
 	}
-	d := newBuilder()
-	at := d.open(bson.TypeEmbeddedDocument, "cursor")
-	d.b = slices.Grow(d.b, sizeOf(batch))
-	d.docs(field, batch)
+	d := bsondoc.New()
+	at := d.Open(bson.TypeEmbeddedDocument, "cursor")
+	d.Grow(sizeOf(batch))
+	d.Docs(field, batch)
 	if more != nil {
 		more(d)
 	}
-	d.int64("id", id).str("ns", c.ns.String())
-	return d.close(at)
+	d.Int64("id", id).Str("ns", c.ns.String())
+	return d.Close(at)
 }
 
 func sizeOf(docs []bson.Raw) int {
@@ -205,14 +208,14 @@ func sizeOf(docs []bson.Raw) int {
 	return n
 }
 
-func getMore(r *request) (*builder, error) {
+func getMore(r *request) (*bsondoc.Builder, error) {
 	id, ok := r.args["getMore"].Int64OK()
 	if !ok {
-		return nil, failf(codeTypeMismatch, "BSON field 'getMore.getMore' is the wrong type '%s', expected type 'long'", typeName(r.args["getMore"].Type))
+		return nil, cmderr.Errorf(cmderr.TypeMismatch, "BSON field 'getMore.getMore' is the wrong type '%s', expected type 'long'", bsondoc.TypeName(r.args["getMore"].Type))
 	}
 	coll, ok := r.args["collection"].StringValueOK()
 	if !ok {
-		return nil, missingField("getMore", "collection")
+		return nil, cmderr.Missing("getMore", "collection")
 	}
 	n, given, err := r.batchSize()
 	if err != nil {
@@ -231,8 +234,8 @@ func getMore(r *request) (*builder, error) {
 	}
 	if code := r.server.failPoints.afterCheckout(); code != 0 {
 		r.server.cursors.release(c, true)
-		e := failf(code, "Hit the 'failGetMoreAfterCursorCheckout' failpoint")
-		return nil, e.label(streamLabels(code)...)
+		e := cmderr.Errorf(code, "Hit the 'failGetMoreAfterCursorCheckout' failpoint")
+		return nil, e.Label(streamLabels(code)...)
 	}
 	if c.stream == nil {
 		var batch []bson.Raw
@@ -253,13 +256,13 @@ func getMore(r *request) (*builder, error) {
 const defaultAwait = time.Second
 
 // streamBatch waits for events. gone tells whether the cursor is at its end.
-func (r *request) streamBatch(c *cursor, n int, wait time.Duration) (reply *builder, gone bool, err error) {
+func (r *request) streamBatch(c *cursor, n int, wait time.Duration) (reply *bsondoc.Builder, gone bool, err error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for late := false; ; {
 		batch, grown, err := r.server.store.read(c.stream, n)
 		if err != nil {
-			return nil, true, asCommandError(err).prefixed("Executor error during getMore :: caused by :: ")
+			return nil, true, cmderr.From(err).Prefixed("Executor error during getMore :: caused by :: ")
 		}
 		if len(batch) > 0 || late || c.stream.ended {
 			return c.reply("nextBatch", c.stream.ended, batch, c.stream.fields), c.stream.ended, nil
@@ -269,7 +272,7 @@ func (r *request) streamBatch(c *cursor, n int, wait time.Duration) (reply *buil
 		case <-timer.C:
 			late = true
 		case <-c.killed:
-			return nil, true, failf(codeCursorKilled, "Executor error during getMore :: caused by :: operation was interrupted")
+			return nil, true, cmderr.Errorf(cmderr.CursorKilled, "Executor error during getMore :: caused by :: operation was interrupted")
 		case <-r.conn.gone:
 			return nil, false, errHangUp
 		case <-r.server.stop:
@@ -278,15 +281,15 @@ func (r *request) streamBatch(c *cursor, n int, wait time.Duration) (reply *buil
 	}
 }
 
-func killCursors(r *request) (*builder, error) {
+func killCursors(r *request) (*bsondoc.Builder, error) {
 	var asked []int64
 	if r.args["cursors"].Type != bson.TypeArray {
 		return nil, r.wrongType("cursors", r.args["cursors"], "array")
 	}
-	for _, v := range items(r.args["cursors"]) {
+	for _, v := range bsondoc.Items(r.args["cursors"]) {
 		id, ok := v.Int64OK()
 		if !ok {
-			return nil, failf(codeTypeMismatch, "BSON field 'killCursors.cursors.%d' is the wrong type '%s', expected type 'long'", len(asked), typeName(v.Type))
+			return nil, cmderr.Errorf(cmderr.TypeMismatch, "BSON field 'killCursors.cursors.%d' is the wrong type '%s', expected type 'long'", len(asked), bsondoc.TypeName(v.Type))
 		}
 		asked = append(asked, id)
 	}
@@ -294,10 +297,10 @@ func killCursors(r *request) (*builder, error) {
 	var were, unknown []bson.RawValue
 	for _, id := range asked {
 		if slices.Contains(killed, id) {
-			were = append(were, longValue(id))
+			were = append(were, bsondoc.Int64(id))
 		} else {
-			unknown = append(unknown, longValue(id))
+			unknown = append(unknown, bsondoc.Int64(id))
 		}
 	}
-	return newBuilder().values("cursorsKilled", were).values("cursorsNotFound", unknown).values("cursorsAlive", nil).values("cursorsUnknown", nil), nil
+	return bsondoc.New().Values("cursorsKilled", were).Values("cursorsNotFound", unknown).Values("cursorsAlive", nil).Values("cursorsUnknown", nil), nil
 }

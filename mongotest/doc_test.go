@@ -6,6 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 // The package's documentation names all that the server answers.
@@ -22,11 +28,9 @@ func TestDocumentationIsComplete(t *testing.T) {
 			names = append(names, name)
 		}
 	}
-	for name := range updateOperators {
-		names = append(names, name)
-	}
-	for _, name := range append(names, streamStages...) {
-		if _, err := compileStage(newBuilder().str(name, "").done(), true); err != nil && asCommandError(err).code == codeNotImplemented {
+	names = append(names, query.UpdateOperatorNames()...)
+	for _, name := range append(names, query.StreamStages...) {
+		if _, err := query.CompileStages([]bson.Raw{bsondoc.New().Str(name, "").Done()}, true); err != nil && cmderr.From(err).Code == cmderr.NotImplemented {
 			continue
 		}
 		if !slices.Contains(words, name) {

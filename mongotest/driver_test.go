@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -153,7 +154,7 @@ func TestTransactionsThatConflict(t *testing.T) {
 		}
 		_, err := c.UpdateOne(ctx, id(1), bson.D{{Key: "$set", Value: bson.D{{Key: "by", Value: "first"}}}})
 		var e mongo.ServerError
-		if !errors.As(err, &e) || !e.HasErrorCode(codeWriteConflict) || !e.HasErrorLabel("TransientTransactionError") {
+		if !errors.As(err, &e) || !e.HasErrorCode(cmderr.WriteConflict) || !e.HasErrorLabel("TransientTransactionError") {
 			t.Errorf("%v, want a write conflict", err)
 		}
 		_ = first.AbortTransaction(ctx) // it is aborted already

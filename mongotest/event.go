@@ -6,6 +6,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
@@ -76,65 +77,56 @@ func (s *stream) tokenOf(ev *event, format resumetoken.Format) resumetoken.Decod
 // server has them.
 func (s *stream) build(st *store, ev *event, token bson.Raw) bson.Raw {
 	e := ev.entry
-	d := &builder{b: make([]byte, 4, 400+len(e.doc))}
+	d := bsondoc.NewSize(400 + len(e.doc))
 	if ev.kind == opRename {
 		e.to.field("to", d)
 	}
 	if e.lsid != nil {
-		d.int64("txnNumber", e.txnNumber).doc("lsid", e.lsid)
+		d.Int64("txnNumber", e.txnNumber).Doc("lsid", e.lsid)
 	}
-	d.doc("_id", token).str("operationType", ev.kind).timestamp("clusterTime", e.ts)
+	d.Doc("_id", token).Str("operationType", ev.kind).Timestamp("clusterTime", e.ts)
 	if ev.kind == opInvalidate {
-		return d.date("wallTime", e.wall).done()
+		return d.Date("wallTime", e.wall).Done()
 	}
 	if s.expanded && !e.view && e.uuid != [16]byte{} {
-		d.binary("collectionUUID", bson.TypeBinaryUUID, e.uuid[:])
+		d.Binary("collectionUUID", bson.TypeBinaryUUID, e.uuid[:])
 	}
-	d.date("wallTime", e.wall)
+	d.Date("wallTime", e.wall)
 	switch {
 	case ev.kind == opInsert || ev.kind == opReplace:
-		d.doc("fullDocument", e.doc)
+		d.Doc("fullDocument", e.doc)
 	case ev.kind == opUpdate && s.full == "updateLookup":
-		d.image("fullDocument", st.lookup(e))
+		d.DocOrNull("fullDocument", st.lookup(e))
 	case ev.kind == opUpdate && s.full != "default":
-		d.image("fullDocument", e.postImage())
+		d.DocOrNull("fullDocument", e.postImage())
 	}
 	e.ns.field("ns", d)
 	if e.key != nil {
-		d.doc("documentKey", e.key)
+		d.Doc("documentKey", e.key)
 	}
 	if ev.kind == opUpdate {
-		d.doc("updateDescription", e.change.description())
+		d.Doc("updateDescription", e.change.Description())
 	}
 	if s.expanded && e.description != nil {
-		d.doc("operationDescription", e.description)
+		d.Doc("operationDescription", e.description)
 	}
 	if e.state != nil {
-		d.doc("stateBeforeChange", e.state)
+		d.Doc("stateBeforeChange", e.state)
 	}
 	if s.before != "off" && ev.hasBefore() {
-		d.image("fullDocumentBeforeChange", e.before)
+		d.DocOrNull("fullDocumentBeforeChange", e.before)
 	}
-	return d.done()
+	return d.Done()
 }
 
 // lookup is the document as it is now; nil if it is gone.
 func (st *store) lookup(e *entry) bson.Raw {
 	for _, c := range st.colls {
 		if c.uuid == e.uuid {
-			if rec := c.byID[canonical(e.key.Lookup("_id"))]; rec != nil {
+			if rec := c.byID[bsondoc.Canonical(e.key.Lookup("_id"))]; rec != nil {
 				return rec.doc
 			}
 		}
 	}
 	return nil
-}
-
-func (ch *change) description() bson.Raw {
-	d := newBuilder()
-	at := d.open(bson.TypeEmbeddedDocument, "updatedFields")
-	for _, f := range ch.updated {
-		d.value(f.path, f.value)
-	}
-	return d.close(at).strings("removedFields", ch.removed).docs("truncatedArrays", ch.truncated).done()
 }

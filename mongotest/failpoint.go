@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // failPoints are the two that drivers' tests use, as the server has them when
@@ -34,10 +37,10 @@ type failPoint struct {
 	concern  bson.Raw // a writeConcernError
 }
 
-func configureFailPoint(r *request) (*builder, error) {
+func configureFailPoint(r *request) (*bsondoc.Builder, error) {
 	name, ok := r.args[r.name].StringValueOK()
 	if !ok || name != failCommand && name != failCheckout {
-		return nil, notImitated("the fail point '" + name + "'")
+		return nil, cmderr.NotImitated("the fail point '" + name + "'")
 	}
 	data, err := r.document("data")
 	if err != nil {
@@ -66,7 +69,7 @@ func configureFailPoint(r *request) (*builder, error) {
 		fp.hits = hits
 		f.byName[name] = fp
 	}
-	return newBuilder().int32("count", hits), nil
+	return bsondoc.New().Int32("count", hits), nil
 }
 
 // readFailPoint reads a mode; nil is off.
@@ -78,31 +81,31 @@ func readFailPoint(mode bson.RawValue) (*failPoint, error) {
 		case "alwaysOn":
 			return &failPoint{times: -1}, nil
 		}
-		return nil, failf(codeBadValue, "unknown mode: %s", word)
+		return nil, cmderr.Errorf(cmderr.BadValue, "unknown mode: %s", word)
 	}
 	doc, ok := mode.DocumentOK()
 	if !ok {
-		return nil, failf(codeTypeMismatch, "'mode' must be a string or JSON object")
+		return nil, cmderr.Errorf(cmderr.TypeMismatch, "'mode' must be a string or JSON object")
 	}
 	fp := &failPoint{times: -1}
-	for _, e := range fields(doc) {
-		n, isInt := asInt(e.Value())
+	for _, e := range bsondoc.Fields(doc) {
+		n, isInt := bsondoc.Int(e.Value())
 		switch {
 		case !isInt || n < 0:
-			return nil, failf(codeBadValue, "'%s' must be a number of at least 0", e.Key())
+			return nil, cmderr.Errorf(cmderr.BadValue, "'%s' must be a number of at least 0", e.Key())
 		case e.Key() == "times":
 			fp.times = int(n)
 		case e.Key() == "skip":
 			fp.skip = int(n)
 		default:
-			return nil, notImitated("the fail point mode '" + e.Key() + "'")
+			return nil, cmderr.NotImitated("the fail point mode '" + e.Key() + "'")
 		}
 	}
 	return fp, nil
 }
 
 func (fp *failPoint) readData(data bson.Raw) error {
-	for _, e := range fields(data) {
+	for _, e := range bsondoc.Fields(data) {
 		v := e.Value()
 		ok := true
 		switch e.Key() {
@@ -113,15 +116,15 @@ func (fp *failPoint) readData(data bson.Raw) error {
 			fp.labelled = true
 		case "errorCode":
 			var n int64
-			n, ok = asInt(v)
+			n, ok = bsondoc.Int(v)
 			fp.code = int(n)
 		case "closeConnection":
-			fp.hangUp = truth(v, false)
+			fp.hangUp = bsondoc.Truth(v, false)
 		case "blockConnection", "failInternalCommands":
 		case "blockTimeMS":
 			var n int64
-			n, ok = asInt(v)
-			if truth(data.Lookup("blockConnection"), false) {
+			n, ok = bsondoc.Int(v)
+			if bsondoc.Truth(data.Lookup("blockConnection"), false) {
 				fp.block = time.Duration(n) * time.Millisecond
 			}
 		case "appName":
@@ -129,10 +132,10 @@ func (fp *failPoint) readData(data bson.Raw) error {
 		case "writeConcernError":
 			fp.concern, ok = v.DocumentOK()
 		default:
-			return notImitated("the fail point data '" + e.Key() + "'")
+			return cmderr.NotImitated("the fail point data '" + e.Key() + "'")
 		}
 		if !ok {
-			return failf(codeTypeMismatch, "the fail point's '%s' is of the wrong type %s", e.Key(), typeName(v.Type))
+			return cmderr.Errorf(cmderr.TypeMismatch, "the fail point's '%s' is of the wrong type %s", e.Key(), bsondoc.TypeName(v.Type))
 		}
 	}
 	return nil
@@ -143,7 +146,7 @@ func stringList(v bson.RawValue) ([]string, bool) {
 		return nil, false
 	}
 	list := []string{}
-	for _, item := range items(v) {
+	for _, item := range bsondoc.Items(v) {
 		s, ok := item.StringValueOK()
 		if !ok {
 			return nil, false
@@ -171,28 +174,28 @@ func (f *failPoints) strike(r *request) (fp *failPoint, err error) {
 	case fp.hangUp:
 		return nil, errHangUp
 	case fp.code != 0:
-		e := failf(fp.code, "Failing command via 'failCommand' failpoint")
-		return nil, e.label(fp.labelsOf(r, fp.code)...)
+		e := cmderr.Errorf(fp.code, "Failing command via 'failCommand' failpoint")
+		return nil, e.Label(fp.labelsOf(r, fp.code)...)
 	}
 	return fp, nil
 }
 
 // finish ends the reply of a request that succeeded, with what is wrong about
 // its write concern, if only by the fail point that has struck it.
-func (r *request) finish(reply *builder, fp *failPoint) *builder {
+func (r *request) finish(reply *bsondoc.Builder, fp *failPoint) *bsondoc.Builder {
 	concern := r.writeConcernError()
 	var labels []string
 	if fp != nil && fp.concern != nil {
 		concern = fp.concern
-		code, _ := asInt(concern.Lookup("code"))
+		code, _ := bsondoc.Int(concern.Lookup("code"))
 		labels = fp.labelsOf(r, int(code))
 	}
 	if concern != nil {
-		reply.doc("writeConcernError", concern)
+		reply.Doc("writeConcernError", concern)
 	}
-	reply.float("ok", 1)
+	reply.Float("ok", 1)
 	if len(labels) > 0 {
-		reply.strings("errorLabels", labels)
+		reply.Strings("errorLabels", labels)
 	}
 	return reply
 }
@@ -234,7 +237,7 @@ func (r *request) blocked(d time.Duration) error {
 		return err
 	}
 	if late {
-		return failf(codeMaxTimeMSExpired, "operation exceeded time limit")
+		return cmderr.Errorf(cmderr.MaxTimeMSExpired, "operation exceeded time limit")
 	}
 	return nil
 }
@@ -246,7 +249,7 @@ func (fp *failPoint) labelsOf(r *request, code int) []string {
 	switch {
 	case fp.labelled:
 		return fp.labels
-	case isWatch(r) || code == codeChangeStreamFatalError || code == codeChangeStreamHistoryLost:
+	case isWatch(r) || code == cmderr.ChangeStreamFatalError || code == cmderr.ChangeStreamHistoryLost:
 		return streamLabels(code)
 	case again && r.hasTxn && (ends || r.cmd.retryable && !r.inTxn):
 		return []string{"RetryableWriteError"}
@@ -259,14 +262,14 @@ func (fp *failPoint) labelsOf(r *request, code int) []string {
 // The codes after which a write may be tried again, those after which a
 // transaction may as well, and those after which a stream may.
 var (
-	transientCodes = []int{24, codeWriteConflict, 239, 246, codeNoSuchTransaction, 267}
+	transientCodes = []int{24, cmderr.WriteConflict, 239, 246, cmderr.NoSuchTransaction, 267}
 	retryableCodes = []int{6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 	resumableCodes = append([]int{63, 133, 150, 234}, retryableCodes...)
 )
 
 func streamLabels(code int) []string {
 	switch {
-	case code == codeChangeStreamFatalError || code == codeChangeStreamHistoryLost:
+	case code == cmderr.ChangeStreamFatalError || code == cmderr.ChangeStreamHistoryLost:
 		return []string{"NonResumableChangeStreamError"}
 	case slices.Contains(resumableCodes, code):
 		return []string{"ResumableChangeStreamError"}

@@ -3,6 +3,9 @@ package mongotest
 import (
 	"sync"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // What can be done to a server from Go, and can't be told a real one. (The fail
@@ -90,13 +93,13 @@ func (t *topology) still(n int) bool {
 	return t.stepDowns == n
 }
 
-func stepDown(r *request) (*builder, error) {
-	seconds, ok := asInt(r.args[r.name])
+func stepDown(r *request) (*bsondoc.Builder, error) {
+	seconds, ok := bsondoc.Int(r.args[r.name])
 	if !ok || seconds <= 0 {
-		return nil, failf(codeBadValue, "stepdown period must be a positive integer")
+		return nil, cmderr.Errorf(cmderr.BadValue, "stepdown period must be a positive integer")
 	}
 	r.server.StepDown(time.Duration(seconds) * time.Second)
-	return newBuilder(), nil
+	return bsondoc.New(), nil
 }
 
 // KillCursors kills all open cursors, and returns how many there were. A

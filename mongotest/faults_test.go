@@ -11,6 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -47,7 +49,7 @@ func wantFailure(t *testing.T, reply bson.Raw, code int, labels ...string) {
 	t.Helper()
 	got, _ := reply.Lookup("code").AsInt64OK()
 	var have []string
-	for _, v := range items(reply.Lookup("errorLabels")) {
+	for _, v := range bsondoc.Items(reply.Lookup("errorLabels")) {
 		have = append(have, v.StringValue())
 	}
 	if got != int64(code) || !slices.Equal(have, labels) {
@@ -62,19 +64,19 @@ func TestForgetOplog(t *testing.T) {
 	token := first.Lookup("cursor", "postBatchResumeToken")
 	put(t, s, 2, 3, 4)
 	s.ForgetOplog(1)
-	wantFailure(t, old.more(10), codeCappedPositionLost)
-	wantFailure(t, old.more(10), codeCursorNotFound)
+	wantFailure(t, old.more(10), cmderr.CappedPositionLost)
+	wantFailure(t, old.more(10), cmderr.CursorNotFound)
 	_, reply := watchStream(t, s, bson.D{{Key: "resumeAfter", Value: token}})
-	wantFailure(t, reply, codeChangeStreamHistoryLost, "NonResumableChangeStreamError")
+	wantFailure(t, reply, cmderr.ChangeStreamHistoryLost, "NonResumableChangeStreamError")
 	if msg := reply.Lookup("errmsg").StringValue(); !strings.HasPrefix(msg, "PlanExecutor error during aggregation :: caused by :: Resume of change stream was not possible") {
 		t.Error(msg)
 	}
 	_, reply = watchStream(t, s, bson.D{{Key: "startAtOperationTime", Value: bson.Timestamp{T: 1, I: 1}}})
-	wantFailure(t, reply, codeChangeStreamHistoryLost, "NonResumableChangeStreamError")
+	wantFailure(t, reply, cmderr.ChangeStreamHistoryLost, "NonResumableChangeStreamError")
 	ts := dial(t, s.URI()).call("local", bson.D{{Key: "find", Value: "oplog.rs"}, {Key: "sort", Value: bson.D{{Key: "$natural", Value: 1}}}, {Key: "limit", Value: 1}}).
 		Lookup("cursor", "firstBatch", "0", "ts")
 	_, reply = watchStream(t, s, bson.D{{Key: "startAtOperationTime", Value: ts}})
-	if n := len(items(reply.Lookup("cursor", "firstBatch"))); n != 1 {
+	if n := len(bsondoc.Items(reply.Lookup("cursor", "firstBatch"))); n != 1 {
 		t.Errorf("%d events since the oldest entry, want 1: %s", n, reply)
 	}
 }
@@ -88,7 +90,7 @@ func TestCappedOplog(t *testing.T) {
 	_, first := watchStream(t, s, bson.D{})
 	put(t, s, 1, 2, 3, 4, 5, 6)
 	_, reply := watchStream(t, s, bson.D{{Key: "resumeAfter", Value: first.Lookup("cursor", "postBatchResumeToken")}})
-	wantFailure(t, reply, codeChangeStreamHistoryLost, "NonResumableChangeStreamError")
+	wantFailure(t, reply, cmderr.ChangeStreamHistoryLost, "NonResumableChangeStreamError")
 }
 
 // Before the oplog is cut, any older time opens; the same on both servers, and
@@ -101,7 +103,7 @@ func TestHistoryIsLookedAtLate(t *testing.T) {
 	reply := c.call("shop", bson.D{{Key: "aggregate", Value: "c"}, {Key: "pipeline", Value: bson.A{bson.D{{Key: "$changeStream",
 		Value: bson.D{{Key: "startAtOperationTime", Value: bson.Timestamp{T: 1, I: 1}}}}}}}, {Key: "cursor", Value: bson.D{{Key: "batchSize", Value: 0}}}})
 	c.id = reply.Lookup("cursor", "id").Int64()
-	wantFailure(t, c.more(10), codeChangeStreamHistoryLost, "NonResumableChangeStreamError")
+	wantFailure(t, c.more(10), cmderr.ChangeStreamHistoryLost, "NonResumableChangeStreamError")
 }
 
 func TestKillCursorsWhileWaiting(t *testing.T) {
@@ -115,12 +117,12 @@ func TestKillCursorsWhileWaiting(t *testing.T) {
 		return s.cursors.byID[c.id].busy
 	})
 	second := &streamClient{wireClient: dial(t, s.URI()), id: c.id}
-	wantFailure(t, second.more(10), codeCursorInUse)
+	wantFailure(t, second.more(10), cmderr.CursorInUse)
 	if n := s.KillCursors(); n != 1 {
 		t.Errorf("%d cursors killed, want 1", n)
 	}
-	wantFailure(t, <-reply, codeCursorKilled)
-	wantFailure(t, c.more(10), codeCursorNotFound)
+	wantFailure(t, <-reply, cmderr.CursorKilled)
+	wantFailure(t, c.more(10), cmderr.CursorNotFound)
 }
 
 func waitFor(t *testing.T, what string, done func() bool) {
@@ -136,13 +138,13 @@ func TestAwaitData(t *testing.T) {
 	s := Start(t)
 	c, _ := watchStream(t, s, bson.D{})
 	begin := time.Now()
-	if batch := items(c.more(60).Lookup("cursor", "nextBatch")); len(batch) != 0 || time.Since(begin) < 60*time.Millisecond {
+	if batch := bsondoc.Items(c.more(60).Lookup("cursor", "nextBatch")); len(batch) != 0 || time.Since(begin) < 60*time.Millisecond {
 		t.Errorf("%d events after %v, want none after maxTimeMS", len(batch), time.Since(begin))
 	}
 	reply := make(chan bson.Raw)
 	go func() { reply <- c.more(20_000) }()
 	put(t, s, 1)
-	if batch := items((<-reply).Lookup("cursor", "nextBatch")); len(batch) != 1 {
+	if batch := bsondoc.Items((<-reply).Lookup("cursor", "nextBatch")); len(batch) != 1 {
 		t.Errorf("%d events, want the one that came", len(batch))
 	}
 }
@@ -154,10 +156,10 @@ func TestOversizeNextEvent(t *testing.T) {
 	s.OversizeNextEvent()
 	put(t, s, 2, 3)
 	reply := c.more(10)
-	wantFailure(t, reply, codeBSONObjectTooLarge)
-	wantFailure(t, c.more(10), codeCursorNotFound)
+	wantFailure(t, reply, cmderr.BSONObjectTooLarge)
+	wantFailure(t, c.more(10), cmderr.CursorNotFound)
 	_, reply = watchStream(t, s, bson.D{{Key: "resumeAfter", Value: first.Lookup("cursor", "postBatchResumeToken")}})
-	wantFailure(t, reply, codeBSONObjectTooLarge)
+	wantFailure(t, reply, cmderr.BSONObjectTooLarge)
 }
 
 // A document of 10 MB set twice over, looked up: the event has it twice.
@@ -178,7 +180,7 @@ func TestEventOver16MB(t *testing.T) {
 			{Key: "pipeline", Value: bson.A{bson.D{{Key: "$changeStream", Value: bson.D{{Key: "fullDocument", Value: "updateLookup"}, {Key: "resumeAfter", Value: mark}}}}}},
 			{Key: "cursor", Value: bson.D{}}}).Err()
 		var e mongo.CommandError
-		if !errors.As(err, &e) || e.Code != codeBSONObjectTooLarge || !strings.Contains(e.Message, "BSONObj size: 20971") || len(e.Labels) != 0 {
+		if !errors.As(err, &e) || e.Code != cmderr.BSONObjectTooLarge || !strings.Contains(e.Message, "BSONObj size: 20971") || len(e.Labels) != 0 {
 			t.Errorf("%v %v, want BSONObjectTooLarge", err, e.Labels)
 		}
 	})
@@ -242,11 +244,11 @@ func stepsDown(t *testing.T, uri string, up func()) {
 		t.Errorf("hello after a step-down: %s", hello)
 	}
 	refused := insert(3)
-	wantFailure(t, refused, codeNotWritablePrimary)
+	wantFailure(t, refused, cmderr.NotWritablePrimary)
 	if refused.Lookup("topologyVersion").Type == 0 {
 		t.Errorf("no topologyVersion: %s", refused)
 	}
-	wantFailure(t, c.call("shop", watch), codeNotPrimaryNoSecondaryOk, "ResumableChangeStreamError")
+	wantFailure(t, c.call("shop", watch), cmderr.NotPrimaryNoSecondaryOk, "ResumableChangeStreamError")
 	secondary := append(slices.Clone(watch), bson.E{Key: "$readPreference", Value: bson.D{{Key: "mode", Value: "primaryPreferred"}}})
 	if reply := c.call("shop", secondary); reply.Lookup("ok").Double() != 1 {
 		t.Errorf("with primaryPreferred: %s", reply)
@@ -254,9 +256,9 @@ func stepsDown(t *testing.T, uri string, up func()) {
 	lsid := newUUID()
 	retryable := c.call("shop", bson.D{{Key: "insert", Value: "c"}, {Key: "documents", Value: bson.A{id(3)}},
 		{Key: "lsid", Value: bson.D{{Key: "id", Value: bson.Binary{Subtype: 4, Data: lsid[:]}}}}, {Key: "txnNumber", Value: int64(1)}})
-	wantFailure(t, retryable, codeNotWritablePrimary, "RetryableWriteError")
+	wantFailure(t, retryable, cmderr.NotWritablePrimary, "RetryableWriteError")
 	more := c.call("shop", bson.D{{Key: "getMore", Value: open.Lookup("cursor", "id").Int64()}, {Key: "collection", Value: "c"}, {Key: "maxTimeMS", Value: 100}})
-	if batch := items(more.Lookup("cursor", "nextBatch")); len(batch) != 1 {
+	if batch := bsondoc.Items(more.Lookup("cursor", "nextBatch")); len(batch) != 1 {
 		t.Errorf("an open cursor after a step-down: %s", more)
 	}
 	up()
@@ -286,7 +288,7 @@ func retries(t *testing.T, uri, db string) {
 		t.Errorf("%s\n%s\nwant the same twice", first, again)
 	}
 	send(6)
-	wantFailure(t, send(5), codeTransactionTooOld)
+	wantFailure(t, send(5), cmderr.TransactionTooOld)
 	found := c.call(db, bson.D{{Key: "find", Value: "c"}})
 	if n := found.Lookup("cursor", "firstBatch", "0", "n"); n.AsInt64() != 2 {
 		t.Errorf("%s: want n to be 2", found)

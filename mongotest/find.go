@@ -5,17 +5,21 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 // A selection is what find, count and their like ask for.
 type selection struct {
-	filter      *filter
-	sort        []sortKey
+	filter      *query.Filter
+	sort        query.Order
 	skip, limit int
-	project     *projection
+	project     *query.Projection
 }
 
-func find(r *request) (*builder, error) {
+func find(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.namespace()
 	if err != nil {
 		return nil, err
@@ -37,18 +41,18 @@ func find(r *request) (*builder, error) {
 	return r.openList(ns, docs)
 }
 
-func (r *request) selection(query string) (sel selection, err error) {
-	doc, err := r.document(query)
+func (r *request) selection(field string) (sel selection, err error) {
+	doc, err := r.document(field)
 	if err != nil {
 		return sel, err
 	}
-	if sel.filter, err = compileFilter(doc); err != nil {
+	if sel.filter, err = query.CompileFilter(doc); err != nil {
 		return sel, err
 	}
 	if doc, err = r.document("sort"); err != nil {
 		return sel, err
 	}
-	if sel.sort, err = compileSort(doc); err != nil {
+	if sel.sort, err = query.CompileSort(doc); err != nil {
 		return sel, err
 	}
 	if sel.skip, err = r.count("skip", 0); err != nil {
@@ -58,6 +62,14 @@ func (r *request) selection(query string) (sel selection, err error) {
 	return sel, err
 }
 
+func (r *request) projection(field string) (*query.Projection, error) {
+	doc, err := r.document(field)
+	if err != nil || len(bsondoc.Fields(doc)) == 0 {
+		return nil, err
+	}
+	return query.CompileProjection(doc)
+}
+
 // selected are the documents, or those of the oplog.
 func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err error) {
 	if ns == oplogNamespace {
@@ -65,7 +77,7 @@ func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err er
 	}
 	err = r.read(func(w *writer) error {
 		if w.st.view(ns) != nil {
-			return notImitated("reading through a view")
+			return cmderr.NotImitated("reading through a view")
 		}
 		c := w.collection(ns)
 		if c == nil {
@@ -85,7 +97,7 @@ func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err er
 
 // cut sorts, skips, limits and projects.
 func (sel selection) cut(docs []bson.Raw) ([]bson.Raw, error) {
-	sortDocs(docs, sel.sort)
+	sel.sort.Sort(docs)
 	docs = docs[min(sel.skip, len(docs)):]
 	if sel.limit > 0 {
 		docs = docs[:min(sel.limit, len(docs))]
@@ -95,7 +107,7 @@ func (sel selection) cut(docs []bson.Raw) ([]bson.Raw, error) {
 	}
 	out := make([]bson.Raw, 0, len(docs))
 	for _, doc := range docs {
-		p, err := sel.project.apply(doc)
+		p, err := sel.project.Apply(doc)
 		if err != nil {
 			return nil, err
 		}
@@ -104,70 +116,7 @@ func (sel selection) cut(docs []bson.Raw) ([]bson.Raw, error) {
 	return out, nil
 }
 
-// A sortKey is one field of a sort.
-type sortKey struct {
-	path       []string
-	descending bool
-}
-
-func compileSort(doc bson.Raw) ([]sortKey, error) {
-	var keys []sortKey
-	for _, e := range fields(doc) {
-		n, ok := asInt(e.Value())
-		switch {
-		case !ok && e.Value().Type == bson.TypeEmbeddedDocument:
-			return nil, notImitated("a sort by " + shell(e.Value()))
-		case !ok:
-			return nil, failf(15974, "Illegal key in $sort specification: %s: %s", e.Key(), shell(e.Value()))
-		case n != 1 && n != -1:
-			return nil, failf(15975, "$sort key ordering must be 1 (for ascending) or -1 (for descending)")
-		}
-		keys = append(keys, sortKey{strings.Split(e.Key(), "."), n < 0})
-	}
-	return keys, nil
-}
-
-func sortDocs(docs []bson.Raw, keys []sortKey) {
-	if len(keys) == 0 {
-		return
-	}
-	if keys[0].path[0] == "$natural" {
-		if keys[0].descending {
-			slices.Reverse(docs)
-		}
-		return
-	}
-	slices.SortStableFunc(docs, func(a, b bson.Raw) int {
-		for _, k := range keys {
-			c := compare(k.of(a), k.of(b))
-			if k.descending {
-				c = -c
-			}
-			if c != 0 {
-				return c
-			}
-		}
-		return 0
-	})
-}
-
-// of is the value that a document sorts by: the least of an array, or the
-// largest in a descending sort.
-func (k sortKey) of(doc bson.Raw) (best bson.RawValue) {
-	for _, v := range lookup(nil, doc, k.path) {
-		for _, item := range spread(v) {
-			if best.Type == 0 || (compare(item, best) > 0) == k.descending {
-				best = item
-			}
-		}
-	}
-	if best.Type == 0 {
-		return nullValue
-	}
-	return best
-}
-
-func count(r *request) (*builder, error) {
+func count(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.namespace()
 	if err != nil {
 		return nil, err
@@ -177,10 +126,10 @@ func count(r *request) (*builder, error) {
 		return nil, err
 	}
 	docs, err := r.selected(ns, sel)
-	return newBuilder().int32("n", len(docs)), err
+	return bsondoc.New().Int32("n", len(docs)), err
 }
 
-func distinct(r *request) (*builder, error) {
+func distinct(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.namespace()
 	if err != nil {
 		return nil, err
@@ -200,23 +149,23 @@ func distinct(r *request) (*builder, error) {
 	var values []bson.RawValue
 	seen := map[string]bool{}
 	for _, doc := range docs {
-		for _, v := range lookup(nil, doc, strings.Split(key, ".")) {
+		for _, v := range query.ValuesAt(doc, strings.Split(key, ".")) {
 			if v.Type == 0 {
 				continue
 			}
-			for _, item := range spread(v) {
-				if c := canonical(item); !seen[c] {
+			for _, item := range bsondoc.Spread(v) {
+				if c := bsondoc.Canonical(item); !seen[c] {
 					seen[c] = true
 					values = append(values, item)
 				}
 			}
 		}
 	}
-	slices.SortStableFunc(values, compare)
-	return newBuilder().values("values", values), nil
+	slices.SortStableFunc(values, bsondoc.Compare)
+	return bsondoc.New().Values("values", values), nil
 }
 
-func findAndModify(r *request) (*builder, error) {
+func findAndModify(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.writable()
 	if err != nil {
 		return nil, err
@@ -235,19 +184,19 @@ func findAndModify(r *request) (*builder, error) {
 	_, hasUpdate := r.args["update"]
 	switch {
 	case remove && hasUpdate:
-		return nil, failf(codeFailedToParse, "Cannot specify both an update and remove=true")
+		return nil, cmderr.Errorf(cmderr.FailedToParse, "Cannot specify both an update and remove=true")
 	case remove && st.upsert:
-		return nil, failf(codeFailedToParse, "Cannot specify both upsert=true and remove=true ")
+		return nil, cmderr.Errorf(cmderr.FailedToParse, "Cannot specify both upsert=true and remove=true ")
 	case remove && r.flag("new", false):
-		return nil, failf(codeFailedToParse, "Cannot specify both new=true and remove=true; 'remove' always returns the deleted document")
+		return nil, cmderr.Errorf(cmderr.FailedToParse, "Cannot specify both new=true and remove=true; 'remove' always returns the deleted document")
 	case !remove && !hasUpdate:
-		return nil, failf(codeFailedToParse, "Either an update or remove=true must be specified")
+		return nil, cmderr.Errorf(cmderr.FailedToParse, "Either an update or remove=true must be specified")
 	case hasUpdate:
-		if st.update, err = compileUpdate(r.args["update"]); err != nil {
+		if st.update, err = query.CompileUpdate(r.args["update"]); err != nil {
 			return nil, err
 		}
 	}
-	var reply *builder
+	var reply *bsondoc.Builder
 	err = r.write(func(w *writer) error {
 		reply, err = w.findAndModify(ns, sel, st, r.flag("new", false))
 		return err
@@ -256,7 +205,7 @@ func findAndModify(r *request) (*builder, error) {
 }
 
 // findAndModify removes if the statement has no update.
-func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, after bool) (*builder, error) {
+func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, after bool) (*bsondoc.Builder, error) {
 	if err := w.st.noView(ns); err != nil {
 		return nil, err
 	}
@@ -265,7 +214,7 @@ func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, 
 	if c != nil {
 		rec = first(c.matching(sel.filter), sel.sort)
 	}
-	info := newBuilder()
+	info := bsondoc.New()
 	var value bson.Raw
 	switch {
 	case rec == nil && st.update != nil && st.upsert:
@@ -273,45 +222,45 @@ func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, 
 		if err != nil {
 			return nil, err
 		}
-		info.int32("n", 1).bool("updatedExisting", false).value("upserted", doc.Lookup("_id"))
+		info.Int32("n", 1).Bool("updatedExisting", false).Value("upserted", doc.Lookup("_id"))
 		if after {
 			value = doc
 		}
 	case rec == nil && st.update != nil:
-		info.int32("n", 0).bool("updatedExisting", false)
+		info.Int32("n", 0).Bool("updatedExisting", false)
 	case rec == nil:
-		info.int32("n", 0)
+		info.Int32("n", 0)
 	case st.update == nil:
 		if err := w.free(c, rec.id, rec.doc); err != nil {
 			return nil, err
 		}
 		value = rec.doc
 		w.delete(c, rec)
-		info.int32("n", 1)
+		info.Int32("n", 1)
 	default:
 		value = rec.doc
 		if _, err := w.apply(c, rec, st.update); err != nil {
-			return nil, asCommandError(err).prefixed("Plan executor error during findAndModify :: caused by :: ")
+			return nil, cmderr.From(err).Prefixed("Plan executor error during findAndModify :: caused by :: ")
 		}
 		if after {
 			value = rec.doc
 		}
-		info.int32("n", 1).bool("updatedExisting", true)
+		info.Int32("n", 1).Bool("updatedExisting", true)
 	}
-	reply := newBuilder().doc("lastErrorObject", info.done())
+	reply := bsondoc.New().Doc("lastErrorObject", info.Done())
 	if value == nil {
-		return reply.null("value"), nil
+		return reply.Null("value"), nil
 	}
 	if sel.project != nil {
 		var err error
-		if value, err = sel.project.apply(value); err != nil {
+		if value, err = sel.project.Apply(value); err != nil {
 			return nil, err
 		}
 	}
-	return reply.doc("value", value), nil
+	return reply.Doc("value", value), nil
 }
 
-func first(found []*record, keys []sortKey) *record {
+func first(found []*record, order query.Order) *record {
 	if len(found) == 0 {
 		return nil
 	}
@@ -319,7 +268,7 @@ func first(found []*record, keys []sortKey) *record {
 	for i, rec := range found {
 		docs[i] = rec.doc
 	}
-	sortDocs(docs, keys)
+	order.Sort(docs)
 	i := slices.IndexFunc(found, func(rec *record) bool { return &rec.doc[0] == &docs[0][0] })
 	return found[i]
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // The version that the server says it is.
@@ -35,16 +38,16 @@ func (t *topology) primary() bool {
 	return !t.down
 }
 
-func (t *topology) version(d *builder) {
+func (t *topology) version(d *bsondoc.Builder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.versionLocked(d)
 }
 
-func (t *topology) versionLocked(d *builder) {
-	at := d.open(bson.TypeEmbeddedDocument, "topologyVersion")
-	d.oid("processId", t.processID).int64("counter", t.counter)
-	d.close(at)
+func (t *topology) versionLocked(d *bsondoc.Builder) {
+	at := d.Open(bson.TypeEmbeddedDocument, "topologyVersion")
+	d.ObjectID("processId", t.processID).Int64("counter", t.counter)
+	d.Close(at)
 }
 
 // set makes the server a secondary, or the primary again, and wakes the
@@ -75,12 +78,12 @@ func (t *topology) current(known bson.Raw) (bool, <-chan struct{}) {
 
 // hello answers a handshake or a monitor. A monitor that knows the state waits
 // for the next one, or for maxAwaitTimeMS: answered at once, it would spin.
-func hello(r *request) (*builder, error) {
+func hello(r *request) (*bsondoc.Builder, error) {
 	r.remember()
 	if known, ok := r.args["topologyVersion"].DocumentOK(); ok {
-		wait, ok := asInt(r.args["maxAwaitTimeMS"])
+		wait, ok := bsondoc.Int(r.args["maxAwaitTimeMS"])
 		if !ok || wait < 0 {
-			return nil, failf(31372, "A request with a 'topologyVersion' must include 'maxAwaitTimeMS'")
+			return nil, cmderr.Errorf(31372, "A request with a 'topologyVersion' must include 'maxAwaitTimeMS'")
 		}
 		if current, changed := r.server.topology.current(known); current {
 			if err := r.await(changed, time.Duration(wait)*time.Millisecond); err != nil {
@@ -118,33 +121,33 @@ func (r *request) await(ch <-chan struct{}, d time.Duration) error {
 	return nil
 }
 
-func (s *Server) describe(r *request) *builder {
-	d := newBuilder()
+func (s *Server) describe(r *request) *bsondoc.Builder {
+	d := bsondoc.New()
 	if r.flag("helloOk", false) {
-		d.bool("helloOk", true)
+		d.Bool("helloOk", true)
 	}
 	s.topology.mu.Lock()
 	defer s.topology.mu.Unlock()
 	down := s.topology.down
 	s.topology.versionLocked(d)
-	d.strings("hosts", []string{s.name}).str("setName", replicaSetName).int32("setVersion", 1)
+	d.Strings("hosts", []string{s.name}).Str("setName", replicaSetName).Int32("setVersion", 1)
 	if r.name == "hello" {
-		d.bool("isWritablePrimary", !down)
+		d.Bool("isWritablePrimary", !down)
 	} else {
-		d.bool("ismaster", !down)
+		d.Bool("ismaster", !down)
 	}
-	d.bool("secondary", down)
+	d.Bool("secondary", down)
 	if !down {
-		d.str("primary", s.name)
+		d.Str("primary", s.name)
 	}
-	d.str("me", s.name)
+	d.Str("me", s.name)
 	if !down {
-		d.oid("electionId", s.electionID())
+		d.ObjectID("electionId", s.electionID())
 	}
 	s.lastWrite(d)
-	return d.int32("maxBsonObjectSize", maxDocumentSize).int32("maxMessageSizeBytes", maxMessageSize).
-		int32("maxWriteBatchSize", maxWriteBatch).date("localTime", time.Now()).int32("logicalSessionTimeoutMinutes", 30).
-		int32("connectionId", int(r.conn.id)).int32("minWireVersion", 0).int32("maxWireVersion", maxWireVersion).bool("readOnly", false)
+	return d.Int32("maxBsonObjectSize", bsondoc.MaxSize).Int32("maxMessageSizeBytes", maxMessageSize).
+		Int32("maxWriteBatchSize", maxWriteBatch).Date("localTime", time.Now()).Int32("logicalSessionTimeoutMinutes", 30).
+		Int32("connectionId", int(r.conn.id)).Int32("minWireVersion", 0).Int32("maxWireVersion", maxWireVersion).Bool("readOnly", false)
 }
 
 // electionID grows with the terms; drivers go by it.
@@ -155,17 +158,17 @@ func (s *Server) electionID() (id bson.ObjectID) {
 	return id
 }
 
-func (s *Server) lastWrite(d *builder) {
+func (s *Server) lastWrite(d *bsondoc.Builder) {
 	ts := s.store.lastTime()
 	optime := func(name string) {
-		at := d.open(bson.TypeEmbeddedDocument, name)
-		d.timestamp("ts", ts).int64("t", int64(s.topology.stepDowns)+1)
-		d.close(at)
+		at := d.Open(bson.TypeEmbeddedDocument, name)
+		d.Timestamp("ts", ts).Int64("t", int64(s.topology.stepDowns)+1)
+		d.Close(at)
 	}
-	at := d.open(bson.TypeEmbeddedDocument, "lastWrite")
+	at := d.Open(bson.TypeEmbeddedDocument, "lastWrite")
 	optime("opTime")
-	d.date("lastWriteDate", time.Unix(int64(ts.T), 0))
+	d.Date("lastWriteDate", time.Unix(int64(ts.T), 0))
 	optime("majorityOpTime")
-	d.date("majorityWriteDate", time.Unix(int64(ts.T), 0))
-	d.close(at)
+	d.Date("majorityWriteDate", time.Unix(int64(ts.T), 0))
+	d.Close(at)
 }

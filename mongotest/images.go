@@ -5,6 +5,10 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 // images are the values that the options for images may have.
@@ -19,18 +23,9 @@ func readImages(name string, v bson.RawValue) (mode string, err error) {
 	case !ok:
 		return "", wrongOption(name, v, "string")
 	case !slices.Contains(images[name], mode):
-		return "", failf(codeBadValue, "Enumeration value '%s' for field '$changeStream.%s' is not a valid value.", mode, name)
+		return "", cmderr.Errorf(cmderr.BadValue, "Enumeration value '%s' for field '$changeStream.%s' is not a valid value.", mode, name)
 	}
 	return mode, nil
-}
-
-// image adds a document that may not be there.
-func (d *builder) image(name string, doc bson.Raw) {
-	if doc == nil {
-		d.null(name)
-	} else {
-		d.doc(name, doc)
-	}
 }
 
 // postImage is the document after an update. A real server makes it of the one
@@ -49,7 +44,7 @@ func (ev *event) hasBefore() bool {
 
 // missingImage is the error of an event without an image that the stream
 // requires, and the stages that can keep the event from coming to that.
-func (s *stream) missingImage(ev *event) (early []stage, err *commandError) {
+func (s *stream) missingImage(ev *event) (early []query.Stage, err *cmderr.Error) {
 	e := ev.entry
 	which, changes := "pre", "update, delete and replace"
 	switch {
@@ -62,14 +57,14 @@ func (s *stream) missingImage(ev *event) (early []stage, err *commandError) {
 	default:
 		return nil, nil
 	}
-	what := newBuilder().str("operationType", ev.kind)
+	what := bsondoc.New().Str("operationType", ev.kind)
 	e.ns.field("ns", what)
-	what.timestamp("clusterTime", e.ts)
+	what.Timestamp("clusterTime", e.ts)
 	if e.lsid != nil {
-		what.int64("txnNumber", e.txnNumber)
+		what.Int64("txnNumber", e.txnNumber)
 	}
-	return early, failf(codeNoMatchingDocument, "Change stream was configured to require a %s-image for all %s events, but the %s-image was not found for event: %s",
-		which, changes, which, compact(docValue(what.done())))
+	return early, cmderr.Errorf(cmderr.NoMatchingDocument, "Change stream was configured to require a %s-image for all %s events, but the %s-image was not found for event: %s",
+		which, changes, which, bsondoc.Compact(bsondoc.Value(what.Done())))
 }
 
 // compileEarly makes the stages as they are where an image is missing. A real
@@ -88,8 +83,8 @@ func (s *stream) compileEarly(stages []bson.Raw) error {
 		both = append(both, "fullDocumentBeforeChange")
 	}
 	var err error
-	if s.beforePostImage, err = compileStages(withoutFields(stages, post), true); err == nil {
-		s.beforeImages, err = compileStages(withoutFields(stages, both), true)
+	if s.beforePostImage, err = query.CompileStages(withoutFields(stages, post), true); err == nil {
+		s.beforeImages, err = query.CompileStages(withoutFields(stages, both), true)
 	}
 	return err
 }
@@ -98,7 +93,7 @@ func withoutFields(stages []bson.Raw, names []string) []bson.Raw {
 	var out []bson.Raw
 	for _, spec := range stages {
 		if query, ok := spec.Lookup("$match").DocumentOK(); ok {
-			spec = newBuilder().doc("$match", withoutConditions(query, names)).done()
+			spec = bsondoc.New().Doc("$match", withoutConditions(query, names)).Done()
 		}
 		out = append(out, spec)
 	}
@@ -106,27 +101,27 @@ func withoutFields(stages []bson.Raw, names []string) []bson.Raw {
 }
 
 func withoutConditions(query bson.Raw, names []string) bson.Raw {
-	d := newBuilder()
-	for _, e := range fields(query) {
+	d := bsondoc.New()
+	for _, e := range bsondoc.Fields(query) {
 		switch {
 		case e.Key() == "$and":
 			var all []bson.Raw
-			for _, item := range items(e.Value()) {
+			for _, item := range bsondoc.Items(e.Value()) {
 				all = append(all, withoutConditions(item.Document(), names))
 			}
-			d.docs("$and", all)
+			d.Docs("$and", all)
 		case !mentions(e, names):
-			d.value(e.Key(), e.Value())
+			d.Value(e.Key(), e.Value())
 		}
 	}
-	return d.done()
+	return d.Done()
 }
 
 // mentions tells whether a condition has to do with one of the fields.
 func mentions(condition bson.RawElement, names []string) bool {
 	name, _, _ := strings.Cut(condition.Key(), ".")
-	return slices.Contains(names, name) || slices.ContainsFunc(items(condition.Value()), func(item bson.RawValue) bool {
+	return slices.Contains(names, name) || slices.ContainsFunc(bsondoc.Items(condition.Value()), func(item bson.RawValue) bool {
 		query, ok := item.DocumentOK()
-		return ok && strings.HasPrefix(name, "$") && slices.ContainsFunc(fields(query), func(e bson.RawElement) bool { return mentions(e, names) })
+		return ok && strings.HasPrefix(name, "$") && slices.ContainsFunc(bsondoc.Fields(query), func(e bson.RawElement) bool { return mentions(e, names) })
 	})
 }

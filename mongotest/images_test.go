@@ -8,6 +8,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -50,7 +51,7 @@ func chainImages(t *testing.T, uri, db string, seed uint64, n int) {
 	s.run(`{"insert": "c", "documents": [{"_id": "last"}]}`)
 	last, events := map[string]bson.RawValue{}, 0
 	for {
-		for _, v := range items(s.more("w", "c").Lookup("cursor", "nextBatch")) {
+		for _, v := range bsondoc.Items(s.more("w", "c").Lookup("cursor", "nextBatch")) {
 			ev := v.Document()
 			if ev.Lookup("documentKey", "_id").Type == bson.TypeString {
 				if events < n/4 {
@@ -58,8 +59,8 @@ func chainImages(t *testing.T, uri, db string, seed uint64, n int) {
 				}
 				return
 			}
-			id := canonical(ev.Lookup("documentKey", "_id"))
-			if was := last[id]; !identical(ev.Lookup("fullDocumentBeforeChange"), was) {
+			id := bsondoc.Canonical(ev.Lookup("documentKey", "_id"))
+			if was := last[id]; !bsondoc.Identical(ev.Lookup("fullDocumentBeforeChange"), was) {
 				t.Fatalf("before\n%v\nthere was %v", ev, was)
 			}
 			last[id] = ev.Lookup("fullDocument")

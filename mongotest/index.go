@@ -4,6 +4,10 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 // An index only keeps what is unique unique. Queries look at every document.
@@ -18,20 +22,20 @@ type index struct {
 }
 
 // idIndex is the one that every collection has.
-var idIndex = newIndex("_id_", newBuilder().value("_id", intValue(1)).done(), emptyDoc)
+var idIndex = newIndex("_id_", bsondoc.New().Value("_id", bsondoc.Int32(1)).Done(), bsondoc.Empty)
 
 func newIndex(name string, key, options bson.Raw) *index {
-	spec := newBuilder().int32("v", 2).doc("key", key).str("name", name)
-	for _, e := range fields(options) {
+	spec := bsondoc.New().Int32("v", 2).Doc("key", key).Str("name", name)
+	for _, e := range bsondoc.Fields(options) {
 		if k := e.Key(); k != "v" && k != "key" && k != "name" && k != "ns" {
-			spec.value(k, e.Value())
+			spec.Value(k, e.Value())
 		}
 	}
 	ix := &index{
-		name: name, key: key, spec: spec.done(), taken: map[string]*record{},
-		unique: truth(options.Lookup("unique"), false), sparse: truth(options.Lookup("sparse"), false),
+		name: name, key: key, spec: spec.Done(), taken: map[string]*record{},
+		unique: bsondoc.Truth(options.Lookup("unique"), false), sparse: bsondoc.Truth(options.Lookup("sparse"), false),
 	}
-	for _, e := range fields(key) {
+	for _, e := range bsondoc.Fields(key) {
 		ix.paths = append(ix.paths, strings.Split(e.Key(), "."))
 	}
 	return ix
@@ -50,10 +54,10 @@ func (ix *index) keys(doc bson.Raw) []string {
 	present := false
 	for _, path := range ix.paths {
 		parts := map[string]bool{}
-		for _, v := range lookup(nil, doc, path) {
+		for _, v := range query.ValuesAt(doc, path) {
 			present = present || v.Type != 0
-			for _, item := range spread(v) {
-				parts[canonical(item)] = true
+			for _, item := range bsondoc.Spread(v) {
+				parts[bsondoc.Canonical(item)] = true
 			}
 		}
 		var longer []string
@@ -68,17 +72,6 @@ func (ix *index) keys(doc bson.Raw) []string {
 		return nil
 	}
 	return keys
-}
-
-// spread is a value, or the elements of an array. A missing value is null.
-func spread(v bson.RawValue) []bson.RawValue {
-	switch {
-	case v.Type == 0:
-		return []bson.RawValue{nullValue}
-	case v.Type == bson.TypeArray && len(items(v)) > 0:
-		return items(v)
-	}
-	return []bson.RawValue{v}
 }
 
 // index enters a record into the unique indexes, into all of them or none.
@@ -115,27 +108,27 @@ func (c *collection) unindex(rec *record) {
 
 // duplicate is the error that names the key that is there already, which is
 // one of the document's.
-func duplicate(ns namespace, ix *index, doc bson.Raw, key string) *commandError {
-	value := newBuilder()
-	for i, e := range fields(ix.key) {
-		for _, v := range lookup(nil, doc, ix.paths[i]) {
+func duplicate(ns namespace, ix *index, doc bson.Raw, key string) *cmderr.Error {
+	value := bsondoc.New()
+	for i, e := range bsondoc.Fields(ix.key) {
+		for _, v := range query.ValuesAt(doc, ix.paths[i]) {
 			if part := ix.part(v, key); part != nil {
-				value.value(e.Key(), *part)
-				key = strings.TrimPrefix(key, canonical(*part))
+				value.Value(e.Key(), *part)
+				key = strings.TrimPrefix(key, bsondoc.Canonical(*part))
 				break
 			}
 		}
 	}
-	doc = value.done()
-	e := failf(codeDuplicateKey, "E11000 duplicate key error collection: %s index: %s dup key: %s", ns, ix.name, shellDoc(doc))
-	e.extra = newBuilder().doc("keyPattern", ix.key).doc("keyValue", doc).done()
+	doc = value.Done()
+	e := cmderr.Errorf(cmderr.DuplicateKey, "E11000 duplicate key error collection: %s index: %s dup key: %s", ns, ix.name, bsondoc.ShellDoc(doc))
+	e.Extra = bsondoc.New().Doc("keyPattern", ix.key).Doc("keyValue", doc).Done()
 	return e
 }
 
 // part is the value, or the element of it, with which a key begins.
 func (ix *index) part(v bson.RawValue, key string) *bson.RawValue {
-	for _, item := range spread(v) {
-		if strings.HasPrefix(key, canonical(item)) {
+	for _, item := range bsondoc.Spread(v) {
+		if strings.HasPrefix(key, bsondoc.Canonical(item)) {
 			return &item
 		}
 	}
@@ -145,15 +138,15 @@ func (ix *index) part(v bson.RawValue, key string) *bson.RawValue {
 // stored is the index as events and error messages have it: with "unique"
 // before the key.
 func (ix *index) stored() bson.Raw {
-	d, rest := newBuilder(), newBuilder()
-	for _, e := range fields(ix.spec) {
+	d, rest := bsondoc.New(), bsondoc.New()
+	for _, e := range bsondoc.Fields(ix.spec) {
 		if k := e.Key(); k == "v" || k == "unique" {
-			d.value(k, e.Value())
+			d.Value(k, e.Value())
 		} else {
-			rest.value(k, e.Value())
+			rest.Value(k, e.Value())
 		}
 	}
-	return d.append(rest.done()).done()
+	return d.Append(rest.Done()).Done()
 }
 
 // logIndexes tells of indexes that were made or dropped.
@@ -162,10 +155,10 @@ func (w *writer) logIndexes(c *collection, kind string, list ...*index) {
 	for _, ix := range list {
 		specs = append(specs, ix.stored())
 	}
-	w.describe(c, kind, newBuilder().docs("indexes", specs).done())
+	w.describe(c, kind, bsondoc.New().Docs("indexes", specs).Done())
 }
 
-func createIndexes(r *request) (*builder, error) {
+func createIndexes(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.namespace()
 	if err != nil {
 		return nil, err
@@ -175,7 +168,7 @@ func createIndexes(r *request) (*builder, error) {
 		return nil, err
 	}
 	if len(specs) == 0 {
-		return nil, failf(codeBadValue, "Must specify at least one index to create")
+		return nil, cmderr.Errorf(cmderr.BadValue, "Must specify at least one index to create")
 	}
 	var wanted []*index
 	for _, spec := range specs {
@@ -185,7 +178,7 @@ func createIndexes(r *request) (*builder, error) {
 		}
 		wanted = append(wanted, ix)
 	}
-	reply := newBuilder()
+	reply := bsondoc.New()
 	return reply, r.write(func(w *writer) error {
 		if err := w.st.noView(ns); err != nil {
 			return err
@@ -200,14 +193,14 @@ func createIndexes(r *request) (*builder, error) {
 			}
 		}
 		made := c.indexes[before:]
-		reply.int32("numIndexesBefore", before+1).int32("numIndexesAfter", len(c.indexes)+1)
+		reply.Int32("numIndexesBefore", before+1).Int32("numIndexesAfter", len(c.indexes)+1)
 		if len(made) == 0 {
-			reply.str("note", "all indexes already exist")
+			reply.Str("note", "all indexes already exist")
 			return nil
 		}
-		reply.bool("createdCollectionAutomatically", created).str("commitQuorum", "votingMembers")
+		reply.Bool("createdCollectionAutomatically", created).Str("commitQuorum", "votingMembers")
 		if len(made) < len(wanted) {
-			reply.str("note", "index already exists")
+			reply.Str("note", "index already exists")
 		}
 		if len(c.byID) > 0 {
 			w.logIndexes(c, opCreateIndexes, made...) // built together, of what is there
@@ -223,58 +216,58 @@ func createIndexes(r *request) (*builder, error) {
 func parseIndex(spec bson.Raw) (*index, error) {
 	key, ok := spec.Lookup("key").DocumentOK()
 	if !ok {
-		return nil, failf(codeFailedToParse, "Error in specification %s :: caused by :: The 'key' field is a required property of an index specification", shellDoc(spec))
+		return nil, cmderr.Errorf(cmderr.FailedToParse, "Error in specification %s :: caused by :: The 'key' field is a required property of an index specification", bsondoc.ShellDoc(spec))
 	}
 	name, ok := spec.Lookup("name").StringValueOK()
 	if !ok {
-		return nil, failf(codeFailedToParse, "Error in specification %s :: caused by :: The 'name' field is a required property of an index specification", shellDoc(spec))
+		return nil, cmderr.Errorf(cmderr.FailedToParse, "Error in specification %s :: caused by :: The 'name' field is a required property of an index specification", bsondoc.ShellDoc(spec))
 	}
-	for _, e := range fields(spec) {
+	for _, e := range bsondoc.Fields(spec) {
 		switch e.Key() {
 		case "key", "name", "v", "unique", "sparse", "background", "ns":
 		case "expireAfterSeconds":
-			return nil, notImitated("indexes that remove documents by their age")
+			return nil, cmderr.NotImitated("indexes that remove documents by their age")
 		case "partialFilterExpression", "collation", "weights", "default_language", "hidden", "wildcardProjection", "storageEngine", "clustered":
-			return nil, notImitated("the index option '" + e.Key() + "'")
+			return nil, cmderr.NotImitated("the index option '" + e.Key() + "'")
 		default:
-			return nil, failf(197, "Error in specification %s :: caused by :: The field '%s' is not valid for an index specification. Specification: %s",
-				shellDoc(spec), e.Key(), shellDoc(spec))
+			return nil, cmderr.Errorf(197, "Error in specification %s :: caused by :: The field '%s' is not valid for an index specification. Specification: %s",
+				bsondoc.ShellDoc(spec), e.Key(), bsondoc.ShellDoc(spec))
 		}
 	}
-	if len(fields(key)) == 0 {
-		return nil, failf(67, "Error in specification %s :: caused by :: Index keys cannot be empty.", shellDoc(spec))
+	if len(bsondoc.Fields(key)) == 0 {
+		return nil, cmderr.Errorf(67, "Error in specification %s :: caused by :: Index keys cannot be empty.", bsondoc.ShellDoc(spec))
 	}
-	for _, e := range fields(key) {
-		if n, isNum := asFloat(e.Value()); !isNum || n == 0 || strings.Contains(e.Key(), "$") {
-			return nil, notImitated("indexes of the kind " + shellDoc(key))
+	for _, e := range bsondoc.Fields(key) {
+		if n, isNum := bsondoc.Float(e.Value()); !isNum || n == 0 || strings.Contains(e.Key(), "$") {
+			return nil, cmderr.NotImitated("indexes of the kind " + bsondoc.ShellDoc(key))
 		}
 	}
 	return newIndex(name, key, spec), nil
 }
 
 func (c *collection) createIndex(ix *index) error {
-	if compareDocs(ix.key, idIndex.key) == 0 {
+	if bsondoc.CompareDocs(ix.key, idIndex.key) == 0 {
 		return nil // there already, under whatever name
 	}
 	for _, have := range c.indexes {
-		sameKey := compareDocs(have.key, ix.key) == 0
+		sameKey := bsondoc.CompareDocs(have.key, ix.key) == 0
 		same := sameKey && have.unique == ix.unique && have.sparse == ix.sparse
 		switch {
 		case have.name == ix.name && same:
 			return nil
 		case have.name == ix.name:
-			return failf(codeIndexKeySpecsConflict, "An existing index has the same name as the requested index. When index names are not "+
+			return cmderr.Errorf(cmderr.IndexKeySpecsConflict, "An existing index has the same name as the requested index. When index names are not "+
 				"specified, they are auto generated and can cause conflicts. Please refer to our documentation. Requested index: %s, "+
-				"existing index: %s", shellDoc(ix.stored()), shellDoc(have.stored()))
+				"existing index: %s", bsondoc.ShellDoc(ix.stored()), bsondoc.ShellDoc(have.stored()))
 		case same:
-			return failf(codeIndexOptionsConflict, "Index already exists with a different name: %s", have.name)
+			return cmderr.Errorf(cmderr.IndexOptionsConflict, "Index already exists with a different name: %s", have.name)
 		}
 	}
 	if ix.unique {
 		for rec := range c.all {
 			for _, k := range ix.keys(rec.doc) {
 				if ix.taken[k] != nil && ix.taken[k] != rec {
-					return duplicate(c.ns, ix, rec.doc, k).prefixed("Index build failed: " + bsonUUID(newUUID()) + ": Collection " + c.ns.String() + " ( " + bsonUUID(c.uuid) + " ) :: caused by :: ")
+					return duplicate(c.ns, ix, rec.doc, k).Prefixed("Index build failed: " + bsonUUID(newUUID()) + ": Collection " + c.ns.String() + " ( " + bsonUUID(c.uuid) + " ) :: caused by :: ")
 				}
 				ix.taken[k] = rec
 			}
@@ -284,27 +277,27 @@ func (c *collection) createIndex(ix *index) error {
 	return nil
 }
 
-func dropIndexes(r *request) (*builder, error) {
+func dropIndexes(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.namespace()
 	if err != nil {
 		return nil, err
 	}
 	name, ok := r.args["index"].StringValueOK()
 	if !ok {
-		return nil, notImitated("dropIndexes by anything but a name or '*'")
+		return nil, cmderr.NotImitated("dropIndexes by anything but a name or '*'")
 	}
-	reply := newBuilder()
+	reply := bsondoc.New()
 	return reply, r.write(func(w *writer) error {
 		if err := w.st.noView(ns); err != nil {
 			return err
 		}
 		c := w.collection(ns)
 		if c == nil {
-			return failf(codeNamespaceNotFound, "ns not found %s", ns)
+			return cmderr.Errorf(cmderr.NamespaceNotFound, "ns not found %s", ns)
 		}
-		reply.int32("nIndexesWas", len(c.indexes)+1)
+		reply.Int32("nIndexesWas", len(c.indexes)+1)
 		if name == "_id_" {
-			return failf(codeInvalidOptions, "cannot drop _id index")
+			return cmderr.Errorf(cmderr.InvalidOptions, "cannot drop _id index")
 		}
 		var kept, dropped []*index
 		for _, ix := range c.indexes {
@@ -315,20 +308,20 @@ func dropIndexes(r *request) (*builder, error) {
 			}
 		}
 		if dropped == nil && name != "*" {
-			return failf(codeIndexNotFound, "index not found with name [%s]", name)
+			return cmderr.Errorf(cmderr.IndexNotFound, "index not found with name [%s]", name)
 		}
 		c.indexes = kept
 		for _, ix := range dropped {
 			w.logIndexes(c, opDropIndexes, ix)
 		}
 		if name == "*" {
-			reply.str("msg", "non-_id indexes dropped for collection")
+			reply.Str("msg", "non-_id indexes dropped for collection")
 		}
 		return nil
 	})
 }
 
-func listIndexes(r *request) (*builder, error) {
+func listIndexes(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.namespace()
 	if err != nil {
 		return nil, err
@@ -340,7 +333,7 @@ func listIndexes(r *request) (*builder, error) {
 		}
 		c := w.collection(ns)
 		if c == nil {
-			return failf(codeNamespaceNotFound, "ns does not exist: %s", ns)
+			return cmderr.Errorf(cmderr.NamespaceNotFound, "ns does not exist: %s", ns)
 		}
 		docs = append(docs, idIndex.spec)
 		for _, ix := range c.indexes {

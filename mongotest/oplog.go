@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 // The kinds of oplog entries.
@@ -35,10 +37,10 @@ type entry struct {
 	uuid [16]byte
 	view bool // ns is a view, and uuid that of the catalogue
 
-	key    bson.Raw // the documentKey
-	doc    bson.Raw // the document as it is then, of any write but a delete
-	before bson.Raw // the document as it was, of collections with images
-	change *change  // of an update
+	key    bson.Raw      // the documentKey
+	doc    bson.Raw      // the document as it is then, of any write but a delete
+	before bson.Raw      // the document as it was, of collections with images
+	change *query.Change // of an update
 	to     namespace
 	note   string // of a no-op
 

@@ -2,6 +2,8 @@ package mongotest
 
 import (
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
 // oplogNamespace is where clients look how far back the history goes.
@@ -13,13 +15,13 @@ func (st *store) selectOplog(sel selection) ([]bson.Raw, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	var docs []bson.Raw
-	natural := len(sel.sort) == 1 && sel.sort[0].path[0] == "$natural"
+	natural := len(sel.sort) == 1 && sel.sort[0].Path[0] == "$natural"
 	enough := sel.skip + sel.limit
 	for i := range st.oplog.entries {
-		if natural && sel.sort[0].descending {
+		if natural && sel.sort[0].Descending {
 			i = len(st.oplog.entries) - 1 - i
 		}
-		if doc := st.oplog.entries[i].document(); sel.filter.match(doc) {
+		if doc := st.oplog.entries[i].document(); sel.filter.Match(doc) {
 			docs = append(docs, doc)
 		}
 		if (natural || sel.sort == nil) && sel.limit > 0 && len(docs) == enough {
@@ -36,37 +38,37 @@ func (e *entry) document() bson.Raw {
 	op, o, ns := "c", bson.Raw(nil), e.ns.db+".$cmd"
 	switch e.kind {
 	case opNoop:
-		op, o, ns = "n", newBuilder().str("msg", e.note).done(), ""
+		op, o, ns = "n", bsondoc.New().Str("msg", e.note).Done(), ""
 	case opInsert:
 		op, o, ns = "i", e.doc, e.ns.String()
 	case opReplace:
 		op, o, ns = "u", e.doc, e.ns.String()
 	case opUpdate:
-		op, o, ns = "u", newBuilder().int32("$v", 2).doc("diff", e.change.description()).done(), e.ns.String()
+		op, o, ns = "u", bsondoc.New().Int32("$v", 2).Doc("diff", e.change.Description()).Done(), e.ns.String()
 	case opDelete:
 		op, o, ns = "d", e.key, e.ns.String()
 	case opDrop:
-		o = newBuilder().str("drop", e.ns.coll).done()
+		o = bsondoc.New().Str("drop", e.ns.coll).Done()
 	case opRename:
-		o = newBuilder().str("renameCollection", e.ns.String()).str("to", e.to.String()).done()
+		o = bsondoc.New().Str("renameCollection", e.ns.String()).Str("to", e.to.String()).Done()
 	case opDropDatabase:
-		o = newBuilder().int32("dropDatabase", 1).done()
+		o = bsondoc.New().Int32("dropDatabase", 1).Done()
 	case opModify:
-		o = newBuilder().str("collMod", e.ns.coll).append(e.description).done()
+		o = bsondoc.New().Str("collMod", e.ns.coll).Append(e.description).Done()
 	default:
-		o = newBuilder().str(e.kind, e.ns.coll).append(e.description).done()
+		o = bsondoc.New().Str(e.kind, e.ns.coll).Append(e.description).Done()
 	}
-	d := newBuilder()
+	d := bsondoc.New()
 	if e.lsid != nil {
-		d.doc("lsid", e.lsid).int64("txnNumber", e.txnNumber)
+		d.Doc("lsid", e.lsid).Int64("txnNumber", e.txnNumber)
 	}
-	d.str("op", op).str("ns", ns)
+	d.Str("op", op).Str("ns", ns)
 	if e.uuid != [16]byte{} {
-		d.binary("ui", bson.TypeBinaryUUID, e.uuid[:])
+		d.Binary("ui", bson.TypeBinaryUUID, e.uuid[:])
 	}
-	d.doc("o", o)
+	d.Doc("o", o)
 	if op == "u" {
-		d.doc("o2", e.key)
+		d.Doc("o2", e.key)
 	}
-	return d.timestamp("ts", e.ts).int64("t", 1).int64("v", 2).date("wall", e.wall).done()
+	return d.Timestamp("ts", e.ts).Int64("t", 1).Int64("v", 2).Date("wall", e.wall).Done()
 }

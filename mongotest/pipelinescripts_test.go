@@ -1,6 +1,10 @@
 package mongotest
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+)
 
 // scriptPipelineUpdates has the server find out what an update did.
 func scriptPipelineUpdates(s *script) {
@@ -91,7 +95,7 @@ func scriptPipelineUpdateSizes(s *script) {
 	s.run(`{"create": "c"}`)
 	s.watch("w", `"c"`, `[{"$changeStream": {}}, {"$match": {"operationType": {"$in": ["update", "replace"]}}}, {"$project": {"operationType": 1, "updateDescription": 1}}]`)
 	for n := range 32 {
-		s.values["n"] = intValue(int32(n))
+		s.values["n"] = bsondoc.Int32(int32(n))
 		text := `"` + strings.Repeat("x", n) + `"`
 		s.run(`{"insert": "c", "documents": [{"_id": "@n", "t": ` + text + `, "a": 1}]}`)
 		for _, stages := range []string{

@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // What a real server does, and this one does not, is refused by name, and never done
@@ -26,7 +29,7 @@ func TestRefusedByName(t *testing.T) {
 	run(`{"insert": "c", "documents": [{"_id": 1, "l": [1], "n": 1}]}`)
 	run(`{"create": "v", "viewOn": "c"}`)
 	for _, read := range []string{`{"count": "v"}`, `{"distinct": "v", "key": "a"}`, `{"aggregate": "v", "pipeline": [], "cursor": {}}`} {
-		if code, _ := asInt(run(read).Lookup("code")); code != codeNotImplemented {
+		if code, _ := bsondoc.Int(run(read).Lookup("code")); code != cmderr.NotImplemented {
 			t.Errorf("%s reads through a view", read)
 		}
 	}
@@ -66,9 +69,9 @@ func TestRefusedByName(t *testing.T) {
 		if errs, ok := reply.Lookup("writeErrors").ArrayOK(); ok {
 			reply = errs.Index(0).Document()
 		}
-		code, _ := asInt(reply.Lookup("code"))
+		code, _ := bsondoc.Int(reply.Lookup("code"))
 		msg, _ := reply.Lookup("errmsg").StringValueOK()
-		if code != codeNotImplemented || !strings.Contains(msg, "mongotest does not imitate "+what) {
+		if code != cmderr.NotImplemented || !strings.Contains(msg, "mongotest does not imitate "+what) {
 			t.Errorf("%s\nis answered %s\nand not that mongotest does not imitate %s", text, reply, what)
 		}
 	}

@@ -5,6 +5,10 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 func schemaCommands() map[string]*command {
@@ -26,7 +30,7 @@ func schemaCommands() map[string]*command {
 	}
 }
 
-func create(r *request) (*builder, error) {
+func create(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.writable()
 	if err != nil {
 		return nil, err
@@ -36,7 +40,7 @@ func create(r *request) (*builder, error) {
 	case err != nil:
 		return nil, err
 	case given && isInternal(r.db):
-		return nil, failf(codeInvalidOptions, "changeStreamPreAndPostImages collection option is not supported on the %s database", r.db)
+		return nil, cmderr.Errorf(cmderr.InvalidOptions, "changeStreamPreAndPostImages collection option is not supported on the %s database", r.db)
 	}
 	view, err := r.viewOptions(ns)
 	switch {
@@ -45,21 +49,21 @@ func create(r *request) (*builder, error) {
 	case view != nil && images:
 		return nil, noImagesOfView()
 	}
-	return newBuilder(), r.write(func(w *writer) error {
+	return bsondoc.New(), r.write(func(w *writer) error {
 		switch {
 		case view != nil:
 			return w.createView(ns, view)
 		case w.st.view(ns) != nil:
-			return failf(codeNamespaceExists, "A view already exists. NS: %s", ns)
+			return cmderr.Errorf(cmderr.NamespaceExists, "A view already exists. NS: %s", ns)
 		case w.st.colls[ns] != nil:
-			return failf(codeNamespaceExists, "Collection %s already exists.", ns)
+			return cmderr.Errorf(cmderr.NamespaceExists, "Collection %s already exists.", ns)
 		}
 		w.create(ns, images)
 		return nil
 	})
 }
 
-func collMod(r *request) (*builder, error) {
+func collMod(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.writable()
 	if err != nil {
 		return nil, err
@@ -68,7 +72,7 @@ func collMod(r *request) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newBuilder(), r.write(func(w *writer) error {
+	return bsondoc.New(), r.write(func(w *writer) error {
 		if v := w.st.view(ns); v != nil {
 			if given {
 				return noImagesOfView()
@@ -78,15 +82,15 @@ func collMod(r *request) (*builder, error) {
 		}
 		c := w.st.colls[ns]
 		if c == nil {
-			return failf(codeNamespaceNotFound, "ns does not exist")
+			return cmderr.Errorf(cmderr.NamespaceNotFound, "ns does not exist")
 		}
-		was := newBuilder().binary("uuid", bson.TypeBinaryUUID, c.uuid[:]).append(c.options()).done()
-		description := emptyDoc
+		was := bsondoc.New().Binary("uuid", bson.TypeBinaryUUID, c.uuid[:]).Append(c.options()).Done()
+		description := bsondoc.Empty
 		if given {
 			c.images = images
 			description = imagesOption(images)
 		}
-		w.log(&entry{kind: opModify, ns: ns, uuid: c.uuid, description: description, state: newBuilder().doc("collectionOptions", was).done()})
+		w.log(&entry{kind: opModify, ns: ns, uuid: c.uuid, description: description, state: bsondoc.New().Doc("collectionOptions", was).Done()})
 		return nil
 	})
 }
@@ -102,14 +106,14 @@ func (r *request) images() (enabled, given bool, err error) {
 	if !ok {
 		return false, true, r.wrongType(name, v, "object")
 	}
-	for _, e := range fields(doc) {
+	for _, e := range bsondoc.Fields(doc) {
 		if e.Key() != "enabled" {
-			return false, true, failf(codeUnknownField, "BSON field '%s.%s.%s' is an unknown field.", r.name, name, e.Key())
+			return false, true, cmderr.Errorf(cmderr.UnknownField, "BSON field '%s.%s.%s' is an unknown field.", r.name, name, e.Key())
 		}
 	}
 	v = doc.Lookup("enabled")
 	if v.Type == 0 || v.Type == bson.TypeNull {
-		return false, true, missingField(r.name, name+".enabled")
+		return false, true, cmderr.Missing(r.name, name+".enabled")
 	}
 	if enabled, ok = v.BooleanOK(); !ok {
 		return false, true, r.wrongType(name+".enabled", v, "bool")
@@ -118,7 +122,7 @@ func (r *request) images() (enabled, given bool, err error) {
 }
 
 func imagesOption(enabled bool) bson.Raw {
-	return newBuilder().doc("changeStreamPreAndPostImages", newBuilder().bool("enabled", enabled).done()).done()
+	return bsondoc.New().Doc("changeStreamPreAndPostImages", bsondoc.New().Bool("enabled", enabled).Done()).Done()
 }
 
 // options are the collection's as they are shown.
@@ -126,36 +130,36 @@ func (c *collection) options() bson.Raw {
 	if c.images {
 		return imagesOption(true)
 	}
-	return emptyDoc
+	return bsondoc.Empty
 }
 
-func drop(r *request) (*builder, error) {
+func drop(r *request) (*bsondoc.Builder, error) {
 	ns, err := r.writable()
 	if err != nil {
 		return nil, err
 	}
-	reply := newBuilder()
+	reply := bsondoc.New()
 	return reply, r.write(func(w *writer) error {
 		if v := w.st.view(ns); v != nil {
-			reply.str("ns", ns.String())
+			reply.Str("ns", ns.String())
 			w.dropView(ns, v)
 			return nil
 		}
 		c := w.st.colls[ns]
 		if c == nil {
-			return failf(codeNamespaceNotFound, "ns not found")
+			return cmderr.Errorf(cmderr.NamespaceNotFound, "ns not found")
 		}
-		reply.int32("nIndexesWas", len(c.indexes)+1).str("ns", ns.String())
+		reply.Int32("nIndexesWas", len(c.indexes)+1).Str("ns", ns.String())
 		w.drop(c)
 		return nil
 	})
 }
 
-func dropDatabase(r *request) (*builder, error) {
+func dropDatabase(r *request) (*bsondoc.Builder, error) {
 	if isInternal(r.db) {
-		return nil, failf(codeIllegalOperation, "Dropping the '%s' database is prohibited.", r.db)
+		return nil, cmderr.Errorf(cmderr.IllegalOperation, "Dropping the '%s' database is prohibited.", r.db)
 	}
-	return newBuilder(), r.write(func(w *writer) error {
+	return bsondoc.New(), r.write(func(w *writer) error {
 		if !w.st.dbs[r.db] {
 			return nil
 		}
@@ -179,9 +183,9 @@ func (st *store) inDatabase(db string) []*collection {
 	return all
 }
 
-func renameCollection(r *request) (*builder, error) {
+func renameCollection(r *request) (*bsondoc.Builder, error) {
 	if r.db != "admin" {
-		return nil, failf(codeUnauthorized, "renameCollection may only be run against the admin database.")
+		return nil, cmderr.Errorf(cmderr.Unauthorized, "renameCollection may only be run against the admin database.")
 	}
 	from, err := splitNamespace(r.args[r.name])
 	if err != nil {
@@ -192,25 +196,25 @@ func renameCollection(r *request) (*builder, error) {
 		return nil, err
 	}
 	if from.db != to.db {
-		return nil, notImitated("renameCollection into another database")
+		return nil, cmderr.NotImitated("renameCollection into another database")
 	}
-	return newBuilder(), r.write(func(w *writer) error {
+	return bsondoc.New(), r.write(func(w *writer) error {
 		c := w.st.colls[from]
 		switch {
 		case from.coll == viewsName:
-			return failf(codeIllegalOperation, "error with source namespace: cannot write to %s", from)
+			return cmderr.Errorf(cmderr.IllegalOperation, "error with source namespace: cannot write to %s", from)
 		case to.coll == viewsName:
-			return failf(codeIllegalOperation, "error with target namespace: cannot write to %s", to)
+			return cmderr.Errorf(cmderr.IllegalOperation, "error with target namespace: cannot write to %s", to)
 		case w.st.view(from) != nil:
-			return failf(codeNotSupportedOnView, "cannot rename view: %s", from)
+			return cmderr.Errorf(cmderr.NotSupportedOnView, "cannot rename view: %s", from)
 		case w.st.view(to) != nil:
-			return failf(codeNamespaceExists, "a view already exists with that name: %s", to)
+			return cmderr.Errorf(cmderr.NamespaceExists, "a view already exists with that name: %s", to)
 		case c == nil:
-			return failf(codeNamespaceNotFound, "Source collection %s does not exist", from)
+			return cmderr.Errorf(cmderr.NamespaceNotFound, "Source collection %s does not exist", from)
 		case from == to:
-			return failf(codeIllegalOperation, "Can't rename a collection to itself")
+			return cmderr.Errorf(cmderr.IllegalOperation, "Can't rename a collection to itself")
 		case w.st.colls[to] != nil && !r.flag("dropTarget", false):
-			return failf(codeNamespaceExists, "target namespace exists")
+			return cmderr.Errorf(cmderr.NamespaceExists, "target namespace exists")
 		}
 		w.rename(c, to)
 		return nil
@@ -220,7 +224,7 @@ func renameCollection(r *request) (*builder, error) {
 func splitNamespace(v bson.RawValue) (namespace, error) {
 	s, ok := v.StringValueOK()
 	if !ok {
-		return namespace{}, failf(codeTypeMismatch, "renameCollection needs the names of two collections")
+		return namespace{}, cmderr.Errorf(cmderr.TypeMismatch, "renameCollection needs the names of two collections")
 	}
 	var ns namespace
 	for i := range len(s) {
@@ -230,21 +234,21 @@ func splitNamespace(v bson.RawValue) (namespace, error) {
 		}
 	}
 	if ns.db == "" {
-		return ns, failf(codeInvalidNamespace, "Invalid namespace specified '%s'", s)
+		return ns, cmderr.Errorf(cmderr.InvalidNamespace, "Invalid namespace specified '%s'", s)
 	}
 	return ns, ns.check()
 }
 
 // filter is that of a command that lists.
-func (r *request) filter() (*filter, error) {
-	query, err := r.document("filter")
+func (r *request) filter() (*query.Filter, error) {
+	doc, err := r.document("filter")
 	if err != nil {
 		return nil, err
 	}
-	return compileFilter(query)
+	return query.CompileFilter(doc)
 }
 
-func listCollections(r *request) (*builder, error) {
+func listCollections(r *request) (*bsondoc.Builder, error) {
 	f, err := r.filter()
 	if err != nil {
 		return nil, err
@@ -252,7 +256,7 @@ func listCollections(r *request) (*builder, error) {
 	var docs []bson.Raw
 	err = r.read(func(w *writer) error {
 		list := func(describe func(nameOnly bool) bson.Raw) {
-			if f.match(describe(false)) {
+			if f.Match(describe(false)) {
 				docs = append(docs, describe(r.flag("nameOnly", false)))
 			}
 		}
@@ -273,44 +277,44 @@ func listCollections(r *request) (*builder, error) {
 }
 
 func (c *collection) describe(nameOnly bool) bson.Raw {
-	d := newBuilder().str("name", c.ns.coll).str("type", "collection")
+	d := bsondoc.New().Str("name", c.ns.coll).Str("type", "collection")
 	if nameOnly {
-		return d.done()
+		return d.Done()
 	}
-	d.doc("options", c.options())
-	info := newBuilder().bool("readOnly", false).binary("uuid", bson.TypeBinaryUUID, c.uuid[:])
-	return d.doc("info", info.done()).doc("idIndex", idIndex.spec).done()
+	d.Doc("options", c.options())
+	info := bsondoc.New().Bool("readOnly", false).Binary("uuid", bson.TypeBinaryUUID, c.uuid[:])
+	return d.Doc("info", info.Done()).Doc("idIndex", idIndex.spec).Done()
 }
 
-func listDatabases(r *request) (*builder, error) {
+func listDatabases(r *request) (*bsondoc.Builder, error) {
 	if r.db != "admin" {
-		return nil, failf(codeUnauthorized, "listDatabases may only be run against the admin database.")
+		return nil, cmderr.Errorf(cmderr.Unauthorized, "listDatabases may only be run against the admin database.")
 	}
 	f, err := r.filter()
 	if err != nil {
 		return nil, err
 	}
 	nameOnly := r.flag("nameOnly", false)
-	reply, total := newBuilder(), 0
+	reply, total := bsondoc.New(), 0
 	err = r.read(func(w *writer) error {
 		var docs []bson.Raw
 		for _, name := range w.st.databases() {
 			size := w.st.size(name)
-			full := newBuilder().str("name", name).int64("sizeOnDisk", int64(size)).bool("empty", size == 0).done()
-			if !f.match(full) {
+			full := bsondoc.New().Str("name", name).Int64("sizeOnDisk", int64(size)).Bool("empty", size == 0).Done()
+			if !f.Match(full) {
 				continue
 			}
 			if nameOnly {
-				full = newBuilder().str("name", name).done()
+				full = bsondoc.New().Str("name", name).Done()
 			}
 			docs = append(docs, full)
 			total += size
 		}
-		reply.docs("databases", docs)
+		reply.Docs("databases", docs)
 		return nil
 	})
 	if !nameOnly {
-		reply.int64("totalSize", int64(total)).int64("totalSizeMb", int64(total>>20))
+		reply.Int64("totalSize", int64(total)).Int64("totalSizeMb", int64(total>>20))
 	}
 	return reply, err
 }

@@ -1,6 +1,10 @@
 package mongotest
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+)
 
 // behaviours are the scripts that mongotest and a real server play.
 var behaviours = map[string]func(*script){
@@ -144,7 +148,7 @@ func scriptUpdateArrays(s *script) {
 	for _, array := range []string{`[]`, `[1]`, `[1, 2, 3]`} {
 		for _, values := range []string{`[7]`, `[7, 8]`, `[{"a": 1}, 8, 9]`} {
 			n++
-			s.values["n"] = intValue(int32(n))
+			s.values["n"] = bsondoc.Int32(int32(n))
 			a := array
 			s.run(`{"insert": "c", "documents": [{"_id": "@n", "l": ` + a + `, "d": {"e": ` + a + `, "0": ` + a + `, "f": {"g": ` + a + `, "1": {"0": ` + a + `}}}, "m": [` + a + `, {"y": ` + a + `}]}]}`)
 			s.watch("w", `"c"`, `[{"$changeStream": {}}, {"$project": {"updateDescription.updatedFields": 1}}]`)
@@ -360,13 +364,13 @@ func scriptCollections(s *script) {
 func scriptCursors(s *script) {
 	s.run(`{"insert": "c", "documents": [{"_id": 1}, {"_id": 2}, {"_id": 3}, {"_id": 4}, {"_id": 5}]}`)
 	s.open("f", `{"find": "c", "batchSize": 2}`)
-	s.values["id"] = longValue(s.cursors["f"])
+	s.values["id"] = bsondoc.Int64(s.cursors["f"])
 	s.run(`{"getMore": "@id", "collection": "other"}`)
 	s.run(`{"getMore": "@id", "collection": "c", "batchSize": 2}`)
 	s.run(`{"getMore": "@id", "collection": "c"}`)
 	s.run(`{"getMore": "@id", "collection": "c"}`)
 	s.open("g", `{"find": "c", "batchSize": 0}`)
-	s.values["id"] = longValue(s.cursors["g"])
+	s.values["id"] = bsondoc.Int64(s.cursors["g"])
 	s.run(`{"getMore": "@id", "collection": "c", "batchSize": -1}`)
 	s.run(`{"killCursors": "c", "cursors": ["@id", {"$numberLong": "77"}]}`)
 	s.run(`{"getMore": "@id", "collection": "c"}`)

@@ -6,6 +6,9 @@ import (
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // sessions are the logical sessions that clients have named. They live as long
@@ -28,7 +31,7 @@ func (s *Server) openSession(r *request) error {
 	if v, ok := r.args["lsid"]; ok {
 		lsid, ok := v.DocumentOK()
 		if !ok {
-			return failf(codeTypeMismatch, "BSON field 'OperationSessionInfo.lsid' is the wrong type '%s', expected type 'object'", typeName(v.Type))
+			return cmderr.Errorf(cmderr.TypeMismatch, "BSON field 'OperationSessionInfo.lsid' is the wrong type '%s', expected type 'object'", bsondoc.TypeName(v.Type))
 		}
 		id, err := sessionID(lsid)
 		if err != nil {
@@ -38,24 +41,24 @@ func (s *Server) openSession(r *request) error {
 	}
 	if n, ok := r.args["txnNumber"]; ok {
 		if r.txnNumber, r.hasTxn = n.Int64OK(); !r.hasTxn {
-			return failf(codeTypeMismatch, "BSON field 'OperationSessionInfo.txnNumber' is the wrong type '%s', expected type 'long'", typeName(n.Type))
+			return cmderr.Errorf(cmderr.TypeMismatch, "BSON field 'OperationSessionInfo.txnNumber' is the wrong type '%s', expected type 'long'", bsondoc.TypeName(n.Type))
 		}
 	}
 	auto, inTxn := r.args["autocommit"]
 	_, starts := r.args["startTransaction"]
 	switch {
 	case r.hasTxn && r.session == nil:
-		return failf(codeInvalidOptions, "Transaction number requires a session ID to also be specified")
+		return cmderr.Errorf(cmderr.InvalidOptions, "Transaction number requires a session ID to also be specified")
 	case inTxn && !r.hasTxn:
-		return failf(codeInvalidOptions, "'autocommit' field requires a transaction number to also be specified")
-	case inTxn && truth(auto, true):
-		return failf(codeInvalidOptions, "Specifying autocommit=true is not allowed.")
+		return cmderr.Errorf(cmderr.InvalidOptions, "'autocommit' field requires a transaction number to also be specified")
+	case inTxn && bsondoc.Truth(auto, true):
+		return cmderr.Errorf(cmderr.InvalidOptions, "Specifying autocommit=true is not allowed.")
 	case inTxn:
 		r.inTxn = true
 	case starts:
-		return failf(codeInvalidOptions, "'startTransaction' field requires 'autocommit' field to also be specified")
+		return cmderr.Errorf(cmderr.InvalidOptions, "'startTransaction' field requires 'autocommit' field to also be specified")
 	case r.hasTxn && !r.cmd.retryable:
-		return failf(codeNotRetryableWrite, "txnNumber may only be provided for multi-document transactions and retryable write commands. "+
+		return cmderr.Errorf(cmderr.NotRetryableWrite, "txnNumber may only be provided for multi-document transactions and retryable write commands. "+
 			"autocommit:false was not provided, and %s is not a retryable write command.", r.name)
 	}
 	return nil
@@ -65,7 +68,7 @@ func (s *Server) openSession(r *request) error {
 func sessionID(lsid bson.Raw) (string, error) {
 	subtype, id, ok := lsid.Lookup("id").BinaryOK()
 	if !ok || subtype != bson.TypeBinaryUUID || len(id) != 16 {
-		return "", missingField("OperationSessionInfo.lsid", "id")
+		return "", cmderr.Missing("OperationSessionInfo.lsid", "id")
 	}
 	return string(id), nil
 }
@@ -93,41 +96,40 @@ func (s *sessions) get(id string) *session {
 
 // executed is the reply of a retryable write that was executed already; nil if
 // it was not.
-func (s *session) executed(number int64) (*builder, error) {
+func (s *session) executed(number int64) (*bsondoc.Builder, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case number < s.txnNumber:
 		return nil, tooOld(number, s.txnNumber)
 	case number == s.txnNumber && s.reply != nil:
-		return newBuilder().append(s.reply), nil
+		return bsondoc.New().Append(s.reply), nil
 	}
 	return nil, nil
 }
 
-func tooOld(number, newest int64) *commandError {
-	return failf(codeTransactionTooOld, "Retryable write with txnNumber %d is prohibited on session because a newer "+
+func tooOld(number, newest int64) *cmderr.Error {
+	return cmderr.Errorf(cmderr.TransactionTooOld, "Retryable write with txnNumber %d is prohibited on session because a newer "+
 		"retryable write with txnNumber %d has already started on this session.", number, newest)
 }
 
-func (s *session) keep(number int64, reply *builder) {
+func (s *session) keep(number int64, reply *bsondoc.Builder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	done := builder{b: append([]byte(nil), reply.b...)}
-	s.txnNumber, s.reply = number, done.done()
+	s.txnNumber, s.reply = number, reply.Clone().Done()
 }
 
 // endSessions forgets sessions. Cursors live on: a real server looks for those
 // of ended sessions only every few minutes.
-func endSessions(r *request) (*builder, error) {
-	for _, v := range items(r.args[r.name]) {
+func endSessions(r *request) (*bsondoc.Builder, error) {
+	for _, v := range bsondoc.Items(r.args[r.name]) {
 		if lsid, ok := v.DocumentOK(); ok {
 			if id, err := sessionID(lsid); err == nil {
 				r.server.forget(id)
 			}
 		}
 	}
-	return newBuilder(), nil
+	return bsondoc.New(), nil
 }
 
 func (s *Server) forget(id string) {
@@ -142,13 +144,13 @@ func (s *Server) forget(id string) {
 
 // killSessions kills the cursors and transactions of the sessions named, of all
 // sessions if none is.
-func killSessions(r *request) (*builder, error) {
+func killSessions(r *request) (*bsondoc.Builder, error) {
 	named := map[string]bool{}
-	for _, v := range items(r.args[r.name]) {
+	for _, v := range bsondoc.Items(r.args[r.name]) {
 		if doc, ok := v.DocumentOK(); ok {
 			id, err := sessionID(doc)
 			if err != nil {
-				return nil, notImitated(r.name + " by user")
+				return nil, cmderr.NotImitated(r.name + " by user")
 			}
 			named[id] = true
 		}
@@ -167,5 +169,5 @@ func killSessions(r *request) (*builder, error) {
 	for _, id := range ids {
 		r.server.forget(id)
 	}
-	return newBuilder(), nil
+	return bsondoc.New(), nil
 }

@@ -5,34 +5,21 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
-const splitStage = "$changeStreamSplitLargeEvent"
-
 // maxEventSize is the size up to which events are not split.
-const maxEventSize = maxInternalSize - 8<<10
-
-// compileSplit checks the stage. What it does is done behind all others, see
-// fragments.
-func compileSplit(v bson.RawValue, watching bool) (stage, error) {
-	spec, ok := v.DocumentOK()
-	switch {
-	case !ok:
-		return nil, failf(7182899, "%s must take a nested object but found: %s: %s", splitStage, splitStage, shell(v))
-	case len(fields(spec)) > 0:
-		return nil, failf(7182800, "%s spec should be an empty object", splitStage)
-	case !watching:
-		return nil, failf(codeIllegalOperation, "%s can only be used in a $changeStream pipeline", splitStage)
-	}
-	return func(doc bson.Raw) (bson.Raw, error) { return doc, nil }, nil
-}
+const maxEventSize = bsondoc.MaxInternalSize - 8<<10
 
 // splits tells whether the last of a stream's stages is the one that splits.
 func splits(stages []bson.Raw) (bool, error) {
 	for i, spec := range stages {
-		if spec.Index(0).Key() == splitStage {
+		if spec.Index(0).Key() == query.SplitStage {
 			if i < len(stages)-1 {
-				return false, failf(7182802, "%s must be the last stage in the pipeline", splitStage)
+				return false, cmderr.Errorf(7182802, "%s must be the last stage in the pipeline", query.SplitStage)
 			}
 			return true, nil
 		}
@@ -63,15 +50,15 @@ func (s *stream) fragments(ev *event, doc, token bson.Raw) ([]output, error) {
 	}
 	var out []output
 	for i, f := range parts {
-		d := newBuilder().doc("_id", f.token).doc("splitEvent", newBuilder().int32("fragment", i+1).int32("of", len(parts)).done())
-		out = append(out, output{doc: d.elements(f.fields).done(), token: f.token, at: ev.entry.ts})
+		d := bsondoc.New().Doc("_id", f.token).Doc("splitEvent", bsondoc.New().Int32("fragment", i+1).Int32("of", len(parts)).Done())
+		out = append(out, output{doc: d.Elements(f.fields).Done(), token: f.token, at: ev.entry.ts})
 	}
 	return out, nil
 }
 
 // bySize are an event's fields but for its _id, the smallest first.
 func bySize(doc bson.Raw) []bson.RawElement {
-	all := slices.DeleteFunc(fields(doc), func(e bson.RawElement) bool { return e.Key() == "_id" })
+	all := slices.DeleteFunc(bsondoc.Fields(doc), func(e bson.RawElement) bool { return e.Key() == "_id" })
 	slices.SortFunc(all, func(a, b bson.RawElement) int {
 		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a.Key(), b.Key()))
 	})
@@ -97,7 +84,7 @@ func (f *fragment) fill(all []bson.RawElement, leave bool) (rest []bson.RawEleme
 			return all[n:], nil
 		}
 		if size += len(field); size > f.limit {
-			return nil, failf(7182500, "Splitting change event failed: fragment size %d is greater than maximum allowed fragment size %d", size, f.limit)
+			return nil, cmderr.Errorf(7182500, "Splitting change event failed: fragment size %d is greater than maximum allowed fragment size %d", size, f.limit)
 		}
 		f.fields = append(f.fields, field)
 	}

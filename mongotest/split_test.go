@@ -10,20 +10,21 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
 // largeEvent is an event of random fields, some of them large.
 func largeEvent(rng *rand.Rand, token bson.Raw) bson.Raw {
-	d := newBuilder().doc("_id", token)
+	d := bsondoc.New().Doc("_id", token)
 	for i := range 1 + rng.IntN(12) {
 		size := rng.IntN(50)
 		if rng.IntN(3) == 0 {
 			size = rng.IntN(maxEventSize - 1000)
 		}
-		d.str(fmt.Sprintf("f%d", i), strings.Repeat("x", size))
+		d.Str(fmt.Sprintf("f%d", i), strings.Repeat("x", size))
 	}
-	return d.done()
+	return d.Done()
 }
 
 // Whatever an event is made of: each of its fields is in one fragment, as it
@@ -34,7 +35,7 @@ func TestFragments(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for range campaign.Size(t, "RIGATONI_FRAGMENTS", 300, 8) {
 		s := &stream{split: true, format: resumetoken.FormatV2}
-		ev := &event{kind: opInsert, entry: &entry{kind: opInsert, ts: bson.Timestamp{T: 5, I: 1}, uuid: newUUID(), key: newBuilder().int32("_id", 1).done(), oversize: rng.IntN(4) == 0}}
+		ev := &event{kind: opInsert, entry: &entry{kind: opInsert, ts: bson.Timestamp{T: 5, I: 1}, uuid: newUUID(), key: bsondoc.New().Int32("_id", 1).Done(), oversize: rng.IntN(4) == 0}}
 		token, _, err := encode(s.tokenOf(ev, s.format))
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +64,7 @@ func checkFragments(t *testing.T, doc bson.Raw, parts []output) {
 	var got []string
 	before := -1
 	for i, p := range parts {
-		all := fields(p.doc)
+		all := bsondoc.Fields(p.doc)
 		if len(p.doc) > maxEventSize || len(all) < 3 {
 			t.Errorf("a fragment of %d bytes and %d fields", len(p.doc), len(all))
 		}
@@ -72,7 +73,7 @@ func checkFragments(t *testing.T, doc bson.Raw, parts []output) {
 			t.Errorf("the token of fragment %d says %d, %v", i, d.Fragment, err)
 		}
 		before = d.Fragment
-		want := newBuilder().int32("fragment", i+1).int32("of", len(parts)).done()
+		want := bsondoc.New().Int32("fragment", i+1).Int32("of", len(parts)).Done()
 		if !slices.Equal(p.doc.Lookup("splitEvent").Document(), want) {
 			t.Errorf("fragment %d of %d has %v", i+1, len(parts), p.doc.Lookup("splitEvent"))
 		}
@@ -84,7 +85,7 @@ func checkFragments(t *testing.T, doc bson.Raw, parts []output) {
 		return
 	}
 	var want []string
-	for _, e := range fields(doc)[1:] {
+	for _, e := range bsondoc.Fields(doc)[1:] {
 		want = append(want, string(e))
 	}
 	slices.Sort(got)
@@ -105,7 +106,7 @@ func TestOversizeEventIsSplit(t *testing.T) {
 	sc.run(`{"create": "v", "viewOn": "c"}`)
 	sc.run(`{"drop": "v"}`)
 	sc.run(`{"insert": "c", "documents": [{"_id": 1, "text": "` + strings.Repeat("x", 300) + `"}]}`)
-	batch := items(sc.more("w", "c").Lookup("cursor", "nextBatch"))
+	batch := bsondoc.Items(sc.more("w", "c").Lookup("cursor", "nextBatch"))
 	if len(batch) != 2 {
 		t.Fatalf("%d fragments, want 2", len(batch))
 	}
@@ -114,7 +115,7 @@ func TestOversizeEventIsSplit(t *testing.T) {
 		t.Errorf("not split before the largest field:\n%v\n%v", first, second)
 	}
 	sc.watchFrom("x", "w.0", `"c"`, "", ", "+split)
-	if got, want := sc.values["x.0"], sc.values["w.1"]; !identical(got, want) {
+	if got, want := sc.values["x.0"], sc.values["w.1"]; !bsondoc.Identical(got, want) {
 		t.Errorf("after the first fragment comes %v, want %v", got, want)
 	}
 	sc.watchFrom("y", "x.mark", `"c"`, "", "")

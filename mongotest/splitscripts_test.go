@@ -1,12 +1,16 @@
 package mongotest
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+)
 
 const split = `{"$changeStreamSplitLargeEvent": {}}`
 
 // large keeps a string of so many kilobytes as "@name".
 func (s *script) large(name string, kilobytes int) {
-	s.keep(name, newBuilder().str("", strings.Repeat(name, kilobytes<<10)).done().Lookup(""))
+	s.keep(name, bsondoc.New().Str("", strings.Repeat(name, kilobytes<<10)).Done().Lookup(""))
 }
 
 // largeUpdate makes the event of an update that has to be split: of two large
@@ -45,7 +49,7 @@ func scriptSplit(s *script) {
 		s.watchFrom("y", token, `"other"`, "", ", "+split)
 	}
 	s.note("high-water marks of version 1")
-	s.keep("hwm", docValue(newBuilder().str("_data", "8200000001000000012B0229296E04").done()))
+	s.keep("hwm", bsondoc.Value(bsondoc.New().Str("_data", "8200000001000000012B0229296E04").Done()))
 	s.open("x", `{"aggregate": "c", "pipeline": [{"$changeStream": {"resumeAfter": "@hwm"}}, `+split+`], "cursor": {"batchSize": 0}}`)
 	s.open("x", `{"aggregate": "c", "pipeline": [{"$changeStream": {"resumeAfter": "@hwm"}}], "cursor": {"batchSize": 0}}`)
 	s.note("batches of one, and what the mark is between fragments")
@@ -97,7 +101,7 @@ func scriptSplitResume(s *script) {
 	forge := func(name, of, end string) {
 		data := s.values[of].Document().Lookup("_data").StringValue()
 		data = data[:len(data)-len("2B0204")] + end
-		s.keep(name, docValue(newBuilder().str("_data", data).done()))
+		s.keep(name, bsondoc.Value(bsondoc.New().Str("_data", data).Done()))
 	}
 	forge("four", "two", "2B0604")
 	forge("no number", "two", "04")

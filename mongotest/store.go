@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
 // A store is all the data there is, in memory, under one lock: a server for
@@ -99,7 +101,7 @@ func (c *collection) all(yield func(*record) bool) {
 
 // add puts a document at the end. Its _id and its unique keys must be free.
 func (c *collection) add(doc bson.Raw) error {
-	rec := &record{doc: doc, id: canonical(doc.Lookup("_id"))}
+	rec := &record{doc: doc, id: bsondoc.Canonical(doc.Lookup("_id"))}
 	if c.byID[rec.id] != nil {
 		return duplicate(c.ns, idIndex, doc, rec.id)
 	}
@@ -154,5 +156,5 @@ func (c *collection) copy() *collection {
 
 // documentKey is how events name a document.
 func documentKey(doc bson.Raw) bson.Raw {
-	return newBuilder().value("_id", doc.Lookup("_id")).done()
+	return bsondoc.New().Value("_id", doc.Lookup("_id")).Done()
 }

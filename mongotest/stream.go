@@ -5,6 +5,9 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
@@ -28,7 +31,7 @@ func (st *store) read(s *stream, limit int) (batch []bson.Raw, grown <-chan stru
 	for size := 0; ; {
 		for ; len(s.ready) > 0; s.ready = s.ready[1:] {
 			out := s.ready[0]
-			if len(batch) == limit || len(batch) > 0 && size+len(out.doc) > maxDocumentSize {
+			if len(batch) == limit || len(batch) > 0 && size+len(out.doc) > bsondoc.MaxSize {
 				return batch, st.oplog.grown, nil
 			}
 			if out.doc != nil {
@@ -70,13 +73,13 @@ func (st *store) position(s *stream) error {
 	o := &st.oplog
 	if !s.opened {
 		if !o.reaches(s.start) {
-			return failf(codeChangeStreamHistoryLost, "Resume of change stream was not possible, as the resume point may no longer be in the oplog.").
-				label("NonResumableChangeStreamError")
+			return cmderr.Errorf(cmderr.ChangeStreamHistoryLost, "Resume of change stream was not possible, as the resume point may no longer be in the oplog.").
+				Label("NonResumableChangeStreamError")
 		}
 		s.opened, s.next = true, o.since(s.start)
 	}
 	if s.next < o.first || s.moved && s.next-1 < o.first {
-		return failf(codeCappedPositionLost, "CollectionScan died due to failure to restore tailable cursor position. Last seen record id: RecordId(%d)", s.next-1)
+		return cmderr.Errorf(cmderr.CappedPositionLost, "CollectionScan died due to failure to restore tailable cursor position. Last seen record id: RecordId(%d)", s.next-1)
 	}
 	return nil
 }
@@ -144,7 +147,7 @@ func (s *stream) visible(st *store, ev *event, token bson.Raw) (bson.Raw, error)
 }
 
 // run runs a document through stages; nil if they hide it.
-func run(stages []stage, doc bson.Raw) (bson.Raw, error) {
+func run(stages []query.Stage, doc bson.Raw) (bson.Raw, error) {
 	for _, stage := range stages {
 		var err error
 		if doc, err = stage(doc); doc == nil || err != nil {
@@ -175,22 +178,12 @@ func (s *stream) find(c int, fragments []output) ([]output, error) {
 }
 
 // fatal is an error after which a stream can't be resumed.
-func fatal(format string, args ...any) *commandError {
-	return failf(codeChangeStreamFatalError, format, args...).label("NonResumableChangeStreamError")
+func fatal(format string, args ...any) *cmderr.Error {
+	return cmderr.Errorf(cmderr.ChangeStreamFatalError, format, args...).Label("NonResumableChangeStreamError")
 }
 
 func shellToken(doc bson.Raw) string {
 	return `{_data: "` + doc.Lookup("_data").StringValue() + `"}`
-}
-
-// checkSize refuses a document of a size that not even the server itself has.
-func checkSize(doc bson.Raw, size int) error {
-	if size <= maxInternalSize {
-		return nil
-	}
-	first := doc.Index(0)
-	return failf(codeBSONObjectTooLarge, "BSONObj size: %d (0x%X) is invalid. Size must be between 0 and %d(16MB) First element: %s: %s",
-		size, size, maxInternalSize, first.Key(), shell(first.Value()))
 }
 
 // check refuses an event that is too large, and one whose _id the stages have
@@ -198,19 +191,19 @@ func checkSize(doc bson.Raw, size int) error {
 func check(ev *event, doc, token bson.Raw) error {
 	size := len(doc)
 	if ev.oversize() {
-		size = 2 * maxDocumentSize
+		size = 2 * bsondoc.MaxSize
 	}
-	if err := checkSize(doc, size); err != nil {
+	if err := query.CheckSize(doc, size); err != nil {
 		return err
 	}
-	found := newBuilder()
+	found := bsondoc.New()
 	if is, err := doc.LookupErr("_id"); err == nil {
 		if is.Type == bson.TypeEmbeddedDocument && bytes.Equal(is.Value, token) {
 			return nil
 		}
-		found.value("_id", is)
+		found.Value("_id", is)
 	}
 	return fatal("Encountered an event whose _id field, which contains the resume token, was modified by the pipeline. "+
 		"Modifying the _id field of an event makes it impossible to resume the stream from that point. Only transformations that retain the "+
-		"unmodified _id field are allowed. Expected: { _id: %s } but found: %s", shellDoc(token), shellDoc(found.done()))
+		"unmodified _id field are allowed. Expected: { _id: %s } but found: %s", bsondoc.ShellDoc(token), bsondoc.ShellDoc(found.Done()))
 }

@@ -10,6 +10,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
@@ -45,7 +46,7 @@ func (s *script) run(command string) bson.Raw {
 	}
 	fmt.Fprintf(&s.out, "> %s\n", s.mask(command))
 	reply := s.client.call(db, s.parse(text))
-	fmt.Fprintf(&s.out, "%s\n", s.show(docValue(reply)))
+	fmt.Fprintf(&s.out, "%s\n", s.show(bsondoc.Value(reply)))
 	return reply
 }
 
@@ -112,7 +113,7 @@ func (s *script) keepEvents(name string, reply bson.Raw, batch string) {
 	if mark := reply.Lookup("cursor", "postBatchResumeToken"); mark.Type != 0 {
 		s.keep(name+".mark", mark)
 	}
-	for i, v := range items(reply.Lookup("cursor", batch)) {
+	for i, v := range bsondoc.Items(reply.Lookup("cursor", batch)) {
 		s.keep(fmt.Sprintf("%s.%d", name, i), v.Document().Lookup("_id"))
 	}
 }
@@ -120,7 +121,7 @@ func (s *script) keepEvents(name string, reply bson.Raw, batch string) {
 // more reads on. options are further fields, each with a comma before it.
 func (s *script) more(name, coll string, options ...string) bson.Raw {
 	s.t.Helper()
-	s.values["id"] = longValue(s.cursors[name])
+	s.values["id"] = bsondoc.Int64(s.cursors[name])
 	reply := s.run(`{"getMore": "@id", "collection": "` + coll + `", "maxTimeMS": 50` + strings.Join(options, "") + `}`)
 	s.keepEvents(name, reply, "nextBatch")
 	return reply
@@ -145,7 +146,7 @@ func (s *script) show(v bson.RawValue) string {
 		return s.showDoc(v.Document())
 	case bson.TypeArray:
 		var parts []string
-		for _, item := range items(v) {
+		for _, item := range bsondoc.Items(v) {
 			parts = append(parts, s.show(item))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
@@ -171,7 +172,7 @@ func (s *script) show(v bson.RawValue) string {
 		}
 		return strconv.Quote(s.mask(v.StringValue()))
 	case bson.TypeDouble, bson.TypeInt32, bson.TypeNull, bson.TypeBoolean:
-		return shell(v)
+		return bsondoc.Shell(v)
 	}
 	return v.String()
 }
@@ -197,7 +198,7 @@ func (s *script) showDoc(doc bson.Raw) string {
 		}
 	}
 	var parts []string
-	for _, e := range fields(doc) {
+	for _, e := range bsondoc.Fields(doc) {
 		if !slices.Contains(volatile, e.Key()) {
 			parts = append(parts, e.Key()+": "+s.show(e.Value()))
 		}

@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
 // A transaction works on copies of the collections that it touches, as they
@@ -44,14 +47,14 @@ func transactionCommands() map[string]*command {
 // it.
 func (st *store) joinTransaction(r *request) error {
 	if r.name == "create" || r.name == "createIndexes" {
-		return notImitated(r.name + " in a transaction")
+		return cmderr.NotImitated(r.name + " in a transaction")
 	}
 	if isWatch(r) {
-		return failf(codeNotPermittedInTxn, "Operation not permitted in transaction :: caused by :: Aggregation stage $changeStream "+
+		return cmderr.Errorf(cmderr.NotPermittedInTxn, "Operation not permitted in transaction :: caused by :: Aggregation stage $changeStream "+
 			"cannot run within a multi-document transaction.")
 	}
 	if !r.cmd.txn {
-		return failf(codeNotPermittedInTxn, "Cannot run '%s' in a multi-document transaction.", r.name)
+		return cmderr.Errorf(cmderr.NotPermittedInTxn, "Cannot run '%s' in a multi-document transaction.", r.name)
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -60,13 +63,13 @@ func (st *store) joinTransaction(r *request) error {
 	current := r.session.txn
 	switch {
 	case r.flag("startTransaction", false) && r.txnNumber < r.session.txnNumber:
-		return failf(codeTransactionTooOld, "Cannot start transaction with { txnNumber: %d } on session %s because a newer transaction with "+
+		return cmderr.Errorf(cmderr.TransactionTooOld, "Cannot start transaction with { txnNumber: %d } on session %s because a newer transaction with "+
 			"txnNumberAndRetryCounter { txnNumber: %d, txnRetryCounter: 0 } has already started on this session.", r.txnNumber, sessionText(r.sessionName()), r.session.txnNumber)
 	case r.txnNumber < r.session.txnNumber || current != nil && r.txnNumber < current.number:
 		return tooOld(r.txnNumber, max(r.session.txnNumber, 0))
 	case r.flag("startTransaction", false):
 		if current != nil && current.number == r.txnNumber {
-			return failf(codeConflictingOperation, "Transaction %d already started", r.txnNumber)
+			return cmderr.Errorf(cmderr.ConflictingOperation, "Transaction %d already started", r.txnNumber)
 		}
 		if current != nil && current.state == txnOpen {
 			current.abort()
@@ -75,12 +78,12 @@ func (st *store) joinTransaction(r *request) error {
 		r.session.txn, r.session.txnNumber, r.session.reply = current, r.txnNumber, nil
 		st.txns = append(slices.DeleteFunc(st.txns, func(t *transaction) bool { return t.state != txnOpen }), current)
 	case current == nil || current.number != r.txnNumber:
-		return failf(codeNoSuchTransaction, "Given transaction number %d does not match any in-progress transactions. The active transaction number is %d",
-			r.txnNumber, r.session.txnNumber).label("TransientTransactionError")
+		return cmderr.Errorf(cmderr.NoSuchTransaction, "Given transaction number %d does not match any in-progress transactions. The active transaction number is %d",
+			r.txnNumber, r.session.txnNumber).Label("TransientTransactionError")
 	case current.state == txnAborted:
-		return failf(codeNoSuchTransaction, "Transaction with { txnNumber: %d } has been aborted.", r.txnNumber).label("TransientTransactionError")
+		return cmderr.Errorf(cmderr.NoSuchTransaction, "Transaction with { txnNumber: %d } has been aborted.", r.txnNumber).Label("TransientTransactionError")
 	case current.state == txnCommitted && r.name != "commitTransaction":
-		return failf(codeTransactionCommitted, "Transaction %d has been committed.", r.txnNumber)
+		return cmderr.Errorf(cmderr.TransactionCommitted, "Transaction %d has been committed.", r.txnNumber)
 	}
 	r.txn = current
 	return nil
@@ -90,7 +93,7 @@ func (st *store) joinTransaction(r *request) error {
 // user's name, which is nobody's.
 func withUser(lsid bson.Raw) bson.Raw {
 	nobody := nobodyDigest()
-	return newBuilder().value("id", lsid.Lookup("id")).binary("uid", bson.TypeBinaryGeneric, nobody[:]).done()
+	return bsondoc.New().Value("id", lsid.Lookup("id")).Binary("uid", bson.TypeBinaryGeneric, nobody[:]).Done()
 }
 
 // collection is the transaction's copy.
@@ -133,14 +136,14 @@ func (c *collection) holds(id string, doc bson.Raw) bool {
 	return &rec.doc[0] == &doc[0]
 }
 
-func conflict() *commandError {
-	return failf(codeWriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction.").
-		label("TransientTransactionError")
+func conflict() *cmderr.Error {
+	return cmderr.Errorf(cmderr.WriteConflict, "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction.").
+		Label("TransientTransactionError")
 }
 
 func (t *transaction) wrote(ns namespace, id string) bool {
 	for _, ch := range t.changes {
-		if ch.entry.ns == ns && canonical(ch.entry.key.Lookup("_id")) == id {
+		if ch.entry.ns == ns && bsondoc.Canonical(ch.entry.key.Lookup("_id")) == id {
 			return true
 		}
 	}
@@ -152,7 +155,7 @@ func (t *transaction) abort() {
 }
 
 // failTransaction: a command that fails ends the transaction that it is in.
-func (st *store) failTransaction(r *request, e *commandError) error {
+func (st *store) failTransaction(r *request, e *cmderr.Error) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if r.txn.state == txnOpen {
@@ -176,28 +179,28 @@ func (st *store) abandon(s *session) {
 func (r *request) checkEnd() error {
 	switch {
 	case r.db != "admin":
-		return failf(codeUnauthorized, "%s may only be run against the admin database.", r.name)
+		return cmderr.Errorf(cmderr.Unauthorized, "%s may only be run against the admin database.", r.name)
 	case r.txn == nil:
-		return failf(codeCommandFailed, "%s must be run within a transaction", r.name)
+		return cmderr.Errorf(cmderr.CommandFailed, "%s must be run within a transaction", r.name)
 	}
 	return nil
 }
 
-func abortTransaction(r *request) (*builder, error) {
+func abortTransaction(r *request) (*bsondoc.Builder, error) {
 	if err := r.checkEnd(); err != nil {
 		return nil, err
 	}
-	return newBuilder(), r.write(func(*writer) error {
+	return bsondoc.New(), r.write(func(*writer) error {
 		r.txn.abort()
 		return nil
 	})
 }
 
-func commitTransaction(r *request) (*builder, error) {
+func commitTransaction(r *request) (*bsondoc.Builder, error) {
 	if err := r.checkEnd(); err != nil {
 		return nil, err
 	}
-	return newBuilder(), r.write(func(w *writer) error {
+	return bsondoc.New(), r.write(func(w *writer) error {
 		if r.txn.state == txnCommitted {
 			return nil // asked again, because the answer was lost
 		}
@@ -241,7 +244,7 @@ func (st *store) check(t *transaction) error {
 		if live == nil || live.uuid != e.uuid {
 			return conflict()
 		}
-		id := canonical(e.key.Lookup("_id"))
+		id := bsondoc.Canonical(e.key.Lookup("_id"))
 		if seen[e.ns] == nil {
 			seen[e.ns] = map[string]bool{}
 		}
@@ -276,7 +279,7 @@ func (st *store) checkUnique(t *transaction) error {
 
 // redo does what an entry says.
 func (c *collection) redo(e *entry) error {
-	rec := c.byID[canonical(e.key.Lookup("_id"))]
+	rec := c.byID[bsondoc.Canonical(e.key.Lookup("_id"))]
 	switch e.kind {
 	case opInsert:
 		return c.add(e.doc)

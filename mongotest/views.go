@@ -4,6 +4,10 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 // viewsName is the collection of a database's views: {_id: namespace, viewOn,
@@ -17,19 +21,19 @@ func (st *store) view(ns namespace) *record {
 	if c == nil {
 		return nil
 	}
-	return c.byID[canonical(newBuilder().str("", ns.String()).only())]
+	return c.byID[bsondoc.Canonical(bsondoc.New().Str("", ns.String()).Only())]
 }
 
 // noView refuses what can be done to a collection only.
 func (st *store) noView(ns namespace) error {
 	if st.view(ns) != nil {
-		return failf(codeNotSupportedOnView, "Namespace %s is a view, not a collection", ns)
+		return cmderr.Errorf(cmderr.NotSupportedOnView, "Namespace %s is a view, not a collection", ns)
 	}
 	return nil
 }
 
 func noImagesOfView() error {
-	return failf(codeInvalidOptions, "option not supported on a view: changeStreamPreAndPostImages")
+	return cmderr.Errorf(cmderr.InvalidOptions, "option not supported on a view: changeStreamPreAndPostImages")
 }
 
 // viewOptions are those of the view that create is to make; nil if that is to
@@ -43,17 +47,17 @@ func (r *request) viewOptions(ns namespace) (bson.Raw, error) {
 	case given.Type != 0 && given.Type != bson.TypeNull && !isString:
 		return nil, r.wrongType("viewOn", given, "string")
 	case !isString && hasPipeline:
-		return nil, failf(codeInvalidOptions, "'pipeline' requires 'viewOn' to also be specified")
+		return nil, cmderr.Errorf(cmderr.InvalidOptions, "'pipeline' requires 'viewOn' to also be specified")
 	case !isString:
 		return nil, nil
 	case on == "":
-		return nil, failf(codeBadValue, "'viewOn' cannot be empty")
+		return nil, cmderr.Errorf(cmderr.BadValue, "'viewOn' cannot be empty")
 	case namespace{r.db, on}.check() != nil:
-		return nil, failf(codeInvalidNamespace, "invalid name for 'viewOn': %s", on)
+		return nil, cmderr.Errorf(cmderr.InvalidNamespace, "invalid name for 'viewOn': %s", on)
 	case hasIDIndex:
-		return nil, failf(codeInvalidOptions, "'idIndex' is not allowed with 'viewOn': %s", shell(r.args["idIndex"]))
+		return nil, cmderr.Errorf(cmderr.InvalidOptions, "'idIndex' is not allowed with 'viewOn': %s", bsondoc.Shell(r.args["idIndex"]))
 	case strings.HasPrefix(ns.coll, "system."):
-		return nil, failf(codeInvalidNamespace, "Invalid system namespace: %s", ns)
+		return nil, cmderr.Errorf(cmderr.InvalidNamespace, "Invalid system namespace: %s", ns)
 	}
 	var stages []bson.Raw
 	if hasPipeline {
@@ -63,21 +67,21 @@ func (r *request) viewOptions(ns namespace) (bson.Raw, error) {
 		}
 	}
 	for _, stage := range stages {
-		if _, err := stageName(stage); err != nil {
+		if _, err := query.StageName(stage); err != nil {
 			return nil, err
 		}
 	}
-	return newBuilder().str("viewOn", on).docs("pipeline", stages).done(), nil
+	return bsondoc.New().Str("viewOn", on).Docs("pipeline", stages).Done(), nil
 }
 
 func (w *writer) createView(ns namespace, options bson.Raw) error {
 	switch {
 	case w.st.colls[ns] != nil:
-		return failf(codeNamespaceExists, "Cannot create collection %s - collection already exists.", ns)
+		return cmderr.Errorf(cmderr.NamespaceExists, "Cannot create collection %s - collection already exists.", ns)
 	case w.st.view(ns) != nil:
-		return failf(codeNamespaceExists, "Namespace already exists")
+		return cmderr.Errorf(cmderr.NamespaceExists, "Namespace already exists")
 	}
-	if err := w.ensure(namespace{ns.db, viewsName}).add(newBuilder().str("_id", ns.String()).append(options).done()); err != nil {
+	if err := w.ensure(namespace{ns.db, viewsName}).add(bsondoc.New().Str("_id", ns.String()).Append(options).Done()); err != nil {
 		return err
 	}
 	w.logView(opCreate, ns, options)
@@ -94,13 +98,15 @@ func (w *writer) logView(kind string, ns namespace, description bson.Raw) {
 }
 
 // viewOptions are the view's as they are shown.
-func (rec *record) viewOptions() bson.Raw { return newBuilder().elements(fields(rec.doc)[1:]).done() }
+func (rec *record) viewOptions() bson.Raw {
+	return bsondoc.New().Elements(bsondoc.Fields(rec.doc)[1:]).Done()
+}
 
 func (rec *record) describeView(nameOnly bool) bson.Raw {
 	_, name, _ := strings.Cut(rec.doc.Lookup("_id").StringValue(), ".")
-	d := newBuilder().str("name", name).str("type", "view")
+	d := bsondoc.New().Str("name", name).Str("type", "view")
 	if nameOnly {
-		return d.done()
+		return d.Done()
 	}
-	return d.doc("options", rec.viewOptions()).doc("info", newBuilder().bool("readOnly", true).done()).done()
+	return d.Doc("options", rec.viewOptions()).Doc("info", bsondoc.New().Bool("readOnly", true).Done()).Done()
 }

@@ -7,6 +7,9 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
@@ -17,12 +20,12 @@ type stream struct {
 	full     string // fullDocument
 	before   string // fullDocumentBeforeChange
 	expanded bool   // showExpandedEvents
-	stages   []stage
+	stages   []query.Stage
 	split    bool // the last of them is $changeStreamSplitLargeEvent
 	format   resumetoken.Format
 
 	// The stages for events without an image that is required.
-	beforeImages, beforePostImage []stage
+	beforeImages, beforePostImage []query.Stage
 
 	start bson.Timestamp
 	// after is what the stream was opened after, until that has been found; nil
@@ -49,7 +52,7 @@ func isWatch(r *request) bool {
 	if r.name != "aggregate" {
 		return false
 	}
-	list := items(r.args["pipeline"])
+	list := bsondoc.Items(r.args["pipeline"])
 	if len(list) == 0 {
 		return false
 	}
@@ -72,15 +75,15 @@ func (r *request) v2Tokens() (bool, error) {
 func boolean(name string, v bson.RawValue) (bool, error) {
 	on, ok := v.BooleanOK()
 	if !ok {
-		return false, failf(codeTypeMismatch, "Field '%s' should be a boolean value, but found: %s", name, typeName(v.Type))
+		return false, cmderr.Errorf(cmderr.TypeMismatch, "Field '%s' should be a boolean value, but found: %s", name, bsondoc.TypeName(v.Type))
 	}
 	return on, nil
 }
 
-func watch(r *request, stages []bson.Raw, v2 bool) (*builder, error) {
+func watch(r *request, stages []bson.Raw, v2 bool) (*bsondoc.Builder, error) {
 	spec, ok := stages[0].Lookup("$changeStream").DocumentOK()
 	if !ok {
-		return nil, failf(codeChangeStreamNotAnObject, "$changeStream must take a nested object but found: $changeStream: %s", shell(stages[0].Lookup("$changeStream")))
+		return nil, cmderr.Errorf(cmderr.ChangeStreamNotAnObject, "$changeStream must take a nested object but found: $changeStream: %s", bsondoc.Shell(stages[0].Lookup("$changeStream")))
 	}
 	s := &stream{format: resumetoken.FormatV1, full: "default", before: "off"}
 	if v2 {
@@ -91,7 +94,7 @@ func watch(r *request, stages []bson.Raw, v2 bool) (*builder, error) {
 		return nil, err
 	}
 	stages = stages[1:]
-	if s.stages, err = compileStages(stages, true); err != nil {
+	if s.stages, err = query.CompileStages(stages, true); err != nil {
 		return nil, err
 	}
 	if s.split, err = splits(stages); err != nil {
@@ -118,7 +121,7 @@ func watch(r *request, stages []bson.Raw, v2 bool) (*builder, error) {
 
 // openStream replies with the events that are there already. Asked for none, it
 // does not look, and what is wrong shows at the first getMore.
-func (r *request) openStream(s *stream, ns namespace, n int) (*builder, error) {
+func (r *request) openStream(s *stream, ns namespace, n int) (*bsondoc.Builder, error) {
 	st := r.server.store
 	if s.start == (bson.Timestamp{}) && s.mark == nil {
 		s.start = st.lastTime()
@@ -134,7 +137,7 @@ func (r *request) openStream(s *stream, ns namespace, n int) (*builder, error) {
 	if n > 0 {
 		var err error
 		if batch, _, err = st.read(s, n); err != nil {
-			return nil, asCommandError(err).prefixed("PlanExecutor error during aggregation :: caused by :: ")
+			return nil, cmderr.From(err).Prefixed("PlanExecutor error during aggregation :: caused by :: ")
 		}
 	}
 	if !s.ended {
@@ -144,10 +147,10 @@ func (r *request) openStream(s *stream, ns namespace, n int) (*builder, error) {
 }
 
 // fields are those that only a stream's batches have.
-func (s *stream) fields(d *builder) {
-	d.doc("postBatchResumeToken", s.mark)
+func (s *stream) fields(d *bsondoc.Builder) {
+	d.Doc("postBatchResumeToken", s.mark)
 	if s.ended {
-		d.bool("invalidated", true)
+		d.Bool("invalidated", true)
 	}
 }
 
@@ -169,23 +172,23 @@ func (r *request) watched(s *stream, spec bson.Raw) (namespace, error) {
 	}
 	if cluster {
 		if r.db != "admin" || s.scope.coll != "" {
-			return ns, failf(codeInvalidOptions, "A $changeStream with 'allChangesForCluster:true' may only be opened on the 'admin' database, and with no collection name; found %s", ns)
+			return ns, cmderr.Errorf(cmderr.InvalidOptions, "A $changeStream with 'allChangesForCluster:true' may only be opened on the 'admin' database, and with no collection name; found %s", ns)
 		}
 		return ns, nil
 	}
 	s.scope.db = r.db
 	switch {
 	case isInternal(r.db):
-		return ns, failf(codeInvalidNamespace, "$changeStream may not be opened on the internal %s database", r.db)
+		return ns, cmderr.Errorf(cmderr.InvalidNamespace, "$changeStream may not be opened on the internal %s database", r.db)
 	case strings.HasPrefix(s.scope.coll, "system."):
-		return ns, failf(codeInvalidNamespace, "$changeStream may not be opened on the internal %s collection", ns)
+		return ns, cmderr.Errorf(cmderr.InvalidNamespace, "$changeStream may not be opened on the internal %s collection", ns)
 	}
 	return ns, nil
 }
 
 func (s *stream) readOptions(spec bson.Raw) (err error) {
 	var resume, after, at bson.RawValue
-	for _, e := range fields(spec) {
+	for _, e := range bsondoc.Fields(spec) {
 		v := e.Value()
 		null := v.Type == bson.TypeNull
 		switch name := e.Key(); name {
@@ -222,10 +225,10 @@ func (s *stream) readOptions(spec bson.Raw) (err error) {
 			case name == "showExpandedEvents":
 				s.expanded = on
 			case on:
-				return notImitated("the option '" + name + "' of $changeStream")
+				return cmderr.NotImitated("the option '" + name + "' of $changeStream")
 			}
 		default:
-			return failf(codeUnknownField, "BSON field '$changeStream.%s' is an unknown field.", name)
+			return cmderr.Errorf(cmderr.UnknownField, "BSON field '$changeStream.%s' is an unknown field.", name)
 		}
 		if err != nil {
 			return err
@@ -234,17 +237,17 @@ func (s *stream) readOptions(spec bson.Raw) (err error) {
 	return s.begin(resume, after, at)
 }
 
-func wrongOption(name string, v bson.RawValue, want string) *commandError {
-	return failf(codeTypeMismatch, "BSON field '$changeStream.%s' is the wrong type '%s', expected type '%s'", name, typeName(v.Type), want)
+func wrongOption(name string, v bson.RawValue, want string) *cmderr.Error {
+	return cmderr.Errorf(cmderr.TypeMismatch, "BSON field '$changeStream.%s' is the wrong type '%s', expected type '%s'", name, bsondoc.TypeName(v.Type), want)
 }
 
 // begin sets where the stream starts; nothing is set if that is now.
 func (s *stream) begin(resume, after, at bson.RawValue) error {
 	switch {
 	case resume.Type != 0 && after.Type != 0:
-		return failf(codeBothResumeOptions, "Do not specify both 'resumeAfter' and 'startAfter' in a $changeStream stage")
+		return cmderr.Errorf(cmderr.BothResumeOptions, "Do not specify both 'resumeAfter' and 'startAfter' in a $changeStream stage")
 	case at.Type != 0 && (resume.Type != 0 || after.Type != 0):
-		return failf(codeOneResumeOption, "Only one type of resume option is allowed, but multiple were found")
+		return cmderr.Errorf(cmderr.OneResumeOption, "Only one type of resume option is allowed, but multiple were found")
 	case at.Type != 0:
 		s.start.T, s.start.I = at.Timestamp()
 		return s.advance(s.start)
@@ -263,13 +266,13 @@ func (s *stream) resume(doc bson.Raw, startAfter bool) error {
 	}
 	switch {
 	case d.FromInvalidate && !startAfter:
-		return failf(codeInvalidResumeToken, "Attempting to resume a change stream using 'resumeAfter' is not allowed from an invalidate notification")
+		return cmderr.Errorf(cmderr.InvalidResumeToken, "Attempting to resume a change stream using 'resumeAfter' is not allowed from an invalidate notification")
 	case s.scope.coll != "" && !d.HighWaterMark && d.UUID.IsZero():
-		return failf(codeInvalidResumeToken, "Attempted to resume a single-collection stream, but the resume token does not include a UUID")
+		return cmderr.Errorf(cmderr.InvalidResumeToken, "Attempted to resume a single-collection stream, but the resume token does not include a UUID")
 	case d.IsFragment && !s.split:
-		return fatal("To resume from a split event, the $changeStream pipeline must include a %s stage", splitStage)
+		return fatal("To resume from a split event, the $changeStream pipeline must include a %s stage", query.SplitStage)
 	case d.Format < resumetoken.FormatV1:
-		return notImitated("tokens of MongoDB 4.0 and before")
+		return cmderr.NotImitated("tokens of MongoDB 4.0 and before")
 	}
 	s.start, s.format = d.ClusterTime, max(s.format, d.Format)
 	if d.HighWaterMark && d.Format != s.format {
@@ -293,16 +296,16 @@ func readToken(doc bson.Raw) (d resumetoken.Decoded, err error) {
 	data, ok := doc.Lookup("_data").StringValueOK()
 	switch {
 	case !ok:
-		return d, failf(codeMissingResumeData, "Bad resume token: _data of missing or of wrong type. Expected string, got %s", compact(docValue(doc)))
+		return d, cmderr.Errorf(cmderr.MissingResumeData, "Bad resume token: _data of missing or of wrong type. Expected string, got %s", bsondoc.Compact(bsondoc.Value(doc)))
 	case data == "":
-		return d, failf(codeEmptyResumeToken, "invalid empty resume token")
+		return d, cmderr.Errorf(cmderr.EmptyResumeToken, "invalid empty resume token")
 	}
 	if bits, err := doc.LookupErr("_typeBits"); err == nil && bits.Type != bson.TypeBinary {
-		return d, failf(codeResumeTypeBits, "Bad resume token: _typeBits of wrong type %s", compact(docValue(doc)))
+		return d, cmderr.Errorf(cmderr.ResumeTypeBits, "Bad resume token: _typeBits of wrong type %s", bsondoc.Compact(bsondoc.Value(doc)))
 	}
 	key, err := hex.DecodeString(data)
 	if err != nil {
-		return d, failf(codeFailedToParse, "resume token string was not a valid hex string")
+		return d, cmderr.Errorf(cmderr.FailedToParse, "resume token string was not a valid hex string")
 	}
 	token, err := resumetoken.New(doc)
 	if err == nil {
@@ -319,9 +322,9 @@ func malformedToken(err error, length int) error {
 	const time, version = 9, 2 // bytes
 	switch {
 	case length <= time:
-		return failf(50796, "Resume Token does not contain version")
+		return cmderr.Errorf(50796, "Resume Token does not contain version")
 	case length <= time+version:
-		return failf(51055, "Resume Token does not contain tokenType")
+		return cmderr.Errorf(51055, "Resume Token does not contain tokenType")
 	}
 	for _, known := range []struct {
 		ours, words string
@@ -333,10 +336,10 @@ func malformedToken(err error, length int) error {
 		{"its token type", "Token type not recognized", 51057},
 	} {
 		if errors.Is(err, resumetoken.ErrMalformed) && strings.Contains(err.Error(), known.ours) {
-			return failf(known.code, "%s", known.words)
+			return cmderr.Errorf(known.code, "%s", known.words)
 		}
 	}
-	return failf(codeOverflow, "Invalid advance past end of buffer")
+	return cmderr.Errorf(cmderr.Overflow, "Invalid advance past end of buffer")
 }
 
 // advance makes the stream's mark the high-water mark of a time, unless it is

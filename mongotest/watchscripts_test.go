@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
 func scriptWatchOpen(s *script) {
@@ -58,7 +60,7 @@ func scriptWatchStages(s *script) {
 		`{"$addFields": {"db": "$ns.db", "fullDocument.more": {"deep": "$operationType"}}}`, `{"$project": {"ns": 0, "fullDocument._id": 0, "wallTime": 0}}`, `{"$match": {"$or": [{"operationType": "delete"}, {"fullDocument.v": {"$gt": 3}}]}}`,
 	} {
 		s.watch("w", `"c"`, `[{"$changeStream": {}}, `+stages+`]`)
-		s.values["n"] = intValue(int32(i))
+		s.values["n"] = bsondoc.Int32(int32(i))
 		s.run(`{"insert": "c", "documents": [{"_id": "@n", "v": "@n"}]}`)
 		s.more("w", "c")
 		s.more("w", "c")
@@ -106,7 +108,7 @@ func scriptWatchTokens(s *script) {
 	s.more("w", "c")
 	data := s.values["w.0"].Document().Lookup("_data").StringValue()
 	forge := func(name, data string) {
-		s.keep(name, docValue(newBuilder().str("_data", data).done()))
+		s.keep(name, bsondoc.Value(bsondoc.New().Str("_data", data).Done()))
 	}
 	forge("other id", strings.Replace(data, "2B020004", "2BAA0004", 1))
 	forge("future", "82FFFFFFF0"+data[10:])
@@ -172,7 +174,7 @@ func scriptWatchIDs(s *script) {
 		s.run(`{"insert": "c", "documents": [{"_id": ` + id + `}]}`)
 	}
 	reply := s.more("w", "c")
-	for _, v := range items(reply.Lookup("cursor", "nextBatch")) {
+	for _, v := range bsondoc.Items(reply.Lookup("cursor", "nextBatch")) {
 		s.note("%s", s.show(v.Document().Lookup("_id", "_typeBits")))
 	}
 	for _, n := range []string{"1", "2", "8", "12"} {
@@ -289,7 +291,7 @@ func scriptWatchVersion2(s *script) {
 	s.run(`{"insert": "c", "documents": [{"_id": 1}]}`)
 	s.more("w", "c")
 	data := s.values["w.0"].Document().Lookup("_data").StringValue()
-	s.keep("v2", docValue(newBuilder().str("_data", data[:18]+"2B0429296E1404").done()))
+	s.keep("v2", bsondoc.Value(bsondoc.New().Str("_data", data[:18]+"2B0429296E1404").Done()))
 	s.run(`{"update": "c", "updates": [{"q": {"_id": 1}, "u": {"$set": {"a": 1}}}, {"q": {"_id": 1}, "u": {"b": 1}}]}`)
 	s.run(`{"delete": "c", "deletes": [{"q": {"_id": 1}, "limit": 1}]}`)
 	s.run(`admin {"renameCollection": "DB.c", "to": "DB.e"}`)
@@ -343,18 +345,18 @@ func scriptWatchCursors(s *script) {
 	s.more("w", "c", `, "batchSize": 0`)
 	s.more("w", "c", `, "batchSize": -1`)
 	s.more("w", "c", `, "nosuch": 1`)
-	s.values["id"] = longValue(s.cursors["w"])
+	s.values["id"] = bsondoc.Int64(s.cursors["w"])
 	s.run(`{"getMore": "@id", "collection": "c", "maxTimeMS": -1}`)
 	for _, name := range []string{"one", "two"} {
 		u := newUUID()
-		s.keep(name, docValue(newBuilder().binary("id", bson.TypeBinaryUUID, u[:]).done()))
+		s.keep(name, bsondoc.Value(bsondoc.New().Binary("id", bson.TypeBinaryUUID, u[:]).Done()))
 	}
 	s.more("w", "c", `, "lsid": "@one"`)
 	s.open("v", `{"aggregate": "c", "pipeline": [{"$changeStream": {}}], "cursor": {}, "lsid": "@one"}`)
 	s.more("v", "c")
 	s.more("v", "c", `, "lsid": "@two"`)
 	s.more("v", "c", `, "lsid": "@one"`)
-	s.values["id"] = longValue(s.cursors["w"])
+	s.values["id"] = bsondoc.Int64(s.cursors["w"])
 	s.run(`{"killCursors": "c", "cursors": ["@id", {"$numberLong": "77"}]}`)
 	s.more("w", "c")
 }
@@ -362,9 +364,9 @@ func scriptWatchCursors(s *script) {
 // session runs commands in transactions of one session, by their numbers.
 func (s *script) session() func(n int, start bool, command string) {
 	u := newUUID()
-	s.keep("lsid", docValue(newBuilder().binary("id", bson.TypeBinaryUUID, u[:]).done()))
+	s.keep("lsid", bsondoc.Value(bsondoc.New().Binary("id", bson.TypeBinaryUUID, u[:]).Done()))
 	return func(n int, start bool, command string) {
-		s.values["n"] = longValue(int64(n))
+		s.values["n"] = bsondoc.Int64(int64(n))
 		text := `, "lsid": "@lsid", "txnNumber": "@n", "autocommit": false`
 		if start {
 			text += `, "startTransaction": true`
@@ -406,7 +408,7 @@ func scriptTransactions(s *script) {
 
 func scriptNoTransaction(s *script) {
 	s.session()
-	s.values["n"] = longValue(1)
+	s.values["n"] = bsondoc.Int64(1)
 	for _, command := range []string{`"commitTransaction": 1`, `"abortTransaction": 1`, `"insert": "c", "documents": [{"_id": 1}]`} {
 		for _, with := range []string{``, `, "autocommit": false`, `, "lsid": "@lsid"`, `, "lsid": "@lsid", "autocommit": false`, `, "lsid": "@lsid", "txnNumber": "@n"`, `, "txnNumber": "@n"`,
 			`, "startTransaction": true`, `, "lsid": "@lsid", "txnNumber": "@n", "startTransaction": true`, `, "lsid": "@lsid", "txnNumber": "@n", "autocommit": true`} {
@@ -421,7 +423,7 @@ func scriptNoTransaction(s *script) {
 func (s *script) failPoint(name, mode, data string) {
 	s.t.Helper()
 	reply := s.client.call("admin", s.parse(`{"configureFailPoint": "`+name+`", "mode": `+mode+`, "data": `+data+`}`))
-	n, ok := asInt(reply.Lookup("count"))
+	n, ok := bsondoc.Int(reply.Lookup("count"))
 	if !ok {
 		s.t.Fatalf("the fail point %s is refused: %s", name, reply)
 	}
@@ -483,7 +485,7 @@ func scriptLabels(s *script) {
 		s.run(insert())
 		set("insert", data)
 		n++
-		s.values["n"] = longValue(int64(n))
+		s.values["n"] = bsondoc.Int64(int64(n))
 		text := insert()
 		s.run(text[:len(text)-1] + `, "lsid": "@lsid", "txnNumber": "@n"}`)
 		n++
@@ -509,7 +511,7 @@ func scriptLabels(s *script) {
 func scriptWriteConcerns(s *script) {
 	s.run(`{"create": "c"}`)
 	for n, concern := range []string{`{"w": 1}`, `{"w": "majority"}`, `{"j": true}`, `{}`, `{"w": 1, "wtimeout": 5}`, `{"w": 2}`, `{"w": 50, "wtimeout": 100}`, `{"w": 3, "j": true}`, `{"w": "nosuch"}`} {
-		s.values["n"] = intValue(int32(n))
+		s.values["n"] = bsondoc.Int32(int32(n))
 		s.run(`{"insert": "c", "documents": [{"_id": "@n"}], "writeConcern": ` + concern + `}`)
 	}
 	s.run(`{"create": "d", "writeConcern": {"w": 2}}`)

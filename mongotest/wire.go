@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
 // The wire protocol: OP_MSG, and OP_QUERY with its OP_REPLY for the first hello
@@ -21,8 +23,6 @@ const (
 
 	headerSize       = 16
 	maxMessageSize   = 48_000_000
-	maxDocumentSize  = 16 << 20
-	maxInternalSize  = maxDocumentSize + 16<<10
 	maxDocumentDepth = 200
 
 	flagChecksum   = 1 << 0
@@ -103,7 +103,7 @@ func (m *message) parseMsg(header, b []byte) error {
 func (m *message) section(kind byte, b []byte) (rest []byte, err error) {
 	switch kind {
 	case 0:
-		doc, rest, err := takeDoc(b, maxInternalSize)
+		doc, rest, err := takeDoc(b, bsondoc.MaxInternalSize)
 		if err != nil || m.body != nil {
 			return nil, errFrame
 		}
@@ -135,7 +135,7 @@ func (m *message) sequence(b []byte) (rest []byte, err error) {
 	docs := []bson.Raw{}
 	for b = b[end+1:]; len(b) > 0; {
 		var doc bson.Raw
-		if doc, b, err = takeDoc(b, maxInternalSize); err != nil {
+		if doc, b, err = takeDoc(b, bsondoc.MaxInternalSize); err != nil {
 			return nil, err
 		}
 		docs = append(docs, doc)
@@ -159,17 +159,17 @@ func (m *message) parseQuery(b []byte) error {
 		return errFrame
 	}
 	db := string(b[:end-len(".$cmd")])
-	doc, rest, err := takeDoc(b[end+9:], maxInternalSize)
+	doc, rest, err := takeDoc(b[end+9:], bsondoc.MaxInternalSize)
 	if err != nil {
 		return err
 	}
 	if len(rest) > 0 { // the fields to return
-		if _, rest, err = takeDoc(rest, maxInternalSize); err != nil || len(rest) > 0 {
+		if _, rest, err = takeDoc(rest, bsondoc.MaxInternalSize); err != nil || len(rest) > 0 {
 			return errFrame
 		}
 	}
 	if _, err := doc.LookupErr("$db"); err != nil {
-		doc = newBuilder().append(doc).str("$db", db).done()
+		doc = bsondoc.New().Append(doc).Str("$db", db).Done()
 	}
 	m.body = doc
 	return nil

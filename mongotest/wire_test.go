@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
 func rawPing(t testing.TB) bson.Raw {
@@ -29,7 +31,7 @@ func nestedDoc(depth int) bson.Raw {
 		doc = binary.LittleEndian.AppendUint32(doc, uint32(innermost+more*left))
 		doc = append(doc, byte(bson.TypeEmbeddedDocument), 'a', 0)
 	}
-	return append(append(doc, emptyDoc...), make([]byte, depth-1)...)
+	return append(append(doc, bsondoc.Empty...), make([]byte, depth-1)...)
 }
 
 // malformedFrames are messages of which each must close its connection.

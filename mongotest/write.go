@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
+	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
 // A writer changes the store for one command, whose caller has the store's
@@ -47,7 +50,7 @@ func (w *writer) create(ns namespace, images bool) *collection {
 	w.st.colls[ns] = c
 	w.st.order = append(w.st.order, ns)
 	w.st.dbs[ns.db] = true
-	w.describe(c, opCreate, newBuilder().append(c.options()).doc("idIndex", idIndex.spec).done())
+	w.describe(c, opCreate, bsondoc.New().Append(c.options()).Doc("idIndex", idIndex.spec).Done())
 	if w.txn != nil {
 		return w.txn.collection(w.st, ns)
 	}
@@ -82,7 +85,7 @@ func (w *writer) document(c *collection, e *entry, base bson.Raw) {
 }
 
 func (w *writer) insert(c *collection, doc bson.Raw) error {
-	if id := canonical(doc.Lookup("_id")); c.byID[id] == nil {
+	if id := bsondoc.Canonical(doc.Lookup("_id")); c.byID[id] == nil {
 		if err := w.free(c, id, nil); err != nil {
 			return err
 		}
@@ -96,9 +99,9 @@ func (w *writer) insert(c *collection, doc bson.Raw) error {
 
 // update gives a record another document. Without a change it is a replace,
 // which is logged as it was given.
-func (w *writer) update(c *collection, rec *record, doc bson.Raw, ch *change) error {
+func (w *writer) update(c *collection, rec *record, doc bson.Raw, ch *query.Change) error {
 	base := rec.doc
-	if err := c.set(rec, idFirst(doc)); err != nil {
+	if err := c.set(rec, query.IDFirst(doc)); err != nil {
 		return err
 	}
 	e := &entry{kind: opReplace, key: documentKey(base), doc: doc, change: ch}
@@ -125,13 +128,13 @@ func (w *writer) unlink(ns namespace) {
 }
 
 func (w *writer) rename(c *collection, to namespace) {
-	description := newBuilder()
+	description := bsondoc.New()
 	to.field("to", description)
 	if target := w.st.colls[to]; target != nil {
-		description.binary("dropTarget", bson.TypeBinaryUUID, target.uuid[:])
+		description.Binary("dropTarget", bson.TypeBinaryUUID, target.uuid[:])
 		w.unlink(to)
 	}
-	e := &entry{kind: opRename, ns: c.ns, uuid: c.uuid, to: to, description: description.done()}
+	e := &entry{kind: opRename, ns: c.ns, uuid: c.uuid, to: to, description: description.Done()}
 	w.unlink(c.ns)
 	c.ns = to
 	w.st.colls[to] = c
@@ -141,16 +144,16 @@ func (w *writer) rename(c *collection, to namespace) {
 
 // matching are the records that a filter matches. It finds one by its _id
 // without looking at all the others.
-func (c *collection) matching(f *filter) []*record {
+func (c *collection) matching(f *query.Filter) []*record {
 	var out []*record
-	if f.id.Type != 0 {
-		if rec := c.byID[canonical(f.id)]; rec != nil && f.match(rec.doc) {
+	if id := f.ID(); id.Type != 0 {
+		if rec := c.byID[bsondoc.Canonical(id)]; rec != nil && f.Match(rec.doc) {
 			out = append(out, rec)
 		}
 		return out
 	}
 	c.all(func(rec *record) bool {
-		if f.match(rec.doc) {
+		if f.Match(rec.doc) {
 			out = append(out, rec)
 		}
 		return true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 )
 
 const (
@@ -15,7 +16,7 @@ const (
 
 // lines writes events as lines, many at once.
 type lines struct {
-	format
+	mode    extjson.Mode
 	buf     []byte
 	written int // events
 
@@ -31,7 +32,7 @@ type lines struct {
 func (l *lines) deliver(events []rigatoni.Event) error {
 	for i, ev := range events {
 		start := len(l.buf)
-		buf, err := l.appendEvent(l.buf, ev.Raw)
+		buf, err := extjson.Append(l.buf, ev.Raw, l.mode)
 		if err != nil {
 			if werr := l.flush(start, i); werr != nil {
 				return werr

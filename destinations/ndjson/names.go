@@ -83,7 +83,7 @@ func escape(key string) string {
 			b.WriteByte(c)
 			continue
 		}
-		b.Write([]byte{'%', hexDigits[c>>4], hexDigits[c&15]})
+		fmt.Fprintf(&b, "%%%02x", c)
 	}
 	return b.String()
 }

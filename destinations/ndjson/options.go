@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 )
 
 // The defaults of [Options].
@@ -136,4 +137,11 @@ func Open(dir string, o *Options) (*Files, error) {
 		return nil, fmt.Errorf("ndjson: %w", err)
 	}
 	return &Files{dir: dir, o: c, fs: osFS{}}, nil
+}
+
+func (o *Options) mode() extjson.Mode {
+	if o.Canonical {
+		return extjson.Canonical
+	}
+	return extjson.Relaxed
 }

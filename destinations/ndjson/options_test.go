@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/extjson"
 )
 
 func TestOptionsOutOfRangeAreNamed(t *testing.T) {
@@ -68,7 +70,7 @@ func TestOpenURL(t *testing.T) {
 	}
 	var out bytes.Buffer
 	d, err := OpenURL(parse(t, "ndjson:-?canonical=true"), &out, nil)
-	if w, ok := d.(*Writer); err != nil || !ok || !w.canonical || w.w != &out {
+	if w, ok := d.(*Writer); err != nil || !ok || w.mode != extjson.Canonical || w.w != &out {
 		t.Errorf("ndjson:- is %+v, %v", d, err)
 	}
 	for text, says := range map[string]string{

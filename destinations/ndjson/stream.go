@@ -55,7 +55,7 @@ func (s *stream) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 	if s.cur != nil && s.tooOld() {
 		s.rotate()
 	}
-	l := lines{format: format{s.d.o.Canonical}, buf: s.buf[:0], limit: s.room}
+	l := lines{mode: s.d.o.mode(), buf: s.buf[:0], limit: s.room}
 	l.write = func(p []byte) (int, error) { return 0, s.write(ctx, p) }
 	err := l.deliver(b.Events)
 	s.buf = l.rest()

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 )
 
 // Writer is the destination that writes to one io.Writer, such as standard
@@ -30,7 +31,7 @@ import (
 // SIGPIPE, as any does, before the checkpoint is saved. On other descriptors, or if the
 // signal is caught, it is a permanent error.
 type Writer struct {
-	format
+	mode extjson.Mode
 
 	mu   sync.Mutex
 	w    io.Writer
@@ -52,7 +53,7 @@ func To(w io.Writer, o *Options) (*Writer, error) {
 	if o.MaxFileBytes != 0 || o.MaxFileAge != 0 {
 		return nil, errors.New("ndjson: MaxFileBytes and MaxFileAge are of files; a writer has none to end")
 	}
-	return &Writer{format: format{o.Canonical}, w: w}, nil
+	return &Writer{mode: o.mode(), w: w}, nil
 }
 
 // Deliver writes a line for each event. If the writer stops inside a line, the
@@ -60,7 +61,7 @@ func To(w io.Writer, o *Options) (*Writer, error) {
 func (d *Writer) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := lines{format: d.format, buf: d.buf[:0]}
+	l := lines{mode: d.mode, buf: d.buf[:0]}
 	l.limit = func(int) int { return chunkBytes }
 	l.write = func(p []byte) (int, error) { return d.write(ctx, p) }
 	err := l.deliver(b.Events)

@@ -15,6 +15,7 @@ import (
 // Options select what to read, and how. The zero value reads the whole
 // deployment.
 type Options struct {
+<<<<<<< HEAD
 	// Database is the database to read; empty: all of them (but admin, config
 	// and local). It may be a pattern, in which "*" matches any run of
 	// characters: "shop_*". The user then needs the rights for a stream of the
@@ -49,6 +50,33 @@ type Options struct {
 	FullDocumentBeforeChange string `help:"the document before the change" oneof:"off|whenAvailable|required" default:"off"`
 	// ExpandedEvents adds the events of create, createIndexes, modify and so on.
 	ExpandedEvents bool `help:"also read the events of create, createIndexes, modify and so on"`
+=======
+	// Database is the database to watch; empty: all of them (but admin, config
+	// and local).
+	Database string `help:"the database to watch; by default the whole deployment" arg:"NAME" pattern:"[^/\\\\. \"$]{1,63}" want:"the name of a database: at most 63 bytes, and none of / \\ . \" $ or space" group:"What to watch"`
+	// Collections are the collections of Database to watch; empty: all of them,
+	// those to come too. They need not exist yet. A view or a time-series
+	// collection can't be watched.
+	Collections []string `help:"the collections of the database to watch; by default all" arg:"NAMES" pattern:"[^$]+" want:"the name of a collection, which has no $"`
+	// OneEach opens a stream for each of Collections, named after it, each with
+	// a checkpoint of its own. By default one stream, named "", has the events
+	// of all, in the order in which they happened, and costs the server one scan
+	// of its oplog instead of many.
+	OneEach bool `help:"a stream and a checkpoint for each collection, instead of one for all"`
+
+	// FullDocument is what an update event has as its fullDocument: "default"
+	// (nothing, as if empty), "updateLookup" (the document as it is when the
+	// event is read, which may be later, or gone), "whenAvailable" or "required"
+	// (the stored post-image).
+	FullDocument string `help:"the document as it is after an update" arg:"MODE" oneof:"default|updateLookup|whenAvailable|required"`
+	// FullDocumentBeforeChange is what update, replace and delete events have of
+	// the document as it was: "off" (nothing, as if empty), "whenAvailable" or
+	// "required" (the stored pre-image).
+	FullDocumentBeforeChange string `help:"the document as it was before a change" arg:"MODE" oneof:"off|whenAvailable|required"`
+	// ExpandedEvents asks for the events of create, createIndexes, modify and
+	// so on as well.
+	ExpandedEvents bool `help:"events of create, createIndexes, modify and the like as well"`
+>>>>>>> main
 
 	// BatchSize is the largest number of events in a reply of the server, which
 	// also limits replies to 16 MB; default 1,000.

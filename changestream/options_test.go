@@ -16,18 +16,18 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	}
 	defer client.Disconnect(t.Context())
 	for field, o := range map[string]Options{
-		"Options.Collections needs":        {Collections: []string{"c"}},
-		"Options.OneEach needs":            {Database: "d", OneEach: true},
-		`Options.Database is "a.b"`:           {Database: "a.b"},
-		`Options.Collections has an empty item`:       {Database: "d", Collections: []string{""}},
-		`has "c" twice`:                    {Database: "d", Collections: []string{"c", "c"}},
-		"Options.FullDocument is":          {FullDocument: "always"},
-		"Options.FullDocumentBeforeChange": {FullDocumentBeforeChange: "updateLookup"},
-		"Options.BatchSize":                {BatchSize: -1},
-		"BatchSize is 9999999":             {BatchSize: 9999999},
-		"Options.MaxAwait":                 {MaxAwait: -1},
-		"Options.ReopenMin":                {ReopenMin: -1},
-		"Options.ReopenMax (1ms)":          {ReopenMin: time.Second, ReopenMax: time.Millisecond},
+		"Options.Collections needs":             {Collections: []string{"c"}},
+		"Options.OneEach needs":                 {Database: "d", OneEach: true},
+		`Options.Database is "a.b"`:             {Database: "a.b"},
+		`Options.Collections has an empty item`: {Database: "d", Collections: []string{""}},
+		`has "c" twice`:                         {Database: "d", Collections: []string{"c", "c"}},
+		"Options.FullDocument is":               {FullDocument: "always"},
+		"Options.FullDocumentBeforeChange":      {FullDocumentBeforeChange: "updateLookup"},
+		"Options.BatchSize":                     {BatchSize: -1},
+		"BatchSize is 9999999":                  {BatchSize: 9999999},
+		"Options.MaxAwait":                      {MaxAwait: -1},
+		"Options.ReopenMin":                     {ReopenMin: -1},
+		"Options.ReopenMax (1ms)":               {ReopenMin: time.Second, ReopenMax: time.Millisecond},
 	} {
 		if _, err := New(client, &o); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)

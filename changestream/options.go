@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/internal/glob"
@@ -15,26 +14,25 @@ import (
 // Options select what to read, and how. The zero value reads the whole
 // deployment.
 type Options struct {
-<<<<<<< HEAD
 	// Database is the database to read; empty: all of them (but admin, config
 	// and local). It may be a pattern, in which "*" matches any run of
 	// characters: "shop_*". The user then needs the rights for a stream of the
 	// whole deployment.
-	Database string `help:"the database to read, a name or a pattern (shop_*); default: the whole deployment" arg:"NAME" group:"What to read"`
+	Database string `help:"the database to watch, a name or a pattern (shop_*); by default the whole deployment" arg:"NAME" pattern:"[^/\\\\. \"$]{1,63}" want:"the name of a database: at most 63 bytes, and none of / \\ . \" $ or space" group:"What to watch"`
 	// Collections are the collections of Database to read, by names and patterns:
 	// "orders", "log_*". Empty: all of them, future ones included. They need not
 	// exist yet. A view or a time-series collection can't be read.
-	Collections []string `help:"the collections of the database to read, names or patterns (log_*); default: all" arg:"NAMES"`
+	Collections []string `help:"the collections of the database to watch, names or patterns (log_*); by default all" arg:"NAMES" pattern:"[^$]+" want:"the name of a collection, which has no $"`
 	// OneEach opens a stream for each of Collections, named after it, each with
 	// a checkpoint of its own. By default one stream, named "", has the events
 	// of all, in the order in which they happened, and costs the server one scan
 	// of its oplog instead of many. OneEach excludes patterns.
-	OneEach bool `help:"a stream and a checkpoint for each collection; default: one stream for all, one scan"`
+	OneEach bool `help:"a stream and a checkpoint for each collection, instead of one for all"`
 	// Operations are the operation types to read: "insert", "update", "replace",
 	// "delete" and so on; empty: all. Events of the types invalidate and
 	// dropDatabase are read in any case. Those of create, createIndexes and the
 	// like need ExpandedEvents.
-	Operations []string `help:"the operations to read, such as insert and update; default: all" arg:"NAMES" oneof:"insert|update|replace|delete|drop|rename|dropDatabase|invalidate|create|createIndexes|dropIndexes|modify|shardCollection|refineCollectionShardKey|reshardCollection"`
+	Operations []string `help:"the operations to watch, such as insert,update; by default all" arg:"NAMES" oneof:"insert|update|replace|delete|drop|rename|dropDatabase|invalidate|create|createIndexes|dropIndexes|modify|shardCollection|refineCollectionShardKey|reshardCollection"`
 	// Pipeline is applied to each event by the server, after the options above:
 	// what it filters out or projects away doesn't cross the network.
 	Pipeline Pipeline `help:"stages for the server to apply to events, as a JSON array: [{\"$match\": …}]" arg:"JSON"`
@@ -43,40 +41,13 @@ type Options struct {
 	// (nothing), "updateLookup" (the document as it is when the event is read,
 	// which may be later, or gone), "whenAvailable" or "required" (the stored
 	// post-image).
-	FullDocument string `help:"the document in update events" oneof:"default|updateLookup|whenAvailable|required" default:"default"`
+	FullDocument string `help:"the document as it is after an update" arg:"MODE" oneof:"default|updateLookup|whenAvailable|required" default:"default"`
 	// FullDocumentBeforeChange is what update, replace and delete events have of
 	// the document as it was: "off" (nothing), "whenAvailable" or "required" (the
 	// stored pre-image).
-	FullDocumentBeforeChange string `help:"the document before the change" oneof:"off|whenAvailable|required" default:"off"`
+	FullDocumentBeforeChange string `help:"the document as it was before a change" arg:"MODE" oneof:"off|whenAvailable|required" default:"off"`
 	// ExpandedEvents adds the events of create, createIndexes, modify and so on.
-	ExpandedEvents bool `help:"also read the events of create, createIndexes, modify and so on"`
-=======
-	// Database is the database to watch; empty: all of them (but admin, config
-	// and local).
-	Database string `help:"the database to watch; by default the whole deployment" arg:"NAME" pattern:"[^/\\\\. \"$]{1,63}" want:"the name of a database: at most 63 bytes, and none of / \\ . \" $ or space" group:"What to watch"`
-	// Collections are the collections of Database to watch; empty: all of them,
-	// those to come too. They need not exist yet. A view or a time-series
-	// collection can't be watched.
-	Collections []string `help:"the collections of the database to watch; by default all" arg:"NAMES" pattern:"[^$]+" want:"the name of a collection, which has no $"`
-	// OneEach opens a stream for each of Collections, named after it, each with
-	// a checkpoint of its own. By default one stream, named "", has the events
-	// of all, in the order in which they happened, and costs the server one scan
-	// of its oplog instead of many.
-	OneEach bool `help:"a stream and a checkpoint for each collection, instead of one for all"`
-
-	// FullDocument is what an update event has as its fullDocument: "default"
-	// (nothing, as if empty), "updateLookup" (the document as it is when the
-	// event is read, which may be later, or gone), "whenAvailable" or "required"
-	// (the stored post-image).
-	FullDocument string `help:"the document as it is after an update" arg:"MODE" oneof:"default|updateLookup|whenAvailable|required"`
-	// FullDocumentBeforeChange is what update, replace and delete events have of
-	// the document as it was: "off" (nothing, as if empty), "whenAvailable" or
-	// "required" (the stored pre-image).
-	FullDocumentBeforeChange string `help:"the document as it was before a change" arg:"MODE" oneof:"off|whenAvailable|required"`
-	// ExpandedEvents asks for the events of create, createIndexes, modify and
-	// so on as well.
 	ExpandedEvents bool `help:"events of create, createIndexes, modify and the like as well"`
->>>>>>> main
 
 	// BatchSize is the largest number of events in a reply of the server, which
 	// also limits replies to 16 MB; default 1,000.
@@ -126,8 +97,6 @@ func (o *Options) checkNamespaces() error {
 		return errors.New("changestream: Options.Collections needs Options.Database, the database that they are in")
 	case len(o.Collections) == 0 && o.OneEach:
 		return errors.New("changestream: Options.OneEach needs Options.Collections, the collections to open a stream for")
-	case strings.ContainsAny(o.Database, "\x00./\\ \"$"): // they would break a command; the rest is the server's to refuse
-		return fmt.Errorf("changestream: Options.Database is %q, which is not a valid database name", o.Database)
 	}
 	if !o.OneEach {
 		return nil

@@ -169,12 +169,8 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	if s.Checkpoints.Start.Given {
 		dest = acceptOutput(dest)
 	}
-<<<<<<< HEAD
-	source, err := changestream.Open(s.Source, sourceOptions(s, log))
-=======
 	s.Watch.Logger = log
-	source, err := changestream.Connect(s.Server.Source, s.Watch)
->>>>>>> main
+	source, err := changestream.Open(s.Server.Source, &s.Watch)
 	if err != nil {
 		return usageError{s.Explain(err)}
 	}
@@ -211,18 +207,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	return nil
 }
 
-<<<<<<< HEAD
-func sourceOptions(s config.Settings, log *slog.Logger) *changestream.Options {
-	return &changestream.Options{
-		Database: s.Database, Collections: s.Collections, OneEach: s.OneEach,
-		FullDocument: s.FullDocument, FullDocumentBeforeChange: s.FullDocumentBeforeChange,
-		ExpandedEvents: s.ExpandedEvents, Logger: log,
-	}
-}
-
-=======
 // pipelineConfig completes the configuration.
->>>>>>> main
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {
 	c := s.Pipeline
 	c.Source, c.Destination, c.Store, c.Logger = source, dest, store, log

@@ -136,26 +136,6 @@ func TestVersionLine(t *testing.T) {
 	}
 }
 
-<<<<<<< HEAD
-func TestSettingsReachTheSource(t *testing.T) {
-	s, err := config.Read(config.Input{Flags: map[string]string{
-		"source": "mongodb://h", "database": "d", "collections": "a,b", "one-each": "true", "store": "memory:", "to": "ndjson:-",
-		"full-document": "updateLookup", "full-document-before-change": "required", "expanded-events": "true",
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &changestream.Options{
-		Database: "d", Collections: []string{"a", "b"}, OneEach: true,
-		FullDocument: "updateLookup", FullDocumentBeforeChange: "required", ExpandedEvents: true,
-	}
-	if d := cmp.Diff(want, sourceOptions(s, nil)); d != "" {
-		t.Error(d)
-	}
-}
-
-=======
->>>>>>> main
 type fakeAttacher struct {
 	rigatoni.Func
 	got rigatoni.Attachment

@@ -54,6 +54,8 @@ var examples = map[string]string{
 // others are the values of fields that stand in the file as comments.
 var others = map[string]string{
 	"one-each":                    "true",
+	"operations":                  "[insert, update]",
+	"pipeline":                    `'[{"$match": {"fullDocument.total": {"$gte": 100}}}]'`,
 	"full-document":               "updateLookup",
 	"full-document-before-change": "whenAvailable",
 	"expanded-events":             "true",

@@ -100,7 +100,7 @@ func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
 	g := lease.Grant()
 	c.seq = max(c.seq, g.LastSequence)
 	c.status.update(func(s *StreamStatus) { s.Owner, s.Epoch = lease.Owner(), g.Fence.Epoch })
-	return g.Checkpoint, g.Err
+	return g.Checkpoint, g.LoadErr
 }
 
 func (c *checkpointer) release() {

@@ -110,7 +110,7 @@ type Config struct {
 	// name from delivering the same events and setting the checkpoint back.
 	Owner     string        `help:"the name under which others see the lease; by default host/pid" arg:"NAME" group:"Lease"`
 	LeaseTTL  time.Duration `help:"how long the lease outlives a process that has died; by default 15s" off:"no lease" min:"1ms"`
-	LeaseWait time.Duration `help:"how long to wait for another process; by default until its lease would end" off:"don't wait" min:"1ns"`
+	LeaseWait time.Duration `help:"how long to wait for another process; by default until its lease would end" off:"no waiting" min:"1ns"`
 
 	// Hooks are called as the pipeline works, for metrics and tests.
 	Hooks Hooks

@@ -612,7 +612,7 @@ func TestStoreAway(t *testing.T) {
 		var lose atomic.Bool
 		r.cfg.Store = state.Intercept(r.store, func(ctx context.Context, c state.Call, next func(context.Context) error) error {
 			err := next(ctx)
-			if err == nil && strings.HasPrefix(c.Op, "save") && lose.Load() {
+			if err == nil && c.Op == state.OpSave && lose.Load() {
 				return fmt.Errorf("%w: the answer was lost", state.ErrUnavailable)
 			}
 			return err

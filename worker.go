@@ -222,7 +222,7 @@ func (w *worker) refuseUnclaimed(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("listing the pipeline's checkpoints: %w", err)
 		case e.Key != w.cfg.Name && !strings.HasPrefix(e.Key, w.cfg.Name+"/"):
-		case w.claimed[e.Key], errors.Is(e.Err, state.ErrNotFound):
+		case w.claimed[e.Key], errors.Is(e.LoadErr, state.ErrNotFound):
 		default:
 			found = append(found, fmt.Sprintf("%q", e.Key))
 		}

@@ -3,13 +3,14 @@ package changestream
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 )
 
-// An outage is the time in which a stream can't be read. It is logged once at its
-// beginning and once at its end, whatever goes wrong in between. It is safe for
+// An outage is a time in which a stream can't be read. It is logged once when it
+// begins and once when it ends, whatever happens in between. It is safe for
 // concurrent use.
 type outage struct {
 	log      *slog.Logger
@@ -20,22 +21,22 @@ type outage struct {
 	attempts int
 }
 
-// begin notes that something went wrong, again.
+// begin notes a failure.
 func (o *outage) begin(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.note("the change stream broke off; reopening it at its place until that succeeds", "err", wordsOf(err)) {
+	if o.note("change stream interrupted, reopening it", "err", messageOf(err)) {
 		o.attempts = 0
 		return
 	}
 	o.attempts++
 }
 
-// silence notes that the server does not answer. That counts as no attempt.
+// silence notes that the server doesn't reply. That counts as no attempt.
 func (o *outage) silence(d time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.note("the server does not answer; the change stream goes on when it does", "for", d.Round(time.Second))
+	o.note("change stream interrupted, the server doesn't reply", "silent_seconds", seconds(d))
 }
 
 func (o *outage) note(msg string, args ...any) (first bool) {
@@ -54,7 +55,7 @@ func (o *outage) over() {
 	if o.since.IsZero() {
 		return
 	}
-	o.log.Info("the change stream is read again", "after", time.Since(o.since).Round(time.Millisecond))
+	o.log.Info("change stream is read again", "outage_seconds", seconds(time.Since(o.since)))
 	o.since, o.attempts = time.Time{}, 0
 }
 
@@ -67,34 +68,16 @@ func (o *outage) lasts() time.Duration {
 	return time.Since(o.since)
 }
 
-// pause waits as long as is due before the next attempt: not at all before the
-// first.
+// pause waits before the next attempt: not at all before the first.
 func (o *outage) pause(ctx context.Context) error {
 	o.mu.Lock()
-	d := backoff(o.min, o.max, o.attempts)
+	var d time.Duration
+	if o.attempts > 0 {
+		d = backoff.Duration(o.min, o.max, o.attempts-1)
+	}
 	o.mu.Unlock()
-	if d == 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return backoff.Wait(ctx, d)
 }
 
-// backoff doubles from min to max, less up to a half, so that streams that broke
-// off together don't come back together.
-func backoff(min, max time.Duration, attempts int) time.Duration {
-	if attempts == 0 {
-		return 0
-	}
-	d := min << (attempts - 1)
-	if d > max || d>>(attempts-1) != min {
-		d = max
-	}
-	return d - rand.N(d/2+1)
-}
+// seconds is a duration for logs.
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }

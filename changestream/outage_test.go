@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -166,29 +167,33 @@ func TestServerIsAwayForLong(t *testing.T) {
 			}
 			w.insert("c", 2)
 			wantNames(t, st.collect(1), inserted("c", 2)...)
-			if w.log.count("level=WARN") != 1 || w.log.count("read again") != 1 {
+			if w.log.count("level=WARN") != 1 || w.log.count("is read again") != 1 {
 				t.Errorf("the log:\n%s", w.log)
 			}
 		})
 	}
 }
 
-func TestBackoff(t *testing.T) {
-	const least, most = 100 * time.Millisecond, 10 * time.Second
-	if d := backoff(least, most, 0); d != 0 {
-		t.Errorf("the first attempt waits %v", d)
-	}
-	for attempts := 1; attempts < 200; attempts++ {
-		want := most
-		if attempts < 8 {
-			want = min(most, least<<(attempts-1))
-		}
-		for range 100 {
-			if d := backoff(least, most, attempts); d < want/2 || d > want {
-				t.Fatalf("attempt %d waits %v, want %v to %v", attempts, d, want/2, want)
+// The first attempt to reopen a stream is made at once, the others after a pause.
+func TestPausesOfAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const least, most = 100 * time.Millisecond, 10 * time.Second
+		o := &outage{log: slog.New(slog.DiscardHandler), min: least, max: most}
+		for attempt := range 20 {
+			o.begin(errors.New("gone"))
+			begin := time.Now()
+			if err := o.pause(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			want := min(least<<attempt/2, most) // twice the last one
+			if attempt == 0 {
+				want = 0
+			}
+			if d := time.Since(begin); d < want/2 || d > want {
+				t.Errorf("attempt %d waits %v, want %v to %v", attempt, d, want/2, want)
 			}
 		}
-	}
+	})
 }
 
 func TestOutageIsLoggedOnce(t *testing.T) {

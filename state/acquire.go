@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 )
 
 const (
@@ -30,13 +32,13 @@ type acquirer struct {
 	began     time.Time // of the first attempt
 	giveUp    time.Time // when to stop waiting for the holder; zero: nobody was seen
 	downSince time.Time // when the store began to be unavailable; zero: it isn't
-	pause     time.Duration
+	failures  int       // to acquire it, since the store began to be unavailable if it did
 }
 
 func (a *acquirer) now() instant { return instant{boot: a.opts.clock(), mono: time.Now()} }
 
 func (a *acquirer) acquire(ctx context.Context) (Grant, instant, error) {
-	a.began, a.pause = time.Now(), firstPause
+	a.began = time.Now()
 	for {
 		sent := a.now()
 		grant, err := a.attempt(ctx)
@@ -54,7 +56,7 @@ func (a *acquirer) acquire(ctx context.Context) (Grant, instant, error) {
 		if !again {
 			return Grant{}, instant{}, err
 		}
-		if ended := pauseFor(ctx, pause); ended != nil {
+		if ended := backoff.Wait(ctx, pause); ended != nil {
 			return Grant{}, instant{}, fmt.Errorf("state: hold %q: %w, after: %w", a.key, ended, err)
 		}
 	}
@@ -87,7 +89,7 @@ func (a *acquirer) judge(err error, sent time.Time) (pause time.Duration, again 
 		return min(a.nextPause(), a.giveUp.Sub(now)), true
 	case errors.Is(err, ErrUnavailable):
 		if a.downSince.IsZero() {
-			a.downSince, a.pause = sent, firstPause
+			a.downSince, a.failures = sent, 0
 		}
 		pause = a.nextPause()
 		return pause, now.Add(pause).Before(a.downSince.Add(patience)) || now.Before(a.giveUp)
@@ -114,7 +116,7 @@ func (a *acquirer) mayWait(err error) bool {
 }
 
 func (a *acquirer) nextPause() time.Duration {
-	p := a.pause
-	a.pause = min(2*p, lastPause)
-	return jitter(p)
+	p := backoff.Duration(firstPause, lastPause, a.failures)
+	a.failures++
+	return p
 }

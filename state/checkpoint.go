@@ -125,25 +125,3 @@ func CheckKey(key string) error {
 	}
 	return nil
 }
-
-// CheckSave returns nil if a store may save cp under key, and otherwise an
-// [ErrInvalid]. Stores call it before they touch anything.
-func CheckSave(key string, cp Checkpoint) error {
-	if err := CheckKey(key); err != nil {
-		return err
-	}
-	switch {
-	case cp.Token.IsZero():
-		return fmt.Errorf("%w: the checkpoint has no resume token", ErrInvalid)
-	case cp.Sequence > MaxSequence:
-		return fmt.Errorf("%w: sequence %d is over %d", ErrInvalid, cp.Sequence, uint64(MaxSequence))
-	case !utf8.ValidString(cp.Fingerprint):
-		return fmt.Errorf("%w: the fingerprint is not UTF-8", ErrInvalid)
-	}
-	for name, doc := range cp.Extra {
-		if err := checkDoc("Extra", name, doc); err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -66,7 +66,7 @@ func ExampleHold() {
 	// The holder goes on from here, and numbers its saves from here.
 	grant := lease.Grant()
 	sequence := grant.LastSequence
-	fmt.Println("a first start:", errors.Is(grant.Err, state.ErrNotFound))
+	fmt.Println("a first start:", errors.Is(grant.LoadErr, state.ErrNotFound))
 
 	// Before each delivery:
 	if err := lease.Valid(); err != nil {
@@ -95,7 +95,7 @@ func ExampleHold() {
 // One function around every call of a store: here, how often each is made.
 func ExampleIntercept() {
 	ctx := context.Background()
-	calls := map[string]int{}
+	calls := map[state.Op]int{}
 	store := state.Intercept(memstore.New(), func(ctx context.Context, c state.Call, next func(context.Context) error) error {
 		calls[c.Op]++
 		return next(ctx)
@@ -115,28 +115,4 @@ func ExampleIntercept() {
 	// Output:
 	// orders <nil>
 	// map[list:1 save:1]
-}
-
-// The stored form of a record, as a store of one's own may write it.
-func ExampleRecord_AppendJSON() {
-	cp, err := state.At(resumeToken())
-	if err != nil {
-		log.Fatal(err)
-	}
-	cp.Sequence = 18204
-	record, err := state.Admit(state.Record{}, state.Fence{}, cp, time.Date(2026, 11, 23, 0, 46, 1, 124e6, time.UTC))
-	if err != nil {
-		log.Fatal(err)
-	}
-	line, err := record.AppendJSON(nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(string(line))
-
-	_, err = state.ParseRecord(line[:40])
-	fmt.Println(err)
-	// Output:
-	// {"version":1,"token":{"_data":"8260EC7417000000012B0229296E04"},"clusterTime":{"t":1626108951,"i":1},"sequence":18204,"savedAt":"2026-11-23T00:46:01.124Z"}
-	// the stored checkpoint is damaged: it is cut short, after 40 bytes
 }

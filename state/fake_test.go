@@ -1,4 +1,4 @@
-package state
+package state_test
 
 import (
 	"context"
@@ -8,13 +8,16 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A fakeStore is a store by the rule book, with hooks: stores/memstore imports
 // this package, whose own tests so can't use it.
 type fakeStore struct {
 	mu      sync.Mutex
-	recs    map[string]Record
+	recs    map[string]record.Record
 	closed  bool
 	calls   []string                                                   // of every call, in order
 	before  func(ctx context.Context, op, key string) error            // may refuse the call
@@ -22,22 +25,22 @@ type fakeStore struct {
 	pinging error
 }
 
-func newFake() *fakeStore { return &fakeStore{recs: make(map[string]Record)} }
+func newFake() *fakeStore { return &fakeStore{recs: make(map[string]record.Record)} }
 
-func (s *fakeStore) do(ctx context.Context, op, key string, f func(rec Record) (Record, error)) error {
+func (s *fakeStore) do(ctx context.Context, op, key string, f func(rec record.Record) (record.Record, error)) error {
 	s.mu.Lock()
 	before, after := s.before, s.after
 	s.mu.Unlock()
 	if before != nil {
 		if err := before(ctx, op, key); err != nil {
-			return &Error{op, "fake", key, err}
+			return &state.Error{op, "fake", key, err}
 		}
 	}
 	err := ctx.Err()
 	s.mu.Lock()
 	s.calls = append(s.calls, op)
 	if err == nil {
-		var rec Record
+		var rec record.Record
 		if rec, err = f(s.recs[key]); err == nil {
 			s.recs[key] = rec
 		}
@@ -47,7 +50,7 @@ func (s *fakeStore) do(ctx context.Context, op, key string, f func(rec Record) (
 		err = after(ctx, op, key, err)
 	}
 	if err != nil {
-		return &Error{op, "fake", key, err}
+		return &state.Error{op, "fake", key, err}
 	}
 	return nil
 }
@@ -82,19 +85,19 @@ func (s *fakeStore) called(op string) (n int) {
 	return n
 }
 
-func (s *fakeStore) Save(ctx context.Context, key string, cp Checkpoint) error {
-	return s.SaveFenced(ctx, key, Fence{}, cp)
+func (s *fakeStore) Save(ctx context.Context, key string, cp state.Checkpoint) error {
+	return s.SaveFenced(ctx, key, state.Fence{}, cp)
 }
 
-func (s *fakeStore) SaveFenced(ctx context.Context, key string, f Fence, cp Checkpoint) error {
-	if err := CheckSave(key, cp); err != nil {
+func (s *fakeStore) SaveFenced(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
+	if err := record.CheckSave(key, cp); err != nil {
 		return err
 	}
-	return s.do(ctx, "save", key, func(rec Record) (Record, error) { return Admit(rec, f, cp, time.Now()) })
+	return s.do(ctx, "save", key, func(rec record.Record) (record.Record, error) { return record.Admit(rec, f, cp, time.Now()) })
 }
 
-func (s *fakeStore) Load(ctx context.Context, key string) (cp Checkpoint, err error) {
-	err = s.do(ctx, "load", key, func(rec Record) (Record, error) {
+func (s *fakeStore) Load(ctx context.Context, key string) (cp state.Checkpoint, err error) {
+	err = s.do(ctx, "load", key, func(rec record.Record) (record.Record, error) {
 		cp, err = rec.Load()
 		return rec, err
 	})
@@ -102,51 +105,51 @@ func (s *fakeStore) Load(ctx context.Context, key string) (cp Checkpoint, err er
 }
 
 func (s *fakeStore) Clear(ctx context.Context, key string) error {
-	return s.ClearFenced(ctx, key, Fence{})
+	return s.ClearFenced(ctx, key, state.Fence{})
 }
 
-func (s *fakeStore) ClearFenced(ctx context.Context, key string, f Fence) error {
-	return s.do(ctx, "clear", key, func(rec Record) (Record, error) { return AdmitClear(rec, f, time.Now()) })
+func (s *fakeStore) ClearFenced(ctx context.Context, key string, f state.Fence) error {
+	return s.do(ctx, "clear", key, func(rec record.Record) (record.Record, error) { return record.AdmitClear(rec, f, time.Now()) })
 }
 
-func (s *fakeStore) Acquire(ctx context.Context, key string, r LeaseRequest) (g Grant, err error) {
-	err = s.do(ctx, "acquire", key, func(rec Record) (Record, error) {
-		rec, g, err = AdmitAcquire(rec, r, time.Now())
+func (s *fakeStore) Acquire(ctx context.Context, key string, r state.LeaseRequest) (g state.Grant, err error) {
+	err = s.do(ctx, "acquire", key, func(rec record.Record) (record.Record, error) {
+		rec, g, err = record.AdmitAcquire(rec, r, time.Now())
 		return rec, err
 	})
 	return g, err
 }
 
-func (s *fakeStore) Renew(ctx context.Context, key string, f Fence, ttl time.Duration) error {
-	return s.do(ctx, "renew", key, func(rec Record) (Record, error) { return AdmitRenew(rec, f, ttl, time.Now()) })
+func (s *fakeStore) Renew(ctx context.Context, key string, f state.Fence, ttl time.Duration) error {
+	return s.do(ctx, "renew", key, func(rec record.Record) (record.Record, error) { return record.AdmitRenew(rec, f, ttl, time.Now()) })
 }
 
-func (s *fakeStore) Release(ctx context.Context, key string, f Fence) error {
-	return s.do(ctx, "release", key, func(rec Record) (Record, error) { return AdmitRelease(rec, f), nil })
+func (s *fakeStore) Release(ctx context.Context, key string, f state.Fence) error {
+	return s.do(ctx, "release", key, func(rec record.Record) (record.Record, error) { return record.AdmitRelease(rec, f), nil })
 }
 
-func (s *fakeStore) List(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
+func (s *fakeStore) List(ctx context.Context, prefix string) iter.Seq2[state.Entry, error] {
+	return func(yield func(state.Entry, error) bool) {
 		for _, key := range slices.Sorted(maps.Keys(s.recs)) {
 			if !strings.HasPrefix(key, prefix) {
 				continue
 			}
-			err := s.do(ctx, "list", key, func(rec Record) (Record, error) { return rec, nil })
+			err := s.do(ctx, "list", key, func(rec record.Record) (record.Record, error) { return rec, nil })
 			if err != nil {
-				yield(Entry{}, err)
+				yield(state.Entry{}, err)
 				return
 			}
 			rec := s.recs[key]
 			cp, err := rec.Load()
-			if !yield(Entry{Key: key, Checkpoint: cp, Owner: rec.Owner, Err: err}, nil) {
+			if !yield(state.Entry{Key: key, Checkpoint: cp, Owner: rec.Owner, LoadErr: err}, nil) {
 				return
 			}
 		}
 	}
 }
 
-func (s *fakeStore) SaveBatch(ctx context.Context, items []Item) []error {
-	errs := CheckBatch(items)
+func (s *fakeStore) SaveBatch(ctx context.Context, items []state.Item) []error {
+	errs := record.CheckBatch(items)
 	for i, it := range items {
 		if errs[i] == nil {
 			errs[i] = s.SaveFenced(ctx, it.Key, it.Fence, it.Checkpoint)
@@ -156,7 +159,7 @@ func (s *fakeStore) SaveBatch(ctx context.Context, items []Item) []error {
 }
 
 func (s *fakeStore) Forget(ctx context.Context, key string) error {
-	return s.do(ctx, "forget", key, func(Record) (Record, error) { return Record{}, nil })
+	return s.do(ctx, "forget", key, func(record.Record) (record.Record, error) { return record.Record{}, nil })
 }
 
 func (s *fakeStore) Ping(context.Context) error { return s.pinging }
@@ -168,4 +171,4 @@ func (s *fakeStore) Close() error {
 }
 
 // onlyStore has no capability.
-type onlyStore struct{ Store }
+type onlyStore struct{ state.Store }

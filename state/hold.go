@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // DefaultLeaseTTL is how long a lease lasts without a renewal, where
@@ -64,6 +65,16 @@ func (o *HoldOptions) withDefaults() HoldOptions {
 		opts.clock = bootClock
 	}
 	return opts
+}
+
+func (o *HoldOptions) check() error {
+	switch {
+	case !utf8.ValidString(o.Owner):
+		return fmt.Errorf("%w: the owner is not UTF-8", ErrInvalid)
+	case o.TTL < time.Millisecond:
+		return fmt.Errorf("%w: a lease of %v is shorter than a millisecond", ErrInvalid, o.TTL)
+	}
+	return nil
 }
 
 // margin is the end of a lease that its holder doesn't trust: the store's clock
@@ -131,7 +142,7 @@ func Hold(ctx context.Context, s Store, key string, o *HoldOptions) (*Lease, err
 		req:    LeaseRequest{Owner: opts.Owner, Nonce: NewNonce(), TTL: opts.TTL, Steal: opts.Steal},
 		opts:   opts,
 	}
-	if err := errors.Join(CheckKey(key), CheckLeaseRequest(a.req)); err != nil {
+	if err := errors.Join(CheckKey(key), opts.check()); err != nil {
 		return nil, &Error{Op: "hold", Store: "state", Key: key, Err: err}
 	}
 	grant, trusted, err := a.acquire(ctx)

@@ -1,4 +1,4 @@
-package state
+package state_test
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // inBubble runs a test under a clock of its own, which moves when everybody
@@ -24,23 +26,21 @@ func inBubble(t *testing.T, f func(t *testing.T, s *fakeStore, logs *bytes.Buffe
 
 func logTo(w *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
-func hold(t *testing.T, s Store, o HoldOptions) *Lease {
+func hold(t *testing.T, s state.Store, o state.HoldOptions) *state.Lease {
 	t.Helper()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.clock == nil {
-		start := time.Now() // of the bubble: the boot clock is the real one's
-		o.clock = func() time.Duration { return time.Since(start) }
-	}
-	l, err := Hold(t.Context(), s, "k", &o)
+	start := time.Now() // of the bubble: the boot clock is the real one's
+	o = state.WithClock(o, func() time.Duration { return time.Since(start) })
+	l, err := state.Hold(t.Context(), s, "k", &o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-func release(t *testing.T, l *Lease) {
+func release(t *testing.T, l *state.Lease) {
 	t.Helper()
 	if err := l.Release(context.Background()); err != nil {
 		t.Error(err)
@@ -60,18 +60,18 @@ func wantErr(t *testing.T, err error, want ...error) {
 // between two attempts.
 func about(t *testing.T, d, want time.Duration) {
 	t.Helper()
-	if d < want || d > want+lastPause*5/4 {
+	if d < want || d > want+state.LastPause*5/4 {
 		t.Errorf("it took %v, want %v", d, want)
 	}
 }
 
 func TestHoldKeepsRenewing(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		if err := s.Save(t.Context(), "k", Checkpoint{Token: token(t), Sequence: 41}); err != nil {
+		if err := s.Save(t.Context(), "k", state.Checkpoint{Token: token(t), Sequence: 41}); err != nil {
 			t.Fatal(err)
 		}
-		l := hold(t, s, HoldOptions{Owner: "me"})
-		if g := l.Grant(); g.Err != nil || g.Checkpoint.Sequence != 41 || g.LastSequence != 41 || g.Fence.Epoch != 1 || g.Fence.Nonce == "" {
+		l := hold(t, s, state.HoldOptions{Owner: "me"})
+		if g := l.Grant(); g.LoadErr != nil || g.Checkpoint.Sequence != 41 || g.LastSequence != 41 || g.Fence.Epoch != 1 || g.Fence.Nonce == "" {
 			t.Errorf("granted %+v", g)
 		}
 		time.Sleep(time.Hour + time.Second)
@@ -81,7 +81,7 @@ func TestHoldKeepsRenewing(t *testing.T) {
 		if n := s.called("renew"); n != 720 {
 			t.Errorf("%d renewals in an hour, want 720, one every 5 s", n)
 		}
-		if err := l.Save(t.Context(), Checkpoint{Token: token(t), Sequence: 42}); err != nil {
+		if err := l.Save(t.Context(), state.Checkpoint{Token: token(t), Sequence: 42}); err != nil {
 			t.Error(err)
 		}
 		if cp, err := s.Load(t.Context(), "k"); err != nil || cp.Sequence != 42 || cp.Epoch != 1 {
@@ -90,7 +90,7 @@ func TestHoldKeepsRenewing(t *testing.T) {
 		if err := l.Clear(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if _, err := s.Load(t.Context(), "k"); !errors.Is(err, ErrNotFound) {
+		if _, err := s.Load(t.Context(), "k"); !errors.Is(err, state.ErrNotFound) {
 			t.Errorf("after Clear: %v", err)
 		}
 		release(t, l)
@@ -104,7 +104,7 @@ func TestHoldOutlivesItsContext(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 		type name struct{}
 		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), name{}, "value"))
-		l, err := Hold(ctx, s, "k", &HoldOptions{})
+		l, err := state.Hold(ctx, s, "k", &state.HoldOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,9 +117,9 @@ func TestHoldOutlivesItsContext(t *testing.T) {
 			t.Error("the lease's context has not the values of Hold's")
 		}
 		release(t, l)
-		wantErr(t, context.Cause(l.Context()), ErrFenced)
-		wantErr(t, l.Valid(), ErrFenced)
-		wantErr(t, l.Save(context.Background(), Checkpoint{Token: token(t)}), ErrFenced)
+		wantErr(t, context.Cause(l.Context()), state.ErrFenced)
+		wantErr(t, l.Valid(), state.ErrFenced)
+		wantErr(t, l.Save(context.Background(), state.Checkpoint{Token: token(t)}), state.ErrFenced)
 	})
 }
 
@@ -134,12 +134,12 @@ func TestHoldRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-				first := hold(t, s, HoldOptions{Owner: "first"})
+				first := hold(t, s, state.HoldOptions{Owner: "first"})
 				time.Sleep(7 * time.Second)
 				start := time.Now()
-				_, err := Hold(t.Context(), s, "k", &HoldOptions{Wait: c.wait, Logger: slog.New(slog.DiscardHandler)})
-				wantErr(t, err, ErrLeaseHeld)
-				var held *HeldError
+				_, err := state.Hold(t.Context(), s, "k", &state.HoldOptions{Wait: c.wait, Logger: slog.New(slog.DiscardHandler)})
+				wantErr(t, err, state.ErrLeaseHeld)
+				var held *state.HeldError
 				if !errors.As(err, &held) || held.Owner != "first" || !strings.Contains(err.Error(), `"first"`) {
 					t.Errorf("the error is %v, and doesn't name the holder", err)
 				}
@@ -152,27 +152,27 @@ func TestHoldRefused(t *testing.T) {
 
 func TestHoldAfterACrash(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, logs *bytes.Buffer) {
-		dead, err := s.Acquire(t.Context(), "k", LeaseRequest{Owner: "dead", Nonce: "n", TTL: 15 * time.Second})
+		dead, err := s.Acquire(t.Context(), "k", state.LeaseRequest{Owner: "dead", Nonce: "n", TTL: 15 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		l := hold(t, s, HoldOptions{Logger: logTo(logs)})
+		l := hold(t, s, state.HoldOptions{Logger: logTo(logs)})
 		about(t, time.Since(start), 15*time.Second)
 		if !strings.Contains(logs.String(), "waiting for the lease") || !strings.Contains(logs.String(), "holder=dead") {
 			t.Errorf("nobody was told of the waiting: %s", logs)
 		}
-		wantErr(t, s.SaveFenced(t.Context(), "k", dead.Fence, Checkpoint{Token: token(t)}), ErrFenced)
+		wantErr(t, s.SaveFenced(t.Context(), "k", dead.Fence, state.Checkpoint{Token: token(t)}), state.ErrFenced)
 		release(t, l)
 	})
 }
 
 func TestHoldTakesOverWhenReleased(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		first := hold(t, s, HoldOptions{})
+		first := hold(t, s, state.HoldOptions{})
 		time.AfterFunc(4*time.Second, func() { release(t, first) })
 		start := time.Now()
-		l := hold(t, s, HoldOptions{Wait: time.Minute})
+		l := hold(t, s, state.HoldOptions{Wait: time.Minute})
 		about(t, time.Since(start), 4*time.Second)
 		if e := l.Grant().Fence.Epoch; e != 2 {
 			t.Errorf("epoch %d, want 2", e)
@@ -183,7 +183,7 @@ func TestHoldTakesOverWhenReleased(t *testing.T) {
 
 // A lease that ends with its owner's process has no end to wait for.
 func TestHoldEndlessLease(t *testing.T) {
-	for _, refusal := range []error{&HeldError{Owner: "other"}, ErrLeaseHeld} {
+	for _, refusal := range []error{&state.HeldError{Owner: "other"}, state.ErrLeaseHeld} {
 		inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 			free := time.Now().Add(2 * time.Second)
 			s.refuse(func(context.Context, string, string) error {
@@ -192,10 +192,10 @@ func TestHoldEndlessLease(t *testing.T) {
 				}
 				return nil
 			})
-			_, err := Hold(t.Context(), s, "k", nil)
-			wantErr(t, err, ErrLeaseHeld)
+			_, err := state.Hold(t.Context(), s, "k", nil)
+			wantErr(t, err, state.ErrLeaseHeld)
 			about(t, 2*time.Second-time.Until(free), 0)
-			l := hold(t, s, HoldOptions{Wait: 10 * time.Second})
+			l := hold(t, s, state.HoldOptions{Wait: 10 * time.Second})
 			about(t, 2*time.Second-time.Until(free), 2*time.Second)
 			release(t, l)
 		})
@@ -204,9 +204,9 @@ func TestHoldEndlessLease(t *testing.T) {
 
 func TestHoldSteals(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, logs *bytes.Buffer) {
-		first := hold(t, s, HoldOptions{Logger: logTo(logs)})
-		l := hold(t, s, HoldOptions{Steal: true, Wait: -1})
-		wantErr(t, first.Save(t.Context(), Checkpoint{Token: token(t)}), ErrFenced)
+		first := hold(t, s, state.HoldOptions{Logger: logTo(logs)})
+		l := hold(t, s, state.HoldOptions{Steal: true, Wait: -1})
+		wantErr(t, first.Save(t.Context(), state.Checkpoint{Token: token(t)}), state.ErrFenced)
 		if first.Context().Err() == nil {
 			t.Error("a save was fenced off, and the lease's context lives")
 		}
@@ -223,11 +223,11 @@ func TestHoldSteals(t *testing.T) {
 
 func TestHoldCancelledWhileWaiting(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		first := hold(t, s, HoldOptions{})
+		first := hold(t, s, state.HoldOptions{})
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		_, err := Hold(ctx, s, "k", &HoldOptions{Wait: time.Hour, Logger: slog.New(slog.DiscardHandler)})
-		wantErr(t, err, context.DeadlineExceeded, ErrLeaseHeld)
+		_, err := state.Hold(ctx, s, "k", &state.HoldOptions{Wait: time.Hour, Logger: slog.New(slog.DiscardHandler)})
+		wantErr(t, err, context.DeadlineExceeded, state.ErrLeaseHeld)
 		release(t, first)
 	})
 }
@@ -239,11 +239,11 @@ func TestHoldFindsItself(t *testing.T) {
 		lost := 2
 		s.lose(func(_ context.Context, op, _ string, err error) error {
 			if lost--; op == "acquire" && lost >= 0 {
-				return ErrUnavailable
+				return state.ErrUnavailable
 			}
 			return err
 		})
-		l := hold(t, s, HoldOptions{Wait: -1})
+		l := hold(t, s, state.HoldOptions{Wait: -1})
 		if e := l.Grant().Fence.Epoch; e != 1 || s.called("acquire") != 3 {
 			t.Errorf("epoch %d after %d attempts, want 1 after 3", e, s.called("acquire"))
 		}
@@ -253,27 +253,27 @@ func TestHoldFindsItself(t *testing.T) {
 
 func TestHoldStoreDown(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		s.refuse(func(context.Context, string, string) error { return ErrUnavailable })
+		s.refuse(func(context.Context, string, string) error { return state.ErrUnavailable })
 		start := time.Now()
-		_, err := Hold(t.Context(), s, "k", nil)
-		wantErr(t, err, ErrUnavailable)
-		if d := time.Since(start); d < 100*time.Millisecond || d > patience {
-			t.Errorf("a dead store was an error after %v, want it within %v", d, patience)
+		_, err := state.Hold(t.Context(), s, "k", nil)
+		wantErr(t, err, state.ErrUnavailable)
+		if d := time.Since(start); d < 100*time.Millisecond || d > state.Patience {
+			t.Errorf("a dead store was an error after %v, want it within %v", d, state.Patience)
 		}
 
 		// A store that has answered, and is gone for a while as we wait.
 		s.refuse(nil)
-		if _, err := s.Acquire(t.Context(), "k", LeaseRequest{Nonce: "dead", TTL: 10 * time.Second}); err != nil {
+		if _, err := s.Acquire(t.Context(), "k", state.LeaseRequest{Nonce: "dead", TTL: 10 * time.Second}); err != nil {
 			t.Fatal(err)
 		}
 		start = time.Now()
 		s.refuse(func(context.Context, string, string) error {
 			if d := time.Since(start); d > time.Second && d < 9*time.Second {
-				return ErrUnavailable
+				return state.ErrUnavailable
 			}
 			return nil
 		})
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		about(t, time.Since(start), 10*time.Second)
 		release(t, l)
 	})
@@ -287,15 +287,15 @@ func TestHoldStoreDownTwice(t *testing.T) {
 		s.refuse(func(context.Context, string, string) error {
 			switch d := time.Since(start); {
 			case d == 0:
-				return ErrUnavailable
+				return state.ErrUnavailable
 			case d < 5*time.Second:
-				return &HeldError{Owner: "dead", Until: until}
+				return &state.HeldError{Owner: "dead", Until: until}
 			case d < 5*time.Second+100*time.Millisecond:
-				return ErrUnavailable
+				return state.ErrUnavailable
 			}
 			return nil
 		})
-		release(t, hold(t, s, HoldOptions{}))
+		release(t, hold(t, s, state.HoldOptions{}))
 	})
 }
 
@@ -307,8 +307,8 @@ func TestHoldStoreSlow(t *testing.T) {
 			return ctx.Err()
 		})
 		start := time.Now()
-		_, err := Hold(t.Context(), s, "k", nil)
-		wantErr(t, err, ErrUnavailable)
+		_, err := state.Hold(t.Context(), s, "k", nil)
+		wantErr(t, err, state.ErrUnavailable)
 		about(t, time.Since(start), 15*time.Second)
 
 		slow := 1
@@ -319,10 +319,10 @@ func TestHoldStoreSlow(t *testing.T) {
 			}
 			return err
 		})
-		l, err := Hold(t.Context(), s, "k", &HoldOptions{Wait: time.Hour})
+		l, err := state.Hold(t.Context(), s, "k", &state.HoldOptions{Wait: time.Hour})
 		if err != nil {
 			// An Acquire may not be repeated for more than a second.
-			wantErr(t, err, ErrUnavailable)
+			wantErr(t, err, state.ErrUnavailable)
 		} else {
 			release(t, l)
 			t.Error("a lease was granted whose time had passed")
@@ -331,11 +331,11 @@ func TestHoldStoreSlow(t *testing.T) {
 }
 
 func TestHoldErrorsAsTheyCome(t *testing.T) {
-	for _, want := range []error{ErrCorrupt, ErrNewer, ErrClosed, errLost} {
+	for _, want := range []error{state.ErrCorrupt, state.ErrNewer, state.ErrClosed, errLost} {
 		inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 			s.refuse(func(context.Context, string, string) error { return want })
 			start := time.Now()
-			_, err := Hold(t.Context(), s, "k", nil)
+			_, err := state.Hold(t.Context(), s, "k", nil)
 			wantErr(t, err, want)
 			about(t, time.Since(start), 0)
 		})
@@ -343,15 +343,15 @@ func TestHoldErrorsAsTheyCome(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 		start := time.Now()
 		for _, ttl := range []time.Duration{time.Microsecond, -time.Second} {
-			_, err := Hold(t.Context(), s, "k", &HoldOptions{TTL: ttl})
-			wantErr(t, err, ErrInvalid)
+			_, err := state.Hold(t.Context(), s, "k", &state.HoldOptions{TTL: ttl})
+			wantErr(t, err, state.ErrInvalid)
 		}
-		_, err := Hold(t.Context(), s, "", nil)
-		wantErr(t, err, ErrInvalid)
+		_, err := state.Hold(t.Context(), s, "", nil)
+		wantErr(t, err, state.ErrInvalid)
 		if d := time.Since(start); d != 0 || len(s.history()) != 0 {
 			t.Errorf("what no store takes was refused after %v and %q", d, s.history())
 		}
-		_, err = Hold(t.Context(), onlyStore{s}, "k", nil)
+		_, err = state.Hold(t.Context(), onlyStore{s}, "k", nil)
 		wantErr(t, err, errors.ErrUnsupported)
 	})
 }
@@ -359,8 +359,8 @@ func TestHoldErrorsAsTheyCome(t *testing.T) {
 func TestHoldThroughInterceptor(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 		var log []string
-		l := hold(t, Intercept(s, logged(&log, "")), HoldOptions{})
-		if err := l.Save(t.Context(), Checkpoint{Token: token(t)}); err != nil {
+		l := hold(t, state.Intercept(s, logged(&log, "")), state.HoldOptions{})
+		if err := l.Save(t.Context(), state.Checkpoint{Token: token(t)}); err != nil {
 			t.Error(err)
 		}
 		release(t, l)
@@ -372,7 +372,7 @@ func TestHoldThroughInterceptor(t *testing.T) {
 
 func TestHoldDefaultOwner(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		host, _ := os.Hostname()
 		if got, want := s.recs["k"].Owner, fmt.Sprintf("%s/%d", host, os.Getpid()); got != want {
 			t.Errorf("the owner is %q, want %q", got, want)
@@ -382,7 +382,7 @@ func TestHoldDefaultOwner(t *testing.T) {
 }
 
 func TestNewNonce(t *testing.T) {
-	a, b := NewNonce(), NewNonce()
+	a, b := state.NewNonce(), state.NewNonce()
 	if len(a) != 32 || a == b || strings.Trim(a, "0123456789abcdef") != "" {
 		t.Errorf("nonces %q and %q", a, b)
 	}
@@ -390,16 +390,16 @@ func TestNewNonce(t *testing.T) {
 
 func TestReleaseAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		down := true
 		s.refuse(func(_ context.Context, op, _ string) error {
 			if op == "release" && down {
-				return ErrUnavailable
+				return state.ErrUnavailable
 			}
 			return nil
 		})
-		wantErr(t, l.Release(t.Context()), ErrUnavailable)
-		wantErr(t, l.Valid(), ErrFenced) // over all the same
+		wantErr(t, l.Release(t.Context()), state.ErrUnavailable)
+		wantErr(t, l.Valid(), state.ErrFenced) // over all the same
 		down = false
 		var wg sync.WaitGroup
 		for range 5 {
@@ -420,7 +420,7 @@ func TestReleaseAgain(t *testing.T) {
 // Release waits for a renewal that is under way, and tells it to end.
 func TestReleaseWaitsForRenewal(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		var renewing atomic.Bool
 		stuck := make(chan struct{})
 		s.refuse(func(ctx context.Context, op, _ string) error {

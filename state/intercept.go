@@ -9,18 +9,32 @@ import (
 	"time"
 )
 
-// A Call is one call of a store's method, as a function given to [Intercept]
-// sees it.
+// An Op is an operation of a store, as [Call] names it.
+type Op string
+
+const (
+	OpSave      Op = "save" // Save and SaveFenced
+	OpLoad      Op = "load"
+	OpClear     Op = "clear" // Clear and ClearFenced
+	OpAcquire   Op = "acquire"
+	OpRenew     Op = "renew"
+	OpRelease   Op = "release"
+	OpList      Op = "list"
+	OpSaveBatch Op = "savebatch"
+	OpForget    Op = "forget"
+	OpPing      Op = "ping"
+	OpClose     Op = "close"
+)
+
+// A Call is one call of a store's method, as an [Interceptor] sees it.
 type Call struct {
-	// Op is what is called: "save" (Save and SaveFenced), "load", "clear" (Clear
-	// and ClearFenced), "acquire", "renew", "release", "list", "savebatch",
-	// "forget", "ping" or "close".
-	Op string
-	// Key is the key, the prefix for a list, and "" for savebatch, ping and close.
+	Op Op
+	// Key is the key; the prefix for OpList; and "" for OpSaveBatch, OpPing and
+	// OpClose.
 	Key string
-	// Fence is the fence of a renew, a release, and a fenced save or clear.
+	// Fence is the fence of a renewal, a release, and a fenced save or clear.
 	Fence Fence
-	// Items is how many items a savebatch has, and otherwise 0.
+	// Items is the number of items of an OpSaveBatch, and otherwise 0.
 	Items int
 }
 
@@ -73,19 +87,19 @@ func (s *intercepted) call(ctx context.Context, c Call, do func(context.Context)
 }
 
 func (s *intercepted) Save(ctx context.Context, key string, cp Checkpoint) error {
-	return s.call(ctx, Call{Op: "save", Key: key}, func(ctx context.Context) error {
+	return s.call(ctx, Call{Op: OpSave, Key: key}, func(ctx context.Context) error {
 		return s.inner.Save(ctx, key, cp)
 	})
 }
 
 func (s *intercepted) Load(ctx context.Context, key string) (Checkpoint, error) {
-	return ask(s, ctx, Call{Op: "load", Key: key}, func(ctx context.Context) (Checkpoint, error) {
+	return ask(s, ctx, Call{Op: OpLoad, Key: key}, func(ctx context.Context) (Checkpoint, error) {
 		return s.inner.Load(ctx, key)
 	})
 }
 
 func (s *intercepted) Clear(ctx context.Context, key string) error {
-	return s.call(ctx, Call{Op: "clear", Key: key}, func(ctx context.Context) error {
+	return s.call(ctx, Call{Op: OpClear, Key: key}, func(ctx context.Context) error {
 		return s.inner.Clear(ctx, key)
 	})
 }
@@ -150,7 +164,7 @@ type interceptedLister struct {
 func (s interceptedLister) List(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		var entries []Entry
-		err := s.call(ctx, Call{Op: "list", Key: prefix}, func(ctx context.Context) error {
+		err := s.call(ctx, Call{Op: OpList, Key: prefix}, func(ctx context.Context) error {
 			entries = nil
 			for e, err := range s.inner.List(ctx, prefix) {
 				if err != nil {
@@ -189,7 +203,7 @@ func (s interceptedBatchSaver) SaveBatch(ctx context.Context, items []Item) []er
 		answers[i] = errUnasked
 	}
 	var last *batchError
-	err := s.f(ctx, Call{Op: "savebatch", Items: len(items)}, func(ctx context.Context) error {
+	err := s.f(ctx, Call{Op: OpSaveBatch, Items: len(items)}, func(ctx context.Context) error {
 		last = s.saveRest(ctx, items, answers)
 		if last == nil {
 			return nil
@@ -238,7 +252,7 @@ type interceptedForgetter struct {
 }
 
 func (s interceptedForgetter) Forget(ctx context.Context, key string) error {
-	return s.call(ctx, Call{Op: "forget", Key: key}, func(ctx context.Context) error {
+	return s.call(ctx, Call{Op: OpForget, Key: key}, func(ctx context.Context) error {
 		return s.inner.Forget(ctx, key)
 	})
 }
@@ -249,31 +263,31 @@ type interceptedLeaser struct {
 }
 
 func (s interceptedLeaser) Acquire(ctx context.Context, key string, r LeaseRequest) (Grant, error) {
-	return ask(s.intercepted, ctx, Call{Op: "acquire", Key: key}, func(ctx context.Context) (Grant, error) {
+	return ask(s.intercepted, ctx, Call{Op: OpAcquire, Key: key}, func(ctx context.Context) (Grant, error) {
 		return s.inner.Acquire(ctx, key, r)
 	})
 }
 
 func (s interceptedLeaser) Renew(ctx context.Context, key string, f Fence, ttl time.Duration) error {
-	return s.call(ctx, Call{Op: "renew", Key: key, Fence: f}, func(ctx context.Context) error {
+	return s.call(ctx, Call{Op: OpRenew, Key: key, Fence: f}, func(ctx context.Context) error {
 		return s.inner.Renew(ctx, key, f, ttl)
 	})
 }
 
 func (s interceptedLeaser) Release(ctx context.Context, key string, f Fence) error {
-	return s.call(ctx, Call{Op: "release", Key: key, Fence: f}, func(ctx context.Context) error {
+	return s.call(ctx, Call{Op: OpRelease, Key: key, Fence: f}, func(ctx context.Context) error {
 		return s.inner.Release(ctx, key, f)
 	})
 }
 
 func (s interceptedLeaser) SaveFenced(ctx context.Context, key string, f Fence, cp Checkpoint) error {
-	return s.call(ctx, Call{Op: "save", Key: key, Fence: f}, func(ctx context.Context) error {
+	return s.call(ctx, Call{Op: OpSave, Key: key, Fence: f}, func(ctx context.Context) error {
 		return s.inner.SaveFenced(ctx, key, f, cp)
 	})
 }
 
 func (s interceptedLeaser) ClearFenced(ctx context.Context, key string, f Fence) error {
-	return s.call(ctx, Call{Op: "clear", Key: key, Fence: f}, func(ctx context.Context) error {
+	return s.call(ctx, Call{Op: OpClear, Key: key, Fence: f}, func(ctx context.Context) error {
 		return s.inner.ClearFenced(ctx, key, f)
 	})
 }
@@ -284,7 +298,7 @@ type interceptedPinger struct {
 }
 
 func (p interceptedPinger) Ping(ctx context.Context) error {
-	return p.s.call(ctx, Call{Op: "ping"}, p.inner.Ping)
+	return p.s.call(ctx, Call{Op: OpPing}, p.inner.Ping)
 }
 
 type interceptedCloser struct {
@@ -293,7 +307,7 @@ type interceptedCloser struct {
 }
 
 func (c interceptedCloser) Close() error {
-	return c.s.call(context.Background(), Call{Op: "close"}, func(context.Context) error { return c.inner.Close() })
+	return c.s.call(context.Background(), Call{Op: OpClose}, func(context.Context) error { return c.inner.Close() })
 }
 
 // onlyVolatile hides the store that the answer comes from.

@@ -1,4 +1,4 @@
-package state
+package state_test
 
 import (
 	"context"
@@ -10,15 +10,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 var errLost = errors.New("the answer was lost")
 
 // logged is an interceptor that notes each call.
-func logged(log *[]string, name string) Interceptor {
-	return func(ctx context.Context, c Call, next func(context.Context) error) error {
+func logged(log *[]string, name string) state.Interceptor {
+	return func(ctx context.Context, c state.Call, next func(context.Context) error) error {
 		err := next(ctx)
-		line := name + c.Op + " " + c.Key
+		line := name + string(c.Op) + " " + c.Key
 		if !c.Fence.IsZero() {
 			line += fmt.Sprintf(" fence %d", c.Fence.Epoch)
 		}
@@ -30,10 +32,10 @@ func logged(log *[]string, name string) Interceptor {
 	}
 }
 
-func retrying(n int) Interceptor {
-	return func(ctx context.Context, _ Call, next func(context.Context) error) (err error) {
+func retrying(n int) state.Interceptor {
+	return func(ctx context.Context, _ state.Call, next func(context.Context) error) (err error) {
 		for range n {
-			if err = next(ctx); !errors.Is(err, ErrUnavailable) {
+			if err = next(ctx); !errors.Is(err, state.ErrUnavailable) {
 				return err
 			}
 		}
@@ -41,9 +43,9 @@ func retrying(n int) Interceptor {
 	}
 }
 
-func must[T any](t testing.TB, s Store) T {
+func must[T any](t testing.TB, s state.Store) T {
 	t.Helper()
-	c, ok := As[T](s)
+	c, ok := state.As[T](s)
 	if !ok {
 		t.Fatalf("no %s", reflect.TypeFor[T]())
 	}
@@ -53,10 +55,10 @@ func must[T any](t testing.TB, s Store) T {
 // Every call of every capability goes through.
 func TestInterceptEveryCall(t *testing.T) {
 	ctx := t.Context()
-	cp := Checkpoint{Token: token(t)}
+	cp := state.Checkpoint{Token: token(t)}
 	var log []string
 	fake := newFake()
-	s := Intercept(fake, logged(&log, ""))
+	s := state.Intercept(fake, logged(&log, ""))
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -69,30 +71,30 @@ func TestInterceptEveryCall(t *testing.T) {
 	if got.Token != cp.Token {
 		t.Error("Load gave another checkpoint")
 	}
-	l := must[Leaser](t, s)
-	g, err := l.Acquire(ctx, "k", LeaseRequest{Nonce: "n", TTL: time.Hour})
+	l := must[state.Leaser](t, s)
+	g, err := l.Acquire(ctx, "k", state.LeaseRequest{Nonce: "n", TTL: time.Hour})
 	check(err)
 	check(l.Renew(ctx, "k", g.Fence, time.Hour))
 	check(l.SaveFenced(ctx, "k", g.Fence, cp))
 	check(l.ClearFenced(ctx, "k", g.Fence))
 	check(l.Release(ctx, "k", g.Fence))
 	check(l.Clear(ctx, "k")) // through the capability, too
-	check(errors.Join(SaveBatch(ctx, s, []Item{{Key: "k", Checkpoint: cp}, {Key: "l", Checkpoint: cp}})...))
+	check(errors.Join(state.SaveBatch(ctx, s, []state.Item{{Key: "k", Checkpoint: cp}, {Key: "l", Checkpoint: cp}})...))
 	var keys []string
-	for e, err := range List(ctx, s, "") {
+	for e, err := range state.List(ctx, s, "") {
 		check(err)
 		keys = append(keys, e.Key)
 	}
 	if !slices.Equal(keys, []string{"k", "l"}) {
 		t.Errorf("List gave %q", keys)
 	}
-	check(Forget(ctx, s, "k"))
-	check(Ping(ctx, s))
-	check(Close(s))
-	if v := must[Volatile](t, s); !v.Volatile() || !fake.closed {
+	check(state.Forget(ctx, s, "k"))
+	check(state.Ping(ctx, s))
+	check(state.Close(s))
+	if v := must[state.Volatile](t, s); !v.Volatile() || !fake.closed {
 		t.Error("Volatile or Close didn't reach the store")
 	}
-	if e := must[Expirer](t, s); e.Expires() != time.Minute {
+	if e := must[state.Expirer](t, s); e.Expires() != time.Minute {
 		t.Error("Expires didn't reach the store")
 	}
 	want := []string{"save k", "load k", "acquire k", "renew k fence 1", "save k fence 1", "clear k fence 1", "release k fence 1",
@@ -105,76 +107,76 @@ func TestInterceptEveryCall(t *testing.T) {
 // No capability that the inner store lacks, neither by As nor by assertion, and
 // none that would go around the interceptor.
 func TestInterceptCapabilities(t *testing.T) {
-	has := func(s Store) (names []string) {
+	has := func(s state.Store) (names []string) {
 		ask := func(name string, ok bool) {
 			if ok {
 				names = append(names, name)
 			}
 		}
-		_, ok := As[Lister](s)
+		_, ok := state.As[state.Lister](s)
 		ask("Lister", ok)
-		_, ok = As[BatchSaver](s)
+		_, ok = state.As[state.BatchSaver](s)
 		ask("BatchSaver", ok)
-		_, ok = As[Forgetter](s)
+		_, ok = state.As[state.Forgetter](s)
 		ask("Forgetter", ok)
-		_, ok = As[Pinger](s)
+		_, ok = state.As[state.Pinger](s)
 		ask("Pinger", ok)
-		_, ok = As[io.Closer](s)
+		_, ok = state.As[io.Closer](s)
 		ask("Closer", ok)
-		_, ok = As[Volatile](s)
+		_, ok = state.As[state.Volatile](s)
 		ask("Volatile", ok)
-		_, ok = As[Expirer](s)
+		_, ok = state.As[state.Expirer](s)
 		ask("Expirer", ok)
-		_, ok = As[Leaser](s)
+		_, ok = state.As[state.Leaser](s)
 		ask("Leaser", ok)
 		return names
 	}
-	through := func(ctx context.Context, _ Call, next func(context.Context) error) error { return next(ctx) }
+	through := func(ctx context.Context, _ state.Call, next func(context.Context) error) error { return next(ctx) }
 	all := []string{"Lister", "BatchSaver", "Forgetter", "Pinger", "Closer", "Volatile", "Expirer", "Leaser"}
 	fake := newFake()
 	for name, c := range map[string]struct {
-		s    Store
+		s    state.Store
 		want []string
 	}{
-		"all":                  {Intercept(fake, through), all},
-		"nested":               {Intercept(Intercept(fake, through), through), all},
-		"none":                 {Intercept(onlyStore{fake}, through), nil},
-		"a decorator outside":  {decorated{Intercept(fake, through)}, all},
-		"a decorator between":  {Intercept(decorated{Intercept(fake, through)}, through), all},
-		"of a capability":      {must[Leaser](t, Intercept(fake, through)), all},
-		"a capability of none": {must[Store](t, Intercept(onlyStore{fake}, through)), nil},
+		"all":                  {state.Intercept(fake, through), all},
+		"nested":               {state.Intercept(state.Intercept(fake, through), through), all},
+		"none":                 {state.Intercept(onlyStore{fake}, through), nil},
+		"a decorator outside":  {decorated{state.Intercept(fake, through)}, all},
+		"a decorator between":  {state.Intercept(decorated{state.Intercept(fake, through)}, through), all},
+		"of a capability":      {must[state.Leaser](t, state.Intercept(fake, through)), all},
+		"a capability of none": {must[state.Store](t, state.Intercept(onlyStore{fake}, through)), nil},
 	} {
 		if got := has(c.s); !slices.Equal(got, c.want) {
 			t.Errorf("%s: has %q, want %q", name, got, c.want)
 		}
 	}
-	s := Intercept(fake, through)
-	if _, ok := As[*fakeStore](s); ok {
+	s := state.Intercept(fake, through)
+	if _, ok := state.As[*fakeStore](s); ok {
 		t.Error("As gives the store behind the interceptor")
 	}
-	if _, ok := As[interface{ called(string) int }](s); ok {
+	if _, ok := state.As[interface{ called(string) int }](s); ok {
 		t.Error("As gives a capability that isn't intercepted")
 	}
 	for name, capability := range map[string]any{
-		"store": s, "Lister": must[Lister](t, s), "Pinger": must[Pinger](t, s), "Volatile": must[Volatile](t, s), "Expirer": must[Expirer](t, s), "Closer": must[io.Closer](t, s),
+		"store": s, "Lister": must[state.Lister](t, s), "Pinger": must[state.Pinger](t, s), "Volatile": must[state.Volatile](t, s), "Expirer": must[state.Expirer](t, s), "Closer": must[io.Closer](t, s),
 	} {
-		if _, ok := capability.(Leaser); ok {
+		if _, ok := capability.(state.Leaser); ok {
 			t.Errorf("by assertion, the %s is a Leaser", name)
 		}
-		if _, ok := capability.(interface{ Unwrap() Store }); ok {
+		if _, ok := capability.(interface{ Unwrap() state.Store }); ok {
 			t.Errorf("the %s can be unwrapped", name)
 		}
 	}
 }
 
-type decorated struct{ Store }
+type decorated struct{ state.Store }
 
-func (d decorated) Unwrap() Store { return d.Store }
+func (d decorated) Unwrap() state.Store { return d.Store }
 
 func TestInterceptNesting(t *testing.T) {
 	var log []string
-	s := Intercept(Intercept(newFake(), logged(&log, "inner ")), logged(&log, "outer "))
-	if err := must[Leaser](t, s).Release(t.Context(), "k", Fence{1, "n"}); err != nil {
+	s := state.Intercept(state.Intercept(newFake(), logged(&log, "inner ")), logged(&log, "outer "))
+	if err := must[state.Leaser](t, s).Release(t.Context(), "k", state.Fence{Epoch: 1, Nonce: "n"}); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"inner release k fence 1", "outer release k fence 1"}; !slices.Equal(log, want) {
@@ -186,28 +188,28 @@ func TestInterceptNesting(t *testing.T) {
 // saved, or start from a zero checkpoint.
 func TestInterceptCannotHideFailure(t *testing.T) {
 	ctx := t.Context()
-	silent := func(context.Context, Call, func(context.Context) error) error { return nil }
-	deaf := func(ctx context.Context, _ Call, next func(context.Context) error) error {
+	silent := func(context.Context, state.Call, func(context.Context) error) error { return nil }
+	deaf := func(ctx context.Context, _ state.Call, next func(context.Context) error) error {
 		next(ctx)
 		return nil
 	}
 	fake := newFake()
-	if err := Intercept(fake, silent).Save(ctx, "k", Checkpoint{Token: token(t)}); !errors.Is(err, ErrUnavailable) {
+	if err := state.Intercept(fake, silent).Save(ctx, "k", state.Checkpoint{Token: token(t)}); !errors.Is(err, state.ErrUnavailable) {
 		t.Errorf("Save that never reached the store: %v", err)
 	}
-	if _, err := Intercept(fake, silent).Load(ctx, "k"); !errors.Is(err, ErrUnavailable) {
+	if _, err := state.Intercept(fake, silent).Load(ctx, "k"); !errors.Is(err, state.ErrUnavailable) {
 		t.Errorf("Load that never reached the store: %v", err)
 	}
-	if _, err := Intercept(fake, deaf).Load(ctx, "k"); !errors.Is(err, ErrNotFound) {
+	if _, err := state.Intercept(fake, deaf).Load(ctx, "k"); !errors.Is(err, state.ErrNotFound) {
 		t.Errorf("Load of an absent key: %v", err)
 	}
-	for i, err := range SaveBatch(ctx, Intercept(fake, silent), make([]Item, 2)) {
-		if !errors.Is(err, ErrUnavailable) {
+	for i, err := range state.SaveBatch(ctx, state.Intercept(fake, silent), make([]state.Item, 2)) {
+		if !errors.Is(err, state.ErrUnavailable) {
 			t.Errorf("item %d that never reached the store: %v", i, err)
 		}
 	}
-	for e, err := range List(ctx, Intercept(fake, silent), "") {
-		if !errors.Is(err, ErrUnavailable) {
+	for e, err := range state.List(ctx, state.Intercept(fake, silent), "") {
+		if !errors.Is(err, state.ErrUnavailable) {
 			t.Errorf("List that never reached the store: %v, %v", e, err)
 		}
 	}
@@ -220,18 +222,18 @@ func TestInterceptCannotHideFailure(t *testing.T) {
 func TestInterceptLosesAnswer(t *testing.T) {
 	ctx := t.Context()
 	fake := newFake()
-	lose := func(ctx context.Context, _ Call, next func(context.Context) error) error {
+	lose := func(ctx context.Context, _ state.Call, next func(context.Context) error) error {
 		next(ctx)
 		return errLost
 	}
-	s := Intercept(fake, lose)
-	if err := s.Save(ctx, "k", Checkpoint{Token: token(t)}); err != errLost {
+	s := state.Intercept(fake, lose)
+	if err := s.Save(ctx, "k", state.Checkpoint{Token: token(t)}); err != errLost {
 		t.Errorf("Save: %v", err)
 	}
 	if cp, err := s.Load(ctx, "k"); err != errLost || !cp.Token.IsZero() {
 		t.Errorf("Load: %v, %v", cp, err)
 	}
-	for _, err := range SaveBatch(ctx, s, []Item{{Key: "a", Checkpoint: Checkpoint{Token: token(t)}}, {}}) {
+	for _, err := range state.SaveBatch(ctx, s, []state.Item{{Key: "a", Checkpoint: state.Checkpoint{Token: token(t)}}, {}}) {
 		if err != errLost {
 			t.Errorf("SaveBatch: %v", err)
 		}
@@ -247,13 +249,13 @@ func TestInterceptRetry(t *testing.T) {
 	left := 0
 	fake.before = func(_ context.Context, op, key string) error {
 		if left--; left >= 0 {
-			return ErrUnavailable
+			return state.ErrUnavailable
 		}
 		return nil
 	}
-	s := Intercept(fake, retrying(3))
+	s := state.Intercept(fake, retrying(3))
 	left = 2
-	if err := s.Save(ctx, "k", Checkpoint{Token: token(t)}); err != nil {
+	if err := s.Save(ctx, "k", state.Checkpoint{Token: token(t)}); err != nil {
 		t.Errorf("Save: %v", err)
 	}
 	left = 2
@@ -261,7 +263,7 @@ func TestInterceptRetry(t *testing.T) {
 		t.Errorf("Load: %v, %v", cp, err)
 	}
 	left = 3
-	if err := s.Save(ctx, "k", Checkpoint{Token: token(t)}); !errors.Is(err, ErrUnavailable) {
+	if err := s.Save(ctx, "k", state.Checkpoint{Token: token(t)}); !errors.Is(err, state.ErrUnavailable) {
 		t.Errorf("Save: %v", err)
 	}
 }
@@ -269,16 +271,16 @@ func TestInterceptRetry(t *testing.T) {
 // What counts is the last success.
 func TestInterceptKeepsSuccess(t *testing.T) {
 	fake := newFake()
-	if err := fake.Save(t.Context(), "k", Checkpoint{Token: token(t)}); err != nil {
+	if err := fake.Save(t.Context(), "k", state.Checkpoint{Token: token(t)}); err != nil {
 		t.Fatal(err)
 	}
-	twice := func(ctx context.Context, _ Call, next func(context.Context) error) error {
+	twice := func(ctx context.Context, _ state.Call, next func(context.Context) error) error {
 		err := next(ctx)
-		fake.before = func(context.Context, string, string) error { return ErrUnavailable }
+		fake.before = func(context.Context, string, string) error { return state.ErrUnavailable }
 		next(ctx)
 		return err
 	}
-	if cp, err := Intercept(fake, twice).Load(t.Context(), "k"); err != nil || cp.Token != token(t) {
+	if cp, err := state.Intercept(fake, twice).Load(t.Context(), "k"); err != nil || cp.Token != token(t) {
 		t.Errorf("got %+v, %v", cp, err)
 	}
 }
@@ -291,21 +293,21 @@ func TestInterceptRetriesBatch(t *testing.T) {
 	fake.before = func(_ context.Context, op, key string) error {
 		saved = append(saved, key)
 		if fails[key]--; fails[key] >= 0 {
-			return ErrUnavailable
+			return state.ErrUnavailable
 		}
 		return nil
 	}
-	wrapping := func(ctx context.Context, c Call, next func(context.Context) error) error {
+	wrapping := func(ctx context.Context, c state.Call, next func(context.Context) error) error {
 		if err := next(ctx); err != nil {
 			return fmt.Errorf("wrapped: %w", err)
 		}
 		return nil
 	}
-	s := Intercept(Intercept(fake, retrying(3)), wrapping)
-	cp := Checkpoint{Token: token(t)}
-	errs := SaveBatch(t.Context(), s, []Item{{Key: "a", Checkpoint: cp}, {Key: "b", Checkpoint: cp}, {Key: "c", Checkpoint: cp},
+	s := state.Intercept(state.Intercept(fake, retrying(3)), wrapping)
+	cp := state.Checkpoint{Token: token(t)}
+	errs := state.SaveBatch(t.Context(), s, []state.Item{{Key: "a", Checkpoint: cp}, {Key: "b", Checkpoint: cp}, {Key: "c", Checkpoint: cp},
 		{Key: "d"}, {Key: "e", Checkpoint: cp}, {Key: "e", Checkpoint: cp}})
-	for i, want := range []error{nil, nil, ErrUnavailable, ErrInvalid, ErrInvalid, ErrInvalid} {
+	for i, want := range []error{nil, nil, state.ErrUnavailable, state.ErrInvalid, state.ErrInvalid, state.ErrInvalid} {
 		if !errors.Is(errs[i], want) {
 			t.Errorf("item %d: %v, want %v", i, errs[i], want)
 		}
@@ -319,7 +321,7 @@ func TestInterceptRetriesBatch(t *testing.T) {
 // has, and the error.
 func TestInterceptRetriesList(t *testing.T) {
 	fake := newFake()
-	cp := Checkpoint{Token: token(t)}
+	cp := state.Checkpoint{Token: token(t)}
 	for _, key := range []string{"a", "b", "c"} {
 		if err := fake.Save(t.Context(), key, cp); err != nil {
 			t.Fatal(err)
@@ -329,13 +331,13 @@ func TestInterceptRetriesList(t *testing.T) {
 	fake.before = func(_ context.Context, op, key string) error {
 		if key == "b" {
 			if fails--; fails >= 0 {
-				return ErrUnavailable
+				return state.ErrUnavailable
 			}
 		}
 		return nil
 	}
 	list := func() (got string, last error) {
-		for e, err := range List(t.Context(), Intercept(fake, retrying(2)), "") {
+		for e, err := range state.List(t.Context(), state.Intercept(fake, retrying(2)), "") {
 			got += e.Key
 			last = err
 		}
@@ -345,10 +347,10 @@ func TestInterceptRetriesList(t *testing.T) {
 		t.Errorf("got %q and %v, want abc", got, err)
 	}
 	fails = 2
-	if got, err := list(); got != "a" || !errors.Is(err, ErrUnavailable) {
+	if got, err := list(); got != "a" || !errors.Is(err, state.ErrUnavailable) {
 		t.Errorf("got %q and %v, want a and then the error", got, err)
 	}
-	for range List(t.Context(), Intercept(fake, retrying(1)), "") {
+	for range state.List(t.Context(), state.Intercept(fake, retrying(1)), "") {
 		break // must not go on yielding
 	}
 }

@@ -48,7 +48,7 @@ func SaveBatch(ctx context.Context, s Store, items []Item) []error {
 	if b, ok := As[BatchSaver](s); ok {
 		return b.SaveBatch(ctx, items)
 	}
-	errs := CheckBatch(items)
+	errs := refuseRepeated(items)
 	for i, it := range items {
 		switch {
 		case errs[i] != nil:
@@ -65,19 +65,17 @@ func SaveBatch(ctx context.Context, s Store, items []Item) []error {
 	return errs
 }
 
-// CheckBatch returns an answer for each item: nil, or the [ErrInvalid] for which
-// a [BatchSaver] refuses it before it touches anything.
-func CheckBatch(items []Item) []error {
+// refuseRepeated returns an error for each item whose key another item has.
+func refuseRepeated(items []Item) []error {
+	count := make(map[string]int, len(items))
+	for _, it := range items {
+		count[it.Key]++
+	}
 	errs := make([]error, len(items))
-	first := make(map[string]int, len(items))
 	for i, it := range items {
-		if j, twice := first[it.Key]; twice {
-			err := fmt.Errorf("%w: the batch has the key %q twice", ErrInvalid, it.Key)
-			errs[i], errs[j] = err, err
-			continue
+		if count[it.Key] > 1 {
+			errs[i] = fmt.Errorf("%w: the batch has the key %q more than once", ErrInvalid, it.Key)
 		}
-		first[it.Key] = i
-		errs[i] = CheckSave(it.Key, it.Checkpoint)
 	}
 	return errs
 }

@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 )
 
-// renewLoop renews the lease every third of its TTL, and after a failure every
+// renewLoop renews the lease every third of its TTL, and after a failure within a
 // thirtieth, until it ends. It waits for nothing else: a save that hangs must
 // not cost the lease.
 func (l *Lease) renewLoop(ctx context.Context) {
 	defer close(l.renewer)
 	pause := l.ttl / 3
-	for pauseFor(ctx, pause) == nil {
+	for backoff.Wait(ctx, pause) == nil {
 		var goOn bool
 		if pause, goOn = l.renew(ctx); !goOn {
 			return
@@ -52,7 +53,7 @@ func (l *Lease) renew(ctx context.Context) (pause time.Duration, goOn bool) {
 	if first {
 		l.log.Warn("the lease could not be renewed; trying again", "error", err, "left", left.Round(time.Millisecond))
 	}
-	return min(jitter(l.ttl/30), max(left, 0)), true
+	return min(backoff.Jitter(l.ttl/30), max(left, 0)), true
 }
 
 // extend counts a renewal that succeeded, from when it was sent: the store may
@@ -86,22 +87,4 @@ func (l *Lease) watch() {
 	if !l.ended {
 		l.expiry.Reset(max(l.trusted.until(l.now()), 0))
 	}
-}
-
-// pauseFor waits for d, or until ctx ends, and then returns why.
-func pauseFor(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// jitter is d, give or take a quarter, so that many who failed together don't
-// come back together.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + time.Duration(rand.Int64N(int64(d/2)+1))
 }

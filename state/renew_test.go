@@ -1,4 +1,4 @@
-package state
+package state_test
 
 import (
 	"bytes"
@@ -9,11 +9,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // endOf waits for the end of the lease and returns how long it took from start,
 // and why.
-func endOf(t *testing.T, l *Lease, start time.Time) (time.Duration, error) {
+func endOf(t *testing.T, l *state.Lease, start time.Time) (time.Duration, error) {
 	t.Helper()
 	select {
 	case <-l.Context().Done():
@@ -27,17 +29,17 @@ func endOf(t *testing.T, l *Lease, start time.Time) (time.Duration, error) {
 // store, and its renewal is tried often until then.
 func TestLeaseRunsOut(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, logs *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{Logger: logTo(logs)})
+		l := hold(t, s, state.HoldOptions{Logger: logTo(logs)})
 		start := time.Now()
 		var tries int
-		s.refuse(func(context.Context, string, string) error { tries++; return ErrUnavailable })
+		s.refuse(func(context.Context, string, string) error { tries++; return state.ErrUnavailable })
 		took, cause := endOf(t, l, start)
 		synctest.Wait()
 		if took != 13500*time.Millisecond {
 			t.Errorf("trusted for %v, want 13.5 s", took)
 		}
-		wantErr(t, cause, ErrFenced)
-		if errors.Is(cause, ErrUnavailable) || !strings.Contains(cause.Error(), ErrUnavailable.Error()) {
+		wantErr(t, cause, state.ErrFenced)
+		if errors.Is(cause, state.ErrUnavailable) || !strings.Contains(cause.Error(), state.ErrUnavailable.Error()) {
 			t.Errorf("the cause %q must tell of the store's failure, and not be one that passes", cause)
 		}
 		if tries < 12 || tries > 25 {
@@ -59,11 +61,11 @@ func TestLeaseRunsOut(t *testing.T) {
 
 func TestRenewalRecovers(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, logs *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{Logger: logTo(logs)})
+		l := hold(t, s, state.HoldOptions{Logger: logTo(logs)})
 		start := time.Now()
 		s.refuse(func(context.Context, string, string) error {
 			if d := time.Since(start); d < 12*time.Second || d > 20*time.Second && d < 27*time.Second {
-				return ErrUnavailable
+				return state.ErrUnavailable
 			}
 			return nil
 		})
@@ -79,17 +81,17 @@ func TestRenewalRecovers(t *testing.T) {
 }
 
 func TestRenewalRefused(t *testing.T) {
-	for _, refusal := range []error{ErrFenced, ErrClosed} {
+	for _, refusal := range []error{state.ErrFenced, state.ErrClosed} {
 		inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-			l := hold(t, s, HoldOptions{})
+			l := hold(t, s, state.HoldOptions{})
 			start := time.Now()
 			s.refuse(func(context.Context, string, string) error { return refusal })
 			took, cause := endOf(t, l, start)
 			if took != 5*time.Second {
 				t.Errorf("%v ended the lease after %v, want at the first renewal", refusal, took)
 			}
-			wantErr(t, cause, ErrFenced, refusal)
-			if err := l.Release(t.Context()); !errors.Is(err, refusal) && refusal == ErrClosed {
+			wantErr(t, cause, state.ErrFenced, refusal)
+			if err := l.Release(t.Context()); !errors.Is(err, refusal) && refusal == state.ErrClosed {
 				t.Errorf("Release: %v", err)
 			}
 		})
@@ -100,7 +102,7 @@ func TestRenewalRefused(t *testing.T) {
 // deaf to its context must not keep the lease alive.
 func TestRenewalHangs(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		var hung bool
 		s.refuse(func(ctx context.Context, op, _ string) error {
 			if !hung {
@@ -136,7 +138,7 @@ func TestRenewalHangs(t *testing.T) {
 // after the end brings nothing back.
 func TestRenewalAnsweredLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		start := time.Now()
 		first := true
 		s.lose(func(_ context.Context, op, _ string, err error) error {
@@ -145,7 +147,7 @@ func TestRenewalAnsweredLate(t *testing.T) {
 				first = false
 				time.Sleep(6 * time.Second) // sent at 5, answered at 11
 			case op == "renew":
-				return ErrUnavailable
+				return state.ErrUnavailable
 			}
 			return err
 		})
@@ -155,7 +157,7 @@ func TestRenewalAnsweredLate(t *testing.T) {
 		release(t, l)
 	})
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		s.lose(func(_ context.Context, op, _ string, err error) error {
 			if op == "renew" {
 				time.Sleep(9 * time.Second) // sent at 5, answered at 14
@@ -163,7 +165,7 @@ func TestRenewalAnsweredLate(t *testing.T) {
 			return err
 		})
 		time.Sleep(15 * time.Second)
-		wantErr(t, l.Valid(), ErrFenced)
+		wantErr(t, l.Valid(), state.ErrFenced)
 		if n := s.called("renew"); n != 1 {
 			t.Errorf("%d renewals of a dead lease", n-1)
 		}
@@ -174,16 +176,16 @@ func TestRenewalAnsweredLate(t *testing.T) {
 // The machine slept: timers didn't run, the boot clock did. Nothing may be
 // delivered or saved before the clock has been looked at.
 func TestValidAfterSuspend(t *testing.T) {
-	for name, ask := range map[string]func(*Lease) error{
-		"Valid": (*Lease).Valid,
-		"Save":  func(l *Lease) error { return l.Save(context.Background(), Checkpoint{Token: token(t)}) },
-		"Clear": func(l *Lease) error { return l.Clear(context.Background()) },
+	for name, ask := range map[string]func(*state.Lease) error{
+		"Valid": (*state.Lease).Valid,
+		"Save":  func(l *state.Lease) error { return l.Save(context.Background(), state.Checkpoint{Token: token(t)}) },
+		"Clear": func(l *state.Lease) error { return l.Clear(context.Background()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 				var slept atomic.Int64
 				start := time.Now()
-				l := hold(t, s, HoldOptions{clock: func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }})
+				l := hold(t, s, state.WithClock(state.HoldOptions{}, func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }))
 				time.Sleep(6 * time.Second)
 				slept.Store(int64(12 * time.Second))
 				if err := ask(l); err != nil {
@@ -194,7 +196,7 @@ func TestValidAfterSuspend(t *testing.T) {
 			inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 				var slept atomic.Int64
 				start := time.Now()
-				l := hold(t, s, HoldOptions{clock: func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }})
+				l := hold(t, s, state.WithClock(state.HoldOptions{}, func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }))
 				time.Sleep(6 * time.Second)
 				slept.Store(int64(13 * time.Second))
 				if l.Context().Err() != nil {
@@ -202,7 +204,7 @@ func TestValidAfterSuspend(t *testing.T) {
 				}
 				before := len(s.history())
 				err := ask(l)
-				wantErr(t, err, ErrFenced)
+				wantErr(t, err, state.ErrFenced)
 				if calls := s.history(); len(calls) != before {
 					t.Errorf("the store was asked for %q under a lease that is over", calls[before:])
 				}
@@ -225,7 +227,7 @@ func TestRenewerAfterSuspend(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 		var slept atomic.Int64
 		start := time.Now()
-		l := hold(t, s, HoldOptions{clock: func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }})
+		l := hold(t, s, state.WithClock(state.HoldOptions{}, func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }))
 		slept.Store(int64(time.Minute))
 		if took, _ := endOf(t, l, start); took != 5*time.Second || s.called("renew") != 0 {
 			t.Errorf("ended after %v and %d renewals, want at the first one's time and none", took, s.called("renew"))
@@ -239,7 +241,7 @@ func TestSuspendDuringRenewal(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
 		var slept atomic.Int64
 		start := time.Now()
-		l := hold(t, s, HoldOptions{clock: func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }})
+		l := hold(t, s, state.WithClock(state.HoldOptions{}, func() time.Duration { return time.Since(start) + time.Duration(slept.Load()) }))
 		s.lose(func(_ context.Context, op, _ string, err error) error {
 			if op == "renew" { // sent at 5 s, answered at 14
 				slept.Store(int64(9 * time.Second))
@@ -256,7 +258,7 @@ func TestSuspendDuringRenewal(t *testing.T) {
 // A save that hangs doesn't hold up the renewals, and ends with the lease.
 func TestSaveHangs(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		start := time.Now()
 		s.refuse(func(ctx context.Context, op, _ string) error {
 			switch {
@@ -264,17 +266,17 @@ func TestSaveHangs(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			case time.Since(start) > time.Minute:
-				return ErrFenced
+				return state.ErrFenced
 			}
 			return nil
 		})
-		err := l.Save(t.Context(), Checkpoint{Token: token(t)})
-		wantErr(t, err, ErrFenced, context.Canceled)
+		err := l.Save(t.Context(), state.Checkpoint{Token: token(t)})
+		wantErr(t, err, state.ErrFenced, context.Canceled)
 		about(t, time.Since(start).Round(time.Millisecond), time.Minute+5*time.Second)
 		release(t, l)
 	})
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
+		l := hold(t, s, state.HoldOptions{})
 		s.refuse(func(ctx context.Context, op, _ string) error {
 			if op == "save" {
 				<-ctx.Done()
@@ -283,9 +285,9 @@ func TestSaveHangs(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		err := l.Save(ctx, Checkpoint{Token: token(t)})
+		err := l.Save(ctx, state.Checkpoint{Token: token(t)})
 		wantErr(t, err, context.DeadlineExceeded)
-		if errors.Is(err, ErrFenced) || l.Valid() != nil {
+		if errors.Is(err, state.ErrFenced) || l.Valid() != nil {
 			t.Errorf("the caller gave up, and the lease is blamed: %v", err)
 		}
 		release(t, l)
@@ -295,11 +297,11 @@ func TestSaveHangs(t *testing.T) {
 // An error of the store that isn't the lease's fault leaves the lease alone.
 func TestSaveFails(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
-		l := hold(t, s, HoldOptions{})
-		s.refuse(func(_ context.Context, op, _ string) error { return ErrUnavailable })
-		wantErr(t, l.Save(t.Context(), Checkpoint{Token: token(t)}), ErrUnavailable)
+		l := hold(t, s, state.HoldOptions{})
+		s.refuse(func(_ context.Context, op, _ string) error { return state.ErrUnavailable })
+		wantErr(t, l.Save(t.Context(), state.Checkpoint{Token: token(t)}), state.ErrUnavailable)
 		s.refuse(nil)
-		wantErr(t, l.Save(t.Context(), Checkpoint{}), ErrInvalid)
+		wantErr(t, l.Save(t.Context(), state.Checkpoint{}), state.ErrInvalid)
 		if err := l.Valid(); err != nil {
 			t.Error(err)
 		}
@@ -308,15 +310,15 @@ func TestSaveFails(t *testing.T) {
 }
 
 func TestBootClockRuns(t *testing.T) {
-	a := bootClock()
+	a := state.BootClock()
 	time.Sleep(time.Millisecond) // the one thing here that is about real time
-	if d := bootClock() - a; d < time.Millisecond || d > time.Minute {
+	if d := state.BootClock() - a; d < time.Millisecond || d > time.Minute {
 		t.Errorf("the clock moved by %v in a millisecond", d)
 	}
 }
 
 func BenchmarkValid(b *testing.B) {
-	l, err := Hold(b.Context(), newFake(), "k", nil)
+	l, err := state.Hold(b.Context(), newFake(), "k", nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -77,7 +77,7 @@ type Lister interface {
 
 	// List yields the keys that begin with prefix and have a checkpoint, or
 	// are leased, in no particular order; keys that come or go meanwhile may be
-	// missing. What goes wrong with one key is in its Entry.Err, and the
+	// missing. What goes wrong with one key is in its Entry.LoadErr, and the
 	// others still come; an error beside a zero Entry ends the list.
 	List(ctx context.Context, prefix string) iter.Seq2[Entry, error]
 }
@@ -85,13 +85,13 @@ type Lister interface {
 // An Entry is what a [Lister] says of one key.
 type Entry struct {
 	Key string
-	// Checkpoint is the key's checkpoint, if Err is nil.
+	// Checkpoint is the key's checkpoint, if LoadErr is nil.
 	Checkpoint Checkpoint
 	// Owner is who holds a lease on the key, "" for nobody.
 	Owner string
-	// Err is what Load would have said, [ErrNotFound] for a key that is leased
-	// and has no checkpoint.
-	Err error
+	// LoadErr is the error that Load would return: [ErrNotFound] for a key that
+	// is leased and has no checkpoint.
+	LoadErr error
 }
 
 // A BatchSaver saves many keys at the cost of few.
@@ -206,11 +206,11 @@ type LeaseRequest struct {
 // A Grant is what [Leaser.Acquire] gives.
 type Grant struct {
 	Fence Fence
-	// Checkpoint is the key's checkpoint, if Err is nil.
+	// Checkpoint is the key's checkpoint, if LoadErr is nil.
 	Checkpoint Checkpoint
-	// Err is [ErrNotFound] if the key has no checkpoint, [ErrExpired] if it
+	// LoadErr is [ErrNotFound] if the key has no checkpoint, [ErrExpired] if it
 	// had one whose time to live ran out, and otherwise nil.
-	Err error
+	LoadErr error
 	// LastSequence is the last sequence that was accepted for the key, 0 for
 	// none. The owner goes on from it.
 	LastSequence uint64

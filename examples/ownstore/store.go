@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A Table is the little that a database must be able to do: read and write one
@@ -17,17 +18,17 @@ type Table interface {
 }
 
 // A Store keeps checkpoints in a Table. It is a whole state.Store: durable, if
-// the table is, and with every rule of the contract, because state.Admit is the
-// rule book and state.Record has the form to store.
+// the table is, and with every rule of the contract, because record.Admit is the
+// rule book and record.Record has the form to store.
 type Store struct{ Table Table }
 
 // Save makes cp the checkpoint of key.
 func (s Store) Save(ctx context.Context, key string, cp state.Checkpoint) error {
-	if err := state.CheckSave(key, cp); err != nil {
+	if err := record.CheckSave(key, cp); err != nil {
 		return s.error("save", key, err)
 	}
-	return s.update(ctx, "save", key, func(rec state.Record) (state.Record, error) {
-		return state.Admit(rec, state.Fence{}, cp, time.Now())
+	return s.update(ctx, "save", key, func(rec record.Record) (record.Record, error) {
+		return record.Admit(rec, state.Fence{}, cp, time.Now())
 	})
 }
 
@@ -36,7 +37,7 @@ func (s Store) Load(ctx context.Context, key string) (cp state.Checkpoint, err e
 	if err := state.CheckKey(key); err != nil {
 		return cp, s.error("load", key, err)
 	}
-	err = s.update(ctx, "load", key, func(rec state.Record) (state.Record, error) {
+	err = s.update(ctx, "load", key, func(rec record.Record) (record.Record, error) {
 		cp, err = rec.Load()
 		return rec, err
 	})
@@ -48,20 +49,20 @@ func (s Store) Clear(ctx context.Context, key string) error {
 	if err := state.CheckKey(key); err != nil {
 		return s.error("clear", key, err)
 	}
-	return s.update(ctx, "clear", key, func(rec state.Record) (state.Record, error) {
-		return state.AdmitClear(rec, state.Fence{}, time.Now())
+	return s.update(ctx, "clear", key, func(rec record.Record) (record.Record, error) {
+		return record.AdmitClear(rec, state.Fence{}, time.Now())
 	})
 }
 
-func (s Store) update(ctx context.Context, op, key string, change func(state.Record) (state.Record, error)) error {
+func (s Store) update(ctx context.Context, op, key string, change func(record.Record) (record.Record, error)) error {
 	if err := ctx.Err(); err != nil {
 		return s.error(op, key, err)
 	}
 	var refused error // by the rules, not by the table
 	err := s.Table.Update(ctx, key, func(row []byte) ([]byte, error) {
-		var rec state.Record
+		var rec record.Record
 		if row != nil {
-			if rec, refused = state.ParseRecord(row); refused != nil {
+			if rec, refused = record.Parse(row); refused != nil {
 				return nil, refused
 			}
 		}

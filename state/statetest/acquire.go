@@ -16,7 +16,7 @@ const (
 )
 
 var acquireCases = []testCase{
-	{"Acquire/GrantOfNew", "Err is ErrNotFound if the key has no checkpoint, ErrExpired if it had one whose time to live ran out, and otherwise nil.", acquireNew},
+	{"Acquire/GrantOfNew", "LoadErr is ErrNotFound if the key has no checkpoint, ErrExpired if it had one whose time to live ran out, and otherwise nil.", acquireNew},
 	{"Acquire/GrantOfSaved", "The fence is raised when the lease is acquired, in the same step that reads the checkpoint: the old owner is shut out before the new one starts from the place that it left.", acquireSaved},
 	{"Acquire/LastSequence", "LastSequence is the last sequence that was accepted for the key, 0 for none. The owner goes on from it.", acquireLastSequence},
 	{"Acquire/Held", heldRule, acquireHeld},
@@ -42,7 +42,7 @@ func acquireNew(t *trial) {
 	if err != nil {
 		t.fatalf("Acquire: %v", err)
 	}
-	t.want(g.Err, state.ErrNotFound, "Grant.Err of a key that has no checkpoint")
+	t.want(g.LoadErr, state.ErrNotFound, "Grant.LoadErr of a key that has no checkpoint")
 	if !g.Checkpoint.Equal(state.Checkpoint{}) {
 		t.errorf("the grant has a checkpoint, and the key none")
 	}
@@ -60,7 +60,7 @@ func acquireNew(t *trial) {
 
 // wantGrant wants a grant to bring cp, saved under epoch, and a last sequence.
 func (t *trial) wantGrant(g state.Grant, cp state.Checkpoint, epoch, last uint64) {
-	if !t.want(g.Err, nil, "Grant.Err of a key that has a checkpoint") {
+	if !t.want(g.LoadErr, nil, "Grant.LoadErr of a key that has a checkpoint") {
 		return
 	}
 	if d := differ(g.Checkpoint, stored(cp, epoch)); d != "" {
@@ -96,7 +96,7 @@ func acquireLastSequence(t *trial) {
 	}
 	t.release(s, key, g.Fence)
 	g = t.acquire(s, key, "second")
-	t.want(g.Err, state.ErrNotFound, "Grant.Err of a key that was cleared")
+	t.want(g.LoadErr, state.ErrNotFound, "Grant.LoadErr of a key that was cleared")
 	if g.LastSequence != 9 {
 		t.errorf("LastSequence is %d after a save with 9 and Clear, want 9", g.LastSequence)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A ledger remembers all that the rule book ever answered for one key, and is
@@ -80,7 +81,7 @@ func (l *ledger) acquired(r state.LeaseRequest, g state.Grant, now time.Time, er
 		l.gone[l.owner] = true
 	}
 	l.must(g.LastSequence == l.sequence, "the grant's last sequence")
-	l.must((g.Err == nil) == (l.place != nil) && (l.place == nil || g.Checkpoint.Token == l.place.Token), "the grant's checkpoint")
+	l.must((g.LoadErr == nil) == (l.place != nil) && (l.place == nil || g.Checkpoint.Token == l.place.Token), "the grant's checkpoint")
 	l.epochs, l.owner, l.until = g.Fence.Epoch, g.Fence, now.Add(r.TTL)
 }
 
@@ -91,14 +92,14 @@ func TestAdmit(t *testing.T) {
 	tokens := []resumetoken.Token{token(0), token(1), token(2)}
 	for range 800 {
 		l := &ledger{t: t, seed: seed, gone: map[state.Fence]bool{}}
-		var rec state.Record
+		var rec record.Record
 		now := time.UnixMilli(1_700_000_000_000)
 		fences := []state.Fence{{}, {}, {Epoch: 1, Nonce: "forged"}}
 		for range 60 {
 			now = now.Add(time.Duration(r.IntN(8)) * time.Second)
 			f := fences[len(fences)-1-r.IntN(min(len(fences), 4))]
 			before := rec
-			var next state.Record
+			var next record.Record
 			var err error
 			switch r.IntN(7) {
 			case 0, 1, 2:
@@ -106,34 +107,34 @@ func TestAdmit(t *testing.T) {
 				if r.IntN(4) != 0 {
 					cp.Sequence = rec.LastSequence + r.Uint64N(4) - min(rec.LastSequence, 2)
 				}
-				next, err = state.Admit(rec, f, cp, now)
+				next, err = record.Admit(rec, f, cp, now)
 				l.save(f, cp, now, err)
 				if err == nil {
 					got, _ := next.Load()
 					l.must(got.Epoch == next.Epoch && !got.SavedAt.IsZero(), "what the store fills in")
 				}
 			case 3:
-				next, err = state.AdmitClear(rec, f, now)
+				next, err = record.AdmitClear(rec, f, now)
 				if l.write(f, now, err) {
 					l.place = nil
 				}
 			case 4:
 				ask := state.LeaseRequest{Owner: "o", Nonce: string(rune('a' + r.IntN(6))), TTL: 10 * time.Second, Steal: r.IntN(4) == 0}
 				var g state.Grant
-				next, g, err = state.AdmitAcquire(rec, ask, now)
+				next, g, err = record.AdmitAcquire(rec, ask, now)
 				l.acquired(ask, g, now, err)
 				if err == nil {
 					fences = append(fences, g.Fence)
 				}
 			case 5:
-				next, err = state.AdmitRenew(rec, f, 10*time.Second, now)
+				next, err = record.AdmitRenew(rec, f, 10*time.Second, now)
 				current := !f.IsZero() && f == l.owner
 				l.must((err == nil) == current, "a renewal")
 				if current {
 					l.until = now.Add(10 * time.Second)
 				}
 			case 6:
-				next = state.AdmitRelease(rec, f)
+				next = record.AdmitRelease(rec, f)
 				if !f.IsZero() && f == l.owner {
 					l.gone[f], l.owner = true, state.Fence{}
 				}

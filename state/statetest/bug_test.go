@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A bug is what a store does, part by part; in a store that does wrong, one part is
@@ -17,19 +18,19 @@ type bug struct {
 	checkSave    func(key string, cp state.Checkpoint) error
 	checkBatch   func(items []state.Item) []error
 	heeds        func(op string) bool // whether an ended context is heeded
-	admit        func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error)
-	admitClear   func(old state.Record, f state.Fence, now time.Time) (state.Record, error)
-	admitAcquire func(old state.Record, r state.LeaseRequest, now time.Time) (state.Record, state.Grant, error)
-	admitRenew   func(old state.Record, f state.Fence, ttl time.Duration, now time.Time) (state.Record, error)
-	admitRelease func(old state.Record, f state.Fence) (state.Record, error)
-	admitForget  func(old state.Record, now time.Time) (state.Record, error)
-	keep         func(cp state.Checkpoint) state.Checkpoint    // what is kept of what is given
-	give         func(cp state.Checkpoint) state.Checkpoint    // what is given of what is kept
-	load         func(*state.Record) (state.Checkpoint, error) // Load, of a record that can be read
-	read         func(e *kept) error                           // whether it can be read, for Load
-	loads        func(d *disk, e *kept) error                  // before each Load
-	grants       func(e *kept) error                           // whether it can be read, for Acquire; nil: as read
-	fail         func(op, key string, err error) error         // the error that is returned
+	admit        func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error)
+	admitClear   func(old record.Record, f state.Fence, now time.Time) (record.Record, error)
+	admitAcquire func(old record.Record, r state.LeaseRequest, now time.Time) (record.Record, state.Grant, error)
+	admitRenew   func(old record.Record, f state.Fence, ttl time.Duration, now time.Time) (record.Record, error)
+	admitRelease func(old record.Record, f state.Fence) (record.Record, error)
+	admitForget  func(old record.Record, now time.Time) (record.Record, error)
+	keep         func(cp state.Checkpoint) state.Checkpoint     // what is kept of what is given
+	give         func(cp state.Checkpoint) state.Checkpoint     // what is given of what is kept
+	load         func(*record.Record) (state.Checkpoint, error) // Load, of a record that can be read
+	read         func(e *kept) error                            // whether it can be read, for Load
+	loads        func(d *disk, e *kept) error                   // before each Load
+	grants       func(e *kept) error                            // whether it can be read, for Acquire; nil: as read
+	fail         func(op, key string, err error) error          // the error that is returned
 	match        func(key, prefix string) bool
 	entry        func(s *ref, key string, e *kept) (state.Entry, bool)
 	list         func(ctx context.Context, s *ref, prefix string) iter.Seq2[state.Entry, error]
@@ -38,7 +39,7 @@ type bug struct {
 	opened       func(d *disk)
 	closed       func(s *ref)
 	down         func(ctx context.Context, d *disk) error
-	expire       func(rec *state.Record)
+	expire       func(rec *record.Record)
 	undead       bool // works after Close
 	litters      bool // keeps empty records
 	zeroUnfenced bool // takes the zero fence for an unfenced write

@@ -22,7 +22,7 @@
 // list of what the store doesn't do, or what nobody has looked at.
 //
 // A store that can lock a record has most of the work done for it:
-// [state.CheckSave] before anything is touched, then read, [state.Admit], write.
+// [record.CheckSave] before anything is touched, then read, [record.Admit], write.
 // A store that can't (because its rules must run in a server's own language)
 // is held to the same answers by the cases under Random, which do the same random
 // operations to the store and to Admit and compare every answer.

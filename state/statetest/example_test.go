@@ -8,20 +8,21 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 	"github.com/rigatoni-etl/rigatoni/state/statetest"
 )
 
 // A mapStore is a store of one's own: a lock, a map, and the rule book.
 type mapStore struct {
 	mu   sync.Mutex
-	recs map[string]state.Record
+	recs map[string]record.Record
 }
 
 func (s *mapStore) Save(ctx context.Context, key string, cp state.Checkpoint) error {
-	err := state.CheckSave(key, cp)
+	err := record.CheckSave(key, cp)
 	if err == nil {
-		err = s.change(ctx, key, func(old state.Record) (state.Record, error) {
-			return state.Admit(old, state.Fence{}, cp.Clone(), time.Now())
+		err = s.change(ctx, key, func(old record.Record) (record.Record, error) {
+			return record.Admit(old, state.Fence{}, cp.Clone(), time.Now())
 		})
 	}
 	return wrap("save", key, err)
@@ -29,7 +30,7 @@ func (s *mapStore) Save(ctx context.Context, key string, cp state.Checkpoint) er
 
 func (s *mapStore) Load(ctx context.Context, key string) (cp state.Checkpoint, err error) {
 	if err = state.CheckKey(key); err == nil {
-		err = s.change(ctx, key, func(old state.Record) (state.Record, error) {
+		err = s.change(ctx, key, func(old record.Record) (record.Record, error) {
 			cp, err = old.Load()
 			return old, err
 		})
@@ -40,14 +41,14 @@ func (s *mapStore) Load(ctx context.Context, key string) (cp state.Checkpoint, e
 func (s *mapStore) Clear(ctx context.Context, key string) error {
 	err := state.CheckKey(key)
 	if err == nil {
-		err = s.change(ctx, key, func(old state.Record) (state.Record, error) {
-			return state.AdmitClear(old, state.Fence{}, time.Now())
+		err = s.change(ctx, key, func(old record.Record) (record.Record, error) {
+			return record.AdmitClear(old, state.Fence{}, time.Now())
 		})
 	}
 	return wrap("clear", key, err)
 }
 
-func (s *mapStore) change(ctx context.Context, key string, do func(old state.Record) (state.Record, error)) error {
+func (s *mapStore) change(ctx context.Context, key string, do func(old record.Record) (record.Record, error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -88,13 +89,13 @@ func (s *mapStore) harness() statetest.Harness {
 // The one test that the author of a store writes first.
 func TestMapStore(t *testing.T) {
 	statetest.Run(t, func(t *testing.T) statetest.Harness {
-		return (&mapStore{recs: make(map[string]state.Record)}).harness()
+		return (&mapStore{recs: make(map[string]record.Record)}).harness()
 	})
 }
 
 // A program tries a store that its user points it at, and shows the report.
 func ExampleCheck() {
-	store := &mapStore{recs: make(map[string]state.Record)}
+	store := &mapStore{recs: make(map[string]record.Record)}
 	report, err := statetest.Check(context.Background(), store.harness())
 	if err != nil {
 		fmt.Println(err)

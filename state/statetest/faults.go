@@ -18,13 +18,13 @@ const (
 var damageCases = []testCase{
 	{"Damage/Load", corruptRule, damageLoad},
 	{"Damage/NotGranted", "A key whose checkpoint can't be read is not granted: the error is Load's.", damageNotGranted},
-	{"Damage/List", "What goes wrong with one key is in its Entry.Err, and the others still come; an error beside a zero Entry ends the list.", damageList},
+	{"Damage/List", "What goes wrong with one key is in its Entry.LoadErr, and the others still come; an error beside a zero Entry ends the list.", damageList},
 	{"Damage/Newer", corruptRule, damageNewer},
 }
 
 var expiryCases = []testCase{
 	{"Expiry/Load", expiredRule, expiryLoad},
-	{"Expiry/Grant", "Err is ErrNotFound if the key has no checkpoint, ErrExpired if it had one whose time to live ran out, and otherwise nil.", expiryGrant},
+	{"Expiry/Grant", "LoadErr is ErrNotFound if the key has no checkpoint, ErrExpired if it had one whose time to live ran out, and otherwise nil.", expiryGrant},
 	{"Expiry/LastSequence", "The last sequence outlives Clear and expiry.", expiryLastSequence},
 	{"Expiry/Epoch", epochRule, expiryEpoch},
 	{"Expiry/Clear", "Clear takes the checkpoint away, so that Load gives ErrNotFound.", expiryClear},
@@ -102,15 +102,15 @@ func damageList(t *trial) {
 	t.save(s, after, sample(3))
 	entries := t.list(s, t.keys)
 	for _, healthy := range []string{before, after} {
-		if e, ok := entries[healthy]; !ok || e.Err != nil {
-			t.errorf("List does not give %q as it is, beside a damaged one: %v", healthy, e.Err)
+		if e, ok := entries[healthy]; !ok || e.LoadErr != nil {
+			t.errorf("List does not give %q as it is, beside a damaged one: %v", healthy, e.LoadErr)
 		}
 	}
 	e, ok := entries[key]
 	if !ok {
 		t.fatalf("List does not give the key whose checkpoint is damaged")
 	}
-	t.want(e.Err, state.ErrCorrupt, "Entry.Err of a damaged checkpoint")
+	t.want(e.LoadErr, state.ErrCorrupt, "Entry.LoadErr of a damaged checkpoint")
 }
 
 func damageNewer(t *trial) {
@@ -158,7 +158,7 @@ func expiryGrant(t *trial) {
 	t.save(s, key, numbered(1, 5))
 	t.expire(key)
 	g := t.acquire(s, key, "first")
-	t.want(g.Err, state.ErrExpired, "Grant.Err of a key whose checkpoint expired")
+	t.want(g.LoadErr, state.ErrExpired, "Grant.LoadErr of a key whose checkpoint expired")
 	if g.LastSequence != 5 {
 		t.errorf("the grant's LastSequence is %d after expiry, want 5", g.LastSequence)
 	}

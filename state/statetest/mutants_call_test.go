@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // callMutants get lists, batches, contexts, errors, faults and concurrency wrong.
@@ -35,18 +36,18 @@ var callMutants = []mutant{
 		b.entry = func(s *ref, key string, e *kept) (state.Entry, bool) {
 			out, ok := entry(s, key, e)
 			if !ok {
-				out = state.Entry{Key: key, Err: state.ErrNotFound}
+				out = state.Entry{Key: key, LoadErr: state.ErrNotFound}
 			}
 			return out, true
 		}
 	}},
-	{"leased keys are not listed", "List/Leased", entries(func(_ *ref, e state.Entry, k *kept) (state.Entry, bool) { return e, k.rec.Status == state.StatusSaved })},
-	{"leased keys without an error", "List/Leased", entries(func(_ *ref, e state.Entry, _ *kept) (state.Entry, bool) { e.Err = nil; return e, true })},
+	{"leased keys are not listed", "List/Leased", entries(func(_ *ref, e state.Entry, k *kept) (state.Entry, bool) { return e, k.rec.Status == record.Saved })},
+	{"leased keys without an error", "List/Leased", entries(func(_ *ref, e state.Entry, _ *kept) (state.Entry, bool) { e.LoadErr = nil; return e, true })},
 	{"the list names no owners", "List/Owner", entries(func(_ *ref, e state.Entry, _ *kept) (state.Entry, bool) { e.Owner = ""; return e, true })},
 	{"the list names old owners", "List/Owner", func(b *bug) {
-		b.admitRelease = func(old state.Record, f state.Fence) (state.Record, error) {
+		b.admitRelease = func(old record.Record, f state.Fence) (record.Record, error) {
 			owner := old.Owner
-			rec := state.AdmitRelease(old, f)
+			rec := record.AdmitRelease(old, f)
 			rec.Owner = owner
 			return rec, nil
 		}
@@ -64,13 +65,13 @@ var callMutants = []mutant{
 		}
 	}},
 	{"a damaged entry ends the list", "Damage/List", lists(func(all []state.Entry) []state.Entry {
-		if i := slices.IndexFunc(all, func(e state.Entry) bool { return e.Err != nil }); i >= 0 {
+		if i := slices.IndexFunc(all, func(e state.Entry) bool { return e.LoadErr != nil }); i >= 0 {
 			return all[:i]
 		}
 		return all
 	})},
 	{"a damaged entry is left out", "Damage/List", lists(func(all []state.Entry) []state.Entry {
-		return slices.DeleteFunc(all, func(e state.Entry) bool { return e.Err != nil })
+		return slices.DeleteFunc(all, func(e state.Entry) bool { return e.LoadErr != nil })
 	})},
 
 	// Batches.
@@ -131,19 +132,21 @@ var callMutants = []mutant{
 	}},
 
 	// Forget and Ping.
-	{"Forget keeps the last sequence", "Forget/All", forgets(func(old state.Record) (state.Record, error) { return state.Record{LastSequence: old.LastSequence}, nil })},
-	{"Forget is Clear", "Forget/All", forgets(func(old state.Record) (state.Record, error) {
-		old.Status, old.Checkpoint = state.StatusCleared, state.Checkpoint{}
+	{"Forget keeps the last sequence", "Forget/All", forgets(func(old record.Record) (record.Record, error) {
+		return record.Record{LastSequence: old.LastSequence}, nil
+	})},
+	{"Forget is Clear", "Forget/All", forgets(func(old record.Record) (record.Record, error) {
+		old.Status, old.Checkpoint = record.Cleared, state.Checkpoint{}
 		return old, nil
 	})},
-	{"Forget of an absent key is an error", "Forget/Absent", forgets(func(old state.Record) (state.Record, error) {
+	{"Forget of an absent key is an error", "Forget/Absent", forgets(func(old record.Record) (record.Record, error) {
 		if old.IsEmpty() {
 			return old, state.ErrNotFound
 		}
-		return state.Record{}, nil
+		return record.Record{}, nil
 	})},
 	{"Forget under a lease", "Forget/UnderLease", func(b *bug) {
-		b.admitForget = func(state.Record, time.Time) (state.Record, error) { return state.Record{}, nil }
+		b.admitForget = func(record.Record, time.Time) (record.Record, error) { return record.Record{}, nil }
 	}},
 	{"Ping pays no heed to its context", "Ping", heedless("ping")},
 
@@ -198,8 +201,8 @@ var callMutants = []mutant{
 		return err
 	})},
 	{"a token in a message", "Errors/NoToken", func(b *bug) {
-		b.admit = func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
-			rec, err := state.Admit(old, f, cp, now)
+		b.admit = func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
+			rec, err := record.Admit(old, f, cp, now)
 			if err != nil {
 				err = fmt.Errorf("%w: %s", err, cp.Token.Raw())
 			}
@@ -284,9 +287,9 @@ func lists(spoil func(all []state.Entry) []state.Entry) func(b *bug) {
 	}
 }
 
-func forgets(other func(old state.Record) (state.Record, error)) func(b *bug) {
+func forgets(other func(old record.Record) (record.Record, error)) func(b *bug) {
 	return func(b *bug) {
-		b.admitForget = func(old state.Record, now time.Time) (state.Record, error) {
+		b.admitForget = func(old record.Record, now time.Time) (record.Record, error) {
 			if _, err := admitForget(old, now); err != nil {
 				return old, err
 			}
@@ -304,18 +307,18 @@ func twoSteps(ops ...string) func(b *bug) {
 }
 
 // lagging gives every fifth Load the checkpoint before the stored one.
-func lagging() (func(*state.Record) (state.Checkpoint, error), func(state.Record, state.Fence, state.Checkpoint, time.Time) (state.Record, error)) {
-	var before *state.Record
+func lagging() (func(*record.Record) (state.Checkpoint, error), func(record.Record, state.Fence, state.Checkpoint, time.Time) (record.Record, error)) {
+	var before *record.Record
 	n := 0
-	load := func(rec *state.Record) (state.Checkpoint, error) {
+	load := func(rec *record.Record) (state.Checkpoint, error) {
 		if n++; n%5 == 0 && before != nil {
 			return before.Load()
 		}
 		return rec.Load()
 	}
-	return load, func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
+	return load, func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
 		before = &old
-		return state.Admit(old, f, cp, now)
+		return record.Admit(old, f, cp, now)
 	}
 }
 

@@ -12,13 +12,14 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // placeMutants get places, keys and sequences wrong.
 var placeMutants = []mutant{
 	// What Load says and gives.
 	{"a zero checkpoint for a key without one", "Load/NotFound", func(b *bug) { b.load = zeroForNone }},
-	{"a panic", "Load/NotFound", func(b *bug) { b.load = func(*state.Record) (state.Checkpoint, error) { panic("nil map") } }},
+	{"a panic", "Load/NotFound", func(b *bug) { b.load = func(*record.Record) (state.Checkpoint, error) { panic("nil map") } }},
 	{"unreadable is absent", "Damage/Load", func(b *bug) { b.read = func(e *kept) error { return none(read(e)) } }},
 	{"unreadable is a zero checkpoint", "Damage/Load", func(b *bug) { b.read, b.load = nothing, zeroForNone }},
 	{"unreadable is forgotten by the first Load", "Damage/Load", func(b *bug) { b.read = healed() }},
@@ -27,7 +28,7 @@ var placeMutants = []mutant{
 	}},
 	{"newer is read as it is", "Damage/Newer", func(b *bug) { b.read = func(e *kept) error { return replace(read(e), state.ErrNewer, nil) } }},
 	{"expired is absent", "Expiry/Load", func(b *bug) {
-		b.load = func(r *state.Record) (state.Checkpoint, error) { cp, err := r.Load(); return cp, none(err) }
+		b.load = func(r *record.Record) (state.Checkpoint, error) { cp, err := r.Load(); return cp, none(err) }
 	}},
 	{"_typeBits lost", "Load/Token", keeps(func(cp *state.Checkpoint) {
 		if v, err := cp.Token.Raw().LookupErr("_data"); err == nil {
@@ -44,7 +45,7 @@ var placeMutants = []mutant{
 	{"StartAfter set by every token", "Load/StartAfter", keeps(func(cp *state.Checkpoint) { cp.StartAfter = true })},
 	{"increment of the cluster time lost", "Load/ClusterTime", keeps(func(cp *state.Checkpoint) { cp.ClusterTime.I = 0 })},
 	{"cluster time as a signed number", "Load/ClusterTime", keeps(func(cp *state.Checkpoint) { cp.ClusterTime.T &= 1<<31 - 1 })},
-	{"SavedAt not filled in", "Load/SavedAt", admits(func(old, rec state.Record, cp state.Checkpoint) state.Record {
+	{"SavedAt not filled in", "Load/SavedAt", admits(func(old, rec record.Record, cp state.Checkpoint) record.Record {
 		rec.Checkpoint.SavedAt = cp.SavedAt
 		return rec
 	})},
@@ -53,7 +54,7 @@ var placeMutants = []mutant{
 	{"Sequence not given back", "Load/Sequence", gives(func(cp *state.Checkpoint) { cp.Sequence = 0 })},
 	{"Fingerprint lost", "Load/Fingerprint", keeps(func(cp *state.Checkpoint) { cp.Fingerprint = "" })},
 	{"Fingerprint trimmed", "Load/Fingerprint", keeps(func(cp *state.Checkpoint) { cp.Fingerprint = strings.ReplaceAll(cp.Fingerprint, "\x00", "") })},
-	{"Epoch taken as it is given", "Load/Epoch", admits(func(old, rec state.Record, cp state.Checkpoint) state.Record {
+	{"Epoch taken as it is given", "Load/Epoch", admits(func(old, rec record.Record, cp state.Checkpoint) record.Record {
 		rec.Checkpoint.Epoch = cp.Epoch
 		return rec
 	})},
@@ -63,7 +64,7 @@ var placeMutants = []mutant{
 			cp.Extra[name] = bytes.ReplaceAll(doc, []byte("9223372036854775807"), []byte("9223372036854775808"))
 		}
 	})},
-	{"Extra of earlier saves stays", "Load/Extra", admits(func(old, rec state.Record, cp state.Checkpoint) state.Record {
+	{"Extra of earlier saves stays", "Load/Extra", admits(func(old, rec record.Record, cp state.Checkpoint) record.Record {
 		merged := map[string]json.RawMessage{}
 		for _, extra := range []map[string]json.RawMessage{old.Checkpoint.Extra, cp.Extra} {
 			for name, doc := range extra {
@@ -73,7 +74,7 @@ var placeMutants = []mutant{
 		rec.Checkpoint.Extra = merged
 		return rec
 	})},
-	{"fields of the old one shine through", "Load/TokenAlone", admits(func(old, rec state.Record, cp state.Checkpoint) state.Record {
+	{"fields of the old one shine through", "Load/TokenAlone", admits(func(old, rec record.Record, cp state.Checkpoint) record.Record {
 		if cp.Fingerprint == "" {
 			rec.Checkpoint.Fingerprint = old.Checkpoint.Fingerprint
 		}
@@ -83,8 +84,8 @@ var placeMutants = []mutant{
 	{"Extra shared with who loads", "Load/NoSharedMemory", func(b *bug) { b.give = same }},
 
 	// What Save takes.
-	{"the first save stays", "Save/Replaces", admits(func(old, rec state.Record, cp state.Checkpoint) state.Record {
-		if old.Status == state.StatusSaved {
+	{"the first save stays", "Save/Replaces", admits(func(old, rec record.Record, cp state.Checkpoint) record.Record {
+		if old.Status == record.Saved {
 			rec.Checkpoint = old.Checkpoint
 		}
 		return rec
@@ -129,73 +130,73 @@ var placeMutants = []mutant{
 
 	// Sequences.
 	{"stale accepted", "Sequence/Lower", func(b *bug) {
-		b.admit = tolerant(func(old state.Record, cp state.Checkpoint) bool { return cp.Sequence < old.LastSequence })
+		b.admit = tolerant(func(old record.Record, cp state.Checkpoint) bool { return cp.Sequence < old.LastSequence })
 	}},
 	{"stale writes, and says ErrStale", "Sequence/Lower", func(b *bug) { b.load, b.admit = writesAnyway() }},
 	{"the same sequence with another token accepted", "Sequence/SameOtherToken", func(b *bug) {
-		b.admit = tolerant(func(old state.Record, cp state.Checkpoint) bool {
-			return cp.Sequence == old.LastSequence && old.Status == state.StatusSaved
+		b.admit = tolerant(func(old record.Record, cp state.Checkpoint) bool {
+			return cp.Sequence == old.LastSequence && old.Status == record.Saved
 		})
 	}},
 	{"the same sequence and token refused", "Sequence/SameAgain", func(b *bug) {
-		b.admit = func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
+		b.admit = func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
 			if cp.Sequence != 0 && cp.Sequence == old.LastSequence {
 				return old, state.ErrStale
 			}
-			return state.Admit(old, f, cp, now)
+			return record.Admit(old, f, cp, now)
 		}
 	}},
 	{"sequences compared as texts", "Sequence/Higher", func(b *bug) {
-		b.admit = func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
+		b.admit = func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
 			if fmt.Sprint(cp.Sequence) < fmt.Sprint(old.LastSequence) && cp.Sequence != 0 {
 				return old, state.ErrStale
 			}
-			return state.Admit(old, f, cp, now)
+			return record.Admit(old, f, cp, now)
 		}
 	}},
-	{"an unordered save sets the last sequence to 0", "Sequence/Zero", admits(func(old, rec state.Record, cp state.Checkpoint) state.Record {
+	{"an unordered save sets the last sequence to 0", "Sequence/Zero", admits(func(old, rec record.Record, cp state.Checkpoint) record.Record {
 		rec.LastSequence = cp.Sequence
 		return rec
 	})},
 	{"an unordered save refused after a sequence", "Sequence/Zero", func(b *bug) {
-		b.admit = func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
+		b.admit = func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
 			if cp.Sequence < old.LastSequence {
 				return old, state.ErrStale
 			}
-			return state.Admit(old, f, cp, now)
+			return record.Admit(old, f, cp, now)
 		}
 	}},
-	{"last sequence lost on Clear", "Sequence/OutlivesClear", clears(func(rec *state.Record) { rec.LastSequence = 0 })},
+	{"last sequence lost on Clear", "Sequence/OutlivesClear", clears(func(rec *record.Record) { rec.LastSequence = 0 })},
 	{"a repeated save brings back what was cleared", "Sequence/OutlivesClear", func(b *bug) {
-		b.admit = tolerant(func(old state.Record, cp state.Checkpoint) bool {
-			return cp.Sequence == old.LastSequence && old.Status == state.StatusCleared
+		b.admit = tolerant(func(old record.Record, cp state.Checkpoint) bool {
+			return cp.Sequence == old.LastSequence && old.Status == record.Cleared
 		})
 	}},
-	{"sequences as 32-bit floats", "Sequence/Greatest", admits(func(old, rec state.Record, cp state.Checkpoint) state.Record {
+	{"sequences as 32-bit floats", "Sequence/Greatest", admits(func(old, rec record.Record, cp state.Checkpoint) record.Record {
 		rec.LastSequence = uint64(float32(rec.LastSequence))
 		return rec
 	})},
 	{"one sequence for all keys", "Sequence/EachKeyItsOwn", func(b *bug) { b.admit = sharedSequence() }},
 	{"last sequence lost on expiry", "Expiry/LastSequence", func(b *bug) {
-		b.expire = func(r *state.Record) { r.Checkpoint, r.LastSequence = state.Checkpoint{}, 0 }
+		b.expire = func(r *record.Record) { r.Checkpoint, r.LastSequence = state.Checkpoint{}, 0 }
 	}},
 	{"a repeated save revives what expired", "Expiry/LastSequence", func(b *bug) {
-		b.admit = tolerant(func(old state.Record, cp state.Checkpoint) bool {
+		b.admit = tolerant(func(old record.Record, cp state.Checkpoint) bool {
 			return cp.Sequence == old.LastSequence && old.Checkpoint.Token.IsZero()
 		})
 	}},
 	{"last sequence lost on opening", "Reopen/LastSequence", reopens(func(e *kept) { e.rec.LastSequence = 0 })},
 	{"a repeated save keeps what the first one brought", "Random/Saves", func(b *bug) {
-		b.admit = func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
-			rec, err := state.Admit(old, f, cp, now)
+		b.admit = func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
+			rec, err := record.Admit(old, f, cp, now)
 			if err == nil && cp.Sequence != 0 && cp.Sequence == old.LastSequence {
 				rec.Checkpoint.Fingerprint = old.Checkpoint.Fingerprint
 			}
 			return rec, err
 		}
 	}},
-	{"an unordered save after Clear forgets the sequence", "Random/Saves", admits(func(old, rec state.Record, cp state.Checkpoint) state.Record {
-		if old.Status == state.StatusCleared && cp.Sequence == 0 {
+	{"an unordered save after Clear forgets the sequence", "Random/Saves", admits(func(old, rec record.Record, cp state.Checkpoint) record.Record {
+		if old.Status == record.Cleared && cp.Sequence == 0 {
 			rec.LastSequence = 0
 		}
 		return rec
@@ -203,39 +204,39 @@ var placeMutants = []mutant{
 
 	// Clear.
 	{"Clear does nothing", "Clear/NotFound", func(b *bug) {
-		b.admitClear = func(old state.Record, _ state.Fence, _ time.Time) (state.Record, error) { return old, nil }
+		b.admitClear = func(old record.Record, _ state.Fence, _ time.Time) (record.Record, error) { return old, nil }
 	}},
 	{"Clear of an absent key is an error", "Clear/Absent", func(b *bug) {
-		b.admitClear = func(old state.Record, f state.Fence, now time.Time) (state.Record, error) {
-			if old.Status != state.StatusSaved {
+		b.admitClear = func(old record.Record, f state.Fence, now time.Time) (record.Record, error) {
+			if old.Status != record.Saved {
 				return old, state.ErrNotFound
 			}
-			return state.AdmitClear(old, f, now)
+			return record.AdmitClear(old, f, now)
 		}
 	}},
 	{"no save after Clear", "Clear/SaveAgain", func(b *bug) {
 		b.litters = true
-		b.admit = func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
-			if old.Status == state.StatusCleared {
+		b.admit = func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
+			if old.Status == record.Cleared {
 				return old, state.ErrStale
 			}
-			return state.Admit(old, f, cp, now)
+			return record.Admit(old, f, cp, now)
 		}
 	}},
 	{"something left after Clear", "Clear/LeavesNothing", func(b *bug) { b.litters = true }},
 	{"expired after Clear", "Expiry/Clear", func(b *bug) {
-		b.admitClear = func(old state.Record, f state.Fence, now time.Time) (state.Record, error) {
-			rec, err := state.AdmitClear(old, f, now)
-			if err == nil && old.Status == state.StatusSaved && old.Checkpoint.Token.IsZero() {
-				rec.Status = state.StatusSaved
+		b.admitClear = func(old record.Record, f state.Fence, now time.Time) (record.Record, error) {
+			rec, err := record.AdmitClear(old, f, now)
+			if err == nil && old.Status == record.Saved && old.Checkpoint.Token.IsZero() {
+				rec.Status = record.Saved
 			}
 			return rec, err
 		}
 	}},
-	{"checkpoints lost on opening", "Reopen/Checkpoint", reopens(func(e *kept) { e.rec.Status = state.StatusNever })},
+	{"checkpoints lost on opening", "Reopen/Checkpoint", reopens(func(e *kept) { e.rec.Status = record.Never })},
 }
 
-func zeroForNone(rec *state.Record) (state.Checkpoint, error) {
+func zeroForNone(rec *record.Record) (state.Checkpoint, error) {
 	cp, err := rec.Load()
 	if errors.Is(err, state.ErrNotFound) {
 		return state.Checkpoint{}, nil
@@ -252,7 +253,7 @@ func none(err error) error {
 
 func nothing(e *kept) error {
 	if read(e) != nil {
-		e.rec.Status = state.StatusNever
+		e.rec.Status = record.Never
 	}
 	return nil
 }
@@ -291,10 +292,10 @@ func gives(spoil func(cp *state.Checkpoint)) func(b *bug) {
 }
 
 // admits changes what is kept after a save that the rule book takes.
-func admits(spoil func(old, rec state.Record, cp state.Checkpoint) state.Record) func(b *bug) {
+func admits(spoil func(old, rec record.Record, cp state.Checkpoint) record.Record) func(b *bug) {
 	return func(b *bug) {
-		b.admit = func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
-			rec, err := state.Admit(old, f, cp, now)
+		b.admit = func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
+			rec, err := record.Admit(old, f, cp, now)
 			if err == nil {
 				rec = spoil(old, rec, cp)
 			}
@@ -303,10 +304,10 @@ func admits(spoil func(old, rec state.Record, cp state.Checkpoint) state.Record)
 	}
 }
 
-func clears(spoil func(rec *state.Record)) func(b *bug) {
+func clears(spoil func(rec *record.Record)) func(b *bug) {
 	return func(b *bug) {
-		b.admitClear = func(old state.Record, f state.Fence, now time.Time) (state.Record, error) {
-			rec, err := state.AdmitClear(old, f, now)
+		b.admitClear = func(old record.Record, f state.Fence, now time.Time) (record.Record, error) {
+			rec, err := record.AdmitClear(old, f, now)
 			if err == nil {
 				spoil(&rec)
 			}
@@ -316,26 +317,26 @@ func clears(spoil func(rec *state.Record)) func(b *bug) {
 }
 
 // tolerant takes saves that the rule book calls stale.
-func tolerant(takes func(old state.Record, cp state.Checkpoint) bool) func(state.Record, state.Fence, state.Checkpoint, time.Time) (state.Record, error) {
-	return func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
+func tolerant(takes func(old record.Record, cp state.Checkpoint) bool) func(record.Record, state.Fence, state.Checkpoint, time.Time) (record.Record, error) {
+	return func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
 		if cp.Sequence != 0 && takes(old, cp) {
 			old.LastSequence = 0
 		}
-		return state.Admit(old, f, cp, now)
+		return record.Admit(old, f, cp, now)
 	}
 }
 
 // writesAnyway refuses stale saves, and shows them all the same.
-func writesAnyway() (func(*state.Record) (state.Checkpoint, error), func(state.Record, state.Fence, state.Checkpoint, time.Time) (state.Record, error)) {
+func writesAnyway() (func(*record.Record) (state.Checkpoint, error), func(record.Record, state.Fence, state.Checkpoint, time.Time) (record.Record, error)) {
 	var written *state.Checkpoint
-	load := func(rec *state.Record) (state.Checkpoint, error) {
+	load := func(rec *record.Record) (state.Checkpoint, error) {
 		if written != nil {
 			return *written, nil
 		}
 		return rec.Load()
 	}
-	return load, func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
-		rec, err := state.Admit(old, f, cp, now)
+	return load, func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
+		rec, err := record.Admit(old, f, cp, now)
 		if errors.Is(err, state.ErrStale) {
 			written = &cp
 		}
@@ -344,9 +345,9 @@ func writesAnyway() (func(*state.Record) (state.Checkpoint, error), func(state.R
 }
 
 // cached gives what was first loaded for a key, known by its fingerprint's beginning.
-func cached() func(*state.Record) (state.Checkpoint, error) {
+func cached() func(*record.Record) (state.Checkpoint, error) {
 	var first *state.Checkpoint
-	return func(rec *state.Record) (state.Checkpoint, error) {
+	return func(rec *record.Record) (state.Checkpoint, error) {
 		cp, err := rec.Load()
 		if err == nil && first == nil {
 			first = &cp
@@ -358,11 +359,11 @@ func cached() func(*state.Record) (state.Checkpoint, error) {
 	}
 }
 
-func sharedSequence() func(state.Record, state.Fence, state.Checkpoint, time.Time) (state.Record, error) {
+func sharedSequence() func(record.Record, state.Fence, state.Checkpoint, time.Time) (record.Record, error) {
 	var last uint64
-	return func(old state.Record, f state.Fence, cp state.Checkpoint, now time.Time) (state.Record, error) {
+	return func(old record.Record, f state.Fence, cp state.Checkpoint, now time.Time) (record.Record, error) {
 		old.LastSequence = last
-		rec, err := state.Admit(old, f, cp, now)
+		rec, err := record.Admit(old, f, cp, now)
 		if err == nil {
 			last = rec.LastSequence
 		}
@@ -377,7 +378,7 @@ func checks(misses func(key string, cp state.Checkpoint) bool) func(b *bug) {
 			if misses(key, cp) {
 				return nil
 			}
-			return state.CheckSave(key, cp)
+			return record.CheckSave(key, cp)
 		}
 	}
 }
@@ -389,7 +390,7 @@ func refuses(what func(key string, cp state.Checkpoint) bool) func(b *bug) {
 			if what(key, cp) {
 				return state.ErrInvalid
 			}
-			return state.CheckSave(key, cp)
+			return record.CheckSave(key, cp)
 		}
 	}
 }

@@ -19,7 +19,7 @@ var listCases = []testCase{
 	{"List/Checkpoints", listRule, listCheckpoints},
 	{"List/Prefix", listRule, listPrefix},
 	{"List/Cleared", listRule, listCleared},
-	{"List/Leased", "Err is what Load would have said, ErrNotFound for a key that is leased and has no checkpoint.", listLeased},
+	{"List/Leased", "LoadErr is the error that Load would return: ErrNotFound for a key that is leased and has no checkpoint.", listLeased},
 	{"List/Owner", "Owner is who holds a lease on the key, \"\" for nobody.", listOwner},
 	{"List/Many", listRule, listMany},
 	{"List/Stop", listRule, listStop},
@@ -86,8 +86,8 @@ func listCheckpoints(t *trial) {
 		switch {
 		case !ok:
 			t.errorf("List does not give %q", key)
-		case e.Err != nil:
-			t.errorf("the entry of %q has the error %v", key, e.Err)
+		case e.LoadErr != nil:
+			t.errorf("the entry of %q has the error %v", key, e.LoadErr)
 		default:
 			if d := differ(e.Checkpoint, stored(cp, 0)); d != "" {
 				t.errorf("the entry of %q: %s", key, d)
@@ -154,7 +154,7 @@ func listLeased(t *trial) {
 	if !ok {
 		t.fatalf("List does not give a key that is leased")
 	}
-	t.want(e.Err, state.ErrNotFound, "Err of the entry of a key that is leased and has no checkpoint")
+	t.want(e.LoadErr, state.ErrNotFound, "Err of the entry of a key that is leased and has no checkpoint")
 	if e.Owner != "the owner" {
 		t.errorf("the entry's owner is %q, want %q", e.Owner, "the owner")
 	}
@@ -171,8 +171,8 @@ func listOwner(t *trial) {
 	t.release(s, released, r.Fence)
 	entries := t.list(t.open(), t.keys)
 	for key, owner := range map[string]string{mine: "the \"owner\"\n", free: "", released: ""} {
-		if e := entries[key]; e.Owner != owner || e.Err != nil {
-			t.errorf("the entry of %q has owner %q and error %v, want %q and none", key, e.Owner, e.Err, owner)
+		if e := entries[key]; e.Owner != owner || e.LoadErr != nil {
+			t.errorf("the entry of %q has owner %q and error %v, want %q and none", key, e.Owner, e.LoadErr, owner)
 		}
 	}
 }
@@ -344,7 +344,7 @@ func forgetAll(t *trial) {
 	t.wantNone(s, key)
 	t.want(t.leaser(s).SaveFenced(t.ctx, key, old.Fence, numbered(5, 12)), state.ErrFenced, "SaveFenced with a fence from before Forget")
 	g := t.acquire(s, key, "second")
-	t.want(g.Err, state.ErrNotFound, "Grant.Err after Forget")
+	t.want(g.LoadErr, state.ErrNotFound, "Grant.LoadErr after Forget")
 	if g.LastSequence != 0 {
 		t.errorf("the grant after Forget has last sequence %d, want 0", g.LastSequence)
 	}

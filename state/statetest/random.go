@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 var randomCases = []testCase{
@@ -40,7 +41,7 @@ type model struct {
 	steals  bool
 	now     time.Time // of the model; leases in it never run out but by "expireLease"
 
-	rec    state.Record
+	rec    record.Record
 	fences []lease // all that were ever granted
 	// loose says that an unfenced write has raised the epoch, by how much the
 	// store alone knows.
@@ -119,11 +120,11 @@ func (m *model) step(kind string) {
 		m.acquire(h)
 	case "renew":
 		l := m.pick()
-		rec, err := state.AdmitRenew(m.rec, l.fence, longLease, m.now)
+		rec, err := record.AdmitRenew(m.rec, l.fence, longLease, m.now)
 		m.apply(rec, err, m.t.leaser(l.h).Renew(m.t.ctx, m.key, l.fence, longLease), "Renew(%s)", m.name(l.fence))
 	case "release":
 		l := m.pick()
-		m.apply(state.AdmitRelease(m.rec, l.fence), nil, m.t.leaser(l.h).Release(m.t.ctx, m.key, l.fence), "Release(%s)", m.name(l.fence))
+		m.apply(record.AdmitRelease(m.rec, l.fence), nil, m.t.leaser(l.h).Release(m.t.ctx, m.key, l.fence), "Release(%s)", m.name(l.fence))
 	case "forget":
 		m.forget(h)
 	case "expire":
@@ -148,7 +149,7 @@ func (m *model) checkpoint() state.Checkpoint {
 		cp.Sequence = last - min(last, 1+r.Uint64N(3))
 	case 2, 3:
 		cp.Sequence = last
-		if r.IntN(2) == 0 && m.rec.Status == state.StatusSaved && !m.rec.Checkpoint.Token.IsZero() {
+		if r.IntN(2) == 0 && m.rec.Status == record.Saved && !m.rec.Checkpoint.Token.IsZero() {
 			cp.Token = m.rec.Checkpoint.Token
 		}
 	default:
@@ -196,7 +197,7 @@ func (m *model) differf(format string, args ...any) {
 
 // apply compares the answers of rule book and store, and keeps the new record if
 // both say yes.
-func (m *model) apply(rec state.Record, book, store error, format string, args ...any) {
+func (m *model) apply(rec record.Record, book, store error, format string, args ...any) {
 	m.notef("%s: %v", fmt.Sprintf(format, args...), store)
 	m.compare(book, store)
 	if book == nil {
@@ -221,7 +222,7 @@ func (m *model) compare(book, store error) {
 }
 
 func (m *model) save(kind string, h *handle, f state.Fence, cp state.Checkpoint) {
-	rec, book := state.Admit(m.rec, f, cp.Clone(), m.now)
+	rec, book := record.Admit(m.rec, f, cp.Clone(), m.now)
 	var err error
 	switch {
 	case kind == "batch":
@@ -241,7 +242,7 @@ func tokenName(cp state.Checkpoint) string {
 }
 
 func (m *model) clear(h *handle, f state.Fence) {
-	rec, book := state.AdmitClear(m.rec, f, m.now)
+	rec, book := record.AdmitClear(m.rec, f, m.now)
 	var err error
 	if f.IsZero() {
 		err = h.Clear(m.t.ctx, m.key)
@@ -292,7 +293,7 @@ func (m *model) acquire(h *handle) {
 	ask.Steal = r.IntN(4) == 0
 	asked := ask
 	asked.Steal = ask.Steal && m.steals
-	rec, want, book := state.AdmitAcquire(m.rec, asked, m.now)
+	rec, want, book := record.AdmitAcquire(m.rec, asked, m.now)
 	grant, err := m.t.ask(h, m.key, ask)
 	same := m.rec.Nonce == ask.Nonce
 	m.notef("Acquire(nonce %.4s, steal %t): epoch %d, last sequence %d, %v", ask.Nonce, ask.Steal, grant.Fence.Epoch, grant.LastSequence, err)
@@ -312,7 +313,7 @@ func (m *model) acquire(h *handle) {
 		m.differf("the grant has the last sequence %d, and the rule book %d", grant.LastSequence, want.LastSequence)
 	}
 	m.rec = rec
-	m.agree(grant.Checkpoint, grant.Err)
+	m.agree(grant.Checkpoint, grant.LoadErr)
 	m.rec.Epoch, m.loose = grant.Fence.Epoch, false
 	// The same fence may be there already: the same nonce again, or after Forget.
 	m.fences = append(slices.DeleteFunc(m.fences, func(l lease) bool { return l.fence == grant.Fence }), lease{grant.Fence, h})
@@ -323,14 +324,14 @@ func (m *model) forget(h *handle) {
 	if m.rec.Live(m.now) {
 		book = &state.HeldError{Owner: m.rec.Owner, Until: m.rec.LeaseUntil}
 	}
-	m.apply(state.Record{}, book, m.t.forget(h, m.key), "Forget")
+	m.apply(record.Record{}, book, m.t.forget(h, m.key), "Forget")
 	if book == nil {
 		m.loose = false
 	}
 }
 
 func (m *model) expire() {
-	if m.rec.Status != state.StatusSaved || m.rec.Checkpoint.Token.IsZero() {
+	if m.rec.Status != record.Saved || m.rec.Checkpoint.Token.IsZero() {
 		return
 	}
 	m.t.expire(m.key)

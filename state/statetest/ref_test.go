@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A disk is what all handles on one reference store share: the records, and what
@@ -29,7 +30,7 @@ type disk struct {
 
 // kept is one key's record. It is replaced whole, never changed in part.
 type kept struct {
-	rec            state.Record
+	rec            record.Record
 	holder         *ref
 	damaged, newer bool
 }
@@ -46,18 +47,18 @@ func newDisk(spoil func(b *bug)) *disk {
 	b := bug{
 		key:          func(key string) string { return key },
 		checkKey:     state.CheckKey,
-		checkSave:    state.CheckSave,
-		checkBatch:   state.CheckBatch,
+		checkSave:    record.CheckSave,
+		checkBatch:   record.CheckBatch,
 		heeds:        func(string) bool { return true },
-		admit:        state.Admit,
-		admitClear:   state.AdmitClear,
-		admitAcquire: state.AdmitAcquire,
-		admitRenew:   state.AdmitRenew,
-		admitRelease: func(old state.Record, f state.Fence) (state.Record, error) { return state.AdmitRelease(old, f), nil },
+		admit:        record.Admit,
+		admitClear:   record.AdmitClear,
+		admitAcquire: record.AdmitAcquire,
+		admitRenew:   record.AdmitRenew,
+		admitRelease: func(old record.Record, f state.Fence) (record.Record, error) { return record.AdmitRelease(old, f), nil },
 		admitForget:  admitForget,
 		keep:         state.Checkpoint.Clone,
 		give:         state.Checkpoint.Clone,
-		load:         func(rec *state.Record) (state.Checkpoint, error) { return rec.Load() },
+		load:         func(rec *record.Record) (state.Checkpoint, error) { return rec.Load() },
 		read:         read,
 		loads:        func(*disk, *kept) error { return nil },
 		fail: func(op, key string, err error) error {
@@ -70,7 +71,7 @@ func newDisk(spoil func(b *bug)) *disk {
 		opened: func(*disk) {},
 		closed: func(h *ref) { h.closed = true },
 		down:   func(context.Context, *disk) error { return state.ErrUnavailable },
-		expire: func(rec *state.Record) { rec.Checkpoint = state.Checkpoint{} },
+		expire: func(rec *record.Record) { rec.Checkpoint = state.Checkpoint{} },
 	}
 	if spoil != nil {
 		spoil(&b)
@@ -78,11 +79,11 @@ func newDisk(spoil func(b *bug)) *disk {
 	return &disk{bug: b, recs: make(map[string]*kept)}
 }
 
-func admitForget(old state.Record, now time.Time) (state.Record, error) {
+func admitForget(old record.Record, now time.Time) (record.Record, error) {
 	if old.Live(now) {
 		return old, &state.HeldError{Owner: old.Owner, Until: old.LeaseUntil}
 	}
-	return state.Record{}, nil
+	return record.Record{}, nil
 }
 
 // read tells whether what is kept can be read.
@@ -177,7 +178,7 @@ func (s *ref) get(key string) *kept {
 }
 
 // change replaces what is kept for key by what do makes of it.
-func (s *ref) change(ctx context.Context, op, key string, invalid error, do func(old state.Record) (state.Record, error)) error {
+func (s *ref) change(ctx context.Context, op, key string, invalid error, do func(old record.Record) (record.Record, error)) error {
 	d := s.d
 	if invalid != nil {
 		return d.bug.fail(op, key, invalid)
@@ -224,7 +225,7 @@ func (s *ref) Save(ctx context.Context, key string, cp state.Checkpoint) error {
 
 func (s *ref) save(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
 	b := &s.d.bug
-	return s.change(ctx, "save", key, b.checkSave(key, cp), func(old state.Record) (state.Record, error) {
+	return s.change(ctx, "save", key, b.checkSave(key, cp), func(old record.Record) (record.Record, error) {
 		if !f.IsZero() && s.stranger(key) {
 			return old, state.ErrFenced
 		}
@@ -265,7 +266,7 @@ func (s *ref) Clear(ctx context.Context, key string) error {
 }
 
 func (s *ref) clear(ctx context.Context, key string, f state.Fence) error {
-	return s.change(ctx, "clear", key, s.d.bug.checkKey(key), func(old state.Record) (state.Record, error) {
+	return s.change(ctx, "clear", key, s.d.bug.checkKey(key), func(old record.Record) (record.Record, error) {
 		if !f.IsZero() && s.stranger(key) {
 			return old, state.ErrFenced
 		}
@@ -274,7 +275,7 @@ func (s *ref) clear(ctx context.Context, key string, f state.Fence) error {
 }
 
 func (s *ref) Acquire(ctx context.Context, key string, r state.LeaseRequest) (g state.Grant, err error) {
-	err = s.change(ctx, "acquire", key, s.d.bug.checkKey(key), func(old state.Record) (rec state.Record, err error) {
+	err = s.change(ctx, "acquire", key, s.d.bug.checkKey(key), func(old record.Record) (rec record.Record, err error) {
 		if s.d.owners {
 			r.Steal = false
 			if old.Live(time.Now()) && s.stranger(key) {
@@ -292,33 +293,33 @@ func (s *ref) Acquire(ctx context.Context, key string, r state.LeaseRequest) (g 
 }
 
 func (s *ref) Renew(ctx context.Context, key string, f state.Fence, ttl time.Duration) error {
-	return s.change(ctx, "renew", key, s.d.bug.checkKey(key), func(old state.Record) (state.Record, error) {
+	return s.change(ctx, "renew", key, s.d.bug.checkKey(key), func(old record.Record) (record.Record, error) {
 		return s.d.bug.admitRenew(old, f, ttl, time.Now())
 	})
 }
 
 func (s *ref) Release(ctx context.Context, key string, f state.Fence) error {
-	return s.change(ctx, "release", key, s.d.bug.checkKey(key), func(old state.Record) (state.Record, error) {
+	return s.change(ctx, "release", key, s.d.bug.checkKey(key), func(old record.Record) (record.Record, error) {
 		return s.d.bug.admitRelease(old, f)
 	})
 }
 
 func (s *ref) SaveFenced(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
 	if f.IsZero() && !s.d.bug.zeroUnfenced {
-		return s.change(ctx, "save", key, nil, func(old state.Record) (state.Record, error) { return old, state.ErrFenced })
+		return s.change(ctx, "save", key, nil, func(old record.Record) (record.Record, error) { return old, state.ErrFenced })
 	}
 	return s.save(ctx, key, f, cp)
 }
 
 func (s *ref) ClearFenced(ctx context.Context, key string, f state.Fence) error {
 	if f.IsZero() && !s.d.bug.zeroUnfenced {
-		return s.change(ctx, "clear", key, nil, func(old state.Record) (state.Record, error) { return old, state.ErrFenced })
+		return s.change(ctx, "clear", key, nil, func(old record.Record) (record.Record, error) { return old, state.ErrFenced })
 	}
 	return s.clear(ctx, key, f)
 }
 
 func (s *ref) Forget(ctx context.Context, key string) error {
-	return s.change(ctx, "forget", key, s.d.bug.checkKey(key), func(old state.Record) (state.Record, error) {
+	return s.change(ctx, "forget", key, s.d.bug.checkKey(key), func(old record.Record) (record.Record, error) {
 		return s.d.bug.admitForget(old, time.Now())
 	})
 }
@@ -361,15 +362,15 @@ func (s *ref) entries(ctx context.Context, prefix string) (entries []state.Entry
 // entry is what List says of one key, if anything.
 func entry(s *ref, key string, e *kept) (state.Entry, bool) {
 	live := e.rec.Live(time.Now())
-	if e.rec.Status != state.StatusSaved && !live {
+	if e.rec.Status != record.Saved && !live {
 		return state.Entry{}, false
 	}
-	out := state.Entry{Key: key, Err: read(e)}
+	out := state.Entry{Key: key, LoadErr: read(e)}
 	if live {
 		out.Owner = e.rec.Owner
 	}
-	if out.Err == nil {
-		out.Checkpoint, out.Err = e.rec.Load()
+	if out.LoadErr == nil {
+		out.Checkpoint, out.LoadErr = e.rec.Load()
 		out.Checkpoint = s.d.bug.give(out.Checkpoint)
 	}
 	return out, true

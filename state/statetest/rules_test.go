@@ -10,9 +10,9 @@ import (
 )
 
 // TestRulesAreTheContract wants every rule to be a sentence of the doc comments of
-// package state (or of Harness), so that suite and contract can't drift apart.
+// packages state and record (or of Harness), so that suite and contract can't drift apart.
 func TestRulesAreTheContract(t *testing.T) {
-	text := comments(t, "..") + comments(t, ".")
+	text := comments(t, "..") + comments(t, "../record") + comments(t, ".")
 	for _, c := range cases() {
 		if !strings.Contains(text, plain(c.rule)) {
 			t.Errorf("%s: the contract does not say %q", c.name, c.rule)
@@ -46,7 +46,7 @@ func comments(t *testing.T, dir string) string {
 
 // plain is text without line ends and links.
 func plain(text string) string {
-	text = strings.NewReplacer("[*", "", "[", "", "]", "", "*Error", "Error").Replace(text)
+	text = strings.NewReplacer("[*", "", "[state.", "", "[", "", "]", "", "*Error", "Error").Replace(text)
 	return strings.Join(strings.Fields(text), " ")
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // SaveBatch saves many keys with few flushes: those that are in place share one of
@@ -18,7 +19,7 @@ import (
 //
 // A flush that fails fails every save that shared it.
 func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
-	errs := state.CheckBatch(items)
+	errs := record.CheckBatch(items)
 	var todo []int
 	for i := range items {
 		if errs[i] == nil {
@@ -150,7 +151,7 @@ func (t *turn) write(cp state.Checkpoint) {
 		}
 	}
 	k := t.e.file
-	rec, err := state.Admit(k.rec, t.fence, cp, time.Now())
+	rec, err := record.Admit(k.rec, t.fence, cp, time.Now())
 	if err != nil {
 		t.err = err
 		return
@@ -184,7 +185,7 @@ func (t *turn) end() error {
 
 // save is a batch of one.
 func (s *Store) save(ctx context.Context, key string, f state.Fence, unfenced bool, cp state.Checkpoint) error {
-	if err := state.CheckSave(key, cp); err != nil {
+	if err := record.CheckSave(key, cp); err != nil {
 		return err
 	}
 	t, err := s.turn(ctx, key, f, unfenced)

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A change makes a record the one in force. It is begun (written), flushed and
@@ -19,7 +19,7 @@ import (
 // one.
 type change struct {
 	k     *keyFile
-	rec   state.Record
+	rec   record.Record
 	began uint64   // what flusher.began said before anything was written
 	mark  mark     // in place: what the slot holds now
 	anew  *newFile // nil: in place
@@ -47,12 +47,12 @@ func (n *newFile) letGo() {
 
 // save makes rec the record in force: in place with one flush where it can, and
 // otherwise as replace does.
-func (k *keyFile) save(rec state.Record) error { return k.commit(k.begin(rec)) }
+func (k *keyFile) save(rec record.Record) error { return k.commit(k.begin(rec)) }
 
 // replace writes rec into both slots of a new file and puts it into the place of the
 // old one. What the old one held is then beyond the reach of any damage to the last
 // line, and of whoever has it open.
-func (k *keyFile) replace(rec state.Record) error { return k.commit(k.beginAnew(rec)) }
+func (k *keyFile) replace(rec record.Record) error { return k.commit(k.beginAnew(rec)) }
 
 func (k *keyFile) commit(c *change, err error) error {
 	if err != nil {
@@ -63,7 +63,7 @@ func (k *keyFile) commit(c *change, err error) error {
 }
 
 // begin writes a slot in place where it can, and otherwise a new file.
-func (k *keyFile) begin(rec state.Record) (*change, error) {
+func (k *keyFile) begin(rec record.Record) (*change, error) {
 	line := borrow(k.slot)
 	defer giveBack(line)
 	text, m, err := appendLine((*line)[:0], k.last().generation+1, k.quoted, &rec)
@@ -99,7 +99,7 @@ func (k *keyFile) begin(rec state.Record) (*change, error) {
 
 // beginAnew writes a file beside the one that it will replace. When it fails, nothing
 // is left.
-func (k *keyFile) beginAnew(rec state.Record) (*change, error) {
+func (k *keyFile) beginAnew(rec record.Record) (*change, error) {
 	if err := k.checkOurs(); err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (k *keyFile) beginAnew(rec state.Record) (*change, error) {
 }
 
 // twoSlots is the contents of a file with rec in both slots.
-func (k *keyFile) twoSlots(rec *state.Record) (text []byte, marks [2]mark, err error) {
+func (k *keyFile) twoSlots(rec *record.Record) (text []byte, marks [2]mark, err error) {
 	g := k.last().generation
 	// The second line is the longer one, if its generation has a digit more.
 	second, m2, err := appendLine(nil, g+2, k.quoted, rec)

@@ -96,7 +96,7 @@ func TestWrongFile(t *testing.T) {
 			var listed error
 			for e, err := range s.List(t.Context(), "k") {
 				must(t, err)
-				listed = e.Err
+				listed = e.LoadErr
 			}
 			want(t, listed, c.err, parts...)
 			if after := lookAt(t, path); after != before {
@@ -299,8 +299,8 @@ func fuzzDamaged(t *testing.T, damaged []byte) {
 	cp, loadErr := s.Load(t.Context(), "k")
 	g, err := s.Acquire(t.Context(), "k", request("first"))
 	switch {
-	case loadErr == nil && (err != nil || g.Err != nil || !g.Checkpoint.Equal(cp)):
-		t.Fatalf("Load says %d, and Acquire %d (%v, %v)", cp.Sequence, g.Checkpoint.Sequence, g.Err, err)
+	case loadErr == nil && (err != nil || g.LoadErr != nil || !g.Checkpoint.Equal(cp)):
+		t.Fatalf("Load says %d, and Acquire %d (%v, %v)", cp.Sequence, g.Checkpoint.Sequence, g.LoadErr, err)
 	case loadErr != nil && !errors.Is(err, state.ErrCorrupt):
 		t.Fatalf("Load says %v, and Acquire %v", loadErr, err)
 	case loadErr != nil && !bytes.Equal(m.dir.now["k"+dataSuffix].now, damaged):

@@ -26,7 +26,7 @@
 //
 //	jq -s 'max_by(.generation)' state/shop.json
 //
-// The fields are those of [state.Record.AppendJSON], and three more: generation, key
+// The fields are those of [record.Record.AppendJSON], and three more: generation, key
 // and checksum. Both lines are filled up with spaces to the same length, so that a
 // save can overwrite one of them while the other stays whole; format.go in this
 // package says it to the byte. A file that was edited by hand is refused, by its

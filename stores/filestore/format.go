@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // # The file, to the byte
@@ -59,7 +60,7 @@ type mark struct {
 
 // appendLine appends the line of a record, without spaces and line feed. The key is
 // what quote made of it.
-func appendLine(dst []byte, generation uint64, quotedKey string, rec *state.Record) ([]byte, mark, error) {
+func appendLine(dst []byte, generation uint64, quotedKey string, rec *record.Record) ([]byte, mark, error) {
 	const version = `{"version":1`
 	start := len(dst)
 	text, err := rec.AppendJSON(dst)
@@ -67,7 +68,7 @@ func appendLine(dst []byte, generation uint64, quotedKey string, rec *state.Reco
 		return dst, mark{}, err
 	}
 	if !bytes.HasPrefix(text[start:], []byte(version)) {
-		return dst, mark{}, errors.New("filestore: state.Record.AppendJSON doesn't begin with its version")
+		return dst, mark{}, errors.New("filestore: record.Record.AppendJSON doesn't begin with its version")
 	}
 	head := make([]byte, 0, 64+len(quotedKey))
 	head = strconv.AppendUint(append(head, `,"generation":`...), generation, 10)
@@ -218,14 +219,14 @@ func readUint(digits []byte, ok bool) (uint64, bool) {
 }
 
 // parse reads the record of a whole slot, and the key that it is of.
-func (s *slot) parse() (state.Record, string, error) {
-	rec, err := state.ParseRecord(append(bytes.Clone(s.body), '}'))
+func (s *slot) parse() (record.Record, string, error) {
+	rec, err := record.Parse(append(bytes.Clone(s.body), '}'))
 	if err != nil {
-		return state.Record{}, "", err
+		return record.Record{}, "", err
 	}
 	var key string
 	if err := json.Unmarshal(rec.Unknown["key"], &key); err != nil {
-		return state.Record{}, "", fmt.Errorf("%w: the field \"key\" is missing or no string", state.ErrCorrupt)
+		return record.Record{}, "", fmt.Errorf("%w: the field \"key\" is missing or no string", state.ErrCorrupt)
 	}
 	delete(rec.Unknown, "generation")
 	delete(rec.Unknown, "key")

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 func crc(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
@@ -95,7 +96,7 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 func TestTornSlots(t *testing.T) {
 	lineOf := func(generation uint64, size int) []byte {
 		cp := placeOf(t, int(generation), size)
-		rec := state.Record{Status: state.StatusSaved, Checkpoint: cp, LastSequence: cp.Sequence}
+		rec := record.Record{Status: record.Saved, Checkpoint: cp, LastSequence: cp.Sequence}
 		line, _, err := appendLine(nil, generation, quote("k"), &rec)
 		must(t, err)
 		return line

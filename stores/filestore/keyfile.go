@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A keyFile is one key's file in the hands of its only writer: whoever calls its
@@ -22,10 +23,10 @@ type keyFile struct {
 	key, path string
 	quoted    string // the key in JSON
 
-	rec   state.Record // the record in force
-	known bool         // there is a file, and it is ours
-	marks [2]mark      // what its slots hold
-	info  fs.FileInfo  // which file it is
+	rec   record.Record // the record in force
+	known bool          // there is a file, and it is ours
+	marks [2]mark       // what its slots hold
+	info  fs.FileInfo   // which file it is
 
 	flushed bool
 	f       file // nil: closed, perhaps to make room
@@ -180,7 +181,7 @@ func (k *keyFile) remove() error {
 			return errors.Join(err, unavailable(e))
 		}
 	}
-	k.known, k.marks, k.rec = false, [2]mark{}, state.Record{}
+	k.known, k.marks, k.rec = false, [2]mark{}, record.Record{}
 	return errors.Join(err, unavailable(k.s.flusher.dir.join(nil, removed)))
 }
 

@@ -96,7 +96,7 @@ func TestListLongKeys(t *testing.T) {
 	keys := func(prefix string) (keys []string) {
 		for e, err := range s.List(t.Context(), prefix) {
 			must(t, err)
-			keys = append(keys, e.Key+fmt.Sprint(e.Err != nil))
+			keys = append(keys, e.Key+fmt.Sprint(e.LoadErr != nil))
 		}
 		slices.Sort(keys)
 		return keys

@@ -184,7 +184,7 @@ func TestLeaseDiesWithItsProcess(t *testing.T) {
 	want(t, s.Save(t.Context(), "k", plain(t, 2)), state.ErrLeaseHeld, `"the child"`)
 	for e, err := range s.List(t.Context(), "") {
 		must(t, err)
-		if e.Key != "k" || e.Owner != "the child" || e.Err != nil {
+		if e.Key != "k" || e.Owner != "the child" || e.LoadErr != nil {
 			t.Errorf("listed: %+v", e)
 		}
 	}

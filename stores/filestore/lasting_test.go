@@ -17,6 +17,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // version1 are the files that version 1 of the format has left, and what is in them.
@@ -25,23 +26,23 @@ var version1 = []struct {
 	key   string
 	saved int // when, as of place
 	token bson.D
-	want  state.Record // but for these
+	want  record.Record // but for these
 }{
 	{"shop/Orders", 3,
 		bson.D{{Key: "_data", Value: "8269D1E800000000022B0229296E04"}, {Key: "_typeBits", Value: bson.Binary{Data: []byte{0x40, 0x10}}}},
-		state.Record{
-			Status: state.StatusSaved, LastSequence: 18204, Epoch: 2, Nonce: "fedcba9876543210", Owner: "host-1",
+		record.Record{
+			Status: record.Saved, LastSequence: 18204, Epoch: 2, Nonce: "fedcba9876543210", Owner: "host-1",
 			Checkpoint: state.Checkpoint{Sequence: 18204, Epoch: 2, Fingerprint: "rs0/shop.orders",
 				Extra: map[string]json.RawMessage{"gap": json.RawMessage(`{"from":"a","to":"b"}`)}},
 		}},
 	{"plain", 2,
 		bson.D{{Key: "_data", Value: "826AEE4482000000022B0229296E04"}},
-		state.Record{Status: state.StatusSaved, Checkpoint: state.Checkpoint{Fingerprint: "rs0/shop.orders",
+		record.Record{Status: record.Saved, Checkpoint: state.Checkpoint{Fingerprint: "rs0/shop.orders",
 			ClusterTime: bson.Timestamp{T: 1794000002, I: 2}}}},
-	{"cleared", 0, nil, state.Record{Status: state.StatusCleared, LastSequence: 7}},
+	{"cleared", 0, nil, record.Record{Status: record.Cleared, LastSequence: 7}},
 	{strings.Repeat("long ", 60), 9,
 		bson.D{{Key: "_data", Value: "826AEE4489000000092B0229296E04"}},
-		state.Record{Status: state.StatusSaved, LastSequence: 9, Checkpoint: state.Checkpoint{Sequence: 9,
+		record.Record{Status: record.Saved, LastSequence: 9, Checkpoint: state.Checkpoint{Sequence: 9,
 			Fingerprint: "rs0/shop.orders", ClusterTime: bson.Timestamp{T: 1794000009, I: 9}}}},
 }
 
@@ -214,7 +215,7 @@ func TestFoldingFileSystem(t *testing.T) {
 	}
 	n := 0
 	for e, err := range s.List(t.Context(), "") {
-		must(t, errors.Join(err, e.Err))
+		must(t, errors.Join(err, e.LoadErr))
 		if !slices.Contains(keys, e.Key) {
 			t.Errorf("a key %q is listed", e.Key)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A lease is one that this store holds: the key's lock file names the store's session,
@@ -33,7 +34,7 @@ func (s *Store) setLease(e *entry, l *lease) {
 // r.Steal, a lease whose owner is alive is refused all the same.
 func (s *Store) Acquire(ctx context.Context, key string, r state.LeaseRequest) (state.Grant, error) {
 	var grant state.Grant
-	err := state.CheckLeaseRequest(r)
+	err := record.CheckLeaseRequest(r)
 	if err == nil {
 		var e *entry
 		if e, err = s.enter(ctx, key); err == nil {
@@ -73,7 +74,7 @@ func (s *Store) acquire(ctx context.Context, e *entry, r state.LeaseRequest) (st
 func (s *Store) acquireFree(ctx context.Context, e *entry, r state.LeaseRequest) (state.Grant, error) {
 	var grant state.Grant
 	err := s.lease(ctx, e, r.Owner, func() (fence state.Fence, err error) {
-		var rec state.Record
+		var rec record.Record
 		if rec, grant, err = admitAcquire(e.file.rec, r); err == nil {
 			err = e.file.replace(rec)
 		}
@@ -82,11 +83,11 @@ func (s *Store) acquireFree(ctx context.Context, e *entry, r state.LeaseRequest)
 	return grant, err
 }
 
-// admitAcquire is state.AdmitAcquire for a store in which whoever asks has the lock:
+// admitAcquire is record.AdmitAcquire for a store in which whoever asks has the lock:
 // no lease is live, and none has an end.
-func admitAcquire(rec state.Record, r state.LeaseRequest) (state.Record, state.Grant, error) {
+func admitAcquire(rec record.Record, r state.LeaseRequest) (record.Record, state.Grant, error) {
 	rec.LeaseUntil = time.Time{}
-	rec, grant, err := state.AdmitAcquire(rec, r, time.Now())
+	rec, grant, err := record.AdmitAcquire(rec, r, time.Now())
 	rec.LeaseUntil = time.Time{}
 	grant.Checkpoint = grant.Checkpoint.Clone()
 	return rec, grant, err
@@ -200,7 +201,7 @@ func (s *Store) renew(ctx context.Context, key string, f state.Fence, ttl time.D
 	if err != nil {
 		return err
 	}
-	if _, err = state.AdmitRenew(e.file.rec, f, ttl, time.Now()); err == nil {
+	if _, err = record.AdmitRenew(e.file.rec, f, ttl, time.Now()); err == nil {
 		err = s.verify(ctx, e, s.leaseOf(e))
 	}
 	return errors.Join(err, s.leave(e))
@@ -216,7 +217,7 @@ func (s *Store) renewQuickly(key string, f state.Fence, ttl time.Duration) (bool
 	if !busy {
 		return false, nil
 	}
-	_, err := state.AdmitRenew(state.Record{Epoch: f.Epoch, Nonce: f.Nonce}, f, ttl, time.Now())
+	_, err := record.AdmitRenew(record.Record{Epoch: f.Epoch, Nonce: f.Nonce}, f, ttl, time.Now())
 	return true, err
 }
 
@@ -283,7 +284,7 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 		return nil
 	}
 	if err == nil {
-		err = e.file.save(state.AdmitRelease(e.file.rec, f))
+		err = e.file.save(record.AdmitRelease(e.file.rec, f))
 		if errors.Is(err, state.ErrFenced) {
 			err = nil // somebody has taken it since: there is nothing to release
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A holding is what a key holds.
@@ -197,7 +198,7 @@ func (a *account) check(t testing.TB, s *Store, key string) error {
 }
 
 // is tells whether a record is that of the place, in all that it says.
-func (p holding) is(t testing.TB, rec state.Record) bool {
+func (p holding) is(t testing.TB, rec record.Record) bool {
 	if rec.Epoch != p.epoch || rec.LastSequence != uint64(p.last) || (rec.Nonce != "") != p.live {
 		return false
 	}
@@ -219,7 +220,7 @@ func (p holding) String() string {
 }
 
 // seen describes a record as a place is described.
-func seen(rec state.Record) string {
+func seen(rec record.Record) string {
 	what := "no checkpoint"
 	if cp, err := rec.Load(); err == nil {
 		what = fmt.Sprintf("the checkpoint of sequence %d, saved at %d", cp.Sequence, cp.SavedAt.UnixMilli()-1794000000000)

@@ -86,7 +86,7 @@ func (s *Store) listedLong(ctx context.Context, name, prefix string) (state.Entr
 	case errors.Is(err, state.ErrNotFound):
 		return state.Entry{}, false
 	case err != nil:
-		return state.Entry{Err: s.fail("load", "", err)}, true
+		return state.Entry{LoadErr: s.fail("load", "", err)}, true
 	case !strings.HasPrefix(key, prefix):
 		return state.Entry{}, false
 	}
@@ -120,9 +120,9 @@ func (s *Store) listedKey(ctx context.Context, key string) (state.Entry, bool) {
 	e := state.Entry{Key: key}
 	cp, err := s.Load(ctx, key)
 	owner, lockErr := s.ownerOf(key)
-	e.Checkpoint, e.Owner, e.Err = cp, owner, err
+	e.Checkpoint, e.Owner, e.LoadErr = cp, owner, err
 	if err == nil && lockErr != nil {
-		e.Checkpoint, e.Err = state.Checkpoint{}, s.fail("load", key, lockErr)
+		e.Checkpoint, e.LoadErr = state.Checkpoint{}, s.fail("load", key, lockErr)
 	}
 	return e, owner != "" || !errors.Is(err, state.ErrNotFound)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // Advice for whoever finds a file that can't be read.
@@ -25,7 +26,7 @@ var errLink = errors.New("it is a symbolic link")
 
 // A found is what was read from a file of which at least one slot is whole.
 type found struct {
-	rec   state.Record
+	rec   record.Record
 	slots [2]slot
 	force int // the slot in force
 	slot  int // the length of a slot

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A caller makes random calls to the stores of a history, for keys that nobody else
@@ -200,14 +201,14 @@ func (c *caller) acquire(k *simKey) {
 	if err != nil {
 		return
 	}
-	if !slices.ContainsFunc(before, func(r state.Record) bool {
+	if !slices.ContainsFunc(before, func(r record.Record) bool {
 		_, want, err := admitAcquire(r, q)
-		return err == nil && want.Fence == g.Fence && want.Checkpoint.Equal(g.Checkpoint) && want.LastSequence == g.LastSequence && want.Err == g.Err
+		return err == nil && want.Fence == g.Fence && want.Checkpoint.Equal(g.Checkpoint) && want.LastSequence == g.LastSequence && want.LoadErr == g.LoadErr
 	}) {
 		c.fail("granted %+v, of %s", g, briefs(before))
 	}
 	c.mu.Lock()
-	k.may = slices.DeleteFunc(slices.Clone(k.may), func(r state.Record) bool {
+	k.may = slices.DeleteFunc(slices.Clone(k.may), func(r record.Record) bool {
 		cp, _ := r.Load()
 		return r.Fence() != g.Fence || !cp.Equal(g.Checkpoint) || r.LastSequence != g.LastSequence
 	})
@@ -220,7 +221,7 @@ func (c *caller) acquire(k *simKey) {
 func (c *caller) release(k *simKey, f state.Fence) {
 	c.do(k, "Release", releasing(f), func(s *Store) error {
 		c.mu.Lock()
-		if slices.ContainsFunc(k.may, func(r state.Record) bool { return r.Fence() != f }) {
+		if slices.ContainsFunc(k.may, func(r record.Record) bool { return r.Fence() != f }) {
 			k.next = append(k.next, k.may...)
 		}
 		c.mu.Unlock()
@@ -235,7 +236,7 @@ func (c *caller) load(k *simKey) {
 	if errors.Is(err, state.ErrUnavailable) && c.failed.Load() > 0 {
 		return
 	}
-	if !slices.ContainsFunc(k.may, func(r state.Record) bool {
+	if !slices.ContainsFunc(k.may, func(r record.Record) bool {
 		want, wantErr := r.Load()
 		return errors.Is(err, wantErr) && cp.Equal(want)
 	}) {
@@ -246,9 +247,9 @@ func (c *caller) load(k *simKey) {
 // removeFile is a person who removes a key's file, and says sync. A store that has its record in
 // memory writes it anew; another doesn't know that it was there.
 func (c *caller) removeFile(k *simKey) {
-	c.do(k, "rm", func(r state.Record) (state.Record, error) { return r, nil }, func(s *Store) error {
+	c.do(k, "rm", func(r record.Record) (record.Record, error) { return r, nil }, func(s *Store) error {
 		c.mu.Lock()
-		k.may = distinct(append(slices.Clone(k.may), state.Record{}))
+		k.may = distinct(append(slices.Clone(k.may), record.Record{}))
 		k.next = k.may
 		c.mu.Unlock()
 		c.m.mu.Lock()

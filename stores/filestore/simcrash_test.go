@@ -18,6 +18,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 var ctx = context.Background()
@@ -58,14 +59,14 @@ type history struct {
 
 	// read are the records in files that have been read already: the contents of one
 	// are never written to, and most files are the same after the next crash.
-	read map[*byte]state.Record
+	read map[*byte]record.Record
 	cuts int
 }
 
 // A moment is a machine after a crash, and what its keys may hold: may and next in turn.
 type moment struct {
 	m    *simFS
-	may  [][]state.Record
+	may  [][]record.Record
 	what string
 }
 
@@ -77,7 +78,7 @@ func newHistory(t *testing.T, seed uint64, keys int) *history {
 		names = append(names, fmt.Sprint("k", n))
 	}
 	for i, name := range names {
-		k := &simKey{name: name, leased: i%2 == 0, may: []state.Record{{}}}
+		k := &simKey{name: name, leased: i%2 == 0, may: []record.Record{{}}}
 		if i == 3 || i == 4 {
 			k.store = 1
 		}
@@ -91,7 +92,7 @@ func newHistory(t *testing.T, seed uint64, keys int) *history {
 
 // boot starts both stores on a machine.
 func (h *history) boot(m *simFS) {
-	h.m, h.next, h.moments, h.calls, h.read = m, moment{}, 0, nil, make(map[*byte]state.Record)
+	h.m, h.next, h.moments, h.calls, h.read = m, moment{}, 0, nil, make(map[*byte]record.Record)
 	m.before = h.before
 	for i := range h.stores {
 		h.open(i)
@@ -163,10 +164,10 @@ func (h *history) crash(when string) {
 }
 
 // snapshot is what each key may hold just now.
-func (h *history) snapshot() [][]state.Record {
+func (h *history) snapshot() [][]record.Record {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	may := make([][]state.Record, 0, 2*len(h.keys))
+	may := make([][]record.Record, 0, 2*len(h.keys))
 	for _, k := range h.keys {
 		may = append(may, k.may, k.next)
 	}
@@ -186,7 +187,7 @@ func (h *history) checkCrashes() {
 }
 
 // check opens a machine after a crash, and returns what it holds.
-func (h *history) check(at moment) (found []state.Record) {
+func (h *history) check(at moment) (found []record.Record) {
 	s, err := open(at.m, simStore, &Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		h.fail("the power cut %s: open: %v", at.what, err)
@@ -210,7 +211,7 @@ func (h *history) check(at moment) (found []state.Record) {
 }
 
 // recordOf is the record in a key's file, which Load agrees with.
-func (h *history) recordOf(s *Store, m *simFS, key string) (state.Record, error) {
+func (h *history) recordOf(s *Store, m *simFS, key string) (record.Record, error) {
 	var text *byte
 	if n := m.dir.now[stem(key)+dataSuffix]; n != nil && len(n.now) > 0 {
 		text = &n.now[0]

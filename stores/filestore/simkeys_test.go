@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A simKey is a key, and all that its record may be: one thing, unless a call has
@@ -16,19 +17,19 @@ type simKey struct {
 	name      string
 	store     int
 	leased    bool // it is mostly written under a lease
-	may, next []state.Record
+	may, next []record.Record
 	fences    []state.Fence // all that were granted
 }
 
 // like compares with a record in all that a store has to keep.
-func like(a state.Record) func(b state.Record) bool {
-	return func(b state.Record) bool {
+func like(a record.Record) func(b record.Record) bool {
+	return func(b record.Record) bool {
 		return a.Status == b.Status && a.LastSequence == b.LastSequence && a.Epoch == b.Epoch && a.Nonce == b.Nonce &&
 			a.Owner == b.Owner && a.Checkpoint.Equal(b.Checkpoint)
 	}
 }
 
-func distinct(rs []state.Record) (out []state.Record) {
+func distinct(rs []record.Record) (out []record.Record) {
 	for _, r := range rs {
 		if !slices.ContainsFunc(out, like(r)) {
 			out = append(out, r)
@@ -37,15 +38,15 @@ func distinct(rs []state.Record) (out []state.Record) {
 	return out
 }
 
-func brief(r state.Record) string {
+func brief(r record.Record) string {
 	place := int64(0)
-	if r.Status == state.StatusSaved {
+	if r.Status == record.Saved {
 		place = r.Checkpoint.SavedAt.UnixMilli() - 1794000000000 // as placeOf makes it
 	}
 	return fmt.Sprintf("{place %d, sequence %d of %d, epoch %d %q}", place, r.Checkpoint.Sequence, r.LastSequence, r.Epoch, r.Nonce)
 }
 
-func briefs(rs []state.Record) string {
+func briefs(rs []record.Record) string {
 	var b strings.Builder
 	for _, r := range rs {
 		b.WriteString(brief(r))
@@ -54,45 +55,45 @@ func briefs(rs []state.Record) string {
 }
 
 // An effect is what a call makes of a record if it succeeds, or why it is refused.
-type effect func(state.Record) (state.Record, error)
+type effect func(record.Record) (record.Record, error)
 
 func saving(f state.Fence, cp state.Checkpoint) effect {
-	return func(r state.Record) (state.Record, error) { return state.Admit(r, f, cp, time.Time{}) }
+	return func(r record.Record) (record.Record, error) { return record.Admit(r, f, cp, time.Time{}) }
 }
 
 func clearing(f state.Fence) effect {
-	return func(r state.Record) (state.Record, error) {
-		r, err := state.AdmitClear(r, f, time.Time{})
+	return func(r record.Record) (record.Record, error) {
+		r, err := record.AdmitClear(r, f, time.Time{})
 		if r.IsEmpty() {
-			r = state.Record{}
+			r = record.Record{}
 		}
 		return r, err
 	}
 }
 
 // vanishing is Forget, and a person's rm.
-func vanishing(state.Record) (state.Record, error) { return state.Record{}, nil }
+func vanishing(record.Record) (record.Record, error) { return record.Record{}, nil }
 
 func releasing(f state.Fence) effect {
-	return func(r state.Record) (state.Record, error) { return state.AdmitRelease(r, f), nil }
+	return func(r record.Record) (record.Record, error) { return record.AdmitRelease(r, f), nil }
 }
 
 func renewing(f state.Fence) effect {
-	return func(r state.Record) (state.Record, error) {
-		_, err := state.AdmitRenew(r, f, time.Minute, time.Time{})
+	return func(r record.Record) (record.Record, error) {
+		_, err := record.AdmitRenew(r, f, time.Minute, time.Time{})
 		return r, err
 	}
 }
 
 func acquiring(q state.LeaseRequest) effect {
-	return func(r state.Record) (state.Record, error) {
+	return func(r record.Record) (record.Record, error) {
 		r, _, err := admitAcquire(r, q)
 		return r, err
 	}
 }
 
 // of is what an effect makes of any of some records.
-func (e effect) of(rs []state.Record) (out []state.Record) {
+func (e effect) of(rs []record.Record) (out []record.Record) {
 	for _, r := range rs {
 		if r, err := e(r); err == nil {
 			out = append(out, r)
@@ -102,7 +103,7 @@ func (e effect) of(rs []state.Record) (out []state.Record) {
 }
 
 // refuses tells whether a call may be refused so, if r is the record.
-func (e effect) refuses(r state.Record, err error) bool {
+func (e effect) refuses(r record.Record, err error) bool {
 	if errors.Is(err, state.ErrLeaseHeld) && !errors.Is(err, state.ErrFenced) {
 		return r.Nonce != ""
 	}
@@ -136,7 +137,7 @@ func (h *history) end(k *simKey, what string, e effect, err error) {
 		k.may = next
 	default:
 		// A refusal says nothing of the disk: what was read may be in the page cache alone.
-		next = slices.DeleteFunc(slices.Clone(k.may), func(r state.Record) bool { return !e.refuses(r, err) })
+		next = slices.DeleteFunc(slices.Clone(k.may), func(r record.Record) bool { return !e.refuses(r, err) })
 	}
 	h.log = append(h.log, fmt.Sprintf("%.9q %s → %v, %s", k.name, what, err, briefs(k.may)))
 	if len(next) == 0 {

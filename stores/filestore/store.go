@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // Options are the options of [Open]. The zero value, and nil, is the default of each.
@@ -214,7 +215,7 @@ func (s *Store) Clear(ctx context.Context, key string) error {
 }
 
 func (k *keyFile) clear(f state.Fence) error {
-	rec, err := state.AdmitClear(k.rec, f, time.Now())
+	rec, err := record.AdmitClear(k.rec, f, time.Now())
 	switch {
 	case err != nil:
 		return err

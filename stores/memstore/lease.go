@@ -8,16 +8,17 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // Acquire implements [state.Leaser]. It can steal.
 func (s *Store) Acquire(ctx context.Context, key string, r state.LeaseRequest) (state.Grant, error) {
-	if err := state.CheckLeaseRequest(r); err != nil {
+	if err := record.CheckLeaseRequest(r); err != nil {
 		return state.Grant{}, failed("acquire", key, err)
 	}
 	var grant state.Grant
-	err := s.change(ctx, "acquire", key, func(rec state.Record) (after state.Record, err error) {
-		after, grant, err = state.AdmitAcquire(rec, r, time.Now())
+	err := s.change(ctx, "acquire", key, func(rec record.Record) (after record.Record, err error) {
+		after, grant, err = record.AdmitAcquire(rec, r, time.Now())
 		return after, err
 	})
 	if err != nil {
@@ -29,15 +30,15 @@ func (s *Store) Acquire(ctx context.Context, key string, r state.LeaseRequest) (
 
 // Renew implements [state.Leaser].
 func (s *Store) Renew(ctx context.Context, key string, f state.Fence, ttl time.Duration) error {
-	return s.change(ctx, "renew", key, func(rec state.Record) (state.Record, error) {
-		return state.AdmitRenew(rec, f, ttl, time.Now())
+	return s.change(ctx, "renew", key, func(rec record.Record) (record.Record, error) {
+		return record.AdmitRenew(rec, f, ttl, time.Now())
 	})
 }
 
 // Release implements [state.Leaser].
 func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
-	return s.change(ctx, "release", key, func(rec state.Record) (state.Record, error) {
-		return state.AdmitRelease(rec, f), nil
+	return s.change(ctx, "release", key, func(rec record.Record) (record.Record, error) {
+		return record.AdmitRelease(rec, f), nil
 	})
 }
 
@@ -67,15 +68,15 @@ func (s *Store) snapshot(ctx context.Context, prefix string) ([]state.Entry, err
 	now := time.Now()
 	for key, rec := range s.records {
 		live := rec.Live(now)
-		if !strings.HasPrefix(key, prefix) || rec.Status != state.StatusSaved && !live {
+		if !strings.HasPrefix(key, prefix) || rec.Status != record.Saved && !live {
 			continue
 		}
 		e := state.Entry{Key: key}
 		if live {
 			e.Owner = rec.Owner
 		}
-		if e.Checkpoint, e.Err = rec.Load(); e.Err != nil {
-			e.Err = failed("load", key, e.Err)
+		if e.Checkpoint, e.LoadErr = rec.Load(); e.LoadErr != nil {
+			e.LoadErr = failed("load", key, e.LoadErr)
 		}
 		e.Checkpoint = e.Checkpoint.Clone()
 		entries = append(entries, e)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A Store keeps checkpoints in memory. It has every capability that package
@@ -24,7 +25,7 @@ import (
 // Extra documents allocates nothing, once the key is there.
 type Store struct {
 	mu      sync.RWMutex
-	records map[string]*state.Record
+	records map[string]*record.Record
 	closed  bool
 }
 
@@ -38,7 +39,7 @@ var (
 )
 
 // New returns an empty store.
-func New() *Store { return &Store{records: make(map[string]*state.Record)} }
+func New() *Store { return &Store{records: make(map[string]*record.Record)} }
 
 // OpenURL returns an empty store for the URL memory: (or memory://). It takes
 // no host, path or parameters, and refuses them, so that nobody believes that
@@ -76,12 +77,12 @@ func (s *Store) Save(ctx context.Context, key string, cp state.Checkpoint) error
 // SaveFenced implements [state.Leaser].
 func (s *Store) SaveFenced(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
 	if f.IsZero() {
-		return s.noFence(ctx, "save", key, state.CheckSave(key, cp))
+		return s.noFence(ctx, "save", key, record.CheckSave(key, cp))
 	}
 	return s.save(ctx, key, f, cp)
 }
 
-// noFence is the answer to a fenced write without a fence: for [state.Admit], that
+// noFence is the answer to a fenced write without a fence: for [record.Admit], that
 // would be an unfenced one.
 func (s *Store) noFence(ctx context.Context, op, key string, err error) error {
 	if err == nil {
@@ -95,7 +96,7 @@ func (s *Store) noFence(ctx context.Context, op, key string, err error) error {
 }
 
 func (s *Store) save(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
-	if err := state.CheckSave(key, cp); err != nil {
+	if err := record.CheckSave(key, cp); err != nil {
 		return failed("save", key, err)
 	}
 	s.mu.Lock()
@@ -114,9 +115,9 @@ func (s *Store) save(ctx context.Context, key string, f state.Fence, cp state.Ch
 func (s *Store) put(key string, f state.Fence, cp state.Checkpoint) error {
 	rec, known := s.records[key]
 	if !known {
-		rec = new(state.Record)
+		rec = new(record.Record)
 	}
-	after, err := state.Admit(*rec, f, cp, time.Now())
+	after, err := record.Admit(*rec, f, cp, time.Now())
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (s *Store) put(key string, f state.Fence, cp state.Checkpoint) error {
 
 // SaveBatch implements [state.BatchSaver].
 func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
-	errs := state.CheckBatch(items)
+	errs := record.CheckBatch(items)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, it := range items {
@@ -187,13 +188,13 @@ func (s *Store) ClearFenced(ctx context.Context, key string, f state.Fence) erro
 }
 
 func (s *Store) clear(ctx context.Context, key string, f state.Fence) error {
-	return s.change(ctx, "clear", key, func(rec state.Record) (state.Record, error) {
-		return state.AdmitClear(rec, f, time.Now())
+	return s.change(ctx, "clear", key, func(rec record.Record) (record.Record, error) {
+		return record.AdmitClear(rec, f, time.Now())
 	})
 }
 
 // change replaces the record of key by what f makes of it, unless f fails.
-func (s *Store) change(ctx context.Context, op, key string, f func(state.Record) (state.Record, error)) error {
+func (s *Store) change(ctx context.Context, op, key string, f func(record.Record) (record.Record, error)) error {
 	if err := state.CheckKey(key); err != nil {
 		return failed(op, key, err)
 	}
@@ -202,7 +203,7 @@ func (s *Store) change(ctx context.Context, op, key string, f func(state.Record)
 	if err := s.ready(ctx); err != nil {
 		return failed(op, key, err)
 	}
-	var before state.Record
+	var before record.Record
 	if rec, ok := s.records[key]; ok {
 		before = *rec
 	}
@@ -220,11 +221,11 @@ func (s *Store) change(ctx context.Context, op, key string, f func(state.Record)
 
 // Forget implements [state.Forgetter].
 func (s *Store) Forget(ctx context.Context, key string) error {
-	return s.change(ctx, "forget", key, func(rec state.Record) (state.Record, error) {
+	return s.change(ctx, "forget", key, func(rec record.Record) (record.Record, error) {
 		if rec.Live(time.Now()) {
 			return rec, &state.HeldError{Owner: rec.Owner, Until: rec.LeaseUntil}
 		}
-		return state.Record{}, nil
+		return record.Record{}, nil
 	})
 }
 

@@ -70,7 +70,7 @@ func everything(ctx context.Context, t *testing.T, s *redisstore.Store, key stri
 	_, err = s.Load(ctx, "never")
 	do("Load", err, state.ErrNotFound)
 	for e, err := range s.List(ctx, key) {
-		do("List", errors.Join(err, e.Err))
+		do("List", errors.Join(err, e.LoadErr))
 	}
 	for _, err := range state.SaveBatch(ctx, s, []state.Item{{Key: key, Fence: g.Fence, Checkpoint: checkpoint(t, "82AC", 4)}}) {
 		do("SaveBatch", err)

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // own, so that no other client waits for the batch. One that is refused or fails is
 // no other's concern, and is repeated where a Save or SaveFenced would be.
 func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
-	errs := state.CheckBatch(items)
+	errs := record.CheckBatch(items)
 	chunks := s.chunks(items, errs)
 	var next atomic.Int64
 	var workers sync.WaitGroup

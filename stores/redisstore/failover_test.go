@@ -221,7 +221,7 @@ func wantListed(t *testing.T, s *redisstore.Store, keys map[string]error) {
 			t.Errorf("%q is listed, known before: %v, listed before: %v", e.Key, known, listed[e.Key])
 		}
 		listed[e.Key] = true
-		want(t, e.Err, wanted, "the listed "+e.Key)
+		want(t, e.LoadErr, wanted, "the listed "+e.Key)
 	}
 	if len(listed) != len(keys) {
 		t.Errorf("listed: %v", listed)

@@ -172,7 +172,7 @@ func TestScriptFlush(t *testing.T) {
 		want(t, s.Save(ctx, "k", checkpoint(t, "82AA", i)), nil, "Save")
 		want(t, c.ScriptFlush(ctx).Err(), nil, "SCRIPT FLUSH")
 		for e, err := range s.List(ctx, "") {
-			want(t, errors.Join(err, e.Err), nil, "List")
+			want(t, errors.Join(err, e.LoadErr), nil, "List")
 		}
 	}
 }
@@ -328,7 +328,7 @@ func TestDamage(t *testing.T) {
 		seen := map[string]error{}
 		for e, err := range s.List(ctx, "") {
 			want(t, err, nil, "List")
-			seen[e.Key] = e.Err
+			seen[e.Key] = e.LoadErr
 		}
 		if len(seen) != 2 || seen["sound"] != nil || !errors.Is(seen["k"], state.ErrCorrupt) {
 			t.Errorf("damage %d: listed %v", i, seen)

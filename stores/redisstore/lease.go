@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // Acquire is [state.Leaser]'s, and one round trip. Leases live by Redis's clock,
@@ -19,7 +20,7 @@ func (s *Store) acquire(ctx context.Context, key string, r state.LeaseRequest) (
 	if err := state.CheckKey(key); err != nil {
 		return state.Grant{}, err
 	}
-	if err := state.CheckLeaseRequest(r); err != nil {
+	if err := record.CheckLeaseRequest(r); err != nil {
 		return state.Grant{}, err
 	}
 	steal := 0
@@ -41,11 +42,11 @@ func (s *Store) acquire(ctx context.Context, key string, r state.LeaseRequest) (
 	if got.number(5) == 1 {
 		s.keep(key, g.Fence, sealed, got)
 	}
-	g.Checkpoint, g.Err = got.checkpoint(3)
-	if g.Err != nil && !isAbsence(g.Err) {
+	g.Checkpoint, g.LoadErr = got.checkpoint(3)
+	if g.LoadErr != nil && !isAbsence(g.LoadErr) {
 		// The script can tell that the value is what was saved, not that this
 		// program can read it. What can't be read is not granted.
-		return state.Grant{}, withCleanup(g.Err, s.Release(ctx, key, g.Fence))
+		return state.Grant{}, withCleanup(g.LoadErr, s.Release(ctx, key, g.Fence))
 	}
 	return g, nil
 }
@@ -110,5 +111,5 @@ func checkRenewal(key string, ttl time.Duration) error {
 	if err := state.CheckKey(key); err != nil {
 		return err
 	}
-	return state.CheckLeaseRequest(state.LeaseRequest{Nonce: "any", TTL: ttl})
+	return record.CheckLeaseRequest(state.LeaseRequest{Nonce: "any", TTL: ttl})
 }

@@ -152,7 +152,7 @@ func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, erro
 				return err
 			})
 			if err != nil {
-				entries = append(entries, state.Entry{Key: keys[i], Err: s.fail("load", keys[i], err)})
+				entries = append(entries, state.Entry{Key: keys[i], LoadErr: s.fail("load", keys[i], err)})
 				continue
 			}
 			o.err = nil
@@ -180,7 +180,7 @@ func (s *Store) entry(key string, r reply, err error) (e state.Entry, there bool
 	if errors.Is(err, state.ErrNotFound) && r.number(2) == 0 {
 		return e, false
 	}
-	e.Err = s.fail("load", key, err)
+	e.LoadErr = s.fail("load", key, err)
 	return e, true
 }
 

@@ -153,7 +153,7 @@ func TestTTLRunsOut(t *testing.T) {
 	want(t, s.Save(ctx, "k", checkpoint(t, "82AA", 3)), state.ErrStale, "the same save again, late")
 	var listed []error
 	for e, err := range s.List(ctx, "") {
-		listed = append(listed, errors.Join(err, e.Err))
+		listed = append(listed, errors.Join(err, e.LoadErr))
 	}
 	if len(listed) != 1 || !errors.Is(listed[0], state.ErrExpired) {
 		t.Errorf("listed: %v", listed)
@@ -174,7 +174,7 @@ func TestKeyPrefix(t *testing.T) {
 	for i, prefix := range prefixes {
 		n := 0
 		for e, err := range stores[prefix].List(ctx, "k*") {
-			want(t, errors.Join(err, e.Err), nil, "List")
+			want(t, errors.Join(err, e.LoadErr), nil, "List")
 			if n++; e.Key != "k*" || e.Checkpoint.Sequence != uint64(i+1) {
 				t.Errorf("prefix %q lists %q with sequence %d", prefix, e.Key, e.Checkpoint.Sequence)
 			}

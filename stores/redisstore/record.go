@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A record as it lies in Redis: the SHA-1 of what follows, which shows that it was
@@ -22,19 +23,19 @@ const sumLen = 2 * sha1.Size
 // noSum holds the place of the digest and the space after it.
 var noSum = strings.Repeat(" ", sumLen+1)
 
-// A record is what a save writes.
-type record struct {
+// A recordText is the record that a save writes.
+type recordText struct {
 	text     []byte // complete, unless the head is unknown
 	document int    // where it begins in text
 }
 
 // MarshalBinary is what go-redis asks for. Most saves of a batch need no memory of their
 // own, thanks to that.
-func (r *record) MarshalBinary() ([]byte, error) { return r.text, nil }
+func (r *recordText) MarshalBinary() ([]byte, error) { return r.text, nil }
 
 // encode makes the record of a checkpoint, with what the store fills in, in the
 // memory of dst, which is empty.
-func encode(dst []byte, cp state.Checkpoint, last, epoch uint64, now time.Time) (record, error) {
+func encode(dst []byte, cp state.Checkpoint, last, epoch uint64, now time.Time) (recordText, error) {
 	if cp.SavedAt.IsZero() {
 		cp.SavedAt = now
 	}
@@ -44,20 +45,20 @@ func encode(dst []byte, cp state.Checkpoint, last, epoch uint64, now time.Time) 
 	b = append(strconv.AppendUint(b, last, 10), ' ')
 	b = append(strconv.AppendUint(b, epoch, 10), ' ')
 	from := len(b)
-	rec := state.Record{Status: state.StatusSaved, Checkpoint: cp, LastSequence: cp.Sequence}
+	rec := record.Record{Status: record.Saved, Checkpoint: cp, LastSequence: cp.Sequence}
 	b, err := rec.AppendJSON(b)
 	if err != nil {
-		return record{}, err
+		return recordText{}, err
 	}
 	sum := sha1.Sum(b[sumLen+1:])
 	hex.Encode(b, sum[:])
-	return record{b, from}, nil
+	return recordText{b, from}, nil
 }
 
 // tokenEnd is how long the document of a checkpoint is up to the end of its token.
 // What stands there tells a repeated save from another one with the same sequence.
 func tokenEnd(cp state.Checkpoint) (int, error) {
-	alone := state.Record{Status: state.StatusSaved, Checkpoint: state.Checkpoint{Token: cp.Token}}
+	alone := record.Record{Status: record.Saved, Checkpoint: state.Checkpoint{Token: cp.Token}}
 	b, err := alone.AppendJSON(nil)
 	return len(b) - len("}"), err
 }
@@ -77,11 +78,11 @@ func decode(text string) (state.Checkpoint, error) {
 	if document == "" {
 		return state.Checkpoint{}, state.ErrNotFound
 	}
-	rec, err := state.ParseRecord([]byte(document))
+	rec, err := record.Parse([]byte(document))
 	if err != nil {
 		return state.Checkpoint{}, err
 	}
-	if rec.Status != state.StatusSaved || rec.Checkpoint.Token.IsZero() {
+	if rec.Status != record.Saved || rec.Checkpoint.Token.IsZero() {
 		return state.Checkpoint{}, fmt.Errorf("%w: it holds no resume token", state.ErrCorrupt)
 	}
 	rec.Checkpoint.Epoch = epoch

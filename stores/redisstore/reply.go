@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A reply is what a script answers: a word, and what belongs to it. It is empty
@@ -74,7 +75,7 @@ func (r reply) refusal() error {
 	case "USED":
 		return fmt.Errorf("%w: the sequence was used before", state.ErrStale)
 	case "NEWER":
-		return fmt.Errorf("%w: its fence has version %s, and this program reads up to %d", state.ErrNewer, r.text(1), state.RecordVersion)
+		return fmt.Errorf("%w: its fence has version %s, and this program reads up to %d", state.ErrNewer, r.text(1), record.Version)
 	case "BAD":
 		return fmt.Errorf("%w: the key %q in Redis %s", state.ErrCorrupt, r.text(1), r.text(2))
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A writer is under which fence something is written.
@@ -35,12 +36,12 @@ type saving struct {
 	key    string
 	by     writer
 	cp     state.Checkpoint
-	record record
+	record recordText
 	seal   *seal  // to try SET with, nil for the script
 	last   uint64 // the last sequence after it, where seal is not nil
 }
 
-// prepare makes the record of a save that [state.CheckSave] has let through, in the
+// prepare makes the record of a save that [record.CheckSave] has let through, in the
 // memory of dst, and takes the seal if there is one. It must be given back.
 func (s *Store) prepare(dst []byte, key string, by writer, cp state.Checkpoint) (saving, error) {
 	v := saving{key: key, by: by, cp: cp, last: cp.Sequence}
@@ -75,7 +76,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 640); return &b }
 const maxBuffer = 16 << 10
 
 func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkpoint) error {
-	if err := state.CheckSave(key, cp); err != nil {
+	if err := record.CheckSave(key, cp); err != nil {
 		return s.fail("save", key, err)
 	}
 	buf := buffers.Get().(*[]byte)

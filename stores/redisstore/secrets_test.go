@@ -119,7 +119,7 @@ func failures(t *testing.T, s *redisstore.Store, token string) map[string]error 
 	_, errs["LoadCrate"] = s.LoadCrate(ctx, "never")
 	_, errs["CrateNames"] = s.CrateNames(ctx)
 	for e, err := range s.List(ctx, "") {
-		errs["List"] = errors.Join(err, e.Err)
+		errs["List"] = errors.Join(err, e.LoadErr)
 	}
 	return errs
 }

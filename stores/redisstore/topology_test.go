@@ -37,7 +37,7 @@ func work(ctx context.Context, t *testing.T, s *redisstore.Store) {
 	}
 	n := 0
 	for e, err := range s.List(ctx, "work") {
-		want(t, errors.Join(err, e.Err), nil, "List")
+		want(t, errors.Join(err, e.LoadErr), nil, "List")
 		n++
 	}
 	if n != 8 {

@@ -1,4 +1,4 @@
--- Stands before every script. The rules are those of state.Admit and its kin.
+-- Stands before every script. The rules are those of record.Admit and its kin.
 -- KEYS: the fence, the mark, and perhaps one name of a record, only so that a
 -- Cluster knows of it. ARGV[1] is '1' if a record that is not there is certainly
 -- not there (see GONE in call.go).

@@ -1,11 +1,10 @@
-package state
+package record
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 const plainHex = "8260EC7417000000012B022C0100296E5A10044B4A1B0E3FA2439BA6F0D61DDD6805FB46645F6964006460EC741724019F022F0786530004"
@@ -45,8 +45,8 @@ func tokenOf(t testing.TB, doc bson.D) resumetoken.Token {
 // full is a record that has every field.
 func full(t testing.TB) Record {
 	return Record{
-		Status: StatusSaved,
-		Checkpoint: Checkpoint{
+		Status: Saved,
+		Checkpoint: state.Checkpoint{
 			Token:       token(t),
 			StartAfter:  true,
 			ClusterTime: bson.Timestamp{T: 1794000000, I: 3},
@@ -66,9 +66,9 @@ func full(t testing.TB) Record {
 }
 
 func TestRecordForm(t *testing.T) {
-	plain := Record{Status: StatusSaved, Checkpoint: Checkpoint{Token: token(t), Sequence: 5, SavedAt: time.UnixMilli(1500)}, LastSequence: 5}
+	plain := Record{Status: Saved, Checkpoint: state.Checkpoint{Token: token(t), Sequence: 5, SavedAt: time.UnixMilli(1500)}, LastSequence: 5}
 	expired := full(t)
-	expired.Checkpoint = Checkpoint{Sequence: 4, Epoch: 7}
+	expired.Checkpoint = state.Checkpoint{Sequence: 4, Epoch: 7}
 	for name, c := range map[string]struct {
 		rec  Record
 		want string
@@ -79,7 +79,7 @@ func TestRecordForm(t *testing.T) {
 			`"b":{"x":[1]},"z":null}`},
 		"plain":   {plain, `{"version":1,"token":{"_data":"` + plainHex + `"},"sequence":5,"savedAt":"1970-01-01T00:00:01.500Z"}`},
 		"never":   {Record{}, `{"version":1,"status":"never"}`},
-		"cleared": {Record{Status: StatusCleared, LastSequence: 9, Epoch: 2}, `{"version":1,"status":"cleared","lastSequence":9,"epoch":2}`},
+		"cleared": {Record{Status: Cleared, LastSequence: 9, Epoch: 2}, `{"version":1,"status":"cleared","lastSequence":9,"epoch":2}`},
 		"expired": {expired, `{"version":1,"status":"expired","sequence":4,"lastSequence":18205,"epoch":7,"nonce":"00ff","owner":"host/1",` +
 			`"leaseUntil":"2026-11-23T00:46:16.000Z","b":{"x":[1]},"z":null}`},
 	} {
@@ -98,11 +98,16 @@ func TestRecordForm(t *testing.T) {
 
 func mustParse(t rapid.TB, text []byte) Record {
 	t.Helper()
-	rec, err := ParseRecord(text)
+	rec, err := Parse(text)
 	if err != nil {
-		t.Fatalf("ParseRecord(%q): %v", text, err)
+		t.Fatalf("Parse(%q): %v", text, err)
 	}
 	return rec
+}
+
+// sameDocs compares documents, but for the white space between their parts.
+func sameDocs(a, b map[string]json.RawMessage) bool {
+	return state.Checkpoint{Extra: a}.Equal(state.Checkpoint{Extra: b})
 }
 
 // sameRecord compares every field, times by the moment.
@@ -111,7 +116,7 @@ func sameRecord(t rapid.TB, want, got Record) {
 	if !want.Checkpoint.Equal(got.Checkpoint) {
 		t.Fatalf("the checkpoint changed:\nwas %+v\nis  %+v", want.Checkpoint, got.Checkpoint)
 	}
-	if !maps.EqualFunc(want.Unknown, got.Unknown, sameDoc) {
+	if !sameDocs(want.Unknown, got.Unknown) {
 		t.Fatalf("the unknown fields changed:\nwas %s\nis  %s", want.Unknown, got.Unknown)
 	}
 	if !want.LeaseUntil.Equal(got.LeaseUntil) {
@@ -157,9 +162,9 @@ func TestAppendJSONRefuses(t *testing.T) {
 		"owner is not UTF-8":      func(r *Record) { r.Owner = "\xff" },
 		"nonce or owner":          func(r *Record) { r.Nonce = "\xff" },
 		"status is 3":             func(r *Record) { r.Status = 3 },
-		`the status "cleared"`:    func(r *Record) { r.Status = StatusCleared },
-		"a sequence is over":      func(r *Record) { r.Checkpoint.Sequence = MaxSequence + 1 },
-		"sequence is over 9":      func(r *Record) { r.LastSequence = MaxSequence + 1 },
+		`the status "cleared"`:    func(r *Record) { r.Status = Cleared },
+		"a sequence is over":      func(r *Record) { r.Checkpoint.Sequence = state.MaxSequence + 1 },
+		"sequence is over 9":      func(r *Record) { r.LastSequence = state.MaxSequence + 1 },
 		"not in the years":        func(r *Record) { r.Checkpoint.SavedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"years 0 to 9999":         func(r *Record) { r.LeaseUntil = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
 		`Extra["gap"] is not`:     func(r *Record) { r.Checkpoint.Extra["gap"] = json.RawMessage(`{`) },
@@ -172,7 +177,7 @@ func TestAppendJSONRefuses(t *testing.T) {
 			rec := full(t)
 			spoil(&rec)
 			dst, err := rec.AppendJSON([]byte("as it was"))
-			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), name) {
+			if !errors.Is(err, state.ErrInvalid) || !strings.Contains(err.Error(), name) {
 				t.Errorf("error %v; want an ErrInvalid with %q", err, name)
 			}
 			if string(dst) != "as it was" {
@@ -182,7 +187,7 @@ func TestAppendJSONRefuses(t *testing.T) {
 	}
 }
 
-func TestParseRecordRefuses(t *testing.T) {
+func TestParseRefuses(t *testing.T) {
 	const tok = `"token":{"_data":"82AB"}`
 	for text, want := range map[string]string{
 		``:                                   "it is empty",
@@ -228,8 +233,8 @@ func TestParseRecordRefuses(t *testing.T) {
 		`{"version":1,"status":"never","savedEpoch":1}`:                      `fields of a checkpoint are there`,
 		`{"version":1,"status":"Saved",` + tok + `}`:                         `"status" is none of`,
 	} {
-		rec, err := ParseRecord([]byte(text))
-		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), want) {
+		rec, err := Parse([]byte(text))
+		if !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s:\n\terror %v; want an ErrCorrupt with %q", text, err, want)
 		}
 		if !reflect.DeepEqual(rec, Record{}) {
@@ -239,7 +244,7 @@ func TestParseRecordRefuses(t *testing.T) {
 }
 
 // Of many names each one is still seen to stand there twice.
-func TestParseRecordManyFields(t *testing.T) {
+func TestParseManyFields(t *testing.T) {
 	text := `{"version":1,"status":"never"`
 	for i := range 100 {
 		text += fmt.Sprintf(`,"x%d":%d`, i, i)
@@ -248,27 +253,27 @@ func TestParseRecordManyFields(t *testing.T) {
 		t.Errorf("%d unknown fields are kept, want 100", n)
 	}
 	for i := range 100 {
-		_, err := ParseRecord(fmt.Appendf(nil, `%s,"x%d":0}`, text, i))
-		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprintf(`"x%d" stands there twice`, i)) {
+		_, err := Parse(fmt.Appendf(nil, `%s,"x%d":0}`, text, i))
+		if !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprintf(`"x%d" stands there twice`, i)) {
 			t.Errorf("x%d stands there twice, and the error is %v", i, err)
 		}
 	}
 }
 
 // A later version may do with every other field what it wants.
-func TestParseRecordNewer(t *testing.T) {
-	_, err := ParseRecord([]byte(`{"token":"another form","version":12,"sequence":"x"}`))
-	if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version 12,") {
+func TestParseNewer(t *testing.T) {
+	_, err := Parse([]byte(`{"token":"another form","version":12,"sequence":"x"}`))
+	if !errors.Is(err, state.ErrNewer) || !strings.Contains(err.Error(), "version 12,") {
 		t.Errorf("got %v, want an ErrNewer that names version 12", err)
 	}
 }
 
 // The message of a damaged record must not tell what is in a token.
-func TestParseRecordTellsNoContents(t *testing.T) {
+func TestParseTellsNoContents(t *testing.T) {
 	text, _ := full(t).AppendJSON(nil)
 	for i := range text {
 		for _, damaged := range [][]byte{text[:i], slices.Concat(text[:i], []byte{'#'}, text[i+1:]), slices.Concat(text[:i], []byte{0xff}, text[i:])} {
-			_, err := ParseRecord(damaged)
+			_, err := Parse(damaged)
 			if err != nil && strings.Contains(err.Error(), plainHex[20:28]) {
 				t.Fatalf("the error quotes the token: %v", err)
 			}
@@ -276,16 +281,16 @@ func TestParseRecordTellsNoContents(t *testing.T) {
 	}
 }
 
-func FuzzParseRecord(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	text, _ := full(f).AppendJSON(nil)
 	f.Add(text)
 	f.Add([]byte(`{"version":1,"status":"cleared","lastSequence":9,"x":{"a":[1,2,{}],"b":"\"\\"}}`))
 	f.Add([]byte(`{ "version" : 1 , "token" : { "$tokenBSON" : "" } }`))
 	f.Add([]byte(`{"version":1,"token":{"_data":{"$binary":{"base64":"gg==","subType":"00"}}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		rec, err := ParseRecord(text)
+		rec, err := Parse(text)
 		if err != nil {
-			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) {
+			if !errors.Is(err, state.ErrCorrupt) && !errors.Is(err, state.ErrNewer) {
 				t.Fatalf("an error of another kind: %v", err)
 			}
 			return
@@ -299,9 +304,9 @@ func FuzzParseRecord(f *testing.F) {
 }
 
 func BenchmarkAppendJSON(b *testing.B) {
-	rec := Record{Status: StatusSaved, Checkpoint: Checkpoint{
+	rec := Record{Status: Saved, Checkpoint: state.Checkpoint{
 		Token: token(b), ClusterTime: bson.Timestamp{T: 1794000000, I: 3}, Sequence: 18204, Fingerprint: "rs0/shop.orders",
-		SavedAt: time.Now(), Epoch: 7}, LastSequence: 18204, Epoch: 7, Nonce: NewNonce(), Owner: "host/1"}
+		SavedAt: time.Now(), Epoch: 7}, LastSequence: 18204, Epoch: 7, Nonce: state.NewNonce(), Owner: "host/1"}
 	buf := make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -311,23 +316,23 @@ func BenchmarkAppendJSON(b *testing.B) {
 	}
 }
 
-func BenchmarkParseRecord(b *testing.B) {
+func BenchmarkParse(b *testing.B) {
 	text, _ := full(b).AppendJSON(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := ParseRecord(text); err != nil {
+		if _, err := Parse(text); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-func BenchmarkParseRecordPlain(b *testing.B) {
+func BenchmarkParsePlain(b *testing.B) {
 	rec := full(b)
 	rec.Unknown, rec.Checkpoint.Extra = nil, nil
 	text, _ := rec.AppendJSON(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := ParseRecord(text); err != nil {
+		if _, err := Parse(text); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package state
+package record
 
 import (
 	"encoding/json"
@@ -37,7 +37,7 @@ func FuzzValidJSON(f *testing.F) {
 // A field that AppendJSON writes never lands among the unknown ones.
 func TestKnownFieldsAreRead(t *testing.T) {
 	for name := range recordFields {
-		rec, err := ParseRecord([]byte(`{"version":1,"status":"never","` + name + `":[]}`))
+		rec, err := Parse([]byte(`{"version":1,"status":"never","` + name + `":[]}`))
 		if err == nil {
 			t.Errorf("%q takes an array", name)
 		}

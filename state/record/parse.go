@@ -1,4 +1,4 @@
-package state
+package record
 
 import (
 	"bytes"
@@ -11,21 +11,22 @@ import (
 	"unicode/utf8"
 
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// ParseRecord reads what [Record.AppendJSON] wrote; white space around it is
+// Parse reads what [Record.AppendJSON] wrote; white space around it is
 // allowed. The record shares no memory with text.
 //
-// Damage is an [ErrCorrupt] that says what is wrong and where, and never quotes
+// Damage is an [state.ErrCorrupt] that says what is wrong and where, and never quotes
 // what stood there: anything that isn't one JSON object, a field that stands
-// twice, is of another type or missing. A version above [RecordVersion] is an
-// [ErrNewer] that names it. Fields with names unknown to this version are kept
+// twice, is of another type or missing. A version above [Version] is an
+// [state.ErrNewer] that names it. Fields with names unknown to this version are kept
 // in Record.Unknown.
-func ParseRecord(text []byte) (Record, error) {
+func Parse(text []byte) (Record, error) {
 	var few [16]field // most records have no more
 	fields, err := parseObject(few[:0], text)
 	if err != nil {
-		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return Record{}, fmt.Errorf("%w: %w", state.ErrCorrupt, err)
 	}
 	if err := checkVersion(fields); err != nil {
 		return Record{}, err
@@ -33,11 +34,11 @@ func ParseRecord(text []byte) (Record, error) {
 	p := recordParser{status: statusSaved, fields: fields}
 	for _, f := range fields {
 		if err := p.field(f); err != nil {
-			return Record{}, fmt.Errorf("%w: the field %q %w", ErrCorrupt, string(f.name), err)
+			return Record{}, fmt.Errorf("%w: the field %q %w", state.ErrCorrupt, string(f.name), err)
 		}
 	}
 	if err := p.finish(); err != nil {
-		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return Record{}, fmt.Errorf("%w: %w", state.ErrCorrupt, err)
 	}
 	return p.rec, nil
 }
@@ -52,15 +53,15 @@ func checkVersion(fields []field) error {
 		v, err := parseUint(f.value, math.MaxUint64)
 		switch {
 		case err != nil:
-			return fmt.Errorf("%w: the field \"version\" %w", ErrCorrupt, err)
+			return fmt.Errorf("%w: the field \"version\" %w", state.ErrCorrupt, err)
 		case v == 0:
-			return fmt.Errorf("%w: the field \"version\" is 0", ErrCorrupt)
-		case v > RecordVersion:
-			return fmt.Errorf("%w: version %d, and this program reads up to %d", ErrNewer, v, RecordVersion)
+			return fmt.Errorf("%w: the field \"version\" is 0", state.ErrCorrupt)
+		case v > Version:
+			return fmt.Errorf("%w: version %d, and this program reads up to %d", state.ErrNewer, v, Version)
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the field \"version\" is missing", ErrCorrupt)
+	return fmt.Errorf("%w: the field \"version\" is missing", state.ErrCorrupt)
 }
 
 // A recordParser gathers the fields of one record.
@@ -193,7 +194,7 @@ func (p *recordParser) finish() error {
 	}
 	switch p.status {
 	case statusSaved, statusExpired:
-		r.Status = StatusSaved
+		r.Status = Saved
 		if !p.has("savedEpoch") {
 			c.Epoch = r.Epoch
 		}
@@ -202,13 +203,13 @@ func (p *recordParser) finish() error {
 		}
 		return nil
 	case statusCleared:
-		r.Status = StatusCleared
+		r.Status = Cleared
 	case statusNever:
-		r.Status = StatusNever
+		r.Status = Never
 	default:
 		return fmt.Errorf("the field \"status\" is none of %q, %q, %q and %q", statusSaved, statusCleared, statusNever, statusExpired)
 	}
-	if !c.isZero() {
+	if !isZero(c) {
 		return fmt.Errorf("the status is %q, and fields of a checkpoint are there", p.status)
 	}
 	return nil
@@ -232,7 +233,7 @@ func parseUint(v []byte, most uint64) (uint64, error) {
 }
 
 func parseSequence(to *uint64, v []byte) (err error) {
-	*to, err = parseUint(v, MaxSequence)
+	*to, err = parseUint(v, state.MaxSequence)
 	return err
 }
 

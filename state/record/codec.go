@@ -1,4 +1,4 @@
-package state
+package record
 
 import (
 	"bytes"
@@ -11,10 +11,12 @@ import (
 	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// RecordVersion is the version of the form that [Record.AppendJSON] writes.
-const RecordVersion = 1
+// Version is the version of the form that [Record.AppendJSON] writes.
+const Version = 1
 
 // The names of [Status] in the stored form. "saved" is left out; "expired" is a
 // saved checkpoint without its token.
@@ -26,7 +28,7 @@ const (
 )
 
 // AppendJSON appends the record to dst as one line of JSON, without a line
-// break at its end, for [ParseRecord]:
+// break at its end, for [Parse]:
 //
 //	{"version":1,"status":"cleared","token":{…},"startAfter":true,"clusterTime":{"t":1794000000,"i":3},
 //	"sequence":18204,"fingerprint":"…","extra":{…},"lastSequence":18204,"epoch":7,"nonce":"…","owner":"…",
@@ -41,9 +43,9 @@ const (
 // Of the documents in Extra and Unknown everything is kept but white space at
 // their ends, and line breaks, which become spaces.
 //
-// It is an [ErrInvalid], and dst comes back as it was, if the record holds what
+// It is an [state.ErrInvalid], and dst comes back as it was, if the record holds what
 // the form can't: text that isn't UTF-8, a document that isn't JSON, a
-// checkpoint beside a status other than saved, a sequence over [MaxSequence],
+// checkpoint beside a status other than saved, a sequence over [state.MaxSequence],
 // a year of more than four digits.
 func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	if err := r.checkForm(); err != nil {
@@ -53,7 +55,7 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	if s := r.statusName(); s != statusSaved {
 		b = appendText(b, `,"status":`, s)
 	}
-	b, err := r.Checkpoint.appendPlace(b)
+	b, err := appendCheckpoint(b, &r.Checkpoint)
 	if err != nil {
 		return dst, err
 	}
@@ -66,7 +68,7 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	b = appendText(b, `,"nonce":`, r.Nonce)
 	b = appendText(b, `,"owner":`, r.Owner)
 	b = appendTime(b, `,"leaseUntil":`, r.LeaseUntil)
-	if r.Status == StatusSaved && r.Checkpoint.Epoch != r.Epoch {
+	if r.Status == Saved && r.Checkpoint.Epoch != r.Epoch {
 		b = appendUint(b, `,"savedEpoch":`, r.Checkpoint.Epoch)
 	}
 	b = appendTime(b, `,"savedAt":`, r.Checkpoint.SavedAt)
@@ -76,9 +78,9 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// appendPlace writes the fields of the checkpoint that say where in the stream
-// it is.
-func (c *Checkpoint) appendPlace(b []byte) ([]byte, error) {
+// appendCheckpoint writes the checkpoint but for its epoch and time, which stand
+// among the fields of the record.
+func appendCheckpoint(b []byte, c *state.Checkpoint) ([]byte, error) {
 	if !c.Token.IsZero() {
 		var err error
 		if b, err = c.Token.AppendExtJSON(append(b, `,"token":`...)); err != nil {
@@ -115,9 +117,9 @@ func (c *Checkpoint) appendPlace(b []byte) ([]byte, error) {
 
 func (r *Record) statusName() string {
 	switch {
-	case r.Status == StatusCleared:
+	case r.Status == Cleared:
 		return statusCleared
-	case r.Status == StatusNever:
+	case r.Status == Never:
 		return statusNever
 	case r.Checkpoint.Token.IsZero():
 		return statusExpired
@@ -129,16 +131,16 @@ func (r *Record) statusName() string {
 func (r *Record) checkForm() error {
 	c := &r.Checkpoint
 	switch {
-	case r.Status > StatusCleared:
-		return fmt.Errorf("%w: the record's status is %d", ErrInvalid, r.Status)
-	case r.Status != StatusSaved && !c.isZero():
-		return fmt.Errorf("%w: the record has a checkpoint and the status %q", ErrInvalid, r.statusName())
-	case c.Sequence > MaxSequence || r.LastSequence > MaxSequence:
-		return fmt.Errorf("%w: a sequence is over %d", ErrInvalid, uint64(MaxSequence))
+	case r.Status > Cleared:
+		return fmt.Errorf("%w: the record's status is %d", state.ErrInvalid, r.Status)
+	case r.Status != Saved && !isZero(c):
+		return fmt.Errorf("%w: the record has a checkpoint and the status %q", state.ErrInvalid, r.statusName())
+	case c.Sequence > state.MaxSequence || r.LastSequence > state.MaxSequence:
+		return fmt.Errorf("%w: a sequence is over %d", state.ErrInvalid, uint64(state.MaxSequence))
 	case !utf8.ValidString(c.Fingerprint) || !utf8.ValidString(r.Nonce) || !utf8.ValidString(r.Owner):
-		return fmt.Errorf("%w: fingerprint, nonce or owner is not UTF-8", ErrInvalid)
+		return fmt.Errorf("%w: fingerprint, nonce or owner is not UTF-8", state.ErrInvalid)
 	case !writableTime(c.SavedAt) || !writableTime(r.LeaseUntil):
-		return fmt.Errorf("%w: a time is not in the years 0 to 9999", ErrInvalid)
+		return fmt.Errorf("%w: a time is not in the years 0 to 9999", state.ErrInvalid)
 	}
 	for name, doc := range c.Extra {
 		if err := checkDoc("Extra", name, doc); err != nil {
@@ -147,7 +149,7 @@ func (r *Record) checkForm() error {
 	}
 	for name, doc := range r.Unknown {
 		if _, known := recordFields[name]; known {
-			return fmt.Errorf("%w: Unknown[%q] is the name of a known field", ErrInvalid, name)
+			return fmt.Errorf("%w: Unknown[%q] is the name of a known field", state.ErrInvalid, name)
 		}
 		if err := checkDoc("Unknown", name, doc); err != nil {
 			return err
@@ -156,7 +158,7 @@ func (r *Record) checkForm() error {
 	return nil
 }
 
-func (c *Checkpoint) isZero() bool {
+func isZero(c *state.Checkpoint) bool {
 	return c.Token.IsZero() && !c.StartAfter && c.ClusterTime == (bson.Timestamp{}) && c.SavedAt.IsZero() &&
 		c.Sequence == 0 && c.Fingerprint == "" && c.Epoch == 0 && len(c.Extra) == 0
 }
@@ -164,17 +166,6 @@ func (c *Checkpoint) isZero() bool {
 func writableTime(t time.Time) bool {
 	y := t.UTC().Year()
 	return y >= 0 && y <= 9999
-}
-
-// checkDoc returns an ErrInvalid for what can't be a named JSON document.
-func checkDoc(field, name string, doc json.RawMessage) error {
-	switch {
-	case !utf8.ValidString(name):
-		return fmt.Errorf("%w: a name in %s is not UTF-8", ErrInvalid, field)
-	case !validJSON(doc) || !utf8.Valid(doc):
-		return fmt.Errorf("%w: %s[%q] is not JSON", ErrInvalid, field, name)
-	}
-	return nil
 }
 
 func sortedNames(m map[string]json.RawMessage) []string {

@@ -1,4 +1,4 @@
-package state
+package record
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 var oddText = rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
@@ -72,8 +73,8 @@ func drawTime(t *rapid.T, label string) time.Time {
 
 func drawRecord(t *rapid.T) Record {
 	r := Record{
-		Status:       rapid.SampledFrom([]Status{StatusSaved, StatusNever, StatusCleared}).Draw(t, "status"),
-		LastSequence: rapid.Uint64Range(0, MaxSequence).Draw(t, "last"),
+		Status:       rapid.SampledFrom([]Status{Saved, Never, Cleared}).Draw(t, "status"),
+		LastSequence: rapid.Uint64Range(0, state.MaxSequence).Draw(t, "last"),
 		Epoch:        rapid.Uint64().Draw(t, "epoch"),
 		Nonce:        oddText.Draw(t, "nonce"),
 		Owner:        oddText.Draw(t, "owner"),
@@ -86,14 +87,14 @@ func drawRecord(t *rapid.T) Record {
 	if len(r.Unknown) == 0 {
 		r.Unknown = nil
 	}
-	if r.Status != StatusSaved {
+	if r.Status != Saved {
 		return r
 	}
-	r.Checkpoint = Checkpoint{
+	r.Checkpoint = state.Checkpoint{
 		StartAfter:  rapid.Bool().Draw(t, "startAfter"),
 		ClusterTime: bson.Timestamp{T: rapid.Uint32().Draw(t, "t"), I: rapid.Uint32().Draw(t, "i")},
 		SavedAt:     drawTime(t, "savedAt"),
-		Sequence:    rapid.SampledFrom([]uint64{0, r.LastSequence, 1, MaxSequence}).Draw(t, "sequence"),
+		Sequence:    rapid.SampledFrom([]uint64{0, r.LastSequence, 1, state.MaxSequence}).Draw(t, "sequence"),
 		Fingerprint: oddText.Draw(t, "fingerprint"),
 		Epoch:       rapid.SampledFrom([]uint64{0, r.Epoch, math.MaxUint64}).Draw(t, "savedEpoch"),
 		Extra:       drawDocs(t, "extra"),

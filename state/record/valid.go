@@ -1,4 +1,4 @@
-package state
+package record
 
 // maxDepth is how deep arrays and objects may be nested, as in encoding/json.
 const maxDepth = 10_000

@@ -1,0 +1,79 @@
+package record
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// CheckSave returns nil if a store may save cp under key, and otherwise an
+// [state.ErrInvalid]. Stores call it before they touch anything.
+func CheckSave(key string, cp state.Checkpoint) error {
+	if err := state.CheckKey(key); err != nil {
+		return err
+	}
+	switch {
+	case cp.Token.IsZero():
+		return fmt.Errorf("%w: the checkpoint has no resume token", state.ErrInvalid)
+	case cp.Sequence > state.MaxSequence:
+		return fmt.Errorf("%w: sequence %d is over %d", state.ErrInvalid, cp.Sequence, uint64(state.MaxSequence))
+	case !utf8.ValidString(cp.Fingerprint):
+		return fmt.Errorf("%w: the fingerprint is not UTF-8", state.ErrInvalid)
+	}
+	for name, doc := range cp.Extra {
+		if err := checkDoc("Extra", name, doc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckBatch returns one error per item: nil, or the [state.ErrInvalid] with
+// which a [state.BatchSaver] refuses the item before it touches anything.
+func CheckBatch(items []state.Item) []error {
+	count := make(map[string]int, len(items))
+	for _, it := range items {
+		count[it.Key]++
+	}
+	errs := make([]error, len(items))
+	for i, it := range items {
+		errs[i] = CheckSave(it.Key, it.Checkpoint)
+		if count[it.Key] > 1 {
+			errs[i] = fmt.Errorf("%w: the batch has the key %q more than once", state.ErrInvalid, it.Key)
+		}
+	}
+	return errs
+}
+
+// CheckLeaseRequest returns nil if the request is complete, and otherwise an
+// [state.ErrInvalid].
+func CheckLeaseRequest(r state.LeaseRequest) error {
+	switch {
+	case r.Nonce == "":
+		return fmt.Errorf("%w: the lease request has no nonce", state.ErrInvalid)
+	case !utf8.ValidString(r.Nonce) || !utf8.ValidString(r.Owner):
+		return fmt.Errorf("%w: the lease request's nonce or owner is not UTF-8", state.ErrInvalid)
+	}
+	return checkTTL(r.TTL)
+}
+
+func checkTTL(ttl time.Duration) error {
+	if ttl < time.Millisecond {
+		return fmt.Errorf("%w: a lease of %v is shorter than a millisecond", state.ErrInvalid, ttl)
+	}
+	return nil
+}
+
+// checkDoc returns an ErrInvalid if doc can't be a named JSON document.
+func checkDoc(field, name string, doc json.RawMessage) error {
+	switch {
+	case !utf8.ValidString(name):
+		return fmt.Errorf("%w: a name in %s is not UTF-8", state.ErrInvalid, field)
+	case !validJSON(doc) || !utf8.Valid(doc):
+		return fmt.Errorf("%w: %s[%q] is not JSON", state.ErrInvalid, field, name)
+	}
+	return nil
+}

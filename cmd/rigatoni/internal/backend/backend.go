@@ -19,10 +19,12 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
 
+var redisSchemes = []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix", "redis+unix"}
+
 // OpenStore opens the store of a URL: memory:, file:PATH, or any that
 // redisstore.Open takes. The caller closes it with state.Close.
 func OpenStore(ctx context.Context, rawURL string, log *slog.Logger) (state.Store, error) {
-	if scheme, _, ok := strings.Cut(rawURL, "://"); ok && slices.Contains(redisstore.Schemes(), scheme) {
+	if scheme, _, ok := strings.Cut(rawURL, "://"); ok && slices.Contains(redisSchemes, scheme) {
 		return opened(redisstore.Open(ctx, rawURL, &redisstore.Options{Logger: log})) // it may have several hosts
 	}
 	u, err := config.ParseURL(rawURL)
@@ -33,7 +35,7 @@ func OpenStore(ctx context.Context, rawURL string, log *slog.Logger) (state.Stor
 	case "memory":
 		return opened(memstore.OpenURL(ctx, u))
 	case "file":
-		return opened(filestore.OpenURL(ctx, u))
+		return opened(filestore.OpenURL(ctx, u, &filestore.Options{Logger: log}))
 	}
 	return nil, errors.New("there is no store of the scheme " + u.Scheme)
 }

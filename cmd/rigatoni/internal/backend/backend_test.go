@@ -39,7 +39,7 @@ func TestStores(t *testing.T) {
 		}
 	}
 	for _, url := range []string{"redis://u:hunter2@h/x", "redis+sentinel://u:hunter2@a:1,b:2", "redis+cluster://u:hunter2@a:1,b:2/1", "unix://u:hunter2@h/x",
-		"rediss+sentinel://a:1,b:2/m?sentinel_username=hunter2", "redis://u:hun%zzter2@h", "file:", "memory:x", "mysql://u:hunter2@h"} {
+		"rediss+sentinel://a:1,b:2/m?sentinel-username=hunter2", "redis://u:hun%zzter2@h", "file:", "memory:x", "mysql://u:hunter2@h"} {
 		s, err := OpenStore(t.Context(), url, log)
 		if err == nil || s != nil {
 			t.Errorf("%s: got %v, %v", url, s, err)
@@ -53,8 +53,8 @@ func TestStores(t *testing.T) {
 func TestRedisOfSeveralHosts(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	for _, url := range []string{
-		"redis+sentinel://u:hunter2@127.0.0.1:1,[::1]:2/mymaster/0?connection_timeout=1s&sentinel_password=hunter2",
-		"redis+cluster://u:hunter2@[::1]:1,127.0.0.1:2?connection_timeout=1s",
+		"redis+sentinel://u:hunter2@127.0.0.1:1,[::1]:2/mymaster/0?connect-timeout=1s&sentinel-password=hunter2",
+		"redis+cluster://u:hunter2@[::1]:1,127.0.0.1:2?connect-timeout=1s",
 		"rediss+cluster://127.0.0.1:1,127.0.0.1:2", "redis+unix:///nowhere.sock?db=1", "unix:///nowhere.sock",
 	} {
 		if err := config.Check("store", url); err != nil {

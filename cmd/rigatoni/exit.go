@@ -71,7 +71,7 @@ func judge(err error) (code int, advice string) {
 	case is(rigatoni.ErrChangedStream):
 		return exitPlace, ""
 	case is(rigatoni.ErrUnclaimed):
-		return exitPlace, "if this is meant to be a new stream, give --new-stream once"
+		return exitPlace, "if this is meant to be a new stream, add --accept-unclaimed once"
 	case is(rigatoni.ErrOutputExists):
 		return exitPlace, "move the output away, or accept it with --start now or --start TIME"
 	case is(rigatoni.ErrHistoryLost), is(rigatoni.ErrCheckpointLost), is(state.ErrCorrupt), is(state.ErrExpired):

@@ -41,7 +41,7 @@ type Options struct {
 
 	// DB is the number of the database. In a URL it is the path; only the URL of a
 	// Unix socket has it as a parameter. A Cluster has only 0.
-	DB int `help:"number of the database, for a Unix socket" max:"65535" group:"Redis"`
+	DB int `help:"number of the database, for a Unix socket" max:"65535"`
 
 	// Username and Password are those of a Redis user (ACL). A password alone is
 	// that of the user "default".

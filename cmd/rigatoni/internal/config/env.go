@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// expand fills in ${NAME} and ${NAME:-default}; $$ is a dollar sign. It works on
-// a value that has been parsed already, so that whatever a variable holds is
-// taken as it is and can't change what the file says.
+// expand replaces ${NAME} and ${NAME:-default}; $$ is a dollar sign. It works on a
+// value that has been parsed already, so the value of a variable is taken as it is
+// and can't change the structure of the file.
 func expand(text string, env func(string) (string, bool)) (string, error) {
 	var b strings.Builder
 	for {

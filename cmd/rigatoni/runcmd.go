@@ -170,7 +170,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 		dest = acceptOutput(dest)
 	}
 	s.Watch.Logger = log
-	source, err := changestream.Connect(s.Server.Source, s.Watch)
+	source, err := changestream.Open(s.Server.Source, &s.Watch)
 	if err != nil {
 		return usageError{s.Explain(err)}
 	}

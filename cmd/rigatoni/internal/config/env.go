@@ -40,6 +40,18 @@ func expand(text string, env func(string) (string, bool)) (string, error) {
 	}
 }
 
+// expandJSON is expand for the strings of a JSON value, where $$ROOT is a variable
+// of MongoDB: only $${ is short for a dollar sign and a brace.
+func expandJSON(text string, env func(string) (string, bool)) (string, error) {
+	parts := strings.Split(text, "$$")
+	for i := range parts[1:] {
+		if !strings.HasPrefix(parts[i+1], "{") {
+			parts[i] += "$$"
+		}
+	}
+	return expand(strings.Join(parts, "$$"), env)
+}
+
 func variable(inner string, env func(string) (string, bool)) (string, error) {
 	name, def, hasDefault := strings.Cut(inner, ":-")
 	if !isName(name) {

@@ -139,11 +139,12 @@ func (r *reader) watchAt(ctx context.Context, startAfter bool) (*mongo.ChangeStr
 func (r *reader) watchOptions() *options.ChangeStreamOptionsBuilder {
 	opts := r.src.opts
 	o := options.ChangeStream().SetBatchSize(int32(opts.BatchSize)).SetMaxAwaitTime(opts.MaxAwait)
-	if opts.FullDocument != "default" { // a server may not know the options
-		o.SetFullDocument(options.FullDocument(opts.FullDocument))
+	// What is the server's default anyway is not sent: it may not know the option.
+	if f := opts.FullDocument; f != "" && f != "default" {
+		o.SetFullDocument(options.FullDocument(f))
 	}
-	if opts.FullDocumentBeforeChange != "off" {
-		o.SetFullDocumentBeforeChange(options.FullDocument(opts.FullDocumentBeforeChange))
+	if f := opts.FullDocumentBeforeChange; f != "" && f != "off" {
+		o.SetFullDocumentBeforeChange(options.FullDocument(f))
 	}
 	return o
 }

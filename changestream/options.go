@@ -41,11 +41,11 @@ type Options struct {
 	// (nothing), "updateLookup" (the document as it is when the event is read,
 	// which may be later, or gone), "whenAvailable" or "required" (the stored
 	// post-image).
-	FullDocument string `help:"the document as it is after an update" arg:"MODE" oneof:"default|updateLookup|whenAvailable|required" default:"default"`
+	FullDocument string `help:"the document as it is after an update" arg:"MODE" oneof:"default|updateLookup|whenAvailable|required"`
 	// FullDocumentBeforeChange is what update, replace and delete events have of
 	// the document as it was: "off" (nothing), "whenAvailable" or "required" (the
 	// stored pre-image).
-	FullDocumentBeforeChange string `help:"the document as it was before a change" arg:"MODE" oneof:"off|whenAvailable|required" default:"off"`
+	FullDocumentBeforeChange string `help:"the document as it was before a change" arg:"MODE" oneof:"off|whenAvailable|required"`
 	// ExpandedEvents adds the events of create, createIndexes, modify and so on.
 	ExpandedEvents bool `help:"events of create, createIndexes, modify and the like as well"`
 

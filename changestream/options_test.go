@@ -20,7 +20,7 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		"Options.OneEach needs":                 {Database: "d", OneEach: true},
 		`Options.Database is "a.b"`:             {Database: "a.b"},
 		`Options.Collections has an empty item`: {Database: "d", Collections: []string{""}},
-		`has "c" twice`:                         {Database: "d", Collections: []string{"c", "c"}},
+		`has an item twice: "c"`:                {Database: "d", Collections: []string{"c", "c"}},
 		"Options.FullDocument is":               {FullDocument: "always"},
 		"Options.FullDocumentBeforeChange":      {FullDocumentBeforeChange: "updateLookup"},
 		"Options.BatchSize":                     {BatchSize: -1},

@@ -38,46 +38,46 @@ type Config struct {
 
 	// AcceptChangedStream accepts a checkpoint that belongs to another stream:
 	// see Start.AcceptChanged.
-	AcceptChangedStream string
+	AcceptChangedStream string `help:"resume although the stream is another; the code that the refusal prints" arg:"CODE" once:"true" group:"For one start"`
 
 	// MaxBatchEvents, MaxBatchBytes and MaxBatchAge are when a batch is
 	// delivered, whichever comes first: at that many events (default 1,000), at
 	// that many bytes of BSON (default 4 MiB; one event may have more), or when
 	// its first event has waited for so long (default 100 ms; -1: as soon as
 	// nothing more is at hand).
-	MaxBatchEvents int
-	MaxBatchBytes  int
-	MaxBatchAge    time.Duration
+	MaxBatchEvents int           `help:"the most events in a batch" default:"1000" min:"1" group:"Delivery"`
+	MaxBatchBytes  int           `help:"the most bytes of BSON in a batch" default:"4MiB" kind:"size" min:"1"`
+	MaxBatchAge    time.Duration `help:"wait for so long until a batch is full" default:"100ms" off:"a batch never waits"`
 
 	// MaxInFlightBytes bounds the events of a stream that have been read and not
 	// yet delivered. Beyond it reading waits for the destination. Default 8 MiB;
 	// one reply of the server's is always let in.
-	MaxInFlightBytes int
+	MaxInFlightBytes int `help:"the most bytes read and not yet delivered" default:"8MiB" kind:"size" min:"1"`
 
 	// SaveInterval is the least time between two saves of a stream's checkpoint
 	// (default 1 s; -1: save after every batch). What was delivered since the
 	// last save comes again after a crash. A clean stop saves at its end.
-	SaveInterval time.Duration
+	SaveInterval time.Duration `help:"save the checkpoint that often while events are delivered" default:"1s" off:"after every batch" min:"1ns" group:"Checkpoints"`
 
 	// IdleInterval is how often the checkpoint of a stream without events is
 	// moved on, so that it doesn't fall off the oplog (default 10 s).
-	IdleInterval time.Duration
+	IdleInterval time.Duration `help:"save the checkpoint that often while there are no events" default:"10s" min:"1ns"`
 
 	// RetryMin and RetryMax bound the pauses between attempts to deliver or to
 	// save; they double from one to the other, with jitter (defaults 100 ms and
 	// 30 s). Attempts to save are at most a second apart, or RetryMin. Attempts go on
 	// until they succeed or the pipeline stops.
-	RetryMin time.Duration
-	RetryMax time.Duration
+	RetryMin time.Duration `help:"the first pause between attempts" default:"100ms" min:"1ns"`
+	RetryMax time.Duration `help:"the longest pause between attempts" default:"30s" min:"1ns"`
 
 	// GraceTime is how long a clean stop may take to deliver what is in hand and
 	// to save (default 10 s). What is not delivered by then comes again.
-	GraceTime time.Duration
+	GraceTime time.Duration `help:"how long a stop may take to deliver what is in hand" default:"10s" min:"1ns"`
 
 	// Owner, LeaseTTL and LeaseWait are those of state.HoldOptions.
-	Owner     string
-	LeaseTTL  time.Duration
-	LeaseWait time.Duration
+	Owner     string        `help:"the name under which others see the lease; by default host/pid" arg:"NAME" group:"Lease"`
+	LeaseTTL  time.Duration `help:"how long the lease outlives a process that has died; by default 15s" min:"1ms"`
+	LeaseWait time.Duration `help:"how long to wait for another process; by default until its lease would end" off:"no waiting" min:"1ns"`
 
 	// Logger is told what happens; default slog.Default().
 	Logger *slog.Logger

@@ -106,7 +106,7 @@ func (r *faultRig) watch(o changestream.Options) {
 	o.Logger = slog.New(slog.NewTextHandler(r.log, nil))
 	client := r.Connect(r.t, options.Client().SetAppName(pipelineName).SetTimeout(clientTimeout))
 	var err error
-	if r.source, err = changestream.New(client, o); err != nil {
+	if r.source, err = changestream.New(client, &o); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -31,7 +31,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	defer client.Disconnect(context.Background())
 	coll := client.Database("shop").Collection("c")
-	src, err := New(client, Options{Database: "shop", Collections: []string{"c"}})
+	src, err := New(client, &Options{Database: "shop", Collections: []string{"c"}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func BenchmarkRead(b *testing.B) {
 }
 
 func readWithDriver(b *testing.B, coll *mongo.Collection, from *state.Checkpoint) {
-	cs, err := coll.Watch(b.Context(), []bson.D{}, options.ChangeStream().SetBatchSize(defaultBatchSize).SetStartAfter(from.Token.Raw()))
+	cs, err := coll.Watch(b.Context(), []bson.D{}, options.ChangeStream().SetBatchSize(1000).SetStartAfter(from.Token.Raw()))
 	if err != nil {
 		b.Fatal(err)
 	}

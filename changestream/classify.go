@@ -9,21 +9,21 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// What an error means for a stream.
+// A verdict is what an error means for a stream.
 type verdict int
 
 const (
-	again    verdict = iota // the place is good: reopen
-	unknown                 // nothing that is known: reopen for a while
-	refused                 // no repetition will help, though the token may be good
-	dead                    // the server can't go on from the token
+	retry    verdict = iota // the position is good: reopen
+	unknown                 // an error that we don't know: reopen for a while
+	refused                 // retrying won't help, though the token may be good
+	lost                    // the server can't resume from the token
 	badEvent                // the next event can't be read; those before it can
 )
 
-// Where an error came from. What an aggregate says about a token is about the
-// token that we gave; what a getMore says may be about the one that the driver
-// gave when it resumed the stream by itself, with resumeAfter where only
-// startAfter will do (260 behind an invalidate event).
+// An origin is the command that an error came from. What an aggregate says about
+// a token is about the token that we gave; what a getMore says may be about the
+// one that the driver gave when it resumed the stream by itself, with resumeAfter
+// where only startAfter works (260 after an invalidate event).
 type origin int
 
 const (
@@ -60,7 +60,7 @@ const (
 )
 
 var verdicts = map[int32]verdict{
-	codeHistoryLost: dead, codeChangeStreamFatal: dead, codeResumeTenantStream: dead, codeCappedPositionLost: dead,
+	codeHistoryLost: lost, codeChangeStreamFatal: lost, codeResumeTenantStream: lost, codeCappedPositionLost: lost,
 	codeObjectTooLarge: badEvent, codeNoMatchingDocument: badEvent,
 	codeUnauthorized: refused, codeAuthFailed: refused, codeOnlyReplicaSets: refused, codeOnView: refused,
 	codeInvalidOptions: refused, codeInvalidNamespace: refused, codeUnknownField: refused, codeBadValue: refused,
@@ -68,28 +68,28 @@ var verdicts = map[int32]verdict{
 	// The specification's list, and what happens to a cursor without a label:
 	// not found, killed, its operation killed, timed out, in use, of another
 	// session.
-	6: again, 7: again, 63: again, 89: again, 91: again, 133: again, 150: again, 189: again, 234: again, 262: again, 9001: again,
-	10107: again, 11600: again, 11602: again, 13388: again, 13435: again, 13436: again,
-	43: again, 237: again, 11601: again, 50: again, 143: again, 50738: again,
+	6: retry, 7: retry, 63: retry, 89: retry, 91: retry, 133: retry, 150: retry, 189: retry, 234: retry, 262: retry, 9001: retry,
+	10107: retry, 11600: retry, 11602: retry, 13388: retry, 13435: retry, 13436: retry,
+	43: retry, 237: retry, 11601: retry, 50: retry, 143: retry, 50738: retry,
 	// Servers that are starting, electing or overloaded.
-	94: again, 112: again, 134: again, 202: again, 216: again, 222: again, 246: again, 317: again, 384: again,
+	94: retry, 112: retry, 134: retry, 202: retry, 216: retry, 222: retry, 246: retry, 317: retry, 384: retry,
 }
 
-// Codes that condemn a token when an aggregate gives them: it is malformed, or of
-// another kind of stream.
+// tokenCodes mean, when an aggregate gives them, that the token is malformed or
+// of another kind of stream.
 var tokenCodes = map[int32]bool{
 	codeInvalidResumeToken: true, 50811: true, 40647: true, 40648: true, 40649: true, 50795: true, 50796: true, 51055: true, 51057: true,
 }
 
 // judge goes by code, then by label, and by text only where the server has no
-// code of its own.
+// specific code.
 func judge(err error, from origin) verdict {
 	if errors.Is(err, mongo.ErrClientDisconnected) || errors.Is(err, mongo.ErrMissingResumeToken) {
 		return refused
 	}
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) {
-		return again // no word from a server
+		return retry // not an answer of a server
 	}
 	// A code first: a failed login is a network error too, to the driver.
 	if v, ok := verdicts[ce.Code]; ok {
@@ -97,15 +97,15 @@ func judge(err error, from origin) verdict {
 	}
 	if tokenCodes[ce.Code] || ce.Code == codeFailedToParse && strings.Contains(strings.ToLower(ce.Message), wordsOfTokenParseErrors) {
 		if from == atAggregate {
-			return dead
+			return lost
 		}
-		return again
+		return retry
 	}
 	if ce.HasErrorLabel(labelNotResumable) {
-		return dead
+		return lost
 	}
 	if slices.ContainsFunc([]string{labelResumable, labelNetwork, labelOverloaded, labelRetryable}, ce.HasErrorLabel) {
-		return again
+		return retry
 	}
 	return unknown
 }
@@ -117,22 +117,22 @@ func code(err error) int32 {
 	return ce.Code
 }
 
-// maxWords is as much of a server's message as is worth repeating.
-const maxWords = 300
+// maxMessage is how much of a server's message is repeated.
+const maxMessage = 300
 
-// wordsOf is what an error says, without documents: the server quotes whole
+// messageOf is what an error says, without documents: the server quotes whole
 // events and resume tokens, in braces, in some of its messages.
-func wordsOf(err error) string {
+func messageOf(err error) string {
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) || ce.Code == 0 {
 		if err == nil {
-			return "it has none"
+			return "none"
 		}
 		return err.Error()
 	}
 	text, _, cut := strings.Cut(ce.Message, "{")
-	if len(text) > maxWords {
-		text, cut = strings.ToValidUTF8(text[:maxWords], ""), true
+	if len(text) > maxMessage {
+		text, cut = strings.ToValidUTF8(text[:maxMessage], ""), true
 	}
 	if cut {
 		text += "…"
@@ -140,8 +140,8 @@ func wordsOf(err error) string {
 	return fmt.Sprintf("%s (%s, code %d)", strings.TrimSpace(text), ce.Name, ce.Code)
 }
 
-// A streamError says in our words what the driver's error means. The sentinel (if
-// there is one) and the driver's error are reachable through errors.Is and As.
+// A streamError says what the driver's error means for the stream. The sentinel
+// (if there is one) and the driver's error are found by errors.Is and As.
 type streamError struct {
 	text   string
 	causes []error
@@ -151,7 +151,7 @@ func (e *streamError) Error() string { return "changestream: " + e.text }
 
 func (e *streamError) Unwrap() []error { return e.causes }
 
-// refused is an error for which nothing about the place is to blame.
+// refused is an error that the position has no part in.
 func (s scope) refused(doing string, err error) error {
 	hint := ""
 	switch code(err) {
@@ -162,13 +162,23 @@ func (s scope) refused(doing string, err error) error {
 	case codeOnlyReplicaSets:
 		hint = "; start mongod with --replSet and initiate it, one node will do"
 	case codeUnknownField, codeBadValue:
-		hint = "; this version of the server may not know one of the options"
+		hint = "; this version of the server may not support one of the options"
 	}
-	return &streamError{text: fmt.Sprintf("%s: can't %s: %s%s", s, doing, wordsOf(err), hint), causes: []error{err}}
+	if v := judge(err, atAggregate); s.pipeline.id != "" && (v == unknown || code(err) == codeBadValue) {
+		hint = "; check the stages of Options.Pipeline"
+	}
+	return &streamError{text: fmt.Sprintf("%s: can't %s: %s%s", s, doing, messageOf(err), hint), causes: []error{err}}
 }
 
-// nameOf is the server's name and code of an error, without its words.
-func nameOf(err error) string {
+// failsOnEvent reports whether the server failed in applying stages to an event,
+// and not in parsing them. The codes are those of the expression that failed.
+func failsOnEvent(err error) bool {
+	var ce mongo.CommandError
+	return errors.As(err, &ce) && strings.Contains(ce.Message, "xecutor error during ")
+}
+
+// codeOf is the server's name and code of an error, without its message.
+func codeOf(err error) string {
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) {
 		return "no code"

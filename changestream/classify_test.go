@@ -19,30 +19,30 @@ func TestJudge(t *testing.T) {
 		err                  error
 		aggregating, reading verdict
 	}{
-		{io.EOF, again, again},
-		{context.DeadlineExceeded, again, again},
-		{server(0, "connection closed", labelNetwork), again, again},
+		{io.EOF, retry, retry},
+		{context.DeadlineExceeded, retry, retry},
+		{server(0, "connection closed", labelNetwork), retry, retry},
 		{server(7777, "what?"), unknown, unknown},
-		{server(7777, "what?", labelResumable), again, again},
-		{server(7777, "what?", labelNotResumable), dead, dead},
-		{server(286, "", labelNotResumable), dead, dead},
-		{server(280, ""), dead, dead},
-		{server(464, ""), dead, dead},
-		{server(136, ""), dead, dead},
-		{server(260, ""), dead, again},
-		{server(50811, ""), dead, again},
-		{server(40647, ""), dead, again},
-		{server(9, "Invalid resume token"), dead, again},
-		{server(9, "resume token string was not a valid hex string"), dead, again},
+		{server(7777, "what?", labelResumable), retry, retry},
+		{server(7777, "what?", labelNotResumable), lost, lost},
+		{server(286, "", labelNotResumable), lost, lost},
+		{server(280, ""), lost, lost},
+		{server(464, ""), lost, lost},
+		{server(136, ""), lost, lost},
+		{server(260, ""), lost, retry},
+		{server(50811, ""), lost, retry},
+		{server(40647, ""), lost, retry},
+		{server(9, "Invalid resume token"), lost, retry},
+		{server(9, "resume token string was not a valid hex string"), lost, retry},
 		{server(9, "unknown operator"), unknown, unknown},
 		{server(10334, ""), badEvent, badEvent},
 		{server(47, ""), badEvent, badEvent},
 		{server(13, ""), refused, refused},
 		{server(18, "", labelNetwork), refused, refused},
-		{server(43, ""), again, again},
-		{server(13435, "", labelResumable), again, again},
-		{server(10107, ""), again, again},
-		{server(237, ""), again, again},
+		{server(43, ""), retry, retry},
+		{server(13435, "", labelResumable), retry, retry},
+		{server(10107, ""), retry, retry},
+		{server(237, ""), retry, retry},
 		{mongo.ErrClientDisconnected, refused, refused},
 	} {
 		if a, r := judge(c.err, atAggregate), judge(c.err, atGetMore); a != c.aggregating || r != c.reading {
@@ -63,7 +63,7 @@ func TestWordsHaveNoDocuments(t *testing.T) {
 		t.Error("the driver's error is not reachable")
 	}
 	long := mongo.CommandError{Code: 1, Message: strings.Repeat("ü", 1000)}
-	if got := wordsOf(long); len(got) > maxWords+50 {
+	if got := messageOf(long); len(got) > maxMessage+50 {
 		t.Errorf("%d bytes", len(got))
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 )
 
-// identity is what the server says of itself.
+// An identity is what the server says about itself.
 type identity struct {
 	deployment
-	now bson.Timestamp // its cluster time; zero if it doesn't say
+	now bson.Timestamp // its cluster time; zero if it doesn't give it
 }
 
 // identify asks which deployment this is, and what time it has.
@@ -42,17 +42,17 @@ func (s *Source) identify(ctx context.Context) (identity, error) {
 	case err == nil && !config.Config.Settings.ID.IsZero():
 		id.id = config.Config.Settings.ID.Hex()
 		return id, nil
-	case err != nil && !(errors.As(err, &refused) && judge(err, atGetMore) != again):
+	case err != nil && !(errors.As(err, &refused) && judge(err, atGetMore) != retry):
 		return identity{}, err
 	}
 	s.warnWeak.Do(func() {
-		s.log.Warn("the replica set's id can't be read, so that a checkpoint of another deployment with the same set name would not be noticed; the role clusterMonitor may read it",
-			"set", id.set, "reason", wordsOf(err))
+		s.log.Warn("the replica set's id can't be read, so a checkpoint of another deployment with the same set name would not be noticed; the role clusterMonitor can read it",
+			"set_name", id.set, "err", messageOf(err))
 	})
 	return id, nil
 }
 
-// ask runs a command on admin, on any member: it may be asked during an election.
+// ask runs a command on admin, on any member, so that it works during an election.
 func (s *Source) ask(ctx context.Context, command string, reply any) error {
 	cmd := bson.D{{Key: command, Value: 1}}
 	return s.client.Database("admin").RunCommand(ctx, cmd, options.RunCmd().SetReadPreference(readpref.Nearest())).Decode(reply)

@@ -30,7 +30,7 @@ func Example() {
 	}
 	defer client.Disconnect(ctx)
 
-	source, err := changestream.New(client, changestream.Options{
+	source, err := changestream.New(client, &changestream.Options{
 		Database:    "shop",
 		Collections: []string{"orders", "users"},
 		Logger:      slog.New(slog.DiscardHandler),

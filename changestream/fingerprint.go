@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -11,13 +12,14 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 )
 
-// A deployment is known by the id that a replica set gets when it is initiated
-// and keeps for ever, and by the set's name where the id can't be read.
+// A deployment is identified by the id that a replica set gets when it is
+// initiated, or by the set's name where the id can't be read.
 type deployment struct{ set, id string }
 
-// A fingerprint says what stream a token belongs to. Its text is for people too:
+// A fingerprint identifies the stream that a token belongs to. Its text is for
+// people too:
 //
-//	set=rs0 id=6b05be5cbb3b51667e6426c6 database=shop collections=orders,users
+//	set=rs0 id=6b05be5cbb3b51667e6426c6 database=shop collections=log_*,orders pipeline=sha256:0f343b0931126a20
 //
 // Fields that are empty are left out; in values the characters space, comma, "="
 // and "%" are percent-encoded.
@@ -31,16 +33,14 @@ const (
 	fieldID          = "id"
 	fieldDatabase    = "database"
 	fieldCollections = "collections"
+	fieldOperations  = "operations"
 	fieldExpanded    = "expandedEvents"
+	fieldPipeline    = "pipeline"
 )
 
 var escaper = strings.NewReplacer("%", "%25", " ", "%20", ",", "%2C", "=", "%3D", "\n", "%0A", "\r", "%0D", "\t", "%09")
 
 func (f fingerprint) String() string {
-	collections := make([]string, len(f.collections))
-	for i, c := range f.collections {
-		collections[i] = escaper.Replace(c)
-	}
 	var fields []string
 	add := func(field, value string) {
 		if value != "" {
@@ -50,29 +50,45 @@ func (f fingerprint) String() string {
 	add(fieldSet, escaper.Replace(f.set))
 	add(fieldID, escaper.Replace(f.id))
 	add(fieldDatabase, escaper.Replace(f.database))
-	add(fieldCollections, strings.Join(collections, ","))
+	add(fieldCollections, listed(f.collections))
+	add(fieldOperations, listed(f.operations))
 	if f.expanded {
 		add(fieldExpanded, "on")
 	}
+	add(fieldPipeline, f.pipeline.id)
 	return strings.Join(fields, " ")
 }
 
-// accept is what a person repeats to accept a change. It names both streams, so
-// that one left behind in a unit file accepts that change alone, and no later one.
+func listed(names []string) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = escaper.Replace(n)
+	}
+	return strings.Join(out, ",")
+}
+
+// accept is what the operator repeats to accept a change. It identifies both
+// streams, so that one left in a unit file accepts that change and no later one.
 func accept(before, now string) string {
 	sum := sha256.Sum256([]byte(before + "\n" + now))
 	return hex.EncodeToString(sum[:6])
 }
 
 // compare returns a [rigatoni.ChangedStreamError] if a checkpoint's fingerprint is
-// of another stream than ours. An empty one says nothing.
-func compare(checkpoint, ours string) error {
+// of another stream. An empty one says nothing.
+func (f fingerprint) compare(checkpoint string) error {
+	ours := f.String()
 	if checkpoint == "" || checkpoint == ours {
 		return nil
 	}
 	changes := differences(checkpoint, ours)
 	if len(changes) == 0 {
 		return nil
+	}
+	for i, c := range changes {
+		if strings.HasPrefix(c, fieldPipeline+": ") && f.pipeline.text != "" {
+			changes[i] = c + ", which is " + f.pipeline.text
+		}
 	}
 	return &rigatoni.ChangedStreamError{Changes: changes, Accept: accept(checkpoint, ours)}
 }
@@ -86,10 +102,10 @@ func differences(before, now string) []string {
 	var changes []string
 	diff := func(field, shown, empty string) {
 		if old[field] != cur[field] {
-			changes = append(changes, fmt.Sprintf("%s: %s → %s", shown, orDefault(old[field], empty), orDefault(cur[field], empty)))
+			changes = append(changes, fmt.Sprintf("%s: %s → %s", shown, cmp.Or(old[field], empty), cmp.Or(cur[field], empty)))
 		}
 	}
-	// The id decides where both know it: a set can be renamed.
+	// The id decides where both have it: a set can be renamed.
 	if old[fieldID] != "" && cur[fieldID] != "" {
 		diff(fieldID, "deployment (replica set id)", "")
 	} else {
@@ -97,9 +113,11 @@ func differences(before, now string) []string {
 	}
 	diff(fieldDatabase, "database", "all")
 	diff(fieldCollections, "collections", "all")
+	diff(fieldOperations, "operations", "all")
 	diff(fieldExpanded, "expanded events", "off")
+	diff(fieldPipeline, "pipeline", "none")
 	// What a later version of this package may have added.
-	known := []string{fieldSet, fieldID, fieldDatabase, fieldCollections, fieldExpanded}
+	known := []string{fieldSet, fieldID, fieldDatabase, fieldCollections, fieldOperations, fieldExpanded, fieldPipeline}
 	for _, field := range slices.Sorted(maps.Keys(old)) {
 		if !slices.Contains(known, field) {
 			diff(field, field, "none")
@@ -108,7 +126,7 @@ func differences(before, now string) []string {
 	return changes
 }
 
-// parse reads the text of a fingerprint; false if it is none of ours.
+// parse parses the text of a fingerprint; ok is false if it isn't one of ours.
 func parse(text string) (map[string]string, bool) {
 	fields := map[string]string{}
 	for field := range strings.SplitSeq(text, " ") {

@@ -51,7 +51,7 @@ func TestHistoryTakesARight(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := w.Connect(t, options.Client().SetAuth(options.Credential{Username: "reader", Password: "s3cr3t", AuthSource: "shop"}))
-	reader, err := New(client, Options{Database: "shop"})
+	reader, err := New(client, &Options{Database: "shop"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // open opens the stream for the first time.
-func (r *reader) open(ctx context.Context, from place) error {
+func (r *reader) open(ctx context.Context, from startPoint) error {
 	if from.position.Token.IsZero() {
 		if err := r.findPosition(ctx, from.time); err != nil {
 			return r.cantOpen(err)
@@ -27,38 +27,47 @@ func (r *reader) open(ctx context.Context, from place) error {
 		r.moveTo(from.position)
 	}
 	err := r.watch(ctx)
-	if err != nil && judge(err, atAggregate) == badEvent {
+	if err != nil && r.judge(err, atAggregate) == badEvent {
 		r.careful = r.src.opts.BatchSize
 		err = r.watch(ctx)
 	}
 	switch {
 	case err == nil:
 		return nil
-	case judge(err, atAggregate) == badEvent:
+	case r.judge(err, atAggregate) == badEvent:
 		return r.unreadable(ctx, err)
 	default:
 		return r.cantOpen(err)
 	}
 }
 
+// judge is judge for a stream that may have a pipeline of the user's.
+func (r *reader) judge(err error, from origin) verdict {
+	v := judge(err, from)
+	if r.scope.pipeline.id != "" && (v == unknown || code(err) == codeBadValue) && failsOnEvent(err) {
+		return badEvent
+	}
+	return v
+}
+
 func (r *reader) cantOpen(err error) error {
-	if judge(err, atAggregate) == dead {
+	if r.judge(err, atAggregate) == lost {
 		return r.lost(err)
 	}
 	return r.scope.refused("open the change stream", err)
 }
 
-// findPosition makes a position of a time, or of now, of which the cursor is kept
-// (whoever writes after that is in it).
+// findPosition finds the position of a time, or of now, and for now keeps the
+// cursor: whatever is written after that is in it.
 //
-// With batchSize 0 the server looks at nothing yet, so that the token that
-// comes with the answer lies before every event that the stream will give.
+// With batchSize 0 the server doesn't look for events yet, so that the token of
+// the reply is before every event of the stream.
 func (r *reader) findPosition(ctx context.Context, t bson.Timestamp) error {
 	o := r.watchOptions().SetBatchSize(0)
 	if !t.IsZero() {
 		o.SetStartAtOperationTime(&t)
 	}
-	cs, err := r.scope.watch(ctx, r.src.client, o)
+	cs, err := r.scope.watch(ctx, r.src.client, o, nil)
 	if err != nil {
 		return err
 	}
@@ -88,7 +97,7 @@ func (r *reader) hold(cs *mongo.ChangeStream) {
 
 // watch opens the cursor at the position.
 //
-// startAfter serves every token, resumeAfter every one but that of an invalidate
+// startAfter takes every token, resumeAfter every one but that of an invalidate
 // event; but a server may not know startAfter (Amazon DocumentDB).
 func (r *reader) watch(ctx context.Context) error {
 	useStartAfter := r.at.StartAfter || !r.src.noStartAfter.Load()
@@ -107,7 +116,8 @@ func (r *reader) watch(ctx context.Context) error {
 	return nil
 }
 
-// unknownOption: the server refuses some option, which may be startAfter.
+// unknownOption reports whether the server refuses an option, which may be
+// startAfter.
 func unknownOption(err error) bool {
 	c := code(err)
 	return c == codeUnknownField || c == codeNotSupportedThere
@@ -123,27 +133,28 @@ func (r *reader) watchAt(ctx context.Context, startAfter bool) (*mongo.ChangeStr
 	} else {
 		o.SetResumeAfter(r.at.Token.Raw())
 	}
-	return r.scope.watch(ctx, r.src.client, o)
+	return r.scope.watch(ctx, r.src.client, o, resumePointOf(r.at))
 }
 
 func (r *reader) watchOptions() *options.ChangeStreamOptionsBuilder {
 	opts := r.src.opts
 	o := options.ChangeStream().SetBatchSize(int32(opts.BatchSize)).SetMaxAwaitTime(opts.MaxAwait)
-	if opts.FullDocument != "" {
-		o.SetFullDocument(options.FullDocument(opts.FullDocument))
+	// What is the server's default anyway is not sent: it may not know the option.
+	if f := opts.FullDocument; f != "" && f != "default" {
+		o.SetFullDocument(options.FullDocument(f))
 	}
-	if opts.FullDocumentBeforeChange != "" {
-		o.SetFullDocumentBeforeChange(options.FullDocument(opts.FullDocumentBeforeChange))
+	if f := opts.FullDocumentBeforeChange; f != "" && f != "off" {
+		o.SetFullDocumentBeforeChange(options.FullDocument(f))
 	}
 	return o
 }
 
-// unknownFor is how long errors that mean nothing to us are taken for a passing
-// trouble of the server's.
+// unknownFor is how long errors that we don't know are taken for a temporary
+// failure of the server.
 const unknownFor = time.Minute
 
 // reopen makes one attempt, after the pause that is due. Afterwards r.cs is nil
-// if it is worth another.
+// if another is to be made.
 func (r *reader) reopen(ctx context.Context) error {
 	if err := r.outage.pause(ctx); err != nil {
 		return err
@@ -158,10 +169,10 @@ func (r *reader) reopen(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	switch v := judge(err, atAggregate); {
+	switch v := r.judge(err, atAggregate); {
 	case errors.Is(err, rigatoni.ErrChangedStream):
 		return err
-	case v == dead:
+	case v == lost:
 		return r.lost(err)
 	case v == badEvent:
 		return r.carefully(ctx, err)
@@ -172,48 +183,54 @@ func (r *reader) reopen(ctx context.Context) error {
 	return nil
 }
 
-// verify returns a [rigatoni.ChangedStreamError] if the cursor, opened anew, is another
-// deployment's than the stream's. A high-water mark belongs to no event that a
-// server could miss: one whose data was thrown away and which was set up anew takes
-// it for a place before its first event.
+// verify returns a [rigatoni.ChangedStreamError] if the cursor, opened again, is of
+// another deployment than the stream. A high-water mark belongs to no event that a
+// server could miss: one whose data was discarded and which was set up again takes
+// it for a position before its first event.
 func (r *reader) verify(ctx context.Context) error {
 	id, err := r.src.identify(ctx)
 	if err != nil {
 		return err
 	}
-	return compare(r.fingerprint.String(), fingerprint{deployment: id.deployment, scope: r.scope}.String())
+	return fingerprint{deployment: id.deployment, scope: r.scope}.compare(r.fingerprint.String())
 }
 
-// brokeOff judges the error of an open stream, and returns one if it is the end.
-func (r *reader) brokeOff(ctx context.Context, err error) error {
+// interrupted handles the error of an open stream, and returns one if it can't be
+// reopened.
+func (r *reader) interrupted(ctx context.Context, err error) error {
 	r.drop(ctx)
 	if errors.Is(err, rigatoni.ErrChangedStream) {
 		return err
 	}
-	switch judge(err, atGetMore) {
-	case dead:
-		return r.lost(err)
+	switch r.judge(err, atGetMore) {
+	case lost:
+		// The driver may have resumed the stream by itself, from an event that the
+		// user's pipeline hides by now (see resumePoint). Reopening shows which.
+		if r.scope.pipeline.id == "" || code(err) != codeChangeStreamFatal || r.doubted == r.at.Token {
+			return r.lost(err)
+		}
+		r.doubted = r.at.Token
 	case badEvent:
 		return r.carefully(ctx, err)
 	case refused:
 		return r.scope.refused("read the change stream", err)
 	}
-	// What the server means by an unknown error shows when the stream is reopened.
+	// What an unknown error means shows when the stream is reopened.
 	r.outage.begin(err)
 	return nil
 }
 
-// lost is the end of a place: it is never tried again.
+// lost is the error for a position that is never tried again.
 func (r *reader) lost(err error) error {
 	why := ""
 	switch code(err) {
 	case codeHistoryLost, codeCappedPositionLost:
 		why = "; its oplog no longer reaches back to it"
 	case codeChangeStreamFatal:
-		why = "; it can't find the place, which may be of a stream with other collections or of another server"
+		why = "; it can't find the event, which may be of a stream with other collections or of another server"
 	}
 	return &streamError{
-		text:   fmt.Sprintf("%s: %v, of %s%s (%s)", r.scope, rigatoni.ErrHistoryLost, clock(r.at.ClusterTime), why, nameOf(err)),
+		text:   fmt.Sprintf("%s: %v, of %s%s (%s)", r.scope, rigatoni.ErrHistoryLost, clock(r.at.ClusterTime), why, codeOf(err)),
 		causes: []error{rigatoni.ErrHistoryLost, err},
 	}
 }

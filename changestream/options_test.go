@@ -16,27 +16,27 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	}
 	defer client.Disconnect(t.Context())
 	for field, o := range map[string]Options{
-		"Options.Collections needs":        {Collections: []string{"c"}},
-		"Options.OneEach needs":            {Database: "d", OneEach: true},
-		`Options.Database "a.b"`:           {Database: "a.b"},
-		`Options.Collections has ""`:       {Database: "d", Collections: []string{""}},
-		`has "c" twice`:                    {Database: "d", Collections: []string{"c", "c"}},
-		"Options.FullDocument is":          {FullDocument: "always"},
-		"Options.FullDocumentBeforeChange": {FullDocumentBeforeChange: "updateLookup"},
-		"Options.BatchSize":                {BatchSize: -1},
-		"BatchSize is 9999999":             {BatchSize: 9999999},
-		"Options.MaxAwait":                 {MaxAwait: -1},
-		"Options.ReopenMin":                {ReopenMin: -1},
-		"Options.ReopenMax (1ms)":          {ReopenMin: time.Second, ReopenMax: time.Millisecond},
+		"Options.Collections needs":             {Collections: []string{"c"}},
+		"Options.OneEach needs":                 {Database: "d", OneEach: true},
+		`Options.Database is "a.b"`:             {Database: "a.b"},
+		`Options.Collections has an empty item`: {Database: "d", Collections: []string{""}},
+		`has an item twice: "c"`:                {Database: "d", Collections: []string{"c", "c"}},
+		"Options.FullDocument is":               {FullDocument: "always"},
+		"Options.FullDocumentBeforeChange":      {FullDocumentBeforeChange: "updateLookup"},
+		"Options.BatchSize":                     {BatchSize: -1},
+		"BatchSize is 9999999":                  {BatchSize: 9999999},
+		"Options.MaxAwait":                      {MaxAwait: -1},
+		"Options.ReopenMin":                     {ReopenMin: -1},
+		"Options.ReopenMax (1ms)":               {ReopenMin: time.Second, ReopenMax: time.Millisecond},
 	} {
-		if _, err := New(client, o); err == nil || !strings.Contains(err.Error(), field) {
+		if _, err := New(client, &o); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	if _, err := New(nil, Options{}); err == nil {
+	if _, err := New(nil, nil); err == nil {
 		t.Error("no client, no error")
 	}
-	if s, err := New(client, Options{ReopenMin: time.Minute}); err != nil || s.opts.ReopenMax != time.Minute || s.opts.BatchSize != 1000 || s.opts.MaxAwait != time.Second {
+	if s, err := New(client, &Options{ReopenMin: time.Minute}); err != nil || s.opts.ReopenMax != time.Minute || s.opts.BatchSize != 1000 || s.opts.MaxAwait != time.Second {
 		t.Errorf("defaults: %+v %v", s.opts, err)
 	}
 }
@@ -52,7 +52,7 @@ func TestConnectionStringsThatAreRefused(t *testing.T) {
 		"mongodb://127.0.0.1/?timeoutMS=1500":          "timeoutMS",
 		"mongodb://u:s3cr3t@127.0.0.1/?timeoutMS=1500": "timeoutMS",
 	} {
-		s, err := Connect(uri, Options{})
+		s, err := Open(uri, nil)
 		if want == "" {
 			if err != nil {
 				t.Errorf("%s: %v", uri, err)

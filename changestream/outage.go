@@ -9,8 +9,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 )
 
-// An outage is the time in which a stream can't be read. It is logged once at its
-// beginning and once at its end, whatever goes wrong in between. It is safe for
+// An outage is a time in which a stream can't be read. It is logged once when it
+// begins and once when it ends, whatever happens in between. It is safe for
 // concurrent use.
 type outage struct {
 	log      *slog.Logger
@@ -21,22 +21,22 @@ type outage struct {
 	attempts int
 }
 
-// begin notes that something went wrong, again.
+// begin notes a failure.
 func (o *outage) begin(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.note("the change stream broke off; reopening it at its place until that succeeds", "err", wordsOf(err)) {
+	if o.note("change stream interrupted, reopening it", "err", messageOf(err)) {
 		o.attempts = 0
 		return
 	}
 	o.attempts++
 }
 
-// silence notes that the server does not answer. That counts as no attempt.
+// silence notes that the server doesn't reply. That counts as no attempt.
 func (o *outage) silence(d time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.note("the server does not answer; the change stream goes on when it does", "for", d.Round(time.Second))
+	o.note("change stream interrupted, the server doesn't reply", "silent_seconds", seconds(d))
 }
 
 func (o *outage) note(msg string, args ...any) (first bool) {
@@ -55,7 +55,7 @@ func (o *outage) over() {
 	if o.since.IsZero() {
 		return
 	}
-	o.log.Info("the change stream is read again", "after", time.Since(o.since).Round(time.Millisecond))
+	o.log.Info("change stream is read again", "outage_seconds", seconds(time.Since(o.since)))
 	o.since, o.attempts = time.Time{}, 0
 }
 
@@ -68,8 +68,7 @@ func (o *outage) lasts() time.Duration {
 	return time.Since(o.since)
 }
 
-// pause waits as long as is due before the next attempt: not at all before the
-// first.
+// pause waits before the next attempt: not at all before the first.
 func (o *outage) pause(ctx context.Context) error {
 	o.mu.Lock()
 	var d time.Duration
@@ -79,3 +78,6 @@ func (o *outage) pause(ctx context.Context) error {
 	o.mu.Unlock()
 	return backoff.Wait(ctx, d)
 }
+
+// seconds is a duration for logs.
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }

@@ -167,7 +167,7 @@ func TestServerIsAwayForLong(t *testing.T) {
 			}
 			w.insert("c", 2)
 			wantNames(t, st.collect(1), inserted("c", 2)...)
-			if w.log.count("level=WARN") != 1 || w.log.count("read again") != 1 {
+			if w.log.count("level=WARN") != 1 || w.log.count("is read again") != 1 {
 				t.Errorf("the log:\n%s", w.log)
 			}
 		})

@@ -12,9 +12,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
-// A reader has the cursor, and where it stands. It is used by one goroutine at a
-// time. Apart from its cursor it is a loop of steps, each of which reads one of
-// the server's batches or makes one attempt to reopen.
+// A reader has the cursor and its position. It is used by one goroutine at a
+// time, as a loop of steps: each reads one of the server's batches or makes one
+// attempt to reopen.
 type reader struct {
 	src *Source
 	fingerprint
@@ -22,23 +22,23 @@ type reader struct {
 	outage *outage
 
 	cs     *mongo.ChangeStream // nil: to be opened at the position
-	cursor int64               // its id when it was last looked at; whose it is has been verified
+	cursor int64               // its id when its deployment was last verified
 	fresh  bool                // nothing has been read from cs yet
 	at     rigatoni.Position
 
 	// careful counts the events that are still to be read one by one, because an
-	// error about an event takes its whole batch with it.
+	// error about an event loses its whole batch.
 	careful int
+	// doubted is the token at which the server was last asked a second time
+	// whether it can't find it.
+	doubted resumetoken.Token
 
 	movedAt time.Time
 	alarmed bool
 }
 
 func newReader(s *Source, fp fingerprint, name string) *reader {
-	log := s.log.With("stream", fp.scope.String())
-	if name != "" {
-		log = s.log.With("stream", name, "watching", fp.scope.String())
-	}
+	log := s.log.With("stream", name, "watching", fp.scope.String())
 	return &reader{src: s, fingerprint: fp, log: log, outage: &outage{log: log, min: s.opts.ReopenMin, max: s.opts.ReopenMax}}
 }
 
@@ -54,7 +54,7 @@ func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
 	case ctx.Err() != nil:
 		return nil, ctx.Err() // the stream is being closed
 	case err != nil:
-		return nil, r.brokeOff(ctx, err)
+		return nil, r.interrupted(ctx, err)
 	}
 	r.outage.over()
 	if len(events) == 0 {
@@ -64,13 +64,13 @@ func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
 	return events, r.advance(ctx, events)
 }
 
-// read waits for the next batch of the server's and takes it whole. The events
-// share the memory of the server's reply, which the driver allocates for each
-// reply and doesn't use again.
+// read waits for the server's next batch and takes it whole. The events share
+// the memory of the server's reply, which the driver allocates for each reply
+// and doesn't reuse.
 func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
 	some := r.cs.TryNext(ctx)
 	if !some && r.fresh && r.alive() {
-		// The first call only looked at what had come with the aggregate.
+		// The first call only looked at the aggregate's own batch.
 		some = r.cs.TryNext(ctx)
 	}
 	r.fresh = false
@@ -96,7 +96,7 @@ func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
 
 func (r *reader) alive() bool { return r.cs.Err() == nil && r.cs.ID() != 0 }
 
-// advance moves the position behind events. It looks at the last one only.
+// advance moves the position to after events. It looks at the last one only.
 func (r *reader) advance(ctx context.Context, events []rigatoni.Event) error {
 	pos, err := events[len(events)-1].Position()
 	if err != nil {
@@ -110,15 +110,15 @@ func (r *reader) advance(ctx context.Context, events []rigatoni.Event) error {
 		}
 	}
 	if r.cs.ID() == 0 {
-		// The server closed it, behind an invalidate event; there may be more
-		// behind that.
+		// The server closed it, after an invalidate event; there may be more
+		// after that.
 		r.drop(ctx)
 	}
 	return nil
 }
 
-// idle moves the position on to where the server has looked in vain, or notes
-// that the server has closed the cursor without a word.
+// idle moves the position to where the server has looked without finding events,
+// or notes that the server has closed the cursor.
 func (r *reader) idle() {
 	if r.careful > 0 {
 		r.careful = 0 // the event that could not be read is gone
@@ -137,15 +137,14 @@ func (r *reader) idle() {
 }
 
 // after is the position of a token that came with an empty batch, if it is later
-// than the old one. The driver's own bytes lie in a whole reply; the token is a
-// copy.
+// than the old one. The token is a copy: the driver's bytes are part of a reply.
 func after(old rigatoni.Position, raw []byte) (rigatoni.Position, bool) {
 	token, err := resumetoken.New(raw)
 	if err != nil || token == old.Token {
 		return old, false
 	}
-	// Also where a resumed stream gives the high-water mark of the very time of
-	// its token, which lies before the events of that time.
+	// Also where a resumed stream gives the high-water mark of its token's time,
+	// which is before the events of that time.
 	if order, ok := resumetoken.Compare(token, old.Token); ok && order <= 0 {
 		return old, false
 	}
@@ -158,21 +157,21 @@ func after(old rigatoni.Position, raw []byte) (rigatoni.Position, bool) {
 
 func (r *reader) moveTo(pos rigatoni.Position) {
 	if r.alarmed {
-		r.log.Info("the change stream moves again")
+		r.log.Info("change stream advances again", "stalled_seconds", seconds(time.Since(r.movedAt)))
 	}
 	r.at, r.movedAt, r.alarmed = pos, time.Now(), false
 }
 
-// stallAfter is how long a stream may stand still while the server answers. A
-// replica set writes a no-op into its oplog every ten seconds, on which the
+// stallAfter is how long a stream may stand still while the server replies. A
+// replica set writes a no-op into its oplog every ten seconds, so that the
 // position of a healthy stream moves even if nothing else happens.
 var stallAfter = 2 * time.Minute
 
 func (r *reader) alarm() {
 	if still := time.Since(r.movedAt); still > stallAfter && !r.alarmed {
 		r.alarmed = true
-		r.log.Warn("the change stream stands still although the server answers: neither events nor a later resume token",
-			"for", still.Round(time.Second), "at", r.at.Token)
+		r.log.Warn("change stream is stalled: the server replies with neither events nor a later resume token",
+			"stalled_seconds", seconds(still), "token", r.at.Token)
 	}
 }
 
@@ -183,7 +182,7 @@ func (r *reader) drop(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTime)
 	defer cancel()
-	_ = r.cs.Close(ctx) // most likely it is gone already; the server frees it by itself
+	_ = r.cs.Close(ctx) // usually it is gone already; the server frees it by itself
 	r.cs, r.cursor = nil, 0
 }
 
@@ -201,5 +200,5 @@ func (r *reader) close(ctx context.Context, interrupted bool) error {
 	return err
 }
 
-// dropTime is how long freeing a cursor may take that is of no use any more.
+// dropTime is how long freeing a cursor may take that is no longer used.
 const dropTime = time.Second

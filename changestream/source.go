@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,35 +24,50 @@ type Source struct {
 	scopes map[string]scope
 
 	warnWeak     sync.Once
-	noStartAfter atomic.Bool // the server has been seen not to know startAfter
+	noStartAfter atomic.Bool // the server was seen not to know startAfter
 }
 
 var _ rigatoni.Source = (*Source)(nil)
 
-// New returns a source that reads through client, which stays the caller's: it
-// must not be disconnected while streams are open. Nothing is sent yet.
-func New(client *mongo.Client, o Options) (*Source, error) {
+// New returns a source that reads through client; nil options are the defaults.
+// The client stays the caller's, who must not disconnect it while streams are
+// open. New sends nothing to the server.
+func New(client *mongo.Client, o *Options) (*Source, error) {
 	if client == nil {
 		return nil, errors.New("changestream: the client is nil")
 	}
-	o, err := o.validated()
+	s, err := newSource(o)
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{client: client, opts: o, log: o.Logger}
-	s.names, s.scopes = scopes(o)
+	s.client = client
+	return s, nil
+}
+
+// newSource returns a source that has no client yet.
+func newSource(o *Options) (*Source, error) {
+	opts, err := o.completed()
+	if err != nil {
+		return nil, err
+	}
+	pipeline, err := newFilter(opts.Pipeline)
+	if err != nil {
+		return nil, fmt.Errorf("changestream: Options.Pipeline%w", err)
+	}
+	s := &Source{opts: opts, log: opts.Logger}
+	s.names, s.scopes = scopes(opts, pipeline)
 	return s, nil
 }
 
 // Streams names the streams: the collections with Options.OneEach, else one "".
-func (s *Source) Streams() []string { return append([]string(nil), s.names...) }
+func (s *Source) Streams() []string { return slices.Clone(s.names) }
 
 // Open opens a stream, as rigatoni.Source says. A server that can't be reached
 // is an error after the client's serverSelectionTimeoutMS (30 s by default).
 //
-// A checkpoint whose token or a time that lies in the server's future, by more
-// than a minute, is refused: the server would open the stream and pass over
-// everything until then in silence.
+// Open refuses a time, or a checkpoint with a token, that is more than a minute
+// in the server's future: the server would open the stream and skip all events
+// until then without an error.
 func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (rigatoni.Stream, error) {
 	sc, ok := s.scopes[name]
 	if !ok {
@@ -73,7 +89,7 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 	return newStream(r), nil
 }
 
-// Close disconnects the client, if the source made it itself (see [Connect]).
+// Close disconnects the client if the source made it itself (see [Open]).
 // Streams must be closed before.
 func (s *Source) Close(ctx context.Context) error {
 	if !s.owned {

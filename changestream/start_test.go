@@ -251,7 +251,7 @@ func TestServerWithoutStartAfter(t *testing.T) {
 }
 
 func TestOpenWaitsNoLongerThanTheURIAllows(t *testing.T) {
-	src, err := Connect("mongodb://someone:s3cr3t@127.0.0.1:1/?serverSelectionTimeoutMS=300&replicaSet=rs0", Options{Database: "shop"})
+	src, err := Open("mongodb://someone:s3cr3t@127.0.0.1:1/?serverSelectionTimeoutMS=300&replicaSet=rs0", &Options{Database: "shop"})
 	if err != nil {
 		t.Fatal(err)
 	}

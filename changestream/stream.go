@@ -11,25 +11,25 @@ import (
 
 const (
 	// nextTime is how long Next waits: a little longer than the server does by
-	// default, whose answer so comes in time.
+	// default, so that the reply comes in time.
 	nextTime = 1200 * time.Millisecond
-	// silentAfter, beyond Options.MaxAwait, is when a server that doesn't answer
-	// is spoken of.
+	// silentAfter, beyond Options.MaxAwait, is when a server that doesn't reply is
+	// logged.
 	silentAfter = 10 * time.Second
 )
 
 var errClosed = errors.New("changestream: the stream is closed")
 
 // A stream is a reader whose steps may take long, behind calls that don't. A step
-// runs in a goroutine; a call waits for it for a while only, and finds it still
-// running the next time.
+// runs in a goroutine; a call waits for it for a limited time, and the next call
+// waits for the same step.
 type stream struct {
 	reader *reader
 
 	ctx    context.Context // of the steps
 	cancel context.CancelFunc
 
-	at      rigatoni.Position // where the events end that were returned
+	at      rigatoni.Position // after the events that were returned
 	err     error             // the stream can't go on
 	timer   *time.Timer
 	pending chan result // nil: no step is running
@@ -37,7 +37,7 @@ type stream struct {
 	closed  bool
 }
 
-// A result is what a step gave.
+// A result is what a step returned.
 type result struct {
 	events []rigatoni.Event
 	at     rigatoni.Position
@@ -102,7 +102,7 @@ func (s *stream) startTimer() <-chan time.Time {
 	return s.timer.C
 }
 
-// Close ends a step that is running.
+// Close cancels a step that is running.
 func (s *stream) Close(ctx context.Context) error {
 	if s.closed {
 		return nil
@@ -121,7 +121,7 @@ func (s *stream) Close(ctx context.Context) error {
 		}
 	}
 	if err := s.reader.close(ctx, interrupted); err != nil {
-		return fmt.Errorf("changestream: close the stream: %s", wordsOf(err))
+		return fmt.Errorf("changestream: close the stream: %s", messageOf(err))
 	}
 	return nil
 }

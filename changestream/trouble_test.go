@@ -53,10 +53,10 @@ func TestReopenFailsForAWhile(t *testing.T) {
 			kill := w.CursorKiller(t)
 			w.failPoint("failCommand", times(7), failCommand("aggregate", code))
 			kill()
-			st.until("an outage", func([]rigatoni.Event) bool { return w.log.count("broke off") == i+1 })
+			st.until("an outage", func([]rigatoni.Event) bool { return w.log.count("change stream interrupted") == i+1 })
 			w.insert("c", i)
 			wantNames(t, st.collect(1), inserted("c", i)...)
-			if w.log.count("broke off") != i+1 || w.log.count("read again") != i+1 {
+			if w.log.count("change stream interrupted") != i+1 || w.log.count("is read again") != i+1 {
 				t.Errorf("not once each for an outage:\n%s", w.log)
 			}
 		}
@@ -73,7 +73,7 @@ func TestEveryCursorFailsForAWhile(t *testing.T) {
 		w.awaitFailure(before, st)
 		w.insert("c", 1)
 		wantNames(t, st.collect(1), inserted("c", 1)...)
-		if w.log.count("broke off") != 1 || w.log.count("read again") != 1 {
+		if w.log.count("change stream interrupted") != 1 || w.log.count("is read again") != 1 {
 			t.Errorf("not once each for an outage:\n%s", w.log)
 		}
 	})
@@ -279,14 +279,14 @@ func TestStandstill(t *testing.T) {
 		t.Cleanup(func() { stallAfter = old })
 		st := w.open(w.source(Options{Collections: []string{"c"}, MaxAwait: 50 * time.Millisecond}), "", rigatoni.Start{})
 		for i := range 2 {
-			st.until("alarm", func([]rigatoni.Event) bool { return w.log.count("stands still") > i })
+			st.until("alarm", func([]rigatoni.Event) bool { return w.log.count("is stalled") > i })
 			for range 5 {
 				st.Next(t.Context())
 			}
 			w.insert("c", i)
 			st.until("event", func(events []rigatoni.Event) bool { return len(events) > 0 })
 		}
-		if still, moves := w.log.count("stands still"), w.log.count("moves again"); still < 2 || moves < still-1 || moves > still {
+		if still, moves := w.log.count("is stalled"), w.log.count("advances again"); still < 2 || moves < still-1 || moves > still {
 			t.Errorf("%d alarms, %d ends of them:\n%s", still, moves, w.log)
 		}
 	})

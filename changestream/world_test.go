@@ -73,7 +73,7 @@ func (w *world) source(o Options) *Source {
 func (w *world) anySource(o Options) *Source {
 	w.t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
-	s, err := New(w.Client, o)
+	s, err := New(w.Client, &o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func Example() {
 	}
 	insert(0)
 	quiet := slog.New(slog.DiscardHandler)
-	source, err := changestream.New(client, changestream.Options{Database: "shop", Collections: []string{"orders"}, Logger: quiet})
+	source, err := changestream.New(client, &changestream.Options{Database: "shop", Collections: []string{"orders"}, Logger: quiet})
 	if err != nil {
 		fmt.Println(err)
 		return

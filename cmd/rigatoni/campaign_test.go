@@ -28,6 +28,7 @@ type campaign struct {
 	interval time.Duration
 	flags    []string
 
+	toOptions            string // parameters of the URL of the destination
 	changes, kills, rate int
 	binary               string // default: the command as it is
 	patience             time.Duration
@@ -42,14 +43,14 @@ func TestCampaignKills(t *testing.T) {
 	if !campaigns.Full(t) {
 		t.Parallel() // they wait more than they work
 	}
-	rotate := []string{"--rotate-size", "256KiB"}
+	rotate := "?max-file-bytes=256KiB"
 	cases := map[string]campaign{
-		"files":                {interval: 200 * time.Millisecond, flags: rotate},
+		"files":                {interval: 200 * time.Millisecond, toOptions: rotate},
 		"redis, a stream each": {redis: true, oneEach: true, anytime: true},
 	}
 	size := campaign{changes: 6000, kills: 4, rate: 600}
 	if campaigns.Full(t) {
-		cases["files, a stream each"] = campaign{oneEach: true, anytime: true, flags: rotate}
+		cases["files, a stream each"] = campaign{oneEach: true, anytime: true, toOptions: rotate}
 		cases["redis"] = campaign{redis: true, interval: time.Second}
 		size = campaign{changes: 100_000, kills: 20, rate: 1250}
 	}
@@ -90,6 +91,10 @@ func (c campaign) run(t *testing.T) (*record, *crashtest.Result) {
 		url = redisserver.Start(t, nil).URL()
 	}
 	record := &record{campaign: c, streaming: map[int]time.Time{}}
+	interval := "off"
+	if c.interval > 0 {
+		interval = c.interval.String()
+	}
 	limit := time.Duration(c.changes/c.rate)*4*time.Second + 3*time.Minute
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -99,9 +104,9 @@ func (c campaign) run(t *testing.T) (*record, *crashtest.Result) {
 		Changes:     c.changes, Mix: crashtest.Mix{Inserts: 45, Updates: 40, Deletes: 15},
 		Seed: campaigns.Seed(t), Writers: 2, Rate: c.rate,
 		Kills: c.kills, KillStarting: c.anytime, KillNow: c.killNow, RestartOn: c.restartOn,
-		Binary: c.binary, OneEach: c.oneEach, Out: filepath.Join(dir, "out"),
+		Binary: c.binary, OneEach: c.oneEach, Out: filepath.Join(dir, "out"), ToOptions: c.toOptions,
 		// A lease in Redis outlives a killed process, and is waited out.
-		Flags:    append([]string{"--lease-ttl", "1s", "--save-interval", c.interval.String()}, c.flags...),
+		Flags:    append([]string{"--lease-ttl", "1s", "--save-interval", interval}, c.flags...),
 		StoreURL: url, Store: openForTest(t, url),
 		Disturb: c.disturb, Watch: record.watch, Patience: c.patience,
 	})

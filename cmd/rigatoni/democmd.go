@@ -88,7 +88,7 @@ func (f *demoFlags) check() error {
 			continue
 		}
 		if err := config.Check(name, text); err != nil {
-			urls = append(urls, config.Problem{Where: "--" + name, Text: err.Error()})
+			urls = append(urls, config.Problem{Text: "--" + err.Error()})
 		}
 	}
 	switch {

@@ -17,10 +17,6 @@ import (
 // or stop is called.
 func report(ctx context.Context, p *rigatoni.Pipeline, s config.Settings, screen *console, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	every := 30 * time.Second
-	if s.ProgressInterval > 0 {
-		every = s.ProgressInterval
-	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		screen.show("opening the stream…")
@@ -29,11 +25,11 @@ func report(ctx context.Context, p *rigatoni.Pipeline, s config.Settings, screen
 		case <-ctx.Done():
 			return
 		}
-		log.Info("ready", "pipeline", s.Name)
+		log.Info("ready", "pipeline", s.Pipeline.Name)
 		if screen.terminal {
 			tick(ctx, time.Second/4, p, func(pr progress) { screen.show(pr.line()) })
 		} else {
-			tick(ctx, every, p, func(pr progress) { log.LogAttrs(ctx, slog.LevelInfo, "progress", pr.attrs()...) })
+			tick(ctx, s.Messages.ProgressInterval, p, func(pr progress) { log.LogAttrs(ctx, slog.LevelInfo, "progress", pr.attrs()...) })
 		}
 	})
 	return func() {

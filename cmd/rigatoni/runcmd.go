@@ -14,6 +14,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -26,18 +27,19 @@ func newRunCommand(w world) *cobra.Command {
 			"      --store file:./state --to ndjson:./out",
 		Args: cobra.MaximumNArgs(1),
 	}
-	for _, o := range config.Options {
-		f := cmd.Flags().VarPF(&flagText{kind: o.Arg}, o.Name, "", o.Usage)
-		if o.Switch() {
+	for _, o := range config.Fields {
+		f := cmd.Flags().VarPF(&flagText{kind: o.Arg}, o.Name, "", o.Help)
+		if o.Switch {
 			f.NoOptDefVal = "true"
 		}
 	}
 	cmd.Long = "Run reads a change stream and delivers its events until SIGINT or SIGTERM stops it.\n" +
-		"The place is saved after delivery and never before, so after a crash the next run goes on\n" +
-		"where this one was: nothing is lost, and what was delivered since the last save comes again.\n\n" +
-		"What to do is said by a file, by flags, or by both; flags go first. A field of the file\n" +
+		"The checkpoint is saved after delivery and never before: after a crash the next run resumes\n" +
+		"from it, and nothing is lost.\n\n" +
+		"The configuration is a file, flags, or both; flags override the file. A field of the file\n" +
 		"has the name of its flag. In the file ${NAME} is a variable of the environment,\n" +
-		"${NAME:-default} one that may be missing, and $$ a dollar sign."
+		"${NAME:-default} one that may be missing, and $$ a dollar sign. For limits that can be\n" +
+		"switched off, the value is off."
 	cmd.SetUsageFunc(func(*cobra.Command) error {
 		_, err := fmt.Fprint(cmd.OutOrStdout(), runUsage(cmd))
 		return err
@@ -48,35 +50,63 @@ func newRunCommand(w world) *cobra.Command {
 	return cmd
 }
 
-// flagText is a flag whose text is read later, together with the file.
+// flagText is a flag whose text is parsed later, together with the file.
 type flagText struct{ text, kind string }
 
 func (f *flagText) String() string        { return f.text }
 func (f *flagText) Set(text string) error { f.text = text; return nil }
 func (f *flagText) Type() string          { return f.kind }
 
-// runUsage is the help's second half: every option, by what it is about.
+// runUsage is the help's second half: every option, by group, and those of the
+// back ends.
 func runUsage(cmd *cobra.Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage:\n  %s\n\nExamples:\n%s\n", cmd.UseLine(), cmd.Example)
 	group := ""
-	for _, o := range config.Options {
-		if o.Group != group {
-			group = o.Group
-			fmt.Fprintf(&b, "\n%s:\n", group)
+	for _, f := range config.Fields {
+		if f.Group != group {
+			group = f.Group
+			note := ""
+			if f.Once {
+				note = " (flags only)"
+			}
+			fmt.Fprintf(&b, "\n%s%s:\n", group, note)
 		}
-		name := "--" + o.Name
-		if !o.Switch() {
-			name += " " + o.Arg
+		describe(&b, "  --", f.Option)
+	}
+	for _, f := range config.Fields {
+		for _, k := range f.Kinds {
+			describeKind(&b, f.Name, k)
 		}
-		usage := o.Usage
-		if o.Once {
-			usage += " (for one start: a flag only)"
-		}
-		fmt.Fprintf(&b, "  %-36s%s\n", name, wrap(usage, 38, 110))
 	}
 	b.WriteString("\n" + exitCodesHelp() + "\n")
 	return b.String()
+}
+
+// helpColumn is where the help of an option begins.
+const helpColumn = 38
+
+func describe(b *strings.Builder, prefix string, o option.Option) {
+	left := prefix + o.Name
+	if !o.Switch {
+		left += " " + o.Arg
+	}
+	fmt.Fprintf(b, "%-*s%s\n", helpColumn, left+" ", wrap(config.Describe(o), helpColumn, 110))
+}
+
+// describeKind lists the forms and options of a back end's URL.
+func describeKind(b *strings.Builder, flag string, k *backend.Kind) {
+	b.WriteByte('\n')
+	for _, form := range k.Forms {
+		left := "--" + flag + " " + form[0]
+		if len(left) >= helpColumn {
+			left += "\n" + strings.Repeat(" ", helpColumn)
+		}
+		fmt.Fprintf(b, "%-*s%s\n", helpColumn, left, wrap(form[1], helpColumn, 110))
+	}
+	for _, o := range option.Of(k.Options()) {
+		describe(b, "  ", o)
+	}
 }
 
 // wrap breaks text into lines that end before a column, indented to another.
@@ -102,7 +132,7 @@ func wrap(text string, indent, width int) string {
 func runPipeline(ctx context.Context, w world, file string, flags *pflag.FlagSet) error {
 	in := config.Input{File: file, Env: w.env, Flags: map[string]string{}}
 	flags.Visit(func(f *pflag.Flag) {
-		if config.ByName(f.Name) != nil {
+		if _, ok := config.ByName(f.Name); ok {
 			in.Flags[f.Name] = f.Value.String()
 		}
 	})
@@ -110,7 +140,7 @@ func runPipeline(ctx context.Context, w world, file string, flags *pflag.FlagSet
 	if err != nil {
 		return err
 	}
-	scrub := config.NewScrubber(s.Source, s.Store)
+	scrub := s.Scrubber()
 	screen := newConsole(scrub.Writer(w.stderr), w.terminal)
 	defer screen.clear()
 	if err := pump(ctx, w, s, screen); err != nil {
@@ -120,7 +150,7 @@ func runPipeline(ctx context.Context, w world, file string, flags *pflag.FlagSet
 	return nil
 }
 
-// scrubbed is an error whose message has no secrets.
+// scrubbed is an error without the secrets in its message.
 type scrubbed struct {
 	error
 	scrub config.Scrubber
@@ -129,26 +159,27 @@ type scrubbed struct {
 func (e scrubbed) Error() string { return e.scrub.Text(e.error.Error()) }
 func (e scrubbed) Unwrap() error { return e.error }
 
-// pump opens what the settings name, and runs the pipeline.
+// pump opens source, destination and store, and runs the pipeline.
 func pump(ctx context.Context, w world, s config.Settings, screen *console) (err error) {
-	log := newLogger(screen, s.LogLevel, s.LogFormat)
-	dest, err := backend.OpenDestination(s, w.stdout, log)
+	log := newLogger(screen, s.Messages.LogLevel, s.Messages.LogFormat)
+	dest, err := s.Output.To.Open(ctx, w.stdout, log)
 	if err != nil {
 		return usageError{err}
 	}
-	if s.StartGiven {
+	if s.Checkpoints.Start.Given {
 		dest = acceptOutput(dest)
 	}
-	source, err := changestream.Connect(s.Source, sourceOptions(s, log))
+	s.Watch.Logger = log
+	source, err := changestream.Open(s.Server.Source, &s.Watch)
 	if err != nil {
-		return usageError{err}
+		return usageError{s.Explain(err)}
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		_ = source.Close(ctx) // the process ends, and with it every connection
+		_ = source.Close(ctx) // the process ends, and every connection with it
 	}()
-	store, err := backend.OpenStore(ctx, s.Store, log)
+	store, err := s.Checkpoints.Store.Open(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -159,40 +190,29 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	}()
 	p, err := rigatoni.New(pipelineConfig(s, source, dest, store, log))
 	if err != nil {
-		return usageError{err}
+		return usageError{s.Explain(err)}
 	}
 	stop := report(ctx, p, s, screen, log)
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
-		log.Info("stopping: delivering what is in hand", "pipeline", s.Name, "why", context.Cause(ctx))
+		log.Info("stopping", "pipeline", s.Pipeline.Name, "why", context.Cause(ctx))
 	})()
-	log.Info("starting", "pipeline", s.Name, "source", config.Redact(s.Source), "store", config.Redact(s.Store), "to", s.To)
+	log.Info("starting", "pipeline", s.Pipeline.Name, "source", config.Redact(s.Server.Source), "store", s.Checkpoints.Store.String(), "to", s.Output.To.String())
 	if err := p.Run(ctx); err != nil {
 		return err
 	}
 	stop()
 	sum := p.Stats()
-	log.Info("stopped", "pipeline", s.Name, "why", context.Cause(ctx), "events", sum.Events, "saves", sum.Saves)
+	log.Info("stopped", "pipeline", s.Pipeline.Name, "why", context.Cause(ctx), "events", sum.Events, "saves", sum.Saves)
 	return nil
 }
 
-func sourceOptions(s config.Settings, log *slog.Logger) changestream.Options {
-	return changestream.Options{
-		Database: s.Database, Collections: s.Collections, OneEach: s.OneEach,
-		FullDocument: s.FullDocument, FullDocumentBeforeChange: s.FullDocumentBeforeChange,
-		ExpandedEvents: s.ExpandedEvents, Logger: log,
-	}
-}
-
+// pipelineConfig completes the configuration.
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {
-	return rigatoni.Config{
-		Name: s.Name, Source: source, Destination: dest, Store: store,
-		StartAt: s.Start, NewStream: s.NewStream, AcceptChangedStream: s.AcceptChangedStream,
-		MaxBatchEvents: s.MaxBatchEvents, MaxBatchBytes: s.MaxBatchBytes, MaxBatchAge: s.MaxBatchAge,
-		MaxInFlightBytes: s.MaxInFlightBytes, SaveInterval: s.SaveInterval, IdleInterval: s.IdleInterval,
-		RetryMin: s.RetryMin, RetryMax: s.RetryMax, GraceTime: s.GraceTime,
-		Owner: s.Owner, LeaseTTL: s.LeaseTTL, LeaseWait: s.LeaseWait, Logger: log,
-	}
+	c := s.Pipeline
+	c.Source, c.Destination, c.Store, c.Logger = source, dest, store, log
+	c.StartAt, c.NewStream = s.Checkpoints.Start.Time, s.Checkpoints.AcceptUnclaimed
+	return c
 }
 
 // acceptOutput lets a destination take a first start although it has output:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -135,23 +136,6 @@ func TestVersionLine(t *testing.T) {
 	}
 }
 
-func TestSettingsReachTheSource(t *testing.T) {
-	s, err := config.Read(config.Input{Flags: map[string]string{
-		"source": "mongodb://h", "database": "d", "collections": "a,b", "one-each": "true", "store": "memory:", "to": "ndjson:-",
-		"full-document": "updateLookup", "full-document-before-change": "required", "expanded-events": "true",
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := changestream.Options{
-		Database: "d", Collections: []string{"a", "b"}, OneEach: true,
-		FullDocument: "updateLookup", FullDocumentBeforeChange: "required", ExpandedEvents: true,
-	}
-	if d := cmp.Diff(want, sourceOptions(s, nil)); d != "" {
-		t.Error(d)
-	}
-}
-
 type fakeAttacher struct {
 	rigatoni.Func
 	got rigatoni.Attachment
@@ -175,24 +159,27 @@ func TestExplicitStartAcceptsOutput(t *testing.T) {
 	}
 }
 
-// Every setting must reach the pipeline: each is given, none may be zero there.
+// Every option of the pipeline reaches it, and so do the start and the rest.
 func TestSettingsReachThePipeline(t *testing.T) {
-	s, err := config.Read(config.Input{Flags: map[string]string{
-		"source": "mongodb://h", "database": "d", "name": "n", "store": "memory:", "to": "ndjson:-", "start": "1.2", "new-stream": "true",
-		"accept-changed-stream": "f", "max-batch-events": "1", "max-batch-bytes": "2", "max-batch-age": "3s", "max-in-flight-bytes": "4",
-		"save-interval": "5s", "idle-interval": "6s", "retry-min": "7s", "retry-max": "8s", "grace-time": "9s", "owner": "o",
-		"lease-ttl": "10s", "lease-wait": "11s",
-	}})
+	flags := map[string]string{"source": "mongodb://h", "store": "memory:", "to": "ndjson:-", "name": "n", "start": "1.2", "accept-unclaimed": "true"}
+	want := map[string]string{}
+	for _, o := range option.Of(&rigatoni.Config{}) {
+		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9ms", "": "true"}[o.Arg]
+		flags[o.Name] = cmp.Or(value, "text")
+		want[o.Name] = flags[o.Name]
+	}
+	s, err := config.Read(config.Input{Flags: flags})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := pipelineConfig(s, nil, nil, nil, slog.Default())
-	got := fmt.Sprint(c.Name, c.StartAt, c.NewStream, c.AcceptChangedStream, c.MaxBatchEvents, c.MaxBatchBytes, c.MaxBatchAge, c.MaxInFlightBytes,
-		c.SaveInterval, c.IdleInterval, c.RetryMin, c.RetryMax, c.GraceTime, c.Owner, c.LeaseTTL, c.LeaseWait)
-	want := fmt.Sprint("n", s.Start, true, "f", 1, 2, 3*time.Second, 4, 5*time.Second, 6*time.Second, 7*time.Second, 8*time.Second, 9*time.Second,
-		"o", 10*time.Second, 11*time.Second)
-	if got != want {
-		t.Errorf("\n got %s\nwant %s", got, want)
+	if c.Name != "n" || c.StartAt != (bson.Timestamp{T: 1, I: 2}) || !c.NewStream {
+		t.Errorf("got %+v", c)
+	}
+	for _, o := range option.Of(&c) {
+		if got := strings.Join(o.Text(&c), ","); got != want[o.Name] {
+			t.Errorf("%s is %s, want %s", o.Name, got, want[o.Name])
+		}
 	}
 }
 
@@ -248,7 +235,7 @@ func TestDemoWithoutAMongodSaysWhatToDo(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	var out, errs bytes.Buffer
 	code := run(t.Context(), world{args: []string{"demo", "--mongod"}, stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
-	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) || !strings.Contains(errs.String(), "leave --mongod out") {
+	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) || !strings.Contains(errs.String(), "omit --mongod") {
 		t.Errorf("exit code %d, %s", code, errs.String())
 	}
 }

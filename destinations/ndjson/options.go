@@ -25,16 +25,16 @@ const (
 type Options struct {
 	// Canonical writes canonical Extended JSON v2, which keeps the type of every
 	// number ({"$numberInt":"5"}), instead of the relaxed form (5).
-	Canonical bool
+	Canonical bool `help:"write canonical Extended JSON, which keeps the type of every number"`
 
 	// MaxFileBytes is the size beyond which a file is not continued; an event
 	// that is larger has a file of its own. Default 128 MiB; -1: no limit.
 	// [To] has no files and refuses it.
-	MaxFileBytes int64
+	MaxFileBytes int64 `help:"finish a file at this size" default:"128MiB" kind:"size" off:"no limit" min:"1"`
 
 	// MaxFileAge is how long after its first event a file is ended, at the next
 	// delivery or save. Default 1 h; -1: no limit. [To] refuses it.
-	MaxFileAge time.Duration
+	MaxFileAge time.Duration `help:"finish a file at this age" default:"1h" off:"no limit"`
 
 	// Logger is told what was cut off at the start, and of files that are left
 	// behind. Default slog.Default().

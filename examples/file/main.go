@@ -24,7 +24,7 @@ func main() {
 	defer stop()
 	uri := cmp.Or(os.Getenv("MONGODB_URI"), "mongodb://localhost:27017")
 
-	source, err := changestream.Connect(uri, changestream.Options{
+	source, err := changestream.Open(uri, &changestream.Options{
 		Database:     "shop",
 		FullDocument: "updateLookup", // updates come with the document as it is by then
 	})

@@ -22,7 +22,7 @@ func main() {
 	uri := cmp.Or(os.Getenv("MONGODB_URI"), "mongodb://localhost:27017")
 
 	// No collections: every collection of the database, those to come too.
-	source, err := changestream.Connect(uri, changestream.Options{Database: "shop"})
+	source, err := changestream.Open(uri, &changestream.Options{Database: "shop"})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	uri := cmp.Or(os.Getenv("MONGODB_URI"), "mongodb://localhost:27017")
-	source, err := changestream.Connect(uri, changestream.Options{Database: "shop", Collections: []string{"orders"}})
+	source, err := changestream.Open(uri, &changestream.Options{Database: "shop", Collections: []string{"orders"}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,11 +14,12 @@
 //	default  what the zero value means, as text
 //	off      what -1 means, or "off" in text; without it there is no such value
 //	min, max the range, as text; negative numbers are refused in any case
-//	kind     "size": a number of bytes, written 4MiB
+//	kind     "size": a number of bytes, written 4MiB; "url": messages show no user, password or query
 //	oneof    the allowed texts, separated by |
 //	pattern  a regular expression that a whole text matches
 //	want     what the value must be, for messages: with pattern, and for types that parse themselves
 //	arg      the placeholder in help
+//	require  why there must be a value, and an example, for the command
 //	name     the name, where kebab case doesn't give it
 //	group    begins a group of options in help
 //	once     "true": applies to one start, and is a flag only

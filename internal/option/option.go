@@ -23,6 +23,7 @@ type Option struct {
 	Group   string   // the heading in help, that of the last field that has one
 	Once    bool     // for one start: a flag, never in a file or URL
 	Secret  bool     // no message shows the value
+	Require string   // why there must be a value, and an example; "" if it may be missing
 	List    bool     // it takes several texts
 	Switch  bool     // it is true or false
 
@@ -33,6 +34,8 @@ type Option struct {
 	hasMax   bool
 	pattern  *regexp.Regexp
 	want     string
+	url      bool
+	instead  string // what messages show instead of the value
 }
 
 type kind int
@@ -91,7 +94,7 @@ func declared(f reflect.StructField, group string) Option {
 	o := Option{
 		Name: tag.Get("name"), Field: f.Name, Help: tag.Get("help"), Default: tag.Get("default"), Off: tag.Get("off"),
 		Arg: tag.Get("arg"), Group: group, Once: tag.Get("once") == "true", Secret: tag.Get("secret") == "true",
-		index: f.Index[0], typ: f.Type, want: tag.Get("want"),
+		Require: tag.Get("require"), index: f.Index[0], typ: f.Type, want: tag.Get("want"), url: tag.Get("kind") == "url",
 	}
 	if o.Name == "" {
 		o.Name = kebab(f.Name)

@@ -46,6 +46,7 @@ type options struct {
 	Bare         level         `help:"the level without a description"`
 	TLSCAFile    string        `help:"authorities" name:"tls-ca-file"`
 	Password     string        `help:"the password" secret:"true" pattern:"[a-z]*" want:"lower case"`
+	Source       string        `help:"the server" kind:"url" pattern:"mongodb://.*" want:"a URL of MongoDB" require:"the server to read"`
 	AcceptOnce   bool          `help:"accept" once:"true"`
 	Logger       func()        // no option
 	hidden       int
@@ -56,7 +57,7 @@ func TestDeclarations(t *testing.T) {
 	for _, o := range option.Of(&options{}) {
 		names = append(names, o.Name)
 	}
-	want := "canonical max-file-bytes max-file-age pool-size wait-replicas max-await mode database collections level bare tls-ca-file password accept-once"
+	want := "canonical max-file-bytes max-file-age pool-size wait-replicas max-await mode database collections level bare tls-ca-file password source accept-once"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -123,7 +124,7 @@ func TestCompleteRefuses(t *testing.T) {
 		`Mode is "x"; it must be default, lookup or required`:                                                                                    {Mode: "x"},
 		`Database is "a.b"; it must be the name of a database, which has no / . $ or space`:                                                      {Database: "a.b"},
 		`Collections is "$"; it must be names without $`:                                                                                         {Collections: []string{"a", "$"}},
-		`Collections has "a" twice`:                                                                                                              {Collections: []string{"a", "a"}},
+		`Collections has an item twice: "a"`:                                                                                                     {Collections: []string{"a", "a"}},
 		`Collections has an empty item, ""`:                                                                                                      {Collections: []string{""}},
 		"TLSCAFile is not valid text: UTF-8 without zero bytes":                                                                                  {TLSCAFile: "\xff"},
 		"Password is not valid; it must be lower case":                                                                                           {Password: "Secret"},
@@ -166,13 +167,13 @@ func TestSet(t *testing.T) {
 func TestSetRefuses(t *testing.T) {
 	for _, c := range []struct{ name, texts, want string }{
 		{"canonical", "yes", `is "yes"; it must be true or false`},
-		{"max-file-bytes", "0", `is "0"; write "off" for no limit, or leave it out for the default (128MiB)`},
-		{"max-file-bytes", "0KiB", `is "0KiB"; write "off" for no limit, or leave it out for the default (128MiB)`},
-		{"max-file-bytes", "-2", `is "-2"; it must be a size such as 512KiB or 4MiB, 1 or more, or "off" for no limit`},
-		{"max-file-bytes", "4 megs", `is "4 megs"; it must be a size such as 512KiB or 4MiB, 1 or more, or "off" for no limit`},
-		{"max-file-bytes", "9999999999GiB", `is "9999999999GiB"; it must be a size such as 512KiB or 4MiB, 1 or more, or "off" for no limit`},
-		{"max-file-age", "0s", `is "0s"; write "off" for no limit, or leave it out for the default (1h)`},
-		{"max-file-age", "5", `is "5"; it must be a duration such as 500ms, 30s or 1h30m, or "off" for no limit`},
+		{"max-file-bytes", "0", `is "0"; write off (no limit), or leave it out for the default (128MiB)`},
+		{"max-file-bytes", "0KiB", `is "0KiB"; write off (no limit), or leave it out for the default (128MiB)`},
+		{"max-file-bytes", "-2", `is "-2"; it must be a size such as 512KiB or 4MiB, 1 or more, or off (no limit)`},
+		{"max-file-bytes", "4 megs", `is "4 megs"; it must be a size such as 512KiB or 4MiB, 1 or more, or off (no limit)`},
+		{"max-file-bytes", "9999999999GiB", `is "9999999999GiB"; it must be a size such as 512KiB or 4MiB, 1 or more, or off (no limit)`},
+		{"max-file-age", "0s", `is "0s"; write off (no limit), or leave it out for the default (1h)`},
+		{"max-file-age", "5", `is "5"; it must be a duration such as 500ms, 30s or 1h30m, or off (no limit)`},
 		{"max-await", "1h", `is "1h"; it must be a duration such as 500ms, 30s or 1h30m, from 1ms to 10m`},
 		{"pool-size", "off", `is "off"; it must be a whole number, from 1 to 10000`},
 		{"pool-size", "1.5", `is "1.5"; it must be a whole number, from 1 to 10000`},
@@ -182,10 +183,11 @@ func TestSetRefuses(t *testing.T) {
 		{"mode", "default;lookup", `has 2 values; it takes one`},
 		{"database", "too-long", `is "too-long"; it must be the name of a database, which has no / . $ or space`},
 		{"collections", "a;;b", `has an empty item, ""`},
-		{"collections", "a;a", `has "a" twice`},
+		{"collections", "a;a", `has an item twice: "a"`},
 		{"level", "x", `is "x"; it must be low or high`},
 		{"bare", "x", `is "x": no such level`},
 		{"password", "Hunter2", `is not valid; it must be lower case`},
+		{"source", "http://u:hunter2@h/x?password=y", `is "http://***@h/x"; it must be a URL of MongoDB`},
 		{"mode", strings.Repeat("ü", 50), `is "` + strings.Repeat("ü", 30) + `…"; it must be default, lookup or required`},
 	} {
 		o, ok := option.Find(&options{}, c.name)
@@ -214,7 +216,7 @@ func TestFromQuery(t *testing.T) {
 	}
 	all := "accept-once"
 	for query, want := range map[string]string{
-		"mode=lookup&nope=1":        `the URL has the unknown parameter "nope"; there are bare, canonical, collections, database, level, max-await, max-file-age, max-file-bytes, mode, password, pool-size, tls-ca-file, wait-replicas`,
+		"mode=lookup&nope=1":        `the URL has the unknown parameter "nope"; there are bare, canonical, collections, database, level, max-await, max-file-age, max-file-bytes, mode, password, pool-size, source, tls-ca-file, wait-replicas`,
 		"accept-once=true":          `the URL has the unknown parameter "accept-once"; there are bare, `,
 		"mode=default&mode=lookup":  `the URL has the parameter mode 2 times; it takes one value`,
 		"level=high&pool-size=many": `the URL's parameter pool-size is "many"; it must be a whole number, from 1 to 10000`,
@@ -337,4 +339,34 @@ func FuzzSetThenComplete(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSetAsShowsNoValue(t *testing.T) {
+	for name, want := range map[string]string{
+		"mode":        `mode is "${X}"; it must be default, lookup or required`,
+		"database":    `database is "${X}"; it must be the name of a database, which has no / . $ or space`,
+		"bare":        `bare is "${X}": no such level`,
+		"password":    `password is not valid; it must be lower case`,
+		"source":      `source is "${X}"; it must be a URL of MongoDB`,
+		"collections": `collections is "${X}"; it must be names without $`,
+	} {
+		o, _ := option.Find(&options{}, name)
+		if err := o.SetAs(&options{}, []string{"$hunter2."}, "${X}"); err == nil || err.Error() != want {
+			t.Errorf("\n got %v\nwant %s", err, want)
+		}
+	}
+}
+
+func TestRedactURL(t *testing.T) {
+	for in, want := range map[string]string{
+		"mongodb://u:p@h:1,h:2/db?authSource=admin":    "mongodb://***@h:1,h:2/db",
+		"mongodb://u:p/w@x?y@h/db":                     "mongodb://***@h/db",
+		"redis://:p@h":                                 "redis://***@h",
+		"file:./state":                                 "file:./state",
+		"mongodb://h/?tlsCertificateKeyFilePassword=x": "mongodb://h/",
+	} {
+		if got := option.RedactURL(in); got != want {
+			t.Errorf("RedactURL(%s) = %s, want %s", in, got, want)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package option
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 
 // An Error is a value that an option refuses. It reads
 //
-//	max-file-bytes is "4 megs"; it must be a size such as 4MiB, or off for no limit
+//	max-file-bytes is "4 megs"; it must be a size such as 4MiB, or off (no limit)
 //
 // so that a caller can put before it where the value is written.
 type Error struct {
@@ -34,6 +35,13 @@ func (o Option) Set(v any, texts []string) error {
 	}
 	o.field(v).Set(field)
 	return nil
+}
+
+// SetAs is Set for a value that no message may show, such as that of an
+// environment variable: they show the text instead.
+func (o Option) SetAs(v any, texts []string, instead string) error {
+	o.instead = instead
+	return o.Set(v, texts)
 }
 
 // Text returns the value of the option's field of v as Set takes it, and nil for
@@ -105,7 +113,7 @@ func (o *Option) putList(field reflect.Value, texts []string) error {
 			return err
 		}
 		if slices.Contains(texts[:i], t) {
-			return fmt.Errorf("has %s twice", o.shown(t))
+			return errors.New("has an item twice: " + o.shown(t))
 		}
 	}
 	field.Set(reflect.ValueOf(slices.Clone(texts)).Convert(field.Type()))
@@ -136,7 +144,7 @@ func (o *Option) number(given string) (int64, error) {
 	case err != nil:
 		return 0, o.refuse(given)
 	case n == 0 && o.Off != "":
-		return 0, fmt.Errorf(`is %q; write "off" for %s, or leave it out for the default%s`, given, o.Off, parenthesized(o.Default))
+		return 0, fmt.Errorf(`is %q; write off (%s), or leave it out for the default%s`, given, o.Off, parenthesized(o.Default))
 	case n == 0: // the default, as in Go
 		return 0, nil
 	case !o.inRange(n) || o.typ.Bits() == 32 && n > math.MaxInt32:
@@ -171,13 +179,14 @@ func (o *Option) refuseCustom(given string, err error) error {
 
 // shown is what a message shows of a value.
 func (o *Option) shown(given string) string {
+	given = cmp.Or(o.instead, given)
 	switch {
 	case o.Secret:
 		return "not valid"
-	case len(given) > 60:
-		given = strings.ToValidUTF8(given[:60], "") + "…"
+	case o.url:
+		given = RedactURL(given)
 	}
-	return strconv.Quote(given)
+	return strconv.Quote(clipped(given))
 }
 
 // textWanted says what a text must be.
@@ -202,7 +211,7 @@ func (o *Option) textWanted() string {
 		wanted += ", " + r
 	}
 	if o.Off != "" {
-		wanted += `, or "off" for ` + o.Off
+		wanted += ", or off" + parenthesized(o.Off)
 	}
 	return wanted
 }

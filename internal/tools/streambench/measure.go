@@ -99,7 +99,7 @@ func toFiles(uri, dir string, start bson.Timestamp, events int) error {
 }
 
 func pipeline(uri, dir string, start bson.Timestamp, dest rigatoni.Destination, wait func(*rigatoni.Pipeline)) error {
-	source, err := changestream.Connect(uri, changestream.Options{Database: database, Collections: []string{collection}})
+	source, err := changestream.Open(uri, &changestream.Options{Database: database, Collections: []string{collection}})
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,11 @@
-// Package backend opens the stores and destinations that the command's URLs
-// name. It is the one place that knows them all.
 package backend
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
@@ -19,23 +13,69 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
 
-// OpenStore opens the store of a URL: memory:, file:PATH, or any that
-// redisstore.Open takes. The caller closes it with state.Close.
-func OpenStore(ctx context.Context, rawURL string, log *slog.Logger) (state.Store, error) {
-	if scheme, _, ok := strings.Cut(rawURL, "://"); ok && slices.Contains(redisstore.Schemes(), scheme) {
-		return opened(redisstore.Open(ctx, rawURL, &redisstore.Options{Logger: log})) // it may have several hosts
-	}
-	u, err := config.ParseURL(rawURL)
-	if err != nil {
-		return nil, errors.New("the store's URL " + err.Error())
-	}
-	switch u.Scheme {
-	case "memory":
-		return opened(memstore.OpenURL(ctx, u))
-	case "file":
-		return opened(filestore.OpenURL(ctx, u))
-	}
-	return nil, errors.New("there is no store of the scheme " + u.Scheme)
+// Destinations are the kinds of destinations.
+var Destinations = []*Kind{
+	{
+		Schemes: []string{"ndjson"}, path: true,
+		Forms: [][2]string{
+			{"ndjson:DIR", "files in a directory, one change event per line, as Extended JSON"},
+			{"ndjson:-", "the same to standard output"},
+		},
+		Options: func() any { return &ndjson.Options{} },
+		check: func(r Ref) error {
+			_, err := openNDJSON(context.Background(), r, io.Discard, nil)
+			return err
+		},
+		deliver: openNDJSON,
+	},
+}
+
+// Stores are the kinds of stores.
+var Stores = []*Kind{
+	{
+		Schemes: []string{"file"}, path: true,
+		Forms:   [][2]string{{"file:DIR", "files in a directory"}},
+		Options: func() any { return &filestore.Options{} },
+		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
+			return opened(filestore.OpenURL(ctx, r.URL))
+		},
+	},
+	{
+		ownQuery: true,
+		Schemes:  []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix", "redis+unix"},
+		Forms: [][2]string{
+			{"redis://USER:PASSWORD@HOST:PORT/DB", "Redis or Valkey; rediss for TLS"},
+			{"redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB", "the master that Sentinels name; rediss+sentinel for TLS"},
+			{"redis+cluster://HOST:PORT,HOST:PORT", "a Redis Cluster; rediss+cluster for TLS"},
+			{"unix:///PATH", "a socket of Redis"},
+		},
+		Options: func() any { return &redisstore.Options{} },
+		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
+			o := *r.Options.(*redisstore.Options)
+			o.Logger = log
+			return opened(redisstore.Open(ctx, r.Text, &o))
+		},
+	},
+	{
+		Schemes: []string{"memory"},
+		Forms:   [][2]string{{"memory:", "memory; the checkpoints are lost when the process ends"}},
+		Options: func() any { return &struct{}{} },
+		store: func(ctx context.Context, r Ref, _ *slog.Logger) (state.Store, error) {
+			return opened(memstore.OpenURL(ctx, r.URL))
+		},
+		check: func(r Ref) error {
+			_, err := memstore.OpenURL(context.Background(), r.URL)
+			return err
+		},
+	},
+}
+
+func openNDJSON(_ context.Context, r Ref, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
+	o := *r.Options.(*ndjson.Options)
+	o.Logger = log
+	u := *r.URL
+	u.RawQuery = "" // its options are in o
+	return ndjson.OpenURL(&u, stdout, &o)
 }
 
 // opened keeps a nil pointer from becoming an interface that is not nil.
@@ -44,18 +84,4 @@ func opened[S state.Store](s S, err error) (state.Store, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// OpenDestination opens the destination of a URL: ndjson:DIR, or ndjson:- for
-// standard output.
-func OpenDestination(s config.Settings, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
-	u, err := config.ParseURL(s.To)
-	if err != nil {
-		return nil, errors.New("the destination's URL " + err.Error())
-	}
-	return ndjson.OpenURL(u, stdout, ndjsonOptions(s, log))
-}
-
-func ndjsonOptions(s config.Settings, log *slog.Logger) *ndjson.Options {
-	return &ndjson.Options{Canonical: s.Canonical, MaxFileBytes: s.RotateSize, MaxFileAge: s.RotateAge, Logger: log}
 }

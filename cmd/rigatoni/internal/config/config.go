@@ -1,9 +1,10 @@
-// Package config reads what a pipeline is to do, from a YAML file and from
-// flags. A field of the file and its flag have the same name, and there is one
-// table of them: [Options].
+// Package config reads what a pipeline does, from a YAML file and from flags. A
+// field of the file and its flag have the same name. They are declared where
+// they are used, on the fields of the Options of each package; [Fields] lists
+// them, and the help and the example file are made of it.
 //
 // A mistake is a sentence that says where it is (file and line, or flag), what
-// is wrong, and what is allowed. All mistakes are found in one go. None of them
+// is wrong, and what is allowed. All mistakes are found at once. No message
 // quotes what may be a password.
 package config
 
@@ -14,58 +15,15 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 )
-
-// Settings is everything that can be set. What was not set is zero, which is
-// the default of every field that has one.
-type Settings struct {
-	Source                   string
-	Database                 string
-	Collections              []string
-	OneEach                  bool
-	FullDocument             string
-	FullDocumentBeforeChange string
-	ExpandedEvents           bool
-
-	Name                string
-	Store               string
-	Start               bson.Timestamp
-	StartGiven          bool // Start is what somebody asked for, zero for "now"
-	NewStream           bool
-	AcceptChangedStream string
-
-	To         string
-	Canonical  bool
-	RotateSize int64
-	RotateAge  time.Duration
-
-	MaxBatchEvents   int
-	MaxBatchBytes    int
-	MaxBatchAge      time.Duration
-	MaxInFlightBytes int
-	SaveInterval     time.Duration
-	IdleInterval     time.Duration
-	RetryMin         time.Duration
-	RetryMax         time.Duration
-	GraceTime        time.Duration
-
-	Owner     string
-	LeaseTTL  time.Duration
-	LeaseWait time.Duration
-
-	LogLevel         string
-	LogFormat        string
-	ProgressInterval time.Duration
-}
 
 // Input is what settings are made of.
 type Input struct {
 	// File is the path of the YAML file, "" for none.
 	File string
-	// Flags are the flags that were given, by name, as text. They go before the file.
+	// Flags are the flags that were given, by name, as text. They override the file.
 	Flags map[string]string
 	// Env looks up a variable of the environment, for ${NAME} in the file.
 	Env func(name string) (string, bool)
@@ -73,7 +31,7 @@ type Input struct {
 
 // Read makes settings of the input. The error is of type [Problems].
 func Read(in Input) (Settings, error) {
-	r := reader{env: in.Env, origin: map[string]string{}}
+	r := reader{env: in.Env, s: Settings{origin: map[string]string{}}}
 	if in.File != "" {
 		text, err := os.ReadFile(in.File)
 		if err != nil {
@@ -87,134 +45,87 @@ func Read(in Input) (Settings, error) {
 			return Settings{}, r.problems
 		}
 	}
-	for _, o := range Options {
-		text, given := in.Flags[o.Name]
-		if !given {
-			continue
+	for _, f := range Fields {
+		if text, given := in.Flags[f.Name]; given {
+			r.flag(f, text)
 		}
-		where := "--" + o.Name
-		r.forget(o.Name) // what the file said of it no longer matters
-		r.origin[o.Name] = where
-		r.apply(o, where, value{shown: text, items: o.split(text)})
 	}
 	r.check(in.File)
 	if len(r.problems) > 0 {
 		slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.line, b.line) })
 		return Settings{}, r.problems
 	}
-	return r.s, nil
-}
-
-// A Problem is one mistake.
-type Problem struct {
-	Where string // "pipeline.yaml:3", "--store", or "" for the whole
-	Field string // the option's name; "" where there is none, or Where says it
-	Text  string // what is wrong, and what is allowed
-	line  int
-}
-
-func (p Problem) String() string {
-	var parts []string
-	for _, s := range []string{p.Where, p.Field, p.Text} {
-		if s != "" {
-			parts = append(parts, s)
-		}
-	}
-	return strings.Join(parts, ": ")
-}
-
-// Problems is all mistakes of an input, in the order of the file's lines.
-type Problems []Problem
-
-func (p Problems) Error() string {
-	if len(p) == 1 {
-		return p[0].String()
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d mistakes in what the pipeline is to do:", len(p))
-	for _, one := range p {
-		b.WriteString("\n  " + one.String())
-	}
-	return b.String()
+	return r.s, option.Complete("", &r.s.Messages) // the others are completed where they are used
 }
 
 // reader collects settings and the mistakes in them.
 type reader struct {
 	s        Settings
 	env      func(string) (string, bool)
-	origin   map[string]string // where each option was set: "pipeline.yaml:3", "--store"
 	problems Problems
 }
 
 func (r *reader) problem(where, field, format string, args ...any) {
 	if strings.HasPrefix(where, "--") {
-		field = ""
+		where, field = "", where
 	}
 	p := Problem{Where: where, Field: field, Text: fmt.Sprintf(format, args...)}
 	if i := strings.LastIndexByte(where, ':'); i >= 0 {
-		fmt.Sscanf(where[i+1:], "%d", &p.line) // no line: 0, which is first
+		_, _ = fmt.Sscanf(where[i+1:], "%d", &p.line) // no line: 0, which is first
 	}
 	r.problems = append(r.problems, p)
 }
 
-// forget drops what the file said of an option.
+// refused adds what a value was refused for.
+func (r *reader) refused(where, field string, err error) {
+	text := err.Error()
+	if e := (*option.Error)(nil); errors.As(err, &e) {
+		text = e.Problem
+	}
+	r.problem(where, field, "%s", text)
+}
+
+func (r *reader) flag(f Field, text string) {
+	where := "--" + f.Name
+	r.forget(f.Name)
+	r.s.origin[f.Name] = where
+	if err := f.set(&r.s, f.split(text), ""); err != nil {
+		r.refused(where, f.Name, err)
+	}
+}
+
+// forget drops what the file says of an option, which no longer matters.
 func (r *reader) forget(name string) {
-	r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool { return p.Field == name })
-	delete(r.origin, name)
+	r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool {
+		return p.Field == name || strings.HasPrefix(p.Field, name+".")
+	})
+	delete(r.s.origin, name)
 }
 
-// apply gives the option its value.
-func (r *reader) apply(o *Option, where string, v value) {
-	if err := o.set(&r.s, v.items); err != nil {
-		r.problem(where, o.Name, "%s %s", o.quote(v.shown), err)
-	}
-}
+func (r *reader) given(name string) bool { return r.s.origin[name] != "" }
 
-// check finds what is wrong with the settings as a whole.
+// check finds what is missing, and what doesn't fit together.
 func (r *reader) check(file string) {
-	given := func(name string) bool { return r.origin[name] != "" }
-	for _, o := range Options {
-		if o.Required == "" || given(o.Name) {
-			continue
-		}
-		where, flag := "", "--"+o.Name
-		if file != "" {
-			where, flag = file, flag+", or "+o.Name+" in the file"
-		}
-		r.problem(where, "", "%s is missing: %s", flag, o.Required)
-	}
-	if given("collections") && !given("database") {
-		r.problem(r.origin["collections"], "collections", "collections are of a database; name it with database")
-	}
-	if r.s.OneEach && !given("collections") {
-		r.problem(r.origin["one-each"], "one-each", "needs the collections that are to have a stream each; name them with collections")
-	}
-	if r.s.RetryMin > 0 && r.s.RetryMax > 0 && r.s.RetryMax < r.s.RetryMin {
-		r.problem(r.origin["retry-max"], "retry-max", "is less than retry-min (%v)", r.s.RetryMin)
-	}
-	for _, name := range []string{"rotate-size", "rotate-age"} {
-		if given(name) && r.s.To == "ndjson:-" {
-			r.problem(r.origin[name], name, "is for files, and standard output (ndjson:-) is none; leave it out")
+	for _, f := range Fields {
+		switch {
+		case f.Require != "" && !r.given(f.Name):
+			r.missing(file, f.Name, f.Require)
+		case f.Kinds != nil:
+			if err := f.ref(&r.s).Check(); err != nil {
+				r.problem(r.s.origin[f.Name], f.Name, "can't be used: %s", err)
+			}
 		}
 	}
-	r.checkName(file)
+	r.s.Pipeline.Name = cmp.Or(r.s.Checkpoints.Name, r.s.Watch.Database)
+	if !r.given("name") && !r.given("database") {
+		r.missing(file, "name", "a stream of the whole deployment has no database to be named after; the checkpoint is kept under the name, as --name all")
+	}
 }
 
-// checkName makes the database's name the pipeline's where it has no other.
-func (r *reader) checkName(file string) {
-	if r.origin["name"] != "" || r.origin["database"] != "" {
-		r.s.Name = cmp.Or(r.s.Name, r.s.Database)
-		return
+func (r *reader) missing(file, name, why string) {
+	flag := "--" + name
+	if file != "" {
+		flag += ", or " + name + " in the file,"
 	}
-	r.problem(file, "", "--name is missing: a stream of the whole deployment has no database to be named after; "+
-		"the checkpoint is kept under the name, as --name all")
-}
-
-// Check tells what is wrong with a single option's value.
-func Check(name, text string) error {
-	o := ByName(name)
-	if err := o.set(&Settings{}, o.split(text)); err != nil {
-		return fmt.Errorf("%s %w", o.quote(text), err)
-	}
-	return nil
+	r.problem(file, "", "%s is missing: %s", flag, why)
 }

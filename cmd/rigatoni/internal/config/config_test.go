@@ -2,6 +2,8 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,9 +12,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
 )
 
 func env(pairs ...string) func(string) (string, bool) {
@@ -39,51 +45,46 @@ const minimal = "source: mongodb://localhost\nstore: 'memory:'\nto: ndjson:-\nda
 
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown field", minimal + "colections: a\n", `p.yaml:5: colections: there is no such field; did you mean collections?`},
-		{"other spelling", minimal + "maxBatchBytes: 1\n", `p.yaml:5: maxBatchBytes: there is no such field; did you mean max-batch-bytes?`},
-		{"underscores", minimal + "save_interval: 1s\n", `p.yaml:5: save_interval: there is no such field; did you mean save-interval?`},
-		{"list for one", minimal + "name: [a]\n", `p.yaml:5: name: this is a list; it must be one value (a name)`},
-		{"group for one", minimal + "name: {a: b}\n", `p.yaml:5: name: this is a group of fields; it must be one value (a name)`},
-		{"group for a list", minimal + "collections: {a: b}\n", `p.yaml:5: collections: this is a group of fields; it must be a list of names`},
-		{"list in a list", minimal + "collections: [a, [b]]\n", `p.yaml:5: collections: the list has a list in it; each of its items must be one value`},
-		{"empty list", minimal + "collections: []\n", `p.yaml:5: collections: the list is empty; leave the field out for the default`},
-		{"nothing", minimal + "collections:\n", `p.yaml:5: collections: has no value; leave the field out for the default`},
-		{"empty text", minimal + "name: ''\n", `p.yaml:5: name: "" is empty; leave it out for the default`},
-		{"switch", minimal + "canonical: maybe\n", `p.yaml:5: canonical: "maybe" is neither true nor false`},
-		{"duration without unit", minimal + "save-interval: 5\n", `p.yaml:5: save-interval: "5" is not a duration: write a number with its unit, as 500ms, 30s, 5m or 1h30m`},
-		{"negative duration", minimal + "grace-time: -5s\n", `p.yaml:5: grace-time: "-5s" is a negative duration`},
-		{"zero where it can't be", minimal + "idle-interval: 0s\n", `p.yaml:5: idle-interval: "0s" is no time at all; leave it out for the default`},
-		{"size", minimal + "max-batch-bytes: 4 megs\n", `p.yaml:5: max-batch-bytes: "4 megs" is not a size: write a whole number of bytes, or one with kB, MB, GB, KiB, MiB or GiB, as 4MiB`},
-		{"size too large", minimal + "max-batch-bytes: 9999999GiB\n", `p.yaml:5: max-batch-bytes: "9999999GiB" is more than 1024GiB`},
-		{"count", minimal + "max-batch-events: 1.5\n", `p.yaml:5: max-batch-events: "1.5" is not a whole number from 1 to 2147483647`},
-		{"mode", minimal + "full-document: UpdateLookup\n", `p.yaml:5: full-document: "UpdateLookup" is not one of default, updateLookup, whenAvailable and required`},
-		{"twice", minimal + "store: file:x\n", `p.yaml:5: store: stands here a second time (first in line 2)`},
-		{"consent in a file", minimal + "new-stream: true\n", `p.yaml:5: new-stream: this is for one start only and can't stand in a file, where it would hold for every start; give --new-stream`},
-		{"no variable", minimal + "name: ${NOPE}\n", `p.yaml:5: name: the environment has no variable NOPE; set it, or write ${NOPE:-default}`},
-		{"open brace", minimal + "name: ${NOPE\n", `p.yaml:5: name: ${ without its }; a dollar sign itself is written $$`},
-		{"bad variable", minimal + "name: ${a-b}\n", `p.yaml:5: name: ${a-b} does not name a variable: write ${NAME} or ${NAME:-default}, and $$ for a dollar sign`},
-		{"value of a variable", minimal + "log-level: ${LEVEL}\n", `p.yaml:5: log-level: "${LEVEL}" is not one of debug, info, warn and error`},
-		{"name with a slash", minimal + "name: a/b\n", `p.yaml:5: name: "a/b" has a slash, which separates the name from that of a stream`},
-		{"one each of none", minimal + "one-each: true\n", `p.yaml:5: one-each: needs the collections that are to have a stream each; name them with collections`},
-		{"a collection twice", minimal + "collections: a, a\n", `p.yaml:5: collections: "a, a" has "a" twice`},
-		{"rotation of nothing", minimal + "rotate-age: 1h\n", `p.yaml:5: rotate-age: is for files, and standard output (ndjson:-) is none; leave it out`},
-		{"size of nothing", minimal + "max-batch-bytes: 0\n", `p.yaml:5: max-batch-bytes: "0" is not a size: it must be at least 1 byte`},
-		{"retries", minimal + "retry-min: 5s\nretry-max: 1s\n", `p.yaml:6: retry-max: is less than retry-min (5s)`},
-		{"empty", "", `p.yaml: the file is empty; a pipeline file has one field a line, as store: file:./state`},
-		{"comment only", "# nothing\n", `p.yaml: the file is empty; a pipeline file has one field a line, as store: file:./state`},
-		{"a list", "- a\n", `p.yaml:1: this is a list; a pipeline file has one field a line, as store: file:./state`},
+		{"unknown field", minimal + "colections: a\n", `p.yaml:5: colections is no field; did you mean collections?`},
+		{"other spelling", minimal + "maxBatchBytes: 1\n", `p.yaml:5: maxBatchBytes is no field; did you mean max-batch-bytes?`},
+		{"underscores", minimal + "save_interval: 1s\n", `p.yaml:5: save_interval is no field; did you mean save-interval?`},
+		{"list for one", minimal + "name: [a]\n", `p.yaml:5: name is a list; it must be a single value`},
+		{"mapping for one", minimal + "name: {a: b}\n", `p.yaml:5: name is a mapping; it must be a single value`},
+		{"mapping for a list", minimal + "collections: {a: b}\n", `p.yaml:5: collections is a mapping; it must be a list`},
+		{"list in a list", minimal + "collections: [a, [b]]\n", `p.yaml:5: collections is a list with a list in it; each of its items must be a single value`},
+		{"empty list", minimal + "collections: []\n", `p.yaml:5: collections is an empty list; leave it out for the default`},
+		{"nothing", minimal + "collections:\n", `p.yaml:5: collections has no value; leave it out for the default`},
+		{"empty text", minimal + "name: ''\n", `p.yaml:5: name is empty; leave it out for the default`},
+		{"switch", minimal + "one-each: maybe\n", `p.yaml:5: one-each is "maybe"; it must be true or false`},
+		{"duration without unit", minimal + "save-interval: 5\n", `p.yaml:5: save-interval is "5"; it must be a duration such as 500ms, 30s or 1h30m, or off (after every batch)`},
+		{"negative duration", minimal + "grace-time: -5s\n", `p.yaml:5: grace-time is "-5s"; it must be a duration such as 500ms, 30s or 1h30m`},
+		{"zero for off", minimal + "save-interval: 0s\n", `p.yaml:5: save-interval is "0s"; write off (after every batch), or leave it out for the default (1s)`},
+		{"size", minimal + "max-batch-bytes: 4 megs\n", `p.yaml:5: max-batch-bytes is "4 megs"; it must be a size such as 512KiB or 4MiB, 1 or more`},
+		{"count", minimal + "max-batch-events: 1.5\n", `p.yaml:5: max-batch-events is "1.5"; it must be a whole number, 1 or more`},
+		{"mode", minimal + "full-document: UpdateLookup\n", `p.yaml:5: full-document is "UpdateLookup"; it must be default, updateLookup, whenAvailable or required`},
+		{"twice", minimal + "store: file:x\n", `p.yaml:5: store stands here a second time (first in line 2)`},
+		{"consent in a file", minimal + "accept-unclaimed: true\n", `p.yaml:5: accept-unclaimed applies to one start only and can't stand in a file, where it would apply to every start; give --accept-unclaimed`},
+		{"no variable", minimal + "name: ${NOPE}\n", `p.yaml:5: name is not complete: the environment has no variable NOPE; set it, or write ${NOPE:-default}`},
+		{"open brace", minimal + "name: ${NOPE\n", `p.yaml:5: name is not complete: ${ without its }; a dollar sign itself is written $$`},
+		{"bad variable", minimal + "name: ${a-b}\n", `p.yaml:5: name is not complete: ${a-b} does not name a variable: write ${NAME} or ${NAME:-default}, and $$ for a dollar sign`},
+		{"value of a variable", minimal + "log-level: ${LEVEL}\n", `p.yaml:5: log-level is "${LEVEL}"; it must be debug, info, warn or error`},
+		{"name with a slash", minimal + "name: a/b\n", `p.yaml:5: name is "a/b"; it must be at most 512 bytes, without a slash, which separates it from the name of a stream`},
+		{"a collection twice", minimal + "collections: a, a\n", `p.yaml:5: collections has an item twice: "a, a"`},
+		{"empty", "", `p.yaml: the file is empty; a pipeline file has one field per line, as store: file:./state`},
+		{"comment only", "# nothing\n", `p.yaml: the file is empty; a pipeline file has one field per line, as store: file:./state`},
+		{"a list", "- a\n", `p.yaml:1: this is a list; a pipeline file has one field per line, as store: file:./state`},
 		{"syntax", minimal + "name: [a\n", `p.yaml:6: this is not YAML: did not find expected ',' or ']' (while parsing a flow sequence)`},
 		{"tab", minimal + "\tname: a\n", `p.yaml:5: this is not YAML: found a tab character that violates indentation (while scanning a plain scalar)`},
 		{"two documents", minimal + "---\na: b\n", `p.yaml: this is not YAML: expected single document, found multiple`},
 		{"a list for a key", minimal + "[a, b]: c\n", `p.yaml:5: a list stands where a field's name should`},
-		{"scheme of store", "source: mongodb://h\nstore: mysql://u:hunter2@h\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "mysql://***@h" is not a store: it must be memory:, file:PATH, redis://…, redis+sentinel://…, redis+cluster://… (rediss for redis with TLS) or unix://…`},
-		{"scheme of source", "source: http://u:hunter2@h\nstore: 'memory:'\nto: ndjson:-\ndatabase: d\n", `p.yaml:1: source: "http://***@h" is not the URL of a MongoDB server: it must begin with mongodb:// or mongodb+srv://`},
-		{"scheme of destination", "source: mongodb://h\nstore: 'memory:'\nto: kafka://h\ndatabase: d\n", `p.yaml:3: to: "kafka://h" is not a destination: it must be ndjson:DIR, or ndjson:- for standard output`},
-		{"store without a folder", "source: mongodb://h\nstore: 'file:'\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "file:" names no folder: write file:PATH, as file:./state`},
-		{"password that breaks the URL", "source: mongodb://h\nstore: redis://u:hun%zz@h/1\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store: "redis://***@h/1" is not a URL; if it has a password, its special characters must be written as %40 for @, %3A for :, %2F for / and so on`},
-		{"no name", "source: mongodb://h\nstore: 'memory:'\nto: ndjson:-\n", `p.yaml: --name is missing: a stream of the whole deployment has no database to be named after; the checkpoint is kept under the name, as --name all`},
-		{"collections of nothing", "source: mongodb://h\nstore: 'memory:'\nto: ndjson:-\nname: n\ncollections: a\n", `p.yaml:5: collections: collections are of a database; name it with database`},
-		{"missing", "source: mongodb://h\nto: ndjson:-\ndatabase: d\n", `p.yaml: --store, or store in the file is missing: where the checkpoint is kept, as --store file:./state`},
+		{"scheme of store", "source: mongodb://h\nstore: mysql://u:hunter2@h\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store is "mysql://***@h": there is no store with this scheme; there are file:DIR, redis://USER:PASSWORD@HOST:PORT/DB, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB, redis+cluster://HOST:PORT,HOST:PORT, unix:///PATH, memory:`},
+		{"scheme of source", "source: http://u:hunter2@h\nstore: 'memory:'\nto: ndjson:-\ndatabase: d\n", `p.yaml:1: source is "http://***@h"; it must be the URL of a MongoDB server, which begins with mongodb:// or mongodb+srv://`},
+		{"scheme of destination", "source: mongodb://h\nstore: 'memory:'\nto: kafka://h\ndatabase: d\n", `p.yaml:3: to is "kafka://h": there is no destination with this scheme; there are ndjson:DIR, ndjson:-`},
+		{"store without a directory", "source: mongodb://h\nstore: 'file:'\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store is "file:": the URL names no directory; write file:DIR`},
+		{"something after memory", "source: mongodb://h\nstore: memory:x\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store can't be used: memstore: invalid argument: the URL is "memory:" and nothing after it`},
+		{"password that breaks the URL", "source: mongodb://h\nstore: redis://u:hun%zz@h/1\nto: ndjson:-\ndatabase: d\n", `p.yaml:2: store is "redis://***@h/1": this is no URL; if it has a password, its special characters must be written as %40 for @, %3A for :, %2F for / and so on`},
+		{"no name", "source: mongodb://h\nstore: 'memory:'\nto: ndjson:-\n", `p.yaml: --name, or name in the file, is missing: a stream of the whole deployment has no database to be named after; the checkpoint is kept under the name, as --name all`},
+		{"missing", "source: mongodb://h\nto: ndjson:-\ndatabase: d\n", `p.yaml: --store, or store in the file, is missing: where the checkpoint is kept, as --store file:./state`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := config.Read(config.Input{File: write(t, c.text), Env: env("LEVEL", "hunter2")})
@@ -103,11 +104,11 @@ func TestMistakes(t *testing.T) {
 func TestAllMistakesInOneGoInTheOrderOfTheFile(t *testing.T) {
 	file := write(t, "name: a/b\nsource: x\nstroe: y\nto: ndjson:-\n")
 	_, err := config.Read(config.Input{File: file, Env: env()})
-	want := `4 mistakes in what the pipeline is to do:
-  p.yaml: --store, or store in the file is missing: where the checkpoint is kept, as --store file:./state
-  p.yaml:1: name: "a/b" has a slash, which separates the name from that of a stream
-  p.yaml:2: source: "x" is not the URL of a MongoDB server: it must begin with mongodb:// or mongodb+srv://
-  p.yaml:3: stroe: there is no such field; did you mean store?`
+	want := `4 mistakes in the configuration:
+  p.yaml: --store, or store in the file, is missing: where the checkpoint is kept, as --store file:./state
+  p.yaml:1: name is "a/b"; it must be at most 512 bytes, without a slash, which separates it from the name of a stream
+  p.yaml:2: source is "x"; it must be the URL of a MongoDB server, which begins with mongodb:// or mongodb+srv://
+  p.yaml:3: stroe is no field; did you mean store?`
 	if err == nil || err.Error() != want {
 		t.Errorf("\n got %v\nwant %s", err, want)
 	}
@@ -115,15 +116,15 @@ func TestAllMistakesInOneGoInTheOrderOfTheFile(t *testing.T) {
 
 func TestFlagsGoBeforeTheFile(t *testing.T) {
 	file := write(t, minimal+"name: a/b\nsave-interval: 5s\ncollections: [x, y]\n")
-	s, err := config.Read(config.Input{File: file, Env: env(), Flags: map[string]string{"name": "good", "collections": "p, q", "canonical": "true"}})
+	s, err := config.Read(config.Input{File: file, Env: env(), Flags: map[string]string{"name": "good", "collections": "p, q", "one-each": "true"}})
 	if err != nil {
 		t.Fatal(err) // the file's bad name must not matter
 	}
-	if s.Name != "good" || s.SaveInterval != 5*time.Second || !s.Canonical || !reflect.DeepEqual(s.Collections, []string{"p", "q"}) {
+	if s.Pipeline.Name != "good" || s.Pipeline.SaveInterval != 5*time.Second || !s.Watch.OneEach || !reflect.DeepEqual(s.Watch.Collections, []string{"p", "q"}) {
 		t.Errorf("got %+v", s)
 	}
 	_, err = config.Read(config.Input{File: file, Env: env(), Flags: map[string]string{"name": "x/y"}})
-	if want := `--name: "x/y" has a slash, which separates the name from that of a stream`; err == nil || err.Error() != want {
+	if want := `--name is "x/y"; it must be at most 512 bytes, without a slash, which separates it from the name of a stream`; err == nil || err.Error() != want {
 		t.Errorf("\n got %v\nwant %s", err, want)
 	}
 }
@@ -140,11 +141,9 @@ func TestVariablesAreFilledInAfterParsing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := config.Settings{
-		Source: "mongodb://u:x: [y]#'\"\n@h", Store: "file:./state", To: "ndjson:-", Database: "shop",
-		Collections: []string{"with, comma", "b"}, Name: "a$b${c}",
-	}
-	if d := cmp.Diff(want, s); d != "" {
+	got := []any{s.Server.Source, s.Checkpoints.Store.Text, s.Output.To.Text, s.Watch.Database, s.Watch.Collections, s.Pipeline.Name}
+	want := []any{"mongodb://u:x: [y]#'\"\n@h", "file:./state", "ndjson:-", "shop", []string{"with, comma", "b"}, "a$b${c}"}
+	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 }
@@ -160,67 +159,163 @@ func mustRead(t *testing.T, file string) string {
 
 func TestValues(t *testing.T) {
 	flags := map[string]string{
-		"source": "mongodb+srv://h/?x=y", "store": "rediss://h/1", "to": "ndjson:/tmp/a b", "database": "d",
-		"start": "2026-11-23T00:46:00+01:00", "max-batch-bytes": "512KiB", "max-in-flight-bytes": "1MB", "rotate-size": "7",
-		"save-interval": "0", "max-batch-age": "0s", "rotate-age": "0", "lease-wait": "1h30m", "new-stream": "true",
+		"source": "mongodb+srv://h/?x=y", "store": "rediss://h/1", "to": "ndjson:/tmp/a b?max-file-bytes=7&max-file-age=off", "database": "d",
+		"max-batch-bytes": "512KiB", "max-in-flight-bytes": "1MB", "save-interval": "off", "max-batch-age": "-1",
+		"lease-wait": "1h30m", "accept-unclaimed": "true", "max-batch-events": "0",
 	}
 	s, err := config.Read(config.Input{Flags: flags, Env: env()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := config.Settings{
-		Source: "mongodb+srv://h/?x=y", Store: "rediss://h/1", To: "ndjson:/tmp/a b", Database: "d", Name: "d",
-		Start: bson.Timestamp{T: uint32(time.Date(2026, 11, 22, 23, 46, 0, 0, time.UTC).Unix())}, StartGiven: true,
-		MaxBatchBytes: 512 << 10, MaxInFlightBytes: 1_000_000, RotateSize: 7, RotateAge: -1,
-		SaveInterval: -1, MaxBatchAge: -1, LeaseWait: 90 * time.Minute, NewStream: true,
-	}
-	if d := cmp.Diff(want, s); d != "" {
+	want := rigatoni.Config{Name: "d", MaxBatchBytes: 512 << 10, MaxInFlightBytes: 1_000_000, SaveInterval: -1, MaxBatchAge: -1, LeaseWait: 90 * time.Minute}
+	if d := cmp.Diff(want, s.Pipeline, cmpopts.EquateComparable(rigatoni.Config{})); d != "" {
 		t.Error(d)
 	}
-	flags["rotate-size"] = "0"
-	if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err != nil || s.RotateSize != -1 {
-		t.Errorf("rotate-size 0: got %d, %v", s.RotateSize, err)
+	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 7, MaxFileAge: -1}, s.Output.To.Options); d != "" {
+		t.Error(d)
 	}
-	for text, want := range map[string]bson.Timestamp{"now": {}, "1794000000.2": {T: 1794000000, I: 2}} {
+	if !s.Checkpoints.AcceptUnclaimed || s.Server.Source != flags["source"] || s.Checkpoints.Store.Text != flags["store"] {
+		t.Errorf("got %+v", s)
+	}
+	for text, want := range map[string]bson.Timestamp{
+		"now": {}, "1794000000.2": {T: 1794000000, I: 2},
+		"2026-11-23T00:46:00+01:00": {T: uint32(time.Date(2026, 11, 22, 23, 46, 0, 0, time.UTC).Unix())},
+	} {
 		flags["start"] = text
-		if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err != nil || s.Start != want || !s.StartGiven {
-			t.Errorf("start %s: got %v, %v, %v", text, s.Start, s.StartGiven, err)
+		if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err != nil || s.Checkpoints.Start != (config.Start{Given: true, Time: want}) {
+			t.Errorf("start %s: got %v, %v", text, s.Checkpoints.Start, err)
 		}
 	}
 	for _, text := range []string{"yesterday", "1794000000", ".5", "0.1", "1.", "-1.1", "1900-01-01T00:00:00Z", "99999999999.1"} {
 		flags["start"] = text
-		if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err == nil {
-			t.Errorf("start %s was taken, as %v", text, s.Start)
+		_, err := config.Read(config.Input{Flags: flags, Env: env()})
+		want := fmt.Sprintf("--start is %q; it must be now, a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such as 1794000000.2", text)
+		if err == nil || err.Error() != want {
+			t.Errorf("\n got %v\nwant %s", err, want)
 		}
 	}
 }
 
-// The example that users copy must have every field that there is.
-func TestExampleHasEveryField(t *testing.T) {
-	file := filepath.Join("..", "..", "pipeline.example.yaml")
-	if _, err := config.Read(config.Input{File: file, Env: env()}); err != nil {
+const server = "source: mongodb://h\ndatabase: d\n"
+
+// A back end is a URL, or a mapping with the URL and its options.
+func TestMappings(t *testing.T) {
+	file := write(t, server+"store:\n  url: file:./state\nto:\n  url: ndjson:./${OUT}\n  max-file-bytes: 64MiB\n  max-file-age: off\n  canonical: true\n")
+	s, err := config.Read(config.Input{File: file, Env: env("OUT", "out")})
+	if err != nil {
 		t.Fatal(err)
 	}
-	text := "\n" + mustRead(t, file)
-	for _, o := range config.Options {
-		if has := strings.Contains(text, "\n"+o.Name+":"); has == o.Once {
-			t.Errorf("%s: stands in the example: %v", o.Name, has)
+	if s.Checkpoints.Store.Text != "file:./state" || s.Output.To.URL.Opaque != "./out" {
+		t.Errorf("got %+v", s)
+	}
+	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 64 << 20, MaxFileAge: -1, Canonical: true}, s.Output.To.Options); d != "" {
+		t.Error(d)
+	}
+	// A flag overrides the whole mapping, with its mistakes.
+	file = write(t, server+"store: 'memory:'\nto:\n  url: ndjson:./out\n  max-file-bytes: 0\n  nope: 1\n")
+	s, err = config.Read(config.Input{File: file, Env: env(), Flags: map[string]string{"to": "ndjson:./other?canonical=true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(&ndjson.Options{Canonical: true}, s.Output.To.Options); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestMistakesInMappings(t *testing.T) {
+	for _, c := range []struct{ to, want string }{
+		{"{url: 'ndjson:./out', max-file-bytes: 0}", `p.yaml:4: to.max-file-bytes is "0"; write off (no limit), or leave it out for the default (128MiB)`},
+		{"\n  url: ndjson:./out\n  max-file-byte: 1", `p.yaml:6: to.max-file-byte is no option of ndjson; did you mean max-file-bytes or max-file-age?`},
+		{"\n  url: ndjson:./out\n  rotate-size: 1", `p.yaml:6: to.rotate-size is no option of ndjson; there are canonical, max-file-age, max-file-bytes`},
+		{"\n  url: ndjson:./out\n  url: ndjson:./out", `p.yaml:6: to.url stands here a second time (first in line 5)`},
+		{"\n  url: ndjson:./out\n  canonical: [a]", `p.yaml:6: to.canonical is a list; it must be true or false`},
+		{"\n  url: ndjson:./out\n  canonical: ${X}", `p.yaml:6: to.canonical is "${X}"; it must be true or false`},
+		{"\n  url: ndjson:./out?canonical=true\n  canonical: false", `p.yaml:6: to.canonical is a parameter of the url as well; write it once`},
+		{"\n  url: ndjson:./out?rotate-size=1", `p.yaml:5: to.url is "ndjson:./out?rotate-size=1": the URL has the unknown parameter "rotate-size"; there are canonical, max-file-age, max-file-bytes`},
+		{"\n  url: kafka://u:hunter2@h", `p.yaml:5: to.url is "kafka://***@h": there is no destination with this scheme; there are ndjson:DIR, ndjson:-`},
+		{"\n  url: ndjson:./out\n  [a]: b", `p.yaml:6: to has a list where an option's name should stand`},
+		{"{canonical: true}", `p.yaml:4: to has no url; where events go, as --to ndjson:./out`},
+		{"{url: 'ndjson:-', max-file-age: 1h}", `p.yaml:4: to can't be used: ndjson: MaxFileBytes and MaxFileAge are of files; a writer has none to end`},
+		{"[a]", `p.yaml:4: to is a list; it must be a single value`},
+	} {
+		_, err := config.Read(config.Input{File: write(t, server+"store: 'memory:'\nto: "+c.to+"\n"), Env: env("X", "hunter2")})
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%s\n got %v\nwant %s", c.to, err, c.want)
+		}
+	}
+}
+
+// The stages are a YAML list or Extended JSON, with their fields in order.
+func TestPipelines(t *testing.T) {
+	match := func(v any) changestream.Pipeline {
+		return changestream.Pipeline{{{Key: "$match", Value: bson.D{{Key: "fullDocument.x", Value: v}}}}}
+	}
+	both := changestream.Pipeline{
+		{{Key: "$match", Value: bson.D{{Key: "fullDocument.status", Value: bson.D{{Key: "$in", Value: bson.A{"a", "${b", "$$ROOT"}}}}}}},
+		{{Key: "$set", Value: bson.D{{Key: "z", Value: int32(1)}, {Key: "a", Value: true}}}},
+	}
+	for text, want := range map[string]changestream.Pipeline{
+		"\n  - $match: {fullDocument.status: {$in: [\"${A}\", '$${b', $$ROOT]}}\n  - $set: {z: 1, a: true}\n":         both,
+		`'[{"$match": {"fullDocument.status": {"$in": ["${A}", "$${b", "$$ROOT"]}}}, {"$set": {"z": 1, "a": true}}]'`: both,
+		`[{$match: {fullDocument.x: 0x10}}]`:                          match(int32(16)),
+		`[{$match: {fullDocument.x: 1.0}}]`:                           match(1.0),
+		`[{$match: {fullDocument.x: .inf}}]`:                          match(math.Inf(1)),
+		`[{$match: {fullDocument.x: -.inf}}]`:                         match(math.Inf(-1)),
+		`[{$match: {fullDocument.x: 1e300}}]`:                         match(1e300),
+		`[{$match: {fullDocument.x: null}}]`:                          match(nil),
+		`[{$match: {fullDocument.x: "1"}}]`:                           match("1"),
+		`[{$match: {fullDocument.x: 9007199254740993}}]`:              match(int64(9007199254740993)),
+		`[{$match: {fullDocument.x: 2026-01-31T00:00:00Z}}]`:          match(bson.NewDateTimeFromTime(time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC))),
+		`[{$match: {fullDocument.x: {$date: 2026-01-31T00:00:00Z}}}]`: match(bson.NewDateTimeFromTime(time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC))),
+	} {
+		s, err := config.Read(config.Input{File: write(t, minimal+"pipeline: "+text+"\n"), Env: env("A", "a")})
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if d := cmp.Diff(want, s.Watch.Pipeline); d != "" {
+			t.Errorf("%s: %s", text, d)
+		}
+	}
+	for text, want := range map[string]string{
+		"[{$lookup: {}}]":         `p.yaml:5: pipeline is "[{\"$lookup\":{}}]": stage[0]: $lookup is not possible in a change stream; the stages are $addFields, $match, $project, $redact, $replaceRoot, $replaceWith, $set, $unset`,
+		"[{$unset: [_id, x]}]":    `p.yaml:5: pipeline is "[{\"$unset\":[\"_id\",\"x\"]}]": stage[0]: `,
+		"{$match: {}}":            `p.yaml:5: pipeline is "{\"$match\":{}}": it must be a JSON array of stages, in brackets`,
+		"[{$match: {[a]: 1}}]":    `p.yaml:5: pipeline is not complete: line 5 has a list where a field's name should stand`,
+		"[{$match: {a: '${X}'}}]": `p.yaml:5: pipeline is not complete: the environment has no variable X; set it, or write ${X:-default}`,
+		"&a [*a]":                 `p.yaml:5: pipeline is not complete: it is nested too deeply`,
+	} {
+		_, err := config.Read(config.Input{File: write(t, minimal+"pipeline: "+text+"\n"), Env: env()})
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+// What a library finds wrong with the settings is said in the user's words.
+func TestExplain(t *testing.T) {
+	file := write(t, minimal+"retry-min: 5s\nretry-max: 1s\n")
+	s, err := config.Read(config.Input{File: file, Env: env(), Flags: map[string]string{"collections": "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{
+		"rigatoni: Config.RetryMax (1s) is less than RetryMin (5s)":                "p.yaml:6: retry-max (1s) is less than retry-min (5s)",
+		"changestream: Options.OneEach needs Options.Collections, the collections": "one-each needs collections, the collections",
+		"changestream: Options.Collections has \"x\" twice":                        "--collections has \"x\" twice",
+		"rigatoni: Config.AcceptChangedStream is wrong":                            "--accept-changed-stream is wrong",
+		"rigatoni: Config.Source is nil":                                           "p.yaml:1: source is nil",
+		"the Database is gone":                                                     "the Database is gone",
+	} {
+		cause := errors.New(in)
+		got := s.Explain(cause)
+		if got.Error() != want || !errors.Is(got, cause) {
+			t.Errorf("\n got %v\nwant %s", got, want)
 		}
 	}
 }
 
 func TestSecrets(t *testing.T) {
-	for in, want := range map[string]string{
-		"mongodb://u:p@h:1,h:2/db?authSource=admin":    "mongodb://***@h:1,h:2/db",
-		"mongodb://u:p/w@x?y@h/db":                     "mongodb://***@h/db",
-		"redis://:p@h":                                 "redis://***@h",
-		"file:./state":                                 "file:./state",
-		"mongodb://h/?tlsCertificateKeyFilePassword=x": "mongodb://h/",
-	} {
-		if got := config.Redact(in); got != want {
-			t.Errorf("Redact(%s) = %s, want %s", in, got, want)
-		}
-	}
 	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey", "redis://:other@h",
 		"redis+sentinel://u:firstpw@a:1,b:2/m?sentinel_username=watcher&sentinel_password=secondpw")
 	if got := s.Text("firstpw watcher secondpw mymaster a:1"); got != "*** *** *** mymaster a:1" {
@@ -250,7 +345,7 @@ func FuzzFile(f *testing.F) {
 		}
 		s, err := config.Read(config.Input{File: file, Env: env("A", "1")})
 		switch problems := (config.Problems)(nil); {
-		case err == nil && (s.Source == "" || s.Store == "" || s.To == "" || s.Name == ""):
+		case err == nil && (s.Server.Source == "" || s.Checkpoints.Store.Kind == nil || s.Output.To.Kind == nil || s.Pipeline.Name == ""):
 			t.Errorf("taken without all it needs: %+v", s)
 		case err != nil && (!errors.As(err, &problems) || len(problems) == 0 || err.Error() == ""):
 			t.Errorf("not a list of problems: %v", err)

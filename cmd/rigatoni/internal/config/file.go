@@ -6,16 +6,18 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 )
 
-// A value is what a field or a flag says.
+// A value is what a field says.
 type value struct {
 	shown string   // as it stands in the file, variables not filled in: fit for messages
-	items []string // what it means
+	texts []string // what it means
 }
 
-// file takes the settings that the YAML document says. It returns false if it is
-// no such document at all, and nothing else is worth a message.
+// file reads the settings of the YAML document. It returns false if it is no
+// such document at all, and nothing else is worth a message.
 func (r *reader) file(name string, text []byte) bool {
 	root, bad := parse(text)
 	if bad != nil {
@@ -27,28 +29,32 @@ func (r *reader) file(name string, text []byte) bool {
 		return false
 	}
 	if root.Kind != yaml.MappingNode {
-		r.problem(at(name, root), "", "this is %s; a pipeline file has one field a line, as store: file:./state", kind(root))
+		r.problem(at(name, root), "", "this is %s; a pipeline file has one field per line, as store: file:./state", kind(root))
 		return false
 	}
-	first := map[string]int{}
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		key, val := root.Content[i], root.Content[i+1]
-		where := at(name, key)
-		o := r.option(where, key)
-		if o == nil {
-			continue
+	r.eachField(name, "", root, func(where string, key, val *yaml.Node) {
+		if f, ok := r.field(where, key); ok {
+			r.s.origin[f.Name] = where
+			r.read(f, where, val)
 		}
-		if line, twice := first[o.Name]; twice {
-			r.problem(where, o.Name, "stands here a second time (first in line %d)", line)
-			continue
-		}
-		first[o.Name] = key.Line
-		r.origin[o.Name] = where
-		if v, ok := r.value(o, where, val); ok {
-			r.apply(o, where, v)
-		}
-	}
+	})
 	return true
+}
+
+// eachField calls do for each field of a mapping, and reports those that stand
+// there twice.
+func (r *reader) eachField(file, prefix string, n *yaml.Node, do func(where string, key, val *yaml.Node)) {
+	first := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, val := n.Content[i], n.Content[i+1]
+		where := at(file, key)
+		if line, twice := first[key.Value]; twice && key.Kind == yaml.ScalarNode {
+			r.problem(where, prefix+clip(key.Value), "stands here a second time (first in line %d)", line)
+			continue
+		}
+		first[key.Value] = key.Line
+		do(where, key, val)
+	}
 }
 
 func at(file string, n *yaml.Node) string { return fmt.Sprintf("%s:%d", file, max(1, n.Line)) }
@@ -60,7 +66,7 @@ func parse(text []byte) (*yaml.Node, *Problem) {
 	if err == nil && len(doc.Content) == 1 {
 		return doc.Content[0], nil
 	}
-	bad := &Problem{Text: "the file is empty; a pipeline file has one field a line, as store: file:./state"}
+	bad := &Problem{Text: "the file is empty; a pipeline file has one field per line, as store: file:./state"}
 	var le *yaml.LoadError
 	if errors.As(err, &le) && !strings.Contains(le.Message, "no documents") {
 		bad.Text = "this is not YAML: " + strings.TrimPrefix(le.Message, "yaml: ")
@@ -74,87 +80,134 @@ func parse(text []byte) (*yaml.Node, *Problem) {
 	return nil, bad
 }
 
-// option finds the option that a key names, or reports that there is none.
-func (r *reader) option(where string, key *yaml.Node) *Option {
+// field finds the option that a key names, or reports that there is none.
+func (r *reader) field(where string, key *yaml.Node) (Field, bool) {
 	if key.Kind != yaml.ScalarNode {
 		r.problem(where, "", "%s stands where a field's name should", kind(key))
-		return nil
+		return Field{}, false
 	}
-	o := ByName(key.Value)
+	f, ok := ByName(key.Value)
 	switch {
-	case o == nil:
-		r.problem(where, clip(key.Value), "there is no such field%s", suggestion(key.Value))
-	case o.Once:
-		r.problem(where, o.Name, "this is for one start only and can't stand in a file, where it would hold for every start; give --%s", o.Name)
-		return nil
+	case !ok:
+		r.problem(where, clip(key.Value), "is no field; %s", suggestion(key.Value, inFiles()))
+	case f.Once:
+		r.problem(where, f.Name, "applies to one start only and can't stand in a file, where it would apply to every start; give --%s", f.Name)
+		ok = false
 	}
-	return o
+	return f, ok
 }
 
-// value reads the value of an option.
-func (r *reader) value(o *Option, where string, n *yaml.Node) (value, bool) {
-	for n.Kind == yaml.AliasNode && n.Alias != nil {
-		n = n.Alias
+func inFiles() []string {
+	var names []string
+	for _, f := range Fields {
+		if !f.Once {
+			names = append(names, f.Name)
+		}
 	}
+	return names
+}
+
+// read reads the value of an option.
+func (r *reader) read(f Field, where string, n *yaml.Node) {
+	n = resolved(n)
+	if f.Kinds != nil && n.Kind == yaml.MappingNode {
+		r.backend(f, where, n)
+		return
+	}
+	if v, ok := r.value(f.Option, f.Name, where, n); ok {
+		if err := f.set(&r.s, v.texts, v.shown); err != nil {
+			r.refused(where, f.Name, err)
+		}
+	}
+}
+
+// value reads the value of an option, which messages call by name.
+func (r *reader) value(o option.Option, name, where string, n *yaml.Node) (value, bool) {
+	n = resolved(n)
 	switch {
-	case n.Kind == yaml.ScalarNode && n.ShortTag() != "!!null":
-		text, ok := r.expand(o, where, n)
-		return value{shown: n.Value, items: o.split(text)}, ok
-	case n.Kind == yaml.SequenceNode && o.list && len(n.Content) > 0:
-		return r.listValue(o, where, n)
-	case n.Kind == yaml.SequenceNode && o.list:
-		r.problem(where, o.Name, "the list is empty; leave the field out for the default")
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
+		r.problem(where, name, "has no value; leave it out for the default")
 	case n.Kind == yaml.ScalarNode:
-		r.problem(where, o.Name, "has no value; leave the field out for the default")
+		text, ok := r.expand(o, name, where, n)
+		texts := []string{text}
+		if o.List {
+			texts = option.SplitList(text)
+		}
+		return value{n.Value, texts}, ok
+	case n.Kind == yaml.SequenceNode && o.List:
+		return r.list(o, name, where, n)
+	case o.Arg == "JSON":
+		return r.json(name, where, n)
 	default:
-		r.problem(where, o.Name, "this is %s; it must be %s", kind(n), o.wants())
+		r.problem(where, name, "is %s; it must be %s", kind(n), wanted(o))
 	}
 	return value{}, false
 }
 
-func (r *reader) listValue(o *Option, where string, n *yaml.Node) (value, bool) {
+func (r *reader) list(o option.Option, name, where string, n *yaml.Node) (value, bool) {
 	v, good := value{}, true
 	var shown []string
 	for _, item := range n.Content {
-		for item.Kind == yaml.AliasNode && item.Alias != nil {
-			item = item.Alias
-		}
+		item = resolved(item)
 		if item.Kind != yaml.ScalarNode || item.ShortTag() == "!!null" {
-			r.problem(where, o.Name, "the list has %s in it; each of its items must be one value", kind(item))
+			r.problem(where, name, "is a list with %s in it; each of its items must be a single value", kind(item))
 			return value{}, false
 		}
-		text, ok := r.expand(o, where, item)
+		text, ok := r.expand(o, name, where, item)
 		good = good && ok
-		shown, v.items = append(shown, item.Value), append(v.items, text)
+		shown, v.texts = append(shown, item.Value), append(v.texts, text)
 	}
-	v.shown = strings.Join(shown, ",")
+	v.shown = strings.Join(shown, ", ")
 	return v, good
 }
 
-func (r *reader) expand(o *Option, where string, n *yaml.Node) (string, bool) {
-	text, err := expand(n.Value, r.env)
+// json reads a value of any form, for an option that takes it as JSON.
+func (r *reader) json(name, where string, n *yaml.Node) (value, bool) {
+	text, err := extJSON(n, func(s string) (string, error) { return expandJSON(s, r.env) })
 	if err != nil {
-		r.problem(where, o.Name, "%s", err)
+		r.problem(where, name, "is not complete: %s", err)
+		return value{}, false
+	}
+	shown, _ := extJSON(n, func(s string) (string, error) { return s, nil })
+	return value{shown, []string{text}}, true
+}
+
+func (r *reader) expand(o option.Option, name, where string, n *yaml.Node) (string, bool) {
+	replace := expand
+	if o.Arg == "JSON" {
+		replace = expandJSON
+	}
+	text, err := replace(n.Value, r.env)
+	if err != nil {
+		r.problem(where, name, "is not complete: %s", err)
 		return "", false
 	}
 	return text, true
 }
 
-// wants says what a value of the option looks like.
-func (o *Option) wants() string {
+// resolved is what an alias stands for.
+func resolved(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode && n.Alias != nil {
+		n = n.Alias
+	}
+	return n
+}
+
+// wanted says what a value of the option looks like.
+func wanted(o option.Option) string {
 	switch {
-	case o.list:
-		return "a list of " + o.Arg
-	case o.Switch():
+	case o.List:
+		return "a list"
+	case o.Switch:
 		return "true or false"
 	}
-	return "one value (a " + o.Arg + ")"
+	return "a single value"
 }
 
 func kind(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
-		return "a group of fields"
+		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
 	case yaml.ScalarNode:
@@ -171,50 +224,4 @@ func clip(text string) string {
 		return strings.ToValidUTF8(text[:60], "") + "…"
 	}
 	return text
-}
-
-// suggestion names the field that was probably meant.
-func suggestion(name string) string {
-	plain := strings.ToLower(strings.NewReplacer("_", "-", " ", "-").Replace(name))
-	best, least := "", 1+len(name)/3
-	var all []string
-	for _, o := range Options {
-		if o.Once {
-			continue
-		}
-		all = append(all, o.Name)
-		if d := distance(plain, o.Name); d <= least && (best == "" || d < least) {
-			best, least = o.Name, d
-		}
-		if strings.ReplaceAll(plain, "-", "") == strings.ReplaceAll(o.Name, "-", "") { // maxBatchBytes
-			return fmt.Sprintf("; did you mean %s?", o.Name)
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf("; did you mean %s?", best)
-	}
-	return "; there are " + strings.Join(all, ", ")
-}
-
-// distance is Levenshtein's, of bytes, of names that are not absurdly long.
-func distance(a, b string) int {
-	if len(a) > 100 {
-		return len(a)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -1,41 +1,27 @@
 package config
 
 import (
+	"cmp"
 	"io"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 )
 
-// Redact is the URL without what may be secret in it: user, password and
-// query. It works on what is no valid URL, too.
-func Redact(text string) string {
-	scheme, rest, ok := strings.Cut(text, "://")
-	if !ok {
-		return text
-	}
-	// A password that should have been escaped may hold any of /?#@, so all up to
-	// the last @ is taken for it.
-	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-		rest = "***@" + rest[i+1:]
-	}
-	if i := strings.IndexByte(rest, '?'); i >= 0 {
-		rest = rest[:i]
-	}
-	return scheme + "://" + rest
-}
+// Redact is the URL without what may be secret in it.
+func Redact(text string) string { return option.RedactURL(text) }
 
-// shortest is the length from which on a secret is looked for in messages: to
-// replace every "a" would leave nothing readable, and hide as little.
+// shortest is the length of the shortest secret that is looked for in messages:
+// to replace every "a" would leave nothing readable, and hide as little.
 const shortest = 3
 
 // secrets are the parts of a URL that no message may have.
 func secrets(text string) []string {
 	var found []string
 	add := func(s string) {
-		if len(s) < shortest {
-			return
-		}
 		found = append(found, s)
 		if plain, err := url.PathUnescape(s); err == nil && plain != s {
 			found = append(found, plain)
@@ -60,18 +46,40 @@ func secrets(text string) []string {
 	return found
 }
 
-// A Scrubber takes the secrets of URLs out of text. Libraries are not supposed to
-// put them into their errors; this is for the day that one does.
+// A Scrubber takes secrets out of text. Libraries are not supposed to put them
+// into their errors; this is for the day that one does.
 type Scrubber struct{ replacer *strings.Replacer }
 
-// NewScrubber makes a scrubber for the secrets of these URLs.
+// NewScrubber returns a scrubber for the secrets of these URLs.
 func NewScrubber(urls ...string) Scrubber {
 	var all []string
 	for _, u := range urls {
 		all = append(all, secrets(u)...)
 	}
+	return scrubberOf(all)
+}
+
+// Scrubber returns a scrubber for the secrets in the settings.
+func (s *Settings) Scrubber() Scrubber {
+	all := secrets(s.Server.Source)
+	for _, ref := range []backend.Ref{s.Output.To.Ref, s.Checkpoints.Store.Ref} {
+		all = append(all, secrets(ref.Text)...)
+		if ref.Kind == nil {
+			continue
+		}
+		for _, o := range option.Of(ref.Options) {
+			if o.Secret {
+				all = append(all, o.Text(ref.Options)...)
+			}
+		}
+	}
+	return scrubberOf(all)
+}
+
+func scrubberOf(all []string) Scrubber {
+	all = slices.DeleteFunc(all, func(s string) bool { return len(s) < shortest })
 	// The longest first, since the first that fits is the one replaced.
-	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
+	slices.SortFunc(all, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
 	var pairs []string
 	for _, s := range slices.Compact(all) {
 		pairs = append(pairs, s, "***")
@@ -87,8 +95,8 @@ func (s Scrubber) Text(text string) string {
 	return s.replacer.Replace(text)
 }
 
-// Writer writes to w without the secrets. A secret must come in one write, as
-// it does in a log record.
+// Writer returns a writer that writes to w without the secrets. A secret must be
+// within one write, as it is in a log record.
 func (s Scrubber) Writer(w io.Writer) io.Writer { return scrubWriter{s, w} }
 
 type scrubWriter struct {

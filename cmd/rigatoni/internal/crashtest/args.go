@@ -13,7 +13,7 @@ import (
 func (c *Config) args() []string {
 	args := []string{
 		"run", "--source", c.Source, "--database", c.Database, "--collections", strings.Join(c.Collections, ","),
-		"--name", c.Database, "--store", c.StoreURL, "--to", "ndjson:" + c.Out, "--log-format", "json",
+		"--name", c.Database, "--store", c.StoreURL, "--to", "ndjson:" + c.Out + c.ToOptions, "--log-format", "json",
 	}
 	if c.OneEach {
 		args = append(args, "--one-each")

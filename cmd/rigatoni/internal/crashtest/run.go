@@ -52,8 +52,8 @@ type Config struct {
 	Store    state.Store
 	// OneEach gives each collection a stream of its own (the flag is added).
 	OneEach bool
-	// Out is the folder for the files.
-	Out string
+	// Out is the directory for the files, ToOptions the parameters of its URL: "?canonical=true".
+	Out, ToOptions string
 
 	// RestartOn are exit codes upon which a life is followed by another, as a
 	// supervisor would do it. With any other the test has failed.

@@ -1,0 +1,149 @@
+package config_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/internal/option"
+)
+
+//go:generate go test -run TestExampleFile -update .
+
+var update = flag.Bool("update", false, "write pipeline.example.yaml")
+
+// TestExampleFile compares the committed file with what the declarations make.
+func TestExampleFile(t *testing.T) {
+	file := filepath.Join("..", "..", "pipeline.example.yaml")
+	want := exampleFile()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := mustRead(t, file); got != want {
+		t.Errorf("%s is not what the options say; write it with go generate ./cmd/rigatoni/internal/config", file)
+	}
+	if _, err := config.Read(config.Input{File: file, Env: env()}); err != nil {
+		t.Error(err)
+	}
+	everything := filepath.Join(t.TempDir(), "all.yaml")
+	if err := os.WriteFile(everything, []byte(uncommented(want)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Read(config.Input{File: everything, Env: env()}); err != nil {
+		t.Errorf("with the fields that are comments: %v", err)
+	}
+}
+
+// examples are the values that stand in the file where there is no default.
+var examples = map[string]string{
+	"source":      "${MONGODB_URI:-mongodb://localhost:27017/?replicaSet=rs0}",
+	"database":    "shop",
+	"collections": "[orders, users]",
+	"name":        "shop",
+	"to":          "ndjson:./out",
+	"store":       "file:./state",
+}
+
+// others are the values of fields that stand in the file as comments.
+var others = map[string]string{
+	"one-each":        "true",
+	"operations":      "[insert, update, replace, delete]",
+	"pipeline":        "[{$match: {fullDocument.status: paid}}]",
+	"expanded-events": "true",
+	"owner":           "${HOSTNAME:-this-machine}",
+	"lease-ttl":       "15s",
+	"lease-wait":      "1m",
+	"canonical":       "true",
+}
+
+const exampleHead = `# A pipeline of rigatoni, with every field. Run it with
+#
+#     rigatoni run pipeline.yaml
+#
+# Required are source, store and to, and database or name. The other fields have
+# their defaults here, or are comments with an example. Each field is a flag as
+# well (rigatoni run --help), which overrides the file.
+#
+# ${NAME} is a variable of the environment, ${NAME:-default} one that may be
+# missing, and $$ a dollar sign. The value of a variable is taken as it is.
+`
+
+func exampleFile() string {
+	var b strings.Builder
+	b.WriteString(exampleHead)
+	group := ""
+	for _, f := range config.Fields {
+		if f.Once {
+			continue
+		}
+		if f.Group != group {
+			group = f.Group
+			fmt.Fprintf(&b, "\n# --- %s ---\n\n", group)
+		}
+		exampleOption(&b, "", f.Option, f.Kinds)
+	}
+	return b.String()
+}
+
+// exampleOption writes an option with its help.
+func exampleOption(b *strings.Builder, indent string, o option.Option, kinds []*backend.Kind) {
+	help := config.Describe(o)
+	comment(b, indent, strings.ToUpper(help[:1])+help[1:]+".")
+	for _, k := range kinds {
+		for _, form := range k.Forms {
+			fmt.Fprintf(b, "%s#   %-36s %s\n", indent, form[0], form[1])
+		}
+	}
+	value, comments := examples[o.Name], ""
+	switch {
+	case indent == "" && value != "":
+	case o.Default != "":
+		value = o.Default
+	default:
+		value, comments = others[o.Name], "# "
+	}
+	if kinds == nil {
+		fmt.Fprintf(b, "%s%s%s: %s\n", indent, comments, o.Name, value)
+		return
+	}
+	fmt.Fprintf(b, "%s:\n  url: %s\n", o.Name, value)
+	for _, k := range kinds {
+		if used := strings.HasPrefix(value, k.Name()+":"); used {
+			for _, o := range option.Of(k.Options()) {
+				exampleOption(b, "  ", o, nil)
+			}
+		}
+	}
+}
+
+func comment(b *strings.Builder, indent, text string) {
+	line := indent + "#"
+	for _, word := range strings.Fields(text) {
+		if len(line)+1+len(word) > 80 {
+			b.WriteString(line + "\n")
+			line = indent + "#"
+		}
+		line += " " + word
+	}
+	b.WriteString(line + "\n")
+}
+
+// uncommented is the file with the fields that are comments in it.
+func uncommented(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "# ")
+		name, _, isField := strings.Cut(rest, ": ")
+		if ok && isField && others[name] != "" {
+			lines[i] = strings.Replace(line, "# ", "", 1)
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,78 @@
+package config
+
+import (
+	"net/url"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/rigatoni-etl/rigatoni/internal/option"
+)
+
+// backend reads a back end that is written as a mapping: url, and the options of
+// that back end.
+//
+//	to:
+//	  url: ndjson:./out
+//	  max-file-bytes: 64MiB
+func (r *reader) backend(f Field, where string, n *yaml.Node) {
+	file := where[:strings.LastIndexByte(where, ':')]
+	prefix := f.Name + "."
+	address := find(n, "url")
+	if address == nil {
+		r.problem(where, f.Name, "has no url; %s", f.Require)
+		return
+	}
+	v, ok := r.value(f.Option, prefix+"url", at(file, address), address)
+	if !ok {
+		return
+	}
+	if err := f.set(&r.s, v.texts, v.shown); err != nil {
+		r.refused(at(file, address), prefix+"url", err)
+		return
+	}
+	ref := f.ref(&r.s)
+	r.eachField(file, prefix, n, func(where string, key, val *yaml.Node) {
+		if key.Kind != yaml.ScalarNode {
+			r.problem(where, f.Name, "has %s where an option's name should stand", kind(key))
+		} else if key.Value != "url" {
+			r.backendOption(prefix, where, key.Value, val, ref.Kind.Name(), ref.Options, ref.URL)
+		}
+	})
+}
+
+func (r *reader) backendOption(prefix, where, name string, n *yaml.Node, kindName string, options any, u *url.URL) {
+	o, ok := option.Find(options, name)
+	switch {
+	case !ok:
+		r.problem(where, prefix+clip(name), "is no option of %s; %s", kindName, suggestion(name, names(options)))
+		return
+	case u.Query().Has(name):
+		r.problem(where, prefix+name, "is a parameter of the url as well; write it once")
+		return
+	}
+	v, ok := r.value(o, prefix+name, where, n)
+	if !ok {
+		return
+	}
+	if err := o.SetAs(options, v.texts, v.shown); err != nil {
+		r.refused(where, prefix+name, err)
+	}
+}
+
+func find(n *yaml.Node, name string) *yaml.Node {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == name {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func names(options any) []string {
+	var all []string
+	for _, o := range option.Of(options) {
+		all = append(all, o.Name)
+	}
+	return all
+}

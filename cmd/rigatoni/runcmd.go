@@ -50,7 +50,7 @@ func newRunCommand(w world) *cobra.Command {
 	return cmd
 }
 
-// flagText is a flag whose text is read later, together with the file.
+// flagText is a flag whose text is parsed later, together with the file.
 type flagText struct{ text, kind string }
 
 func (f *flagText) String() string        { return f.text }
@@ -150,7 +150,7 @@ func runPipeline(ctx context.Context, w world, file string, flags *pflag.FlagSet
 	return nil
 }
 
-// scrubbed is an error whose message has no secrets.
+// scrubbed is an error without the secrets in its message.
 type scrubbed struct {
 	error
 	scrub config.Scrubber
@@ -159,7 +159,7 @@ type scrubbed struct {
 func (e scrubbed) Error() string { return e.scrub.Text(e.error.Error()) }
 func (e scrubbed) Unwrap() error { return e.error }
 
-// pump opens what the settings name, and runs the pipeline.
+// pump opens source, destination and store, and runs the pipeline.
 func pump(ctx context.Context, w world, s config.Settings, screen *console) (err error) {
 	log := newLogger(screen, s.Messages.LogLevel, s.Messages.LogFormat)
 	dest, err := s.Output.To.Open(ctx, w.stdout, log)
@@ -174,7 +174,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		_ = source.Close(ctx) // the process ends, and with it every connection
+		_ = source.Close(ctx) // the process ends, and every connection with it
 	}()
 	store, err := s.Checkpoints.Store.Open(ctx, log)
 	if err != nil {

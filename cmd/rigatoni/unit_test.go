@@ -211,7 +211,7 @@ func TestDemoWithoutAMongodSaysWhatToDo(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	var out, errs bytes.Buffer
 	code := run(t.Context(), world{args: []string{"demo", "--mongod"}, stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
-	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) || !strings.Contains(errs.String(), "leave --mongod out") {
+	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) || !strings.Contains(errs.String(), "omit --mongod") {
 		t.Errorf("exit code %d, %s", code, errs.String())
 	}
 }

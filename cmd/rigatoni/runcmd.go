@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"time"
 
@@ -192,17 +193,24 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	stop := report(ctx, p, s, screen, log)
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
-		log.Info("stopping", "pipeline", s.Pipeline.Name, "why", context.Cause(ctx))
+		log.Info("stopping", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx))
 	})()
 	log.Info("starting", "pipeline", s.Pipeline.Name, "source", config.Redact(s.Server.Source), "store", s.Checkpoints.Store.String(), "to", s.Output.To.String())
 	if err := p.Run(ctx); err != nil {
+		if refusedOption.MatchString(err.Error()) {
+			return s.Explain(err)
+		}
 		return err
 	}
 	stop()
 	sum := total(p.Status())
-	log.Info("stopped", "pipeline", s.Pipeline.Name, "why", context.Cause(ctx), "events", sum.Events, "saves", sum.Saves)
+	log.Info("stopped", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx), "events", sum.events, "saves", sum.saves)
 	return nil
 }
+
+// refusedOption matches the error of a pipeline whose destination refuses an option,
+// such as Concurrency.
+var refusedOption = regexp.MustCompile(`: opening the destination: Config\.\w+ is `)
 
 // pipelineConfig completes the configuration.
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {

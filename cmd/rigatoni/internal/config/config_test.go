@@ -12,10 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
@@ -167,8 +165,10 @@ func TestValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := rigatoni.Config{Name: "d", MaxBatchBytes: 512 << 10, MaxInFlightBytes: 1_000_000, SaveInterval: -1, MaxBatchAge: -1, LeaseWait: 90 * time.Minute}
-	if d := cmp.Diff(want, s.Pipeline, cmpopts.EquateComparable(rigatoni.Config{})); d != "" {
+	p := s.Pipeline
+	got := []any{p.Name, p.MaxBatchBytes, p.MaxInFlightBytes, p.MaxBatchEvents, p.SaveInterval, p.MaxBatchAge, p.LeaseWait}
+	want := []any{"d", 512 << 10, 1_000_000, 0, time.Duration(-1), time.Duration(-1), 90 * time.Minute}
+	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 7, MaxFileAge: -1}, s.Output.To.Options); d != "" {

@@ -53,14 +53,18 @@ var examples = map[string]string{
 
 // others are the values of fields that stand in the file as comments.
 var others = map[string]string{
-	"one-each":        "true",
-	"operations":      "[insert, update, replace, delete]",
-	"pipeline":        "[{$match: {fullDocument.status: paid}}]",
-	"expanded-events": "true",
-	"owner":           "${HOSTNAME:-this-machine}",
-	"lease-ttl":       "15s",
-	"lease-wait":      "1m",
-	"canonical":       "true",
+	"one-each":                    "true",
+	"operations":                  "[insert, update, replace, delete]",
+	"pipeline":                    "[{$match: {fullDocument.status: paid}}]",
+	"expanded-events":             "true",
+	"owner":                       "${HOSTNAME:-this-machine}",
+	"lease-ttl":                   "15s",
+	"lease-wait":                  "1m",
+	"canonical":                   "true",
+	"max-attempts":                "10",
+	"full-document":               "updateLookup",
+	"full-document-before-change": "whenAvailable",
+	"max-batch-age":               "100ms",
 }
 
 const exampleHead = `# A pipeline of rigatoni, with every field. Run it with
@@ -108,6 +112,9 @@ func exampleOption(b *strings.Builder, indent string, o option.Option, kinds []*
 		value = o.Default
 	default:
 		value, comments = others[o.Name], "# "
+		if value == "" {
+			panic(o.Name + " has no default, and no example value in this test")
+		}
 	}
 	if kinds == nil {
 		fmt.Fprintf(b, "%s%s%s: %s\n", indent, comments, o.Name, value)

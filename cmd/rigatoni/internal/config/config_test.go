@@ -317,7 +317,7 @@ func TestExplain(t *testing.T) {
 
 func TestSecrets(t *testing.T) {
 	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey", "redis://:other@h",
-		"redis+sentinel://u:firstpw@a:1,b:2/m?sentinel_username=watcher&sentinel_password=secondpw")
+		"redis+sentinel://u:firstpw@a:1,b:2/m?sentinel-username=watcher&sentinel-password=secondpw")
 	if got := s.Text("firstpw watcher secondpw mymaster a:1"); got != "*** *** *** mymaster a:1" {
 		t.Errorf("of a URL with Sentinels: %q", got)
 	}

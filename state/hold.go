@@ -94,6 +94,7 @@ func margin(ttl time.Duration) time.Duration { return ttl / 10 }
 type Lease struct {
 	leaser Leaser
 	key    string
+	owner  string
 	grant  Grant
 	ttl    time.Duration
 	log    *slog.Logger
@@ -149,6 +150,7 @@ func Hold(ctx context.Context, s Store, key string, o *HoldOptions) (*Lease, err
 	l := &Lease{
 		leaser:    leaser,
 		key:       key,
+		owner:     opts.Owner,
 		grant:     grant,
 		ttl:       opts.TTL,
 		log:       opts.Logger.With("key", key, "owner", opts.Owner, "epoch", grant.Fence.Epoch),
@@ -179,6 +181,9 @@ func (l *Lease) Grant() Grant {
 	g.Checkpoint = g.Checkpoint.Clone()
 	return g
 }
+
+// Owner returns the label under which others see the lease.
+func (l *Lease) Owner() string { return l.owner }
 
 // Context returns a context that is done when the lease ends: when it is lost, not
 // renewed in time, or released. Its [context.Cause] is an [ErrFenced] that gives

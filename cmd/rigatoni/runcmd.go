@@ -166,9 +166,6 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	if err != nil {
 		return usageError{err}
 	}
-	if s.Checkpoints.Start.Given {
-		dest = acceptOutput(dest)
-	}
 	s.Watch.Logger = log
 	source, err := changestream.Open(s.Server.Source, &s.Watch)
 	if err != nil {
@@ -202,7 +199,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 		return err
 	}
 	stop()
-	sum := p.Stats()
+	sum := total(p.Status())
 	log.Info("stopped", "pipeline", s.Pipeline.Name, "why", context.Cause(ctx), "events", sum.Events, "saves", sum.Saves)
 	return nil
 }
@@ -211,25 +208,8 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {
 	c := s.Pipeline
 	c.Source, c.Destination, c.Store, c.Logger = source, dest, store, log
-	c.StartAt, c.NewStream = s.Checkpoints.Start.Time, s.Checkpoints.AcceptUnclaimed
-	return c
-}
-
-// acceptOutput lets a destination take a first start although it has output:
-// somebody has said where to start.
-func acceptOutput(d rigatoni.Destination) rigatoni.Destination {
-	if a, ok := d.(rigatoni.Attacher); ok {
-		return acceptsOutput{d, a}
+	c.FirstStart = rigatoni.FirstStart{
+		Time: s.Checkpoints.Start.Time, AcceptOutput: s.Checkpoints.Start.Given, AcceptUnclaimed: s.Checkpoints.AcceptUnclaimed,
 	}
-	return d
-}
-
-type acceptsOutput struct {
-	rigatoni.Destination
-	attacher rigatoni.Attacher
-}
-
-func (d acceptsOutput) Attach(ctx context.Context, a rigatoni.Attachment) (rigatoni.Destination, error) {
-	a.First = false
-	return d.attacher.Attach(ctx, a)
+	return c
 }

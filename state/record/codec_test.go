@@ -158,20 +158,20 @@ func TestRecordSharesNoMemory(t *testing.T) {
 
 func TestAppendJSONRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*Record){
-		"UTF-8":                   func(r *Record) { r.Checkpoint.Fingerprint = "\xff" },
-		"owner is not UTF-8":      func(r *Record) { r.Owner = "\xff" },
-		"nonce or owner":          func(r *Record) { r.Nonce = "\xff" },
-		"status is 3":             func(r *Record) { r.Status = 3 },
-		`the status "cleared"`:    func(r *Record) { r.Status = Cleared },
-		"a sequence is above":      func(r *Record) { r.Checkpoint.Sequence = state.MaxSequence + 1 },
-		"sequence is above the maximum, 9":      func(r *Record) { r.LastSequence = state.MaxSequence + 1 },
-		"not in the years":        func(r *Record) { r.Checkpoint.SavedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"years 0 to 9999":         func(r *Record) { r.LeaseUntil = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
-		`Extra["gap"] is not`:     func(r *Record) { r.Checkpoint.Extra["gap"] = json.RawMessage(`{`) },
-		`Extra["a"] is not`:       func(r *Record) { r.Checkpoint.Extra["a"] = nil },
-		"a name in Extra":         func(r *Record) { r.Checkpoint.Extra["\xff"] = json.RawMessage(`1`) },
-		`Unknown["b"] is not`:     func(r *Record) { r.Unknown["b"] = json.RawMessage("\"\xff\"") },
-		`Unknown["token"] is the`: func(r *Record) { r.Unknown["token"] = json.RawMessage(`1`) },
+		"UTF-8":                            func(r *Record) { r.Checkpoint.Fingerprint = "\xff" },
+		"owner is not UTF-8":               func(r *Record) { r.Owner = "\xff" },
+		"nonce or owner":                   func(r *Record) { r.Nonce = "\xff" },
+		"status is 3":                      func(r *Record) { r.Status = 3 },
+		`the status "cleared"`:             func(r *Record) { r.Status = Cleared },
+		"a sequence is above":              func(r *Record) { r.Checkpoint.Sequence = state.MaxSequence + 1 },
+		"sequence is above the maximum, 9": func(r *Record) { r.LastSequence = state.MaxSequence + 1 },
+		"not in the years":                 func(r *Record) { r.Checkpoint.SavedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"years 0 to 9999":                  func(r *Record) { r.LeaseUntil = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
+		`Extra["gap"] is not`:              func(r *Record) { r.Checkpoint.Extra["gap"] = json.RawMessage(`{`) },
+		`Extra["a"] is not`:                func(r *Record) { r.Checkpoint.Extra["a"] = nil },
+		"a name in Extra":                  func(r *Record) { r.Checkpoint.Extra["\xff"] = json.RawMessage(`1`) },
+		`Unknown["b"] is not`:              func(r *Record) { r.Unknown["b"] = json.RawMessage("\"\xff\"") },
+		`Unknown["token"] is the`:          func(r *Record) { r.Unknown["token"] = json.RawMessage(`1`) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec := full(t)

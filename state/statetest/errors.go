@@ -16,7 +16,7 @@ var errorCases = []testCase{
 }
 
 var closeCases = []testCase{
-	{"Close/OthersUntouched", "Every call gives another handle on the same data, as another process would have one.", closeOthersUntouched},
+	{"Close/OthersUntouched", "Every call returns another handle on the same data, as another process would have.", closeOthersUntouched},
 	{"Close/ErrClosed", "After Close, a store that has that method returns ErrClosed.", closeErrClosed},
 }
 

@@ -1,6 +1,7 @@
 # The modules of this repository; "./..." in one does not reach the others.
 MODULES := . stores/redisstore cmd/rigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 
 .PHONY: help demo test lint bench campaign powercut kill mutants failover soak build servers release
 
@@ -11,8 +12,12 @@ demo: ## "go run ./cmd/rigatoni demo" on a real MongoDB server, fetched on first
 	@go run ./internal/tools/fetchmongod
 	@go run ./cmd/rigatoni demo --mongod
 
+test: SHELL := bash
+test: .SHELLFLAGS := -o pipefail -c
 test: servers ## run all tests, with the race detector; says at the end what it skipped
-	@for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...); done | go run ./internal/tools/testreport
+	@go run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg --raw-command -- \
+	  sh -c 'for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...) || failed=1; done; exit $${failed:-0}' \
+	  | awk -f internal/tools/skips.awk
 
 # A server (or a file system's tools) that can't be had is not an error here: the tests
 # that need it are skipped, and named at the end.

@@ -1,7 +1,7 @@
 package rigatoni
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,11 +10,14 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// Config says what a pipeline does. Name, Source, Destination and Store are
-// required; every other field's zero value is its default.
+// Config describes a pipeline. Name, Source, Destination and, unless the
+// destination keeps the checkpoints itself ([Checkpointer]), Store are required;
+// every other field's zero value is its default. The options among the fields
+// are declared by their tags, from which the command makes its flags.
 type Config struct {
 	// Name names the pipeline. Its checkpoints are kept under it: the key is
 	// Name, and "Name/stream" for each stream of a source that names its streams.
@@ -23,64 +26,111 @@ type Config struct {
 	Source      Source
 	Destination Destination
 
-	// Store keeps the checkpoints. If it can lease (state.Leaser), the pipeline
-	// holds a lease on each key while it runs. The pipeline does not close it.
+	// Store keeps the checkpoints. The pipeline holds a lease on each key while
+	// it runs, and a store that has none (state.Leaser) is refused, unless
+	// LeaseTTL is -1. The pipeline does not close the store.
 	Store state.Store
 
-	// StartAt is the cluster time at which a first start begins; zero for now.
-	// It says nothing where there is a checkpoint.
-	StartAt bson.Timestamp
+	// FirstStart is what happens where there is no checkpoint yet.
+	FirstStart FirstStart
 
-	// NewStream accepts a first start although the store has checkpoints under
-	// this pipeline's name that none of its streams claims (which looks as if
-	// streams had been renamed), or although the destination has output already.
-	NewStream bool
-
-	// AcceptChangedStream accepts a checkpoint that belongs to another stream:
-	// see Start.AcceptChanged.
+	// AcceptChangedStream is the Accept code of a [ChangedStreamError], and
+	// AcceptOutput that of an [OutputError]. Each accepts what the error found,
+	// and nothing that comes later.
 	AcceptChangedStream string `help:"resume although the stream is another; the code that the refusal prints" arg:"CODE" once:"true" group:"For one start"`
+	AcceptOutput        string `help:"continue although output and checkpoint disagree; the code that the refusal prints" arg:"CODE" once:"true"`
 
-	// MaxBatchEvents, MaxBatchBytes and MaxBatchAge are when a batch is
-	// delivered, whichever comes first: at that many events (default 1,000), at
-	// that many bytes of BSON (default 4 MiB; one event may have more), or when
-	// its first event has waited for so long (default 100 ms; -1: as soon as
-	// nothing more is at hand).
-	MaxBatchEvents int           `help:"the most events in a batch" default:"1000" min:"1" group:"Delivery"`
+	// Transform is called for each event before it is delivered, in the order of
+	// the stream. It returns the event, or another made with [Event.With], and
+	// whether to deliver it; an event that is not delivered counts as delivered.
+	// An error is retried as one of Deliver, and Permanent refuses the event.
+	Transform func(ctx context.Context, ev Event) (out Event, keep bool, err error)
+
+	// Concurrency is how many calls of Deliver run at once, for different
+	// documents (default 1). Each document's events stay in order; an event of
+	// no single document (drop, rename, dropDatabase, invalidate) is delivered
+	// alone, after all before it and before all after it. Above 1 it requires a
+	// [Concurrent] sink, as a [Func] is.
+	Concurrency int `help:"deliver the events of so many documents at once, each document's in order" default:"1" min:"1" max:"10000" group:"Delivery"`
+
+	// MaxBatchEvents and MaxBatchBytes bound a batch: the number of events
+	// (default 1,000) and bytes of BSON (default 4 MiB; a single event may have
+	// more). A batch is delivered as soon as the sink is free, with what is at
+	// hand, so batches grow under load. MaxBatchAge makes it wait for more: until
+	// the batch is full or its first event has waited for that long (default 0:
+	// no wait).
+	MaxBatchEvents int           `help:"the most events in a batch" default:"1000" min:"1"`
 	MaxBatchBytes  int           `help:"the most bytes of BSON in a batch" default:"4MiB" kind:"size" min:"1"`
-	MaxBatchAge    time.Duration `help:"wait for so long until a batch is full" default:"100ms" off:"a batch never waits"`
+	MaxBatchAge    time.Duration `help:"wait for so long until a batch is full; by default a batch never waits" off:"a batch never waits"`
 
 	// MaxInFlightBytes bounds the events of a stream that have been read and not
-	// yet delivered. Beyond it reading waits for the destination. Default 8 MiB;
-	// one reply of the server's is always let in.
+	// yet delivered: reading waits for the destination. Default 8 MiB; one reply
+	// of the server is always let in.
 	MaxInFlightBytes int `help:"the most bytes read and not yet delivered" default:"8MiB" kind:"size" min:"1"`
 
-	// SaveInterval is the least time between two saves of a stream's checkpoint
-	// (default 1 s; -1: save after every batch). What was delivered since the
-	// last save comes again after a crash. A clean stop saves at its end.
-	SaveInterval time.Duration `help:"save the checkpoint that often while events are delivered" default:"1s" off:"after every batch" min:"1ns" group:"Checkpoints"`
+	// MaxAttempts is how often the delivery of an event is tried before the event
+	// is refused (default 0: until it succeeds or the pipeline stops).
+	// A batch that fails that often is delivered event by event, each of
+	// which has as many attempts again, to find the one to blame.
+	MaxAttempts int `help:"refuse an event after so many failed attempts; by default never" off:"never" min:"1"`
 
-	// IdleInterval is how often the checkpoint of a stream without events is
-	// moved on, so that it doesn't fall off the oplog (default 10 s).
-	IdleInterval time.Duration `help:"save the checkpoint that often while there are no events" default:"10s" min:"1ns"`
+	// DeadLetters takes the events that are refused; the pipeline then goes on
+	// without them. Default nil: the pipeline stops, with a [RefusedError].
+	DeadLetters DeadLetters
 
 	// RetryMin and RetryMax bound the pauses between attempts to deliver or to
 	// save; they double from one to the other, with jitter (defaults 100 ms and
-	// 30 s). Attempts to save are at most a second apart, or RetryMin. Attempts go on
-	// until they succeed or the pipeline stops.
+	// 30 s). Attempts to save are at most a second apart, or RetryMin.
 	RetryMin time.Duration `help:"the first pause between attempts" default:"100ms" min:"1ns"`
 	RetryMax time.Duration `help:"the longest pause between attempts" default:"30s" min:"1ns"`
 
-	// GraceTime is how long a clean stop may take to deliver what is in hand and
-	// to save (default 10 s). What is not delivered by then comes again.
+	// DeliverTimeout is how long a Deliver may take without progress (its return,
+	// or Batch.Done) before its context ends and the attempt counts as failed
+	// (default 5 min; -1: no limit). If it then doesn't return within the grace
+	// time, the pipeline stops, so that a standby can take over.
+	DeliverTimeout time.Duration `help:"the longest time without progress in a delivery" default:"5m" off:"no limit" min:"1ns"`
+
+	// SaveInterval bounds what is redelivered after a crash: the checkpoint is
+	// saved that often while events are delivered, whatever the deliveries do
+	// (default 1 s). -1: it is also saved after every batch, before the next one
+	// is delivered. A clean stop saves at its end.
+	SaveInterval time.Duration `help:"save the checkpoint that often while events are delivered" default:"1s" off:"after every batch" min:"1ns" group:"Checkpoints"`
+
+	// IdleInterval is how often the checkpoint of a stream without events is
+	// advanced, so that it doesn't fall off the oplog (default 10 s).
+	IdleInterval time.Duration `help:"save the checkpoint that often while there are no events" default:"10s" min:"1ns"`
+
+	// GraceTime is how long a stop may take to deliver what is in hand (default
+	// 10 s). What is not delivered by then is redelivered after the next start,
+	// and Run returns [ErrUndelivered].
 	GraceTime time.Duration `help:"how long a stop may take to deliver what is in hand" default:"10s" min:"1ns"`
 
-	// Owner, LeaseTTL and LeaseWait are those of state.HoldOptions.
+	// Owner, LeaseTTL and LeaseWait are those of state.HoldOptions. LeaseTTL -1
+	// does without a lease: nothing then keeps a second pipeline of the same
+	// name from delivering the same events and setting the checkpoint back.
 	Owner     string        `help:"the name under which others see the lease; by default host/pid" arg:"NAME" group:"Lease"`
-	LeaseTTL  time.Duration `help:"how long the lease outlives a process that has died; by default 15s" min:"1ms"`
+	LeaseTTL  time.Duration `help:"how long the lease outlives a process that has died; by default 15s" off:"no lease" min:"1ms"`
 	LeaseWait time.Duration `help:"how long to wait for another process; by default until its lease would end" off:"no waiting" min:"1ns"`
 
-	// Logger is told what happens; default slog.Default().
+	// Hooks are called as the pipeline works, for metrics and tests.
+	Hooks Hooks
+
+	// Logger receives log output; default slog.Default().
 	Logger *slog.Logger
+}
+
+// A FirstStart is what happens where a stream has no checkpoint. Where it has
+// one, FirstStart is ignored.
+type FirstStart struct {
+	// Time is the cluster time of the first event; zero for now.
+	Time bson.Timestamp
+	// AcceptUnclaimed accepts a first start although the store has checkpoints
+	// under this pipeline's name that belong to none of its streams, which looks
+	// as if a stream had been renamed.
+	AcceptUnclaimed bool
+	// AcceptOutput accepts a first start although the destination has output of
+	// this key, which looks as if the checkpoint had been lost.
+	AcceptOutput bool
 }
 
 // withDefaults checks the configuration and fills in what is zero.
@@ -94,39 +144,39 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("rigatoni: Config.Source is nil")
 	case c.Destination == nil:
 		return c, errors.New("rigatoni: Config.Destination is nil")
-	case c.Store == nil:
-		return c, errors.New("rigatoni: Config.Store is nil; for a pipeline that may forget its place, say memstore.New()")
 	}
-	var errs []error
-	count := func(field string, v *int, def int) {
-		if *v < 0 {
-			errs = append(errs, fmt.Errorf("rigatoni: Config.%s is %d; it must be positive, or 0 for %d", field, *v, def))
-		}
-		*v = cmp.Or(*v, def)
+	if err := option.Complete("rigatoni: Config.", &c); err != nil {
+		return c, err
 	}
-	span := func(field string, v *time.Duration, def time.Duration, disables bool) {
-		if *v < 0 && !(disables && *v == -1) {
-			errs = append(errs, fmt.Errorf("rigatoni: Config.%s is %v; it must be positive, or 0 for %v", field, *v, def))
-		}
-		*v = cmp.Or(*v, def)
-	}
-	count("MaxBatchEvents", &c.MaxBatchEvents, 1000)
-	count("MaxBatchBytes", &c.MaxBatchBytes, 4<<20)
-	count("MaxInFlightBytes", &c.MaxInFlightBytes, 8<<20)
-	span("MaxBatchAge", &c.MaxBatchAge, 100*time.Millisecond, true)
-	span("SaveInterval", &c.SaveInterval, time.Second, true)
-	span("IdleInterval", &c.IdleInterval, 10*time.Second, false)
-	span("RetryMin", &c.RetryMin, 100*time.Millisecond, false)
-	span("RetryMax", &c.RetryMax, 30*time.Second, false)
-	span("GraceTime", &c.GraceTime, 10*time.Second, false)
-	span("LeaseTTL", &c.LeaseTTL, 0, false)
 	if c.RetryMax < c.RetryMin {
-		errs = append(errs, fmt.Errorf("rigatoni: Config.RetryMax (%v) is less than RetryMin (%v)", c.RetryMax, c.RetryMin))
+		return c, fmt.Errorf("rigatoni: Config.RetryMax (%v) is less than RetryMin (%v)", c.RetryMax, c.RetryMin)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return c, errors.Join(errs...)
+	return c, c.chooseStore()
+}
+
+// chooseStore finds the store of the checkpoints and checks that it has what the
+// configuration needs.
+func (c *Config) chooseStore() error {
+	if keeper, ok := As[Checkpointer](c.Destination); ok {
+		if c.Store != nil {
+			return errors.New("rigatoni: Config.Store is set, but the destination keeps the checkpoints itself; leave Store nil")
+		}
+		if c.LeaseTTL < 0 {
+			return errors.New("rigatoni: Config.LeaseTTL is -1 (no lease), but the destination's transactions need a lease")
+		}
+		c.Store = keeper.Checkpoints()
+	}
+	if c.Store == nil {
+		return errors.New("rigatoni: Config.Store is nil; for a pipeline that may forget its checkpoint, use memstore.New()")
+	}
+	if _, ok := state.As[state.Leaser](c.Store); !ok && c.LeaseTTL >= 0 {
+		return fmt.Errorf("rigatoni: the store (%T) has no leases (state.Leaser), so nothing would keep a second pipeline out; "+
+			"if a decorator hides them, give it an Unwrap method or use state.Intercept; to run without a lease, set Config.LeaseTTL to -1", c.Store)
+	}
+	return nil
 }
 
 // key is the key of a stream's checkpoint.

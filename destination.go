@@ -4,129 +4,180 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A Batch is a run of events of one stream, in the server's order, never empty.
-type Batch struct {
-	// Stream is the name of the stream, as its source calls it.
-	Stream string
-	// Events are the events. A destination may keep them (see [Event]), but not
-	// change the slice.
-	Events []Event
-	// Bytes is the size of all events, as BSON.
-	Bytes int
+// A Destination is where events go. [Func] is one made of a function.
+//
+// Open prepares it for one session of a stream and returns what to deliver to. A
+// session lasts from there until the pipeline stops, loses its lease, or has to
+// go back to its last checkpoint: then Open is called again. Sessions of one
+// stream follow one another; those of different streams run concurrently.
+type Destination interface {
+	Open(ctx context.Context, o Opening) (Sink, error)
 }
 
-// A Destination takes events.
+// A Sink takes the events of one session.
 //
 // Deliver returns nil once every event of b is delivered in the destination's
-// own terms; the pipeline saves the checkpoint after that and never before. On
-// an error the same batch comes again, after a pause, until it is delivered, the
-// pipeline stops, or the error is [Permanent]. What may have been delivered
-// before the error comes again, so delivering twice should be harmless; a
-// destination that knows how far it got returns [Partial].
+// own terms; the checkpoint is saved after that and never before. After an error
+// the events that were not delivered are delivered again, after a pause, until
+// that succeeds, the pipeline stops, or the event is refused: the error is
+// [Permanent], or Config.MaxAttempts is reached. What may have been delivered
+// before the error is delivered again, so delivering twice should be harmless. A
+// sink that knows how far it got returns [Partial].
 //
-// Calls for one stream come one at a time, in order; those for different
-// streams come concurrently. ctx ends with the lease, and at the end of the
-// grace time of a shutdown; not when a shutdown begins.
-type Destination interface {
+// Deliver is called by one goroutine at a time, in the order of the stream,
+// unless the sink is [Concurrent]. ctx ends with the lease, with
+// Config.DeliverTimeout, and at the end of the grace time of a stop; not when
+// the stop begins. A Deliver that has not returned a second after that is
+// abandoned. A panic, or runtime.Goexit, in Deliver counts as an error.
+//
+// What else a sink can do is a small interface, found with [As]: [Syncer],
+// [Committer], [Concurrent], [Transactional] and io.Closer. Close is called at
+// the end of the session, and never while a Deliver runs.
+type Sink interface {
 	Deliver(ctx context.Context, b *Batch) error
 }
 
-// Func is a [Destination] made of a function that is called for each event in
-// turn. An error stops at its event: when the batch is tried again, it begins
-// with that one.
-type Func func(ctx context.Context, ev Event) error
-
-// Deliver calls f for each event of the batch.
-func (f Func) Deliver(ctx context.Context, b *Batch) error {
-	for i, ev := range b.Events {
-		if err := f(ctx, ev); err != nil {
-			return Partial(i, err)
-		}
-	}
-	return nil
-}
-
-// An Attacher is a destination that must know what it delivers for. For each
-// stream, and again each time that the stream goes back to its checkpoint, the
-// pipeline calls Attach before the stream is opened, and delivers to the
-// destination that it returns; when done with it, it calls its Close, if it has
-// one (io.Closer).
-type Attacher interface {
-	Attach(ctx context.Context, a Attachment) (Destination, error)
-}
-
-// An Attachment says what a destination is about to be used for.
-type Attachment struct {
+// An Opening is what a session of a stream begins with.
+type Opening struct {
 	// Key is the key of the checkpoint, and Stream the name of the stream.
 	Key, Stream string
-	// Epoch is the epoch of the lease; 0 if there is none. No two owners of a
-	// key have the same.
-	Epoch uint64
-	// First: this is a first start, without a checkpoint. A destination that
-	// has output of Key all the same should refuse, with [ErrOutputExists]: it
-	// looks as if the checkpoint had been lost.
-	First bool
+	// Fence is that of the lease; zero if there is none. No two owners of a key
+	// have the same.
+	Fence state.Fence
+
+	// FirstStart: there is no checkpoint. A destination that has output of Key
+	// all the same refuses, with an [OutputError] of [ErrOutputExists], unless
+	// AcceptAnyOutput is set: it looks as if the checkpoint had been lost.
+	FirstStart      bool
+	AcceptAnyOutput bool
+	// AcceptOutput is Config.AcceptOutput: the Accept code of an [OutputError].
+	AcceptOutput string
+
 	// Saved is what Sync returned before the last checkpoint was saved, nil if
-	// nothing was.
-	Saved json.RawMessage
+	// nothing was. SavedAt and ClusterTime are those of that checkpoint, for
+	// messages.
+	Saved       json.RawMessage
+	SavedAt     time.Time
+	ClusterTime bson.Timestamp
 }
 
-// ErrOutputExists: there is output already, and no checkpoint that belongs to it.
-var ErrOutputExists = errors.New("there is output already, but no checkpoint")
-
-// A Syncer is a destination whose Deliver is not yet durable.
+// A Syncer is a [Sink] whose Deliver is not yet durable.
 //
 // Sync makes durable what has been delivered, and is called before each
 // checkpoint is saved. What it returns, if anything, is saved in the same write
-// as the checkpoint, and comes back in [Attachment.Saved]. After an error the
-// pipeline saves nothing and goes back to the last checkpoint: it attaches and
-// opens anew, and delivers again what was delivered since.
+// as the checkpoint, and is [Opening].Saved in the next session. After an error
+// the pipeline saves nothing and goes back to the last checkpoint: it opens
+// destination and stream again, and redelivers what was delivered since.
+//
+// Sync and Deliver are called one at a time. A Syncer is never [Concurrent].
 type Syncer interface {
+	Sink
 	Sync(ctx context.Context) (json.RawMessage, error)
 }
 
-// Permanent marks an error of Deliver as one that no repetition will mend. The
-// pipeline stops at it, with everything before it delivered and saved if
-// the error is also [Partial], and the event in question named in its error.
-func Permanent(err error) error {
-	if err == nil {
-		return nil
+// A Committer is a [Syncer] that acts on what a checkpoint covers: it renames a
+// finished file, say.
+//
+// Committed is called after each checkpoint that was saved, with what Sync
+// returned for it. Events may have been delivered since. It is called one at a
+// time with Sync and Deliver. After an error the pipeline goes back to that
+// checkpoint, as after one of Sync. A crash may come between the save and the
+// call: the next Open has the same in [Opening].Saved, and does what is left.
+type Committer interface {
+	Syncer
+	Committed(ctx context.Context, saved json.RawMessage) error
+}
+
+// A Concurrent sink is safe for several calls of Deliver at once, if Concurrent
+// returns true. Config.Concurrency above 1 needs one. Each call has events of
+// different documents; those of one document come in order.
+type Concurrent interface {
+	Sink
+	Concurrent() bool
+}
+
+// A Transactional sink takes a batch and the checkpoint after it in one
+// transaction, so that every event takes effect exactly once. Its [Destination]
+// keeps the checkpoints: it is a [Checkpointer].
+//
+// DeliverAt is called instead of Deliver. In its transaction it reads and locks
+// the record of the checkpoint, admits cp under f as record.Admit does (an error
+// of Admit ends the transaction), applies the events, and writes the record.
+// Where Admit finds a repetition (the sequence and the token are those of the
+// checkpoint that is stored), an earlier attempt was committed although its
+// answer was lost: DeliverAt then applies nothing and returns nil. After an
+// error of which it is unknown whether the transaction was committed, the
+// pipeline repeats the same call.
+//
+// The calls come one at a time. An error means that nothing of the batch took
+// effect; [Partial] is refused, and Permanent stops at the batch, whose events
+// are then delivered one by one to find the one that is refused.
+type Transactional interface {
+	Sink
+	DeliverAt(ctx context.Context, b *Batch, f state.Fence, cp state.Checkpoint) error
+}
+
+// A Checkpointer is a [Destination] that keeps the checkpoints of its streams.
+// The pipeline uses this store, which must have leases, and Config.Store stays
+// nil: there is no second place that could disagree.
+type Checkpointer interface {
+	Checkpoints() state.Store
+}
+
+// As finds the capability T (one of this package's interfaces, or one that only
+// some sink or destination has) in v, a [Sink] or [Destination], or in what v
+// decorates. A decorator passes on what it wraps with a method Unwrap() Sink or
+// Unwrap() Destination. A capability that is found in what is wrapped is called
+// there, past the decorator: one that must see every event defines Deliver and
+// DeliverAt both, or has no Unwrap.
+func As[T any](v any) (T, bool) {
+	for v != nil {
+		if t, ok := v.(T); ok {
+			return t, true
+		}
+		switch u := v.(type) {
+		case interface{ Unwrap() Sink }:
+			v = u.Unwrap()
+		case interface{ Unwrap() Destination }:
+			v = u.Unwrap()
+		default:
+			v = nil
+		}
 	}
-	return &permanentError{err}
+	var none T
+	return none, false
 }
 
-type permanentError struct{ err error }
+// What a destination can find at opening, for errors.Is. See [OutputError].
+var (
+	// ErrOutputExists: there is output already, and no checkpoint.
+	ErrOutputExists = errors.New("there is output already, but no checkpoint")
+	// ErrOutputAhead: the output holds events that the checkpoint does not
+	// cover, and which can't be taken back, as when an old checkpoint was
+	// restored: those events would be delivered a second time.
+	ErrOutputAhead = errors.New("the output is ahead of the checkpoint")
+)
 
-func (e *permanentError) Error() string { return e.err.Error() }
-func (e *permanentError) Unwrap() error { return e.err }
-
-// Partial is the error of a Deliver that delivered the first n events of the
-// batch and failed at the next. The pipeline goes on from there.
-func Partial(n int, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &PartialError{Delivered: n, Err: err}
+// An OutputError is how a destination refuses to open because its output and
+// the checkpoint disagree.
+type OutputError struct {
+	// Err is [ErrOutputExists] or [ErrOutputAhead].
+	Err error
+	// Facts are what the decision needs: what was found where, and of when.
+	Facts string
+	// Accept is what Config.AcceptOutput must be to continue all the same. It
+	// stands for these facts alone, so that it can't accept a later case. Empty:
+	// only FirstStart.AcceptOutput does.
+	Accept string
 }
 
-// A PartialError is what [Partial] makes.
-type PartialError struct {
-	Delivered int
-	Err       error
-}
+func (e *OutputError) Error() string { return e.Err.Error() + ": " + e.Facts }
 
-func (e *PartialError) Error() string {
-	return fmt.Sprintf("after %d events of the batch: %v", e.Delivered, e.Err)
-}
-
-func (e *PartialError) Unwrap() error { return e.Err }
-
-// extraName is the name in state.Checkpoint.Extra of what Sync returned.
-const extraName = "destination"
-
-func savedBySync(cp *state.Checkpoint) json.RawMessage { return cp.Extra[extraName] }
+func (e *OutputError) Unwrap() error { return e.Err }

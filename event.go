@@ -9,15 +9,17 @@ import (
 )
 
 // An Event is one change event, as the server sent it. Nothing of it is decoded
-// until it is asked for.
+// until a method asks for it.
 //
-// Its memory is never used again by the pipeline, so an event may be kept; but
-// it lies in the server's reply of up to 16 MB, all of which is then kept with
-// it. Copy Raw to keep an event for long. Events are safe for concurrent use.
+// The pipeline never reuses its memory, so an event may be kept. It lies in the
+// server's reply of up to 16 MB, though, all of which is then kept with it: copy
+// Raw to keep an event for long. Events are safe for concurrent use.
 type Event struct {
 	// Raw is the whole event, its fields in the server's order:
 	// https://www.mongodb.com/docs/manual/reference/change-events/
 	Raw bson.Raw
+
+	original bson.Raw // as the server sent it; nil if that is Raw
 }
 
 // Namespace is a database and a collection; Coll is empty for events of a whole
@@ -34,47 +36,63 @@ func (n Namespace) String() string {
 	return n.DB + "." + n.Coll
 }
 
-// OperationType is what happened: "insert", "update", "replace", "delete",
-// "drop", "rename", "dropDatabase", "invalidate", or one that a newer server
-// knows.
-func (e Event) OperationType() string {
-	s, _ := e.Raw.Lookup("operationType").StringValueOK()
-	return s
+// With returns the event with other contents, for transforms. Its position in
+// the stream (and its Token) stays that of the event as the server sent it,
+// whatever raw holds.
+func (e Event) With(raw bson.Raw) Event {
+	return Event{Raw: raw, original: e.sent()}
 }
 
-// Namespace is where it happened; zero for an event without one (invalidate).
+// sent is the event as the server sent it.
+func (e Event) sent() bson.Raw {
+	if e.original != nil {
+		return e.original
+	}
+	return e.Raw
+}
+
+// OperationType is "insert", "update", "replace", "delete", "drop", "rename",
+// "dropDatabase", "invalidate", or one that a newer server sends; "read" for a
+// document copied by an initial snapshot.
+func (e Event) OperationType() string { return operationType(e.Raw) }
+
+// IsSnapshot reports whether the event is a document copied by an initial
+// snapshot, and not a change.
+func (e Event) IsSnapshot() bool { return e.OperationType() == "read" }
+
+// Namespace is where the change happened; zero for an event without one
+// (invalidate).
 func (e Event) Namespace() Namespace {
-	ns := e.document("ns")
+	ns := document(e.Raw, "ns")
 	db, _ := ns.Lookup("db").StringValueOK()
 	coll, _ := ns.Lookup("coll").StringValueOK()
 	return Namespace{DB: db, Coll: coll}
 }
 
-// DocumentKey is the _id, and where there is one the shard key, of the document
-// that changed; nil for events about no single document.
-func (e Event) DocumentKey() bson.Raw { return e.document("documentKey") }
+// DocumentKey is the _id of the document that changed, with its shard key where
+// there is one; nil for events about no single document.
+func (e Event) DocumentKey() bson.Raw { return document(e.Raw, "documentKey") }
 
-// FullDocument is the document after the change: always there for insert and
+// FullDocument is the document after the change: always present for insert and
 // replace, for update only if the source was asked for it (and the document was
 // not deleted since). Otherwise nil.
-func (e Event) FullDocument() bson.Raw { return e.document("fullDocument") }
+func (e Event) FullDocument() bson.Raw { return document(e.Raw, "fullDocument") }
 
 // FullDocumentBeforeChange is the document before the change, if the source was
 // asked for it and the server had it. Otherwise nil.
-func (e Event) FullDocumentBeforeChange() bson.Raw { return e.document("fullDocumentBeforeChange") }
-
-// UpdateDescription says what an update changed; nil for other events.
-func (e Event) UpdateDescription() bson.Raw { return e.document("updateDescription") }
-
-// ClusterTime is when it happened, by the cluster's clock. All events of one
-// transaction have the same.
-func (e Event) ClusterTime() bson.Timestamp {
-	t, i, _ := e.Raw.Lookup("clusterTime").TimestampOK()
-	return bson.Timestamp{T: t, I: i}
+func (e Event) FullDocumentBeforeChange() bson.Raw {
+	return document(e.Raw, "fullDocumentBeforeChange")
 }
 
-// Decode decodes FullDocument into v, as bson.Unmarshal does. It is an error if
-// the event has none.
+// UpdateDescription is what an update changed; nil for other events.
+func (e Event) UpdateDescription() bson.Raw { return document(e.Raw, "updateDescription") }
+
+// ClusterTime is when the change happened, by the cluster's clock. All events of
+// one transaction have the same.
+func (e Event) ClusterTime() bson.Timestamp { return clusterTime(e.Raw) }
+
+// Decode decodes FullDocument into v, as bson.Unmarshal does. It returns an error
+// if the event has none.
 func (e Event) Decode(v any) error {
 	doc := e.FullDocument()
 	if doc == nil {
@@ -83,19 +101,33 @@ func (e Event) Decode(v any) error {
 	return bson.Unmarshal(doc, v)
 }
 
-// Token is the event's resume token, a copy.
-func (e Event) Token() (resumetoken.Token, error) { return resumetoken.New(e.document("_id")) }
-
-// Position is where the stream stands after this event.
-func (e Event) Position() (Position, error) {
-	t, err := e.Token()
-	if err != nil {
-		return Position{}, fmt.Errorf("rigatoni: a %s event has no usable _id: %w", e.OperationType(), err)
-	}
-	return Position{Token: t, StartAfter: e.OperationType() == "invalidate", ClusterTime: e.ClusterTime()}, nil
+// Token is a copy of the event's resume token, as the server sent it.
+func (e Event) Token() (resumetoken.Token, error) {
+	return resumetoken.New(document(e.sent(), "_id"))
 }
 
-func (e Event) document(field string) bson.Raw {
-	doc, _ := e.Raw.Lookup(field).DocumentOK()
+// PositionAfter is the position of a stream after one of its events. It is for
+// sources: a position becomes a checkpoint only by delivery.
+func PositionAfter(e Event) (Position, error) {
+	sent := e.sent()
+	t, err := e.Token()
+	if err != nil {
+		return Position{}, fmt.Errorf("rigatoni: a %s event has no usable _id: %w", operationType(sent), err)
+	}
+	return Position{Token: t, StartAfter: operationType(sent) == "invalidate", ClusterTime: clusterTime(sent)}, nil
+}
+
+func operationType(raw bson.Raw) string {
+	s, _ := raw.Lookup("operationType").StringValueOK()
+	return s
+}
+
+func clusterTime(raw bson.Raw) bson.Timestamp {
+	t, i, _ := raw.Lookup("clusterTime").TimestampOK()
+	return bson.Timestamp{T: t, I: i}
+}
+
+func document(raw bson.Raw, field string) bson.Raw {
+	doc, _ := raw.Lookup(field).DocumentOK()
 	return doc
 }

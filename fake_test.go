@@ -51,7 +51,7 @@ func number(ev Event) int { return int(ev.ClusterTime().I) }
 
 // at is the position after the n-th event.
 func at(n int) Position {
-	pos, err := event(n).Position()
+	pos, err := PositionAfter(event(n))
 	if err != nil {
 		panic(err)
 	}
@@ -179,17 +179,24 @@ func (st *fakeStream) Close(context.Context) error { return nil }
 
 // sink records what is delivered, and fails when it is told to.
 type sink struct {
-	mu       sync.Mutex
-	got      []int
-	batches  [][]int
-	deliver  func(ctx context.Context, b *Batch) error // before it is recorded
-	syncErr  func() error
-	synced   int // events synced
-	attached []Attachment
-	changed  chan struct{}
+	mu      sync.Mutex
+	got     []int
+	batches [][]int
+	deliver func(ctx context.Context, b *Batch) error // before it is recorded
+	syncErr func() error
+	synced  int // events synced
+	opened  []Opening
+	changed chan struct{}
 }
 
 func newSink() *sink { return &sink{changed: make(chan struct{})} }
+
+func (s *sink) Open(_ context.Context, o Opening) (Sink, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened = append(s.opened, o)
+	return s, nil
+}
 
 func (s *sink) Deliver(ctx context.Context, b *Batch) error {
 	if s.deliver != nil {
@@ -247,11 +254,9 @@ func (s *sink) delivered() []int {
 // syncSink is a sink whose deliveries are durable only after Sync.
 type syncSink struct{ *sink }
 
-func (s syncSink) Attach(_ context.Context, a Attachment) (Destination, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attached = append(s.attached, a)
-	return s, nil
+func (s syncSink) Open(ctx context.Context, o Opening) (Sink, error) {
+	_, err := s.sink.Open(ctx, o)
+	return s, err
 }
 
 func (s syncSink) Sync(context.Context) (json.RawMessage, error) {

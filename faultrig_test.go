@@ -123,6 +123,8 @@ type life struct {
 
 var errDead = errors.New("the process is dead")
 
+func (l *life) Open(context.Context, rigatoni.Opening) (rigatoni.Sink, error) { return l, nil }
+
 func (l *life) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 	if l.hold != nil {
 		l.holding.Store(true)
@@ -168,15 +170,13 @@ func (r *faultRig) begin(l *life) (streams bool) {
 	ended := make(chan error, 1)
 	r.cancel, r.ended = cancel, ended
 	go func() { ended <- p.Run(ctx) }()
-	select {
-	case <-p.Ready():
-		return true
-	case err := <-ended:
-		ended <- err
-	case <-time.After(patience):
+	wait, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
+	err = p.Wait(wait)
+	if wait.Err() != nil {
 		r.t.Fatal("the pipeline does not start")
 	}
-	return false
+	return err == nil
 }
 
 // stop ends a life cleanly.

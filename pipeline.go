@@ -12,12 +12,15 @@ import (
 
 // Run runs the pipeline that cfg describes until ctx ends, and then stops it
 // cleanly: what is in hand is delivered, the last checkpoint is saved, the lease
-// is given back, and Run returns nil. Any other error means that the pipeline
-// can't go on; what was delivered until then is saved, as far as it still can be.
+// is released, and Run returns nil. Any other error means that the pipeline
+// can't continue, or that not everything in hand could be delivered
+// ([ErrUndelivered]) and saved ([ErrUnsaved]); what was delivered is saved as far
+// as it can be. With several streams it is the errors of all that failed.
 //
 // Among the errors, for errors.Is: [ErrHistoryLost], [ErrChangedStream],
-// [ErrUnclaimed], [ErrOutputExists], [ErrCheckpointLost], and the store's
-// state.ErrLeaseHeld, ErrCorrupt, ErrNewer, ErrExpired and ErrUnavailable.
+// [ErrUnclaimed], [ErrOutputExists], [ErrOutputAhead], [ErrCheckpointLost],
+// [ErrDeliveryHung], and the store's state.ErrLeaseHeld, ErrCorrupt, ErrNewer,
+// ErrExpired and ErrUnavailable; for errors.As: [*RefusedError].
 func Run(ctx context.Context, cfg Config) error {
 	p, err := New(cfg)
 	if err != nil {
@@ -30,13 +33,14 @@ func Run(ctx context.Context, cfg Config) error {
 type Pipeline struct {
 	cfg     Config
 	started atomic.Bool
-	stats   counters
 
-	ready     chan struct{}
-	notYet    atomic.Int64 // streams that have not been opened
-	claimKeys map[string]bool
+	ready chan struct{} // closed when every stream is open, or Run has ended
+	ended chan struct{} // closed when Run has ended
+	err   error         // of Run; to be read after ended is closed
 
-	expiryOnce sync.Once
+	mu      sync.Mutex
+	waiting int       // streams that have not been opened
+	streams []*status // in the order of the source's
 }
 
 // New checks cfg and makes a pipeline of it. Nothing is opened before Run.
@@ -45,67 +49,142 @@ func New(cfg Config) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Pipeline{cfg: cfg, ready: make(chan struct{})}, nil
+	return &Pipeline{cfg: cfg, ready: make(chan struct{}), ended: make(chan struct{})}, nil
 }
 
-// Ready is closed once every stream is open and the place where it begins is
-// saved: from then on no event is lost, whatever happens.
+// Ready is closed once every stream is open and where it begins is saved: from
+// then on no event is lost, whatever happens. It is closed too when Run ends
+// before that; [Pipeline.Wait] tells the two apart.
 func (p *Pipeline) Ready() <-chan struct{} { return p.ready }
+
+// Wait waits until every stream is open and where it begins is saved, and returns
+// nil. If Run ends before that, it returns Run's error, or one that says so if
+// there is none. If ctx ends first, it returns the cause.
+func (p *Pipeline) Wait(ctx context.Context) error {
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	p.mu.Lock()
+	open := p.started.Load() && p.waiting == 0
+	p.mu.Unlock()
+	if open {
+		return nil
+	}
+	<-p.ended
+	if p.err != nil {
+		return p.err
+	}
+	return errors.New("rigatoni: the pipeline was stopped before every stream was open")
+}
+
+// Status returns the state of each stream, in the order of the source's. It may be
+// called at any time; before Run it is empty.
+func (p *Pipeline) Status() []StreamStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]StreamStatus, len(p.streams))
+	for i, st := range p.streams {
+		all[i] = st.snapshot()
+	}
+	return all
+}
 
 // Run runs the pipeline, as the function [Run] does. It can be called once.
 func (p *Pipeline) Run(ctx context.Context) error {
 	if p.started.Swap(true) {
 		return errors.New("rigatoni: this pipeline has been run already; make another with New")
 	}
+	p.err = p.run(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting != 0 {
+		close(p.ready)
+	}
+	close(p.ended)
+	return p.err
+}
+
+func (p *Pipeline) run(ctx context.Context) error {
+	p.setWaiting(-1) // nothing is open until the workers are there
 	streams := p.cfg.Source.Streams()
 	if len(streams) == 0 {
 		return errors.New("rigatoni: the source has no streams")
 	}
-	p.claimKeys = make(map[string]bool, len(streams))
+	claimed := make(map[string]bool, len(streams))
 	for _, s := range streams {
 		key := p.cfg.key(s)
 		if err := state.CheckKey(key); err != nil {
 			return fmt.Errorf("rigatoni: the stream %q can't have a checkpoint: %w", s, err)
 		}
-		if p.claimKeys[key] {
+		if claimed[key] {
 			return fmt.Errorf("rigatoni: the source has two streams named %q", s)
 		}
-		p.claimKeys[key] = true
+		claimed[key] = true
 	}
-	p.notYet.Store(int64(len(streams)))
-	return p.runWorkers(ctx, streams)
+	p.setWaiting(len(streams))
+	return p.runWorkers(ctx, p.workers(streams, claimed))
 }
 
-// runWorkers runs a worker for each stream. The first that fails stops the
-// others, cleanly, and its error is the one returned.
-func (p *Pipeline) runWorkers(ctx context.Context, streams []string) error {
+func (p *Pipeline) setWaiting(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = n
+}
+
+// workers makes a worker for each stream.
+func (p *Pipeline) workers(streams []string, claimed map[string]bool) []*worker {
+	warn := expiryWarning(&p.cfg)
+	var all []*worker
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range streams {
+		key := p.cfg.key(s)
+		st := &status{hooks: &p.cfg.Hooks, s: StreamStatus{Stream: s, Key: key, Phase: PhaseStarting}}
+		log := p.cfg.Logger.With("pipeline", p.cfg.Name)
+		if s != "" {
+			log = log.With("stream", s)
+		}
+		p.streams = append(p.streams, st)
+		all = append(all, &worker{
+			cfg: &p.cfg, stream: s, key: key, claimed: claimed, log: log, status: st, opened: p.opened, expiry: warn,
+			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st},
+		})
+	}
+	return all
+}
+
+// runWorkers runs the workers. The first that fails stops the others, cleanly.
+func (p *Pipeline) runWorkers(ctx context.Context, workers []*worker) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var (
-		wg    sync.WaitGroup
-		once  sync.Once
-		first error
-	)
-	for _, s := range streams {
-		w := &worker{p: p, cfg: &p.cfg, stream: s, key: p.cfg.key(s)}
-		w.log = p.cfg.Logger.With("pipeline", p.cfg.Name)
-		if s != "" {
-			w.log = w.log.With("stream", s)
-		}
+	var wg sync.WaitGroup
+	errs := make([]error, len(workers))
+	for i, w := range workers {
 		wg.Go(func() {
-			if err := w.run(ctx); err != nil {
-				once.Do(func() { first = fmt.Errorf("rigatoni: %s: %w", w.key, err) })
+			// A source or a store may panic, or end the goroutine: the lease is
+			// released all the same, and the others are told.
+			if err := <-guarded(func() error { return w.run(ctx) }); err != nil {
+				errs[i] = fmt.Errorf("rigatoni: %s: %w", w.key, err)
+				w.status.failed(err)
+				w.status.phase(PhaseFailed)
+				w.log.Error("stream failed", "key", w.key, "err", err)
 				stop()
+				return
 			}
+			w.status.phase(PhaseStopped)
 		})
 	}
 	wg.Wait()
-	return first
+	return errors.Join(errs...)
 }
 
-// opened is told once for each stream.
+// opened is called once for each stream.
 func (p *Pipeline) opened() {
-	if p.notYet.Add(-1) == 0 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting--; p.waiting == 0 {
 		close(p.ready)
 	}
 }

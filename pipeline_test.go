@@ -64,7 +64,7 @@ func TestPlace(t *testing.T) {
 		}
 		wantNumbers(t, r.sink.delivered(), 1, 6)
 		r.wantSaved(at(6))
-		if got := r.p.Stats().Retries; got != 4 {
+		if got := r.p.Status()[0].Retries; got != 4 {
 			t.Errorf("%d retries counted, want 4", got)
 		}
 	})
@@ -151,7 +151,7 @@ func TestPlace(t *testing.T) {
 		})
 		r.start()
 		err := <-r.ended
-		if err == nil || !strings.Contains(err.Error(), "insert in shop.orders at cluster time 1000.7): seven") || !strings.Contains(err.Error(), "seven is not welcome") {
+		if err == nil || !strings.Contains(err.Error(), `(insert in shop.orders, documentKey {"_id":7}, cluster time 1000.7): seven`) || !strings.Contains(err.Error(), "seven is not welcome") {
 			t.Errorf("the error is %v", err)
 		}
 		if strings.Contains(err.Error(), "opaque-") {
@@ -164,7 +164,7 @@ func TestPlace(t *testing.T) {
 			r := newRig(t, newFakeSource(batch(1, 3)))
 			r.cfg.Destination = destFunc(func(context.Context, *Batch) error { return Partial(n, errors.New("oops")) })
 			r.start()
-			if err := <-r.ended; err == nil || !strings.Contains(err.Error(), "says that it delivered") {
+			if err := <-r.ended; err == nil || !strings.Contains(err.Error(), "reports that it delivered") {
 				t.Errorf("Partial(%d): %v", n, err)
 			}
 			r.wantSaved(r.src.origin)
@@ -183,8 +183,8 @@ func TestPlace(t *testing.T) {
 		r.sink.wait(t, 3)
 		time.Sleep(2 * time.Second)
 		r.wantSaved(at(3))
-		if err := r.end(); err != nil {
-			t.Fatal(err)
+		if err := r.end(); !errors.Is(err, ErrUndelivered) {
+			t.Fatalf("Run returned %v", err)
 		}
 	})
 }
@@ -192,6 +192,8 @@ func TestPlace(t *testing.T) {
 func (r *rig) cfgIdle() time.Duration { return 10 * time.Second } // the default
 
 type destFunc func(context.Context, *Batch) error
+
+func (f destFunc) Open(context.Context, Opening) (Sink, error) { return f, nil }
 
 func (f destFunc) Deliver(ctx context.Context, b *Batch) error { return f(ctx, b) }
 
@@ -335,7 +337,7 @@ func TestSaveRate(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The start, one each ten seconds, the end.
-		if got := r.p.Stats().Saves; got < 10 || got > 12 {
+		if got := r.p.Status()[0].Saves; got < 10 || got > 12 {
 			t.Errorf("%d saves in 100 seconds, want about 11", got)
 		}
 		r.wantSaved(at(100))
@@ -396,8 +398,8 @@ func TestStop(t *testing.T) {
 		r.start()
 		<-in
 		begin := time.Now()
-		if err := r.end(); err != nil {
-			t.Fatal(err)
+		if err := r.end(); !errors.Is(err, ErrUndelivered) {
+			t.Fatalf("Run returned %v", err)
 		}
 		if took := time.Since(begin); took != 20*time.Second {
 			t.Errorf("stopped after %v, want the grace time", took)
@@ -471,7 +473,7 @@ func TestStart(t *testing.T) {
 	for _, bad := range []error{state.ErrCorrupt, state.ErrNewer, state.ErrExpired, state.ErrUnavailable, state.ErrClosed, errors.New("who knows")} {
 		bubble(t, "only ErrNotFound starts at now, not "+bad.Error(), func(t *testing.T) {
 			r := newRig(t, newFakeSource(batch(1, 1)))
-			r.cfg.Store = &brokenStore{Store: r.store, load: bad}
+			r.cfg.Store, r.cfg.LeaseTTL = &brokenStore{Store: r.store, load: bad}, -1
 			r.start()
 			if err := <-r.ended; !errors.Is(err, bad) {
 				t.Fatalf("Run returned %v", err)
@@ -483,7 +485,7 @@ func TestStart(t *testing.T) {
 	}
 	bubble(t, "StartAt holds for a first start only", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 1)))
-		r.cfg.StartAt = bson.Timestamp{T: 7, I: 1}
+		r.cfg.FirstStart.Time = bson.Timestamp{T: 7, I: 1}
 		for range 2 {
 			r.start()
 			<-r.p.Ready()
@@ -492,7 +494,7 @@ func TestStart(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if r.src.opens[0].Time != r.cfg.StartAt || r.src.opens[0].Checkpoint != nil {
+		if r.src.opens[0].Time != r.cfg.FirstStart.Time || r.src.opens[0].Checkpoint != nil {
 			t.Errorf("the first start was %+v", r.src.opens[0])
 		}
 		if r.src.opens[1].Checkpoint == nil {
@@ -512,7 +514,7 @@ func TestStart(t *testing.T) {
 		if !errors.Is(err, ErrUnclaimed) || !strings.Contains(err.Error(), `"shop/clients"`) || !strings.Contains(err.Error(), `"shop"`) || strings.Contains(err.Error(), "shopping") {
 			t.Fatalf("Run returned %v", err)
 		}
-		r.cfg.NewStream = true
+		r.cfg.FirstStart.AcceptUnclaimed = true
 		r.start()
 		<-r.p.Ready()
 		if err := r.end(); err != nil {
@@ -530,7 +532,7 @@ func TestStart(t *testing.T) {
 	})
 	bubble(t, "the first save fails: nothing is delivered", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 1)))
-		r.cfg.Store = &brokenStore{Store: r.store, save: state.ErrUnavailable}
+		r.cfg.Store, r.cfg.LeaseTTL = &brokenStore{Store: r.store, save: state.ErrUnavailable}, -1
 		r.start()
 		if err := <-r.ended; !errors.Is(err, state.ErrUnavailable) {
 			t.Fatalf("Run returned %v", err)
@@ -569,7 +571,7 @@ func TestStoreAway(t *testing.T) {
 		src := newFakeSource(batch(1, 1))
 		r := newRig(t, src)
 		broken := &brokenStore{Store: r.store}
-		r.cfg.Store = broken
+		r.cfg.Store, r.cfg.LeaseTTL = broken, -1
 		r.start()
 		r.sink.wait(t, 1)
 		broken.set(nil, state.ErrUnavailable)
@@ -586,7 +588,7 @@ func TestStoreAway(t *testing.T) {
 	bubble(t, "events are delivered, and saved when it is back", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 1)))
 		broken := &brokenStore{Store: r.store}
-		r.cfg.Store = broken
+		r.cfg.Store, r.cfg.LeaseTTL = broken, -1
 		r.start()
 		r.sink.wait(t, 1)
 		time.Sleep(5 * time.Second)
@@ -595,7 +597,7 @@ func TestStoreAway(t *testing.T) {
 		r.sink.wait(t, 2)
 		time.Sleep(time.Minute)
 		r.wantSaved(at(1))
-		if n := r.p.Stats().SaveErrors; n < 50 || n > 130 {
+		if n := r.p.Status()[0].SaveErrors; n < 50 || n > 130 {
 			t.Errorf("%d saves tried in a minute; they should be tried again, about once a second", n)
 		}
 		broken.set(nil, nil)
@@ -632,7 +634,7 @@ func TestStoreAway(t *testing.T) {
 	bubble(t, "the last save fails: Run says so", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 1)))
 		broken := &brokenStore{Store: r.store}
-		r.cfg.Store, r.cfg.SaveInterval = broken, time.Hour
+		r.cfg.Store, r.cfg.LeaseTTL, r.cfg.SaveInterval = broken, -1, time.Hour
 		r.start()
 		r.sink.wait(t, 1)
 		broken.set(nil, state.ErrUnavailable)
@@ -728,39 +730,48 @@ func TestLease(t *testing.T) {
 	})
 }
 
-// thawedPlace is that of a process that was frozen for longer than its lease
+// thawedSaver is that of a process that was frozen for longer than its lease
 // lasts: its clock says so before its context does.
-type thawedPlace struct{ unleased }
+type thawedSaver struct{ plainSaver }
 
-func (thawedPlace) valid() error { return state.ErrFenced }
+func (thawedSaver) valid() error { return state.ErrFenced }
 
 func TestThawed(t *testing.T) {
-	r := newRig(t, newFakeSource())
-	p, err := New(r.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &worker{p: p, cfg: &p.cfg, key: "shop", log: p.cfg.Logger, place: thawedPlace{unleased{r.store, "shop"}}}
-	stream, err := r.src.Open(t.Context(), "", Start{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := newFlow(w, r.sink, stream)
-	c := batch(1, 3)
-	f.take(c)
-	if err := f.deliverHand(t.Context()); !errors.Is(err, state.ErrFenced) {
-		t.Errorf("delivering returned %v", err)
-	}
-	if n := len(r.sink.delivered()); n > 0 {
-		t.Errorf("%d events were delivered", n)
-	}
-	f.saver.moved(at(3), 3)
-	if err := f.saver.save(t.Context()); !errors.Is(err, state.ErrFenced) {
-		t.Errorf("saving returned %v", err)
-	}
-	if _, err := r.store.Load(t.Context(), "shop"); !errors.Is(err, state.ErrNotFound) {
-		t.Errorf("after the refused save, Load says %v", err)
-	}
+	bubble(t, "nothing is delivered or saved", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 3)))
+		r.store.Save(t.Context(), "shop", state.Checkpoint{Token: r.src.origin.Token, Fingerprint: testFingerprint})
+		cfg, err := r.cfg.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := &status{hooks: &Hooks{}}
+		c := &checkpointer{cfg: &cfg, key: "shop", log: cfg.Logger, status: st, saver: thawedSaver{plainSaver{r.store, "shop"}}}
+		stream, err := r.src.Open(t.Context(), "", Start{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink := partsOf(r.sink)
+		s := newSession(&cfg, c, stream, "", sink, 0)
+		if err := c.begin(t.Context(), stream, sink, s.tracker); err != nil {
+			t.Fatal(err)
+		}
+		work, fail, end := workContext(t.Context(), t.Context(), time.Second)
+		defer end()
+		if err := s.run(t.Context(), work, fail); !errors.Is(err, state.ErrFenced) {
+			t.Errorf("the session returned %v", err)
+		}
+		if n := len(r.sink.delivered()); n > 0 {
+			t.Errorf("%d events were delivered", n)
+		}
+		s.tracker.done([]item{{number: 1}, {number: 2}, {number: 3}})
+		if err := c.trySave(t.Context()); !errors.Is(err, state.ErrFenced) {
+			t.Errorf("saving returned %v", err)
+		}
+		if err := c.final(t.Context()); !errors.Is(err, state.ErrFenced) || !errors.Is(err, ErrUnsaved) {
+			t.Errorf("the last save returned %v", err)
+		}
+		r.wantSaved(r.src.origin)
+	})
 }
 
 func TestSyncer(t *testing.T) {
@@ -781,12 +792,12 @@ func TestSyncer(t *testing.T) {
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
-		a := r.sink.attached
-		if len(a) != 2 || string(a[1].Saved) != "3" || a[1].First || a[1].Key != "shop" {
+		a := r.sink.opened
+		if len(a) != 2 || string(a[1].Saved) != "3" || a[1].FirstStart || a[1].Key != "shop" {
 			t.Errorf("attached as %+v", a)
 		}
-		if a[0].Epoch == 0 || a[1].Epoch <= a[0].Epoch {
-			t.Errorf("epochs %d and %d", a[0].Epoch, a[1].Epoch)
+		if a[0].Fence.Epoch == 0 || a[1].Fence.Epoch <= a[0].Fence.Epoch {
+			t.Errorf("epochs %d and %d", a[0].Fence.Epoch, a[1].Fence.Epoch)
 		}
 	})
 	bubble(t, "a failed Sync goes back to the checkpoint, and everything since comes again", func(t *testing.T) {
@@ -812,19 +823,19 @@ func TestSyncer(t *testing.T) {
 			t.Errorf("delivered %v", got)
 		}
 		r.wantSaved(at(5))
-		if n := len(r.sink.attached); n != 2 || r.p.Stats().Rewinds != 1 {
-			t.Errorf("attached %d times, %d rewinds", n, r.p.Stats().Rewinds)
+		if n := len(r.sink.opened); n != 2 || r.p.Status()[0].Rewinds != 1 {
+			t.Errorf("attached %d times, %d rewinds", n, r.p.Status()[0].Rewinds)
 		}
 	})
-	bubble(t, "First is told of a first start only", func(t *testing.T) {
+	bubble(t, "a first start accepts output where that is configured, or the store forgets", func(t *testing.T) {
 		for _, c := range []struct {
 			change func(*Config)
-			first  bool
+			accept bool
 		}{
-			{func(c *Config) { c.Store = durable{c.Store} }, true},
-			{func(c *Config) {}, false}, // the memory store: every start is a first one
-			{func(c *Config) { c.Store = durable{c.Store}; c.NewStream = true }, false},
-			{func(c *Config) { c.Store = durable{c.Store}; c.StartAt.T = 7 }, false},
+			{func(c *Config) { c.Store, c.LeaseTTL = durable{c.Store}, -1 }, false},
+			{func(c *Config) {}, true}, // the memory store: every start is a first one
+			{func(c *Config) { c.Store, c.LeaseTTL = durable{c.Store}, -1; c.FirstStart.AcceptOutput = true }, true},
+			{func(c *Config) { c.Store, c.LeaseTTL = durable{c.Store}, -1; c.FirstStart.Time.T = 7 }, false},
 		} {
 			r := newRig(t, newFakeSource())
 			r.cfg.Destination = syncSink{r.sink}
@@ -834,15 +845,15 @@ func TestSyncer(t *testing.T) {
 			if err := r.end(); err != nil {
 				t.Fatal(err)
 			}
-			if got := r.sink.attached[0].First; got != c.first {
-				t.Errorf("First is %v, want %v", got, c.first)
+			if o := r.sink.opened[0]; !o.FirstStart || o.AcceptAnyOutput != c.accept {
+				t.Errorf("FirstStart is %v, AcceptAnyOutput %v, want %v", o.FirstStart, o.AcceptAnyOutput, c.accept)
 			}
 		}
 	})
 	bubble(t, "the destination is closed when it is done with, and its error is told", func(t *testing.T) {
 		r := newRig(t, newFakeSource())
 		closed := errors.New("closing failed")
-		r.cfg.Destination = attachTo{closing{r.sink, closed}}
+		r.cfg.Destination = opensTo{closing{r.sink, closed}}
 		r.start()
 		<-r.p.Ready()
 		if err := r.end(); !errors.Is(err, closed) {
@@ -854,12 +865,13 @@ func TestSyncer(t *testing.T) {
 // durable hides that the memory store forgets, and all else that it can.
 type durable struct{ state.Store }
 
-type attachTo struct{ Destination }
+// opensTo is a destination that opens to a sink.
+type opensTo struct{ Sink }
 
-func (a attachTo) Attach(context.Context, Attachment) (Destination, error) { return a.Destination, nil }
+func (o opensTo) Open(context.Context, Opening) (Sink, error) { return o.Sink, nil }
 
 type closing struct {
-	Destination
+	Sink
 	err error
 }
 
@@ -919,7 +931,11 @@ func TestConfig(t *testing.T) {
 		"RetryMin is -1ns":      func(c *Config) { c.RetryMin = -1 },
 		"RetryMax (1ns) is les": func(c *Config) { c.RetryMax = 1 },
 		"GraceTime is -1ns":     func(c *Config) { c.GraceTime = -1 },
-		"LeaseTTL is -1ns":      func(c *Config) { c.LeaseTTL = -1 },
+		"LeaseTTL is -2ns":      func(c *Config) { c.LeaseTTL = -2 },
+		"Concurrency is -1":     func(c *Config) { c.Concurrency = -1 },
+		"MaxAttempts is -2":     func(c *Config) { c.MaxAttempts = -2 },
+		"DeliverTimeout is -2":  func(c *Config) { c.DeliverTimeout = -2 },
+		"has no leases":         func(c *Config) { c.Store = durable{c.Store} },
 	} {
 		bad := good
 		change(&bad)
@@ -929,16 +945,5 @@ func TestConfig(t *testing.T) {
 	}
 	if _, err := New(good); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestBackoff(t *testing.T) {
-	for attempt := range 100 {
-		want := min(100*time.Millisecond<<min(attempt, 20), 30*time.Second)
-		for range 100 {
-			if d := backoff(100*time.Millisecond, 30*time.Second, attempt); d < want/2 || d > want {
-				t.Fatalf("attempt %d: %v, want between %v and %v", attempt, d, want/2, want)
-			}
-		}
 	}
 }

@@ -3,6 +3,8 @@ package rigatoni
 import (
 	"context"
 	"errors"
+	"strings"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -24,8 +26,8 @@ type Position struct {
 	ClusterTime bson.Timestamp
 }
 
-// delivered makes the position a checkpoint. The pipeline calls it once all up
-// to the position has been delivered, and nothing else may.
+// delivered makes the position a checkpoint. The checkpointer calls it once all
+// up to the position has been delivered, and nothing else may.
 func (p Position) delivered() state.Checkpoint {
 	return state.Checkpoint{Token: p.Token, StartAfter: p.StartAfter, ClusterTime: p.ClusterTime}
 }
@@ -36,47 +38,47 @@ func (p Position) delivered() state.Checkpoint {
 // Open may be called for several streams at once; a Stream is used by one
 // goroutine at a time.
 type Source interface {
-	// Streams names the streams that the source has, each with a place of its
-	// own. A source of one stream may call it "".
+	// Streams returns the names of the source's streams, each with a checkpoint
+	// of its own. A source of one stream may call it "".
 	Streams() []string
 
-	// Open opens the stream of that name at the given place, and returns once
+	// Open opens the stream of that name at the given start, and returns once
 	// the server has accepted it. It fails if the server can't be reached within
 	// the time that the source's own settings allow.
 	Open(ctx context.Context, stream string, at Start) (Stream, error)
 }
 
-// A Start is the place to open a stream at. The zero Start is "now".
+// A Start is where to open a stream. The zero Start is "now".
 type Start struct {
-	// Checkpoint, if it is not nil, is the place after which to go on. The
+	// Checkpoint, if it is not nil, is the checkpoint after which to resume. The
 	// source refuses, with [ErrChangedStream], one whose Fingerprint is not
 	// empty and not its own.
 	Checkpoint *state.Checkpoint
 	// Time, if there is no Checkpoint and it is not zero, is the cluster time
 	// of the first events to read.
 	Time bson.Timestamp
-	// AcceptChanged, if it is not empty, is the name of a change, as a
-	// [ChangedStreamError] gives it: a checkpoint of another stream is accepted if
-	// what changed is that, and no other change. The stream then goes on from the
+	// AcceptChanged, if it is not empty, is the Accept code of a
+	// [ChangedStreamError]: a checkpoint of another stream is accepted if that,
+	// and nothing else, is what changed. The stream then resumes from the
 	// checkpoint's cluster time, not from its token, and repeats the events of
 	// that moment.
 	AcceptChanged string
 }
 
-// A Stream is an open stream of events. It reopens itself as often as it takes,
-// at its own place, with whatever the server needs for that.
+// A Stream is an open stream of events. It reopens itself as often as necessary,
+// at its own position.
 type Stream interface {
 	// Position is where the stream stands: after Open and before the first Next,
-	// the place that it begins at.
+	// where it begins.
 	Position() Position
 
-	// Fingerprint says what stream this is (see state.Checkpoint.Fingerprint).
+	// Fingerprint identifies the stream (see state.Checkpoint.Fingerprint).
 	Fingerprint() string
 
-	// Next waits for events, for at most about a second, and returns those that
-	// came, with the position after the last. None may have come; the position
-	// may then have moved all the same. The events before an error are returned
-	// before it, by an earlier call. An error means that the stream can't go on:
+	// Next waits for events, for about a second at most, and returns them with
+	// the position after the last. It may return none; the position may then
+	// have advanced all the same. Events before an error are returned before
+	// it, by an earlier call. An error means that the stream can't continue:
 	// [ErrHistoryLost], or one that says what else. When ctx ends, Next returns
 	// its error soon.
 	Next(ctx context.Context) ([]Event, Position, error)
@@ -86,19 +88,34 @@ type Stream interface {
 	Close(ctx context.Context) error
 }
 
+// A HistoryReporter is a [Source] that reports how far back its server's history
+// of events reaches, which is how long a pipeline may be down without losing its
+// position. An error means that it is unknown now, or to this user.
+type HistoryReporter interface {
+	History(ctx context.Context) (time.Duration, error)
+}
+
 // ErrHistoryLost: the server no longer has the events after the checkpoint (its
-// oplog has moved on), or can't find the place in them.
-var ErrHistoryLost = errors.New("the server can't go on from the checkpoint")
+// oplog has moved on), or can't find the checkpoint in them.
+var ErrHistoryLost = errors.New("the server can't resume from the checkpoint")
 
 // ErrChangedStream: the checkpoint belongs to another stream than the one that
 // is configured. See [ChangedStreamError].
 var ErrChangedStream = errors.New("the checkpoint belongs to another stream")
 
-// A ChangedStreamError says what differs between the stream that a checkpoint
+// A ChangedStreamError lists what differs between the stream that a checkpoint
 // belongs to and the one that is configured. It is an [ErrChangedStream].
 type ChangedStreamError struct {
-	// Changes says it, a line for each difference: "collections: orders,users → orders".
+	// Changes has a line for each difference: "collections: orders,users → orders".
 	Changes []string
-	// Accept is what Start.AcceptChanged must be to go on all the same.
+	// Accept is what Config.AcceptChangedStream must be to continue all the same.
 	Accept string
 }
+
+func (e *ChangedStreamError) Error() string {
+	return ErrChangedStream.Error() + " (" + strings.Join(e.Changes, "; ") +
+		"); to resume from the checkpoint's time with the stream as it is now, accept " + e.Accept
+}
+
+// Is makes a ChangedStreamError an ErrChangedStream.
+func (e *ChangedStreamError) Is(target error) bool { return target == ErrChangedStream }

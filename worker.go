@@ -4,233 +4,215 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"time"
 
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// closeTime is how long the last save, the release of a lease and the closing of
-// a stream may take when everything else is over.
-const closeTime = 5 * time.Second
-
-// A worker runs one stream: it holds the lease, and lives as many lives as it
-// takes. A life ends when the destination has to go back to the checkpoint, or
-// with the lease.
+// A worker runs one stream: it acquires the lease, and runs as many sessions as it
+// takes. A session ends when the stream has to go back to the checkpoint, or with
+// the lease.
 type worker struct {
-	p           *Pipeline
-	cfg         *Config
-	stream, key string
-	log         *slog.Logger
+	cfg          *Config
+	stream, key  string
+	claimed      map[string]bool // the keys of all streams of the pipeline
+	log          *slog.Logger
+	status       *status
+	checkpointer *checkpointer
+	opened       func()                // called once, when the stream is open and its start is saved
+	expiry       func(context.Context) // warns where checkpoints expire too soon
 
-	place  place             // how the checkpoint is saved
-	last   *state.Checkpoint // the last one known to be saved; nil at a first start
-	first  bool              // there was no checkpoint
-	known  bool              // this worker has seen a checkpoint under its key
-	seq    uint64            // the last sequence used
-	opened bool              // the stream has been open before
+	isOpen  bool  // opened has been called
+	careful int   // events to deliver one by one in the next session
+	owed    error // why what the last session delivered is not saved; nil if it is
 }
 
-// run lives until ctx ends (nil) or something needs a person (an error).
+// run works until ctx ends (nil, or why not all is delivered and saved), or the
+// stream requires manual intervention.
 func (w *worker) run(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		err := w.tenure(ctx)
+		var isolate *isolateError
 		switch {
-		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-			return nil // it was still on its way to streaming
-		case ctx.Err() != nil:
+		case err == nil, ctx.Err() != nil:
 			return err
+		case errors.As(err, &isolate):
+			w.log.Warn("batch refused", "key", w.key, "err", isolate)
+			w.careful = isolate.events
+		case errors.Is(err, errReopen):
+			w.log.Error("acquiring the lease again", "key", w.key, "err", err)
+			err = w.pause(ctx, w.cfg.RetryMax, attempt)
 		case errors.Is(err, errLeaseLost):
 			// Most likely the store was away for longer than the lease lasts. If
-			// somebody else has taken over, the next acquire says so.
-			w.log.Warn("the lease was lost; trying to take it again", "key", w.key, "err", err)
-		case w.known && errors.Is(err, state.ErrUnavailable):
-			w.log.Warn("the store is unavailable; trying again", "key", w.key, "err", err)
-			if w.pause(ctx, saveRetryMax(w.cfg), attempt) != nil {
-				return nil
-			}
+			// somebody else has taken over, the next acquire returns who.
+			w.log.Warn("lease lost; acquiring it again", "key", w.key, "err", err)
+		case w.checkpointer.known && errors.Is(err, state.ErrUnavailable):
+			w.log.Warn("store unavailable; retrying", "key", w.key, "err", err)
+			err = w.pause(ctx, saveRetryMax(w.cfg), attempt)
 		default:
 			return err
+		}
+		if ctx.Err() != nil {
+			return w.owed
 		}
 	}
 }
 
-// tenure is the time under one lease.
+// errReopen: a transactional sink failed in a way that leaves the outcome of its
+// last transaction unknown. The lease is acquired again, which reads the
+// checkpoint and fences off what may still be under way.
+var errReopen = errors.New("the outcome of the last transaction is unknown")
+
+// tenure is the time under one lease. The error of a ctx that ended before there
+// was anything to lose is nil.
 func (w *worker) tenure(ctx context.Context) error {
-	if err := w.acquire(ctx); err != nil {
-		return err
+	w.status.phase(PhaseLeasing)
+	if err := w.checkpointer.acquire(ctx); err != nil {
+		return w.unlessStopped(ctx, err)
 	}
-	defer w.release()
-	if w.first && !w.cfg.NewStream {
+	defer w.checkpointer.release()
+	if w.checkpointer.last == nil && !w.cfg.FirstStart.AcceptUnclaimed {
 		if err := w.refuseUnclaimed(ctx); err != nil {
-			return err
+			return w.unlessStopped(ctx, err)
 		}
 	}
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
-		err := w.life(ctx)
-		if err != nil && ctx.Err() == nil && w.place.valid() != nil {
-			return fmt.Errorf("%w: %w", errLeaseLost, w.place.valid())
+		err := w.session(ctx)
+		if err != nil && ctx.Err() == nil && w.checkpointer.saver.valid() != nil {
+			return fmt.Errorf("%w: %w", errLeaseLost, err)
 		}
-		if !isRewind(err) || ctx.Err() != nil {
+		if !w.isRewind(err) || ctx.Err() != nil || errors.Is(err, errReopen) {
 			return err
 		}
-		w.p.stats.rewinds.Add(1)
-		w.log.Error("going back to the last checkpoint", "err", err)
+		w.status.update(func(s *StreamStatus) { s.Rewinds++ })
+		w.status.failed(err)
+		w.status.phase(PhaseRewinding)
+		w.log.Error("going back to the last checkpoint", "key", w.key, "err", err)
 		if time.Since(began) > w.cfg.RetryMax {
 			attempt = 0
 		}
-		if err := w.pause(ctx, w.cfg.RetryMax, attempt); err != nil {
-			return nil
+		if w.pause(ctx, w.cfg.RetryMax, attempt) != nil {
+			return w.owed
 		}
 	}
 }
 
-// life attaches the destination, opens the stream at the checkpoint, and pumps
-// events from one to the other.
-func (w *worker) life(ctx context.Context) (err error) {
-	work, end := w.workContext(ctx)
-	defer end()
-	dest, detach, err := w.attach(work)
-	if err != nil {
-		return w.later(fmt.Errorf("attaching the destination: %w", err))
+// unlessStopped is the error of a step on the way to a session; if it is that ctx
+// has ended, what is owed.
+func (w *worker) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+		return w.owed
 	}
-	defer func() {
-		if cerr := detach(); cerr != nil {
-			err = errors.Join(err, fmt.Errorf("closing the destination: %w", cerr))
-		}
-	}()
-	stream, err := w.cfg.Source.Open(ctx, w.stream, w.start())
+	return err
+}
+
+// isRewind reports whether a session is to be followed by another one, from the
+// last checkpoint.
+func (w *worker) isRewind(err error) bool {
+	return errors.Is(err, errRewind) && !errors.As(err, new(*RefusedError)) && !errors.Is(err, ErrDeliveryHung)
+}
+
+// session opens destination and stream at the checkpoint, and runs until one of
+// them can't continue.
+func (w *worker) session(ctx context.Context) (err error) {
+	w.status.phase(PhaseOpening)
+	work, fail, end := workContext(ctx, w.checkpointer.saver.context(ctx), w.cfg.GraceTime)
+	defer end()
+	sink, err := w.openSink(work)
 	if err != nil {
-		return w.later(fmt.Errorf("opening the stream: %w", err))
+		return w.unlessStopped(ctx, w.later(fmt.Errorf("opening the destination: %w", err)))
+	}
+	s := &session{sink: sink}
+	defer func() { err = errors.Join(err, s.close()) }()
+	stream, err := w.cfg.Source.Open(ctx, w.stream, w.checkpointer.start())
+	if err != nil {
+		return w.unlessStopped(ctx, w.later(fmt.Errorf("opening the stream: %w", err)))
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 		defer cancel()
 		_ = stream.Close(ctx) // the server closes it by itself; see Stream.Close
 	}()
-	f := newFlow(w, dest, stream)
-	if err := f.saveStart(work); err != nil {
+	s = newSession(w.cfg, w.checkpointer, stream, w.stream, sink, w.careful)
+	w.careful = 0
+	first := w.checkpointer.last == nil
+	if err := w.checkpointer.begin(work, stream, sink, s.tracker); err != nil {
 		return fmt.Errorf("saving where the stream begins: %w", err)
 	}
-	if !w.opened {
-		w.opened = true
-		w.p.opened()
-		w.log.Info("streaming", "key", w.key, "first start", w.first, "from", stream.Position().Token)
-		w.warnOfExpiry(ctx)
+	w.status.follow(s.tracker)
+	w.streams(ctx, stream, first)
+	err = s.run(ctx, work, fail)
+	w.owed = nil
+	if err != nil && (s.tracker.inFlight() > 0 || w.checkpointer.isBehind() || errors.Is(err, errRewind)) {
+		w.owed = err
 	}
-	return f.run(ctx, work)
+	if err != nil && sink.tx != nil && errors.Is(err, errRewind) {
+		err = fmt.Errorf("%w: %w", errReopen, err)
+	}
+	return err
 }
 
-// later makes an error of a life that is not the first one a reason to try
-// again, unless it is about the place itself: what worked once will again.
+// streams announces that the stream is open.
+func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
+	w.status.phase(PhaseStreaming)
+	if w.isOpen {
+		return
+	}
+	w.isOpen = true
+	w.opened()
+	w.log.Info("streaming", "key", w.key, "first_start", first, "from", stream.Position().Token)
+	w.expiry(ctx)
+}
+
+// openSink opens the destination and checks that what it returns can do what the
+// configuration asks of it.
+func (w *worker) openSink(ctx context.Context) (sinkParts, error) {
+	s, err := w.cfg.Destination.Open(ctx, w.checkpointer.opening(w.stream))
+	if err != nil {
+		return sinkParts{}, err
+	}
+	p := partsOf(s)
+	if err := w.checkSink(p); err != nil {
+		return sinkParts{}, errors.Join(Permanent(err), (&session{sink: p}).close())
+	}
+	return p, nil
+}
+
+func (w *worker) checkSink(p sinkParts) error {
+	c, ok := As[Concurrent](p.sink)
+	concurrent := ok && c.Concurrent()
+	_, keeps := As[Checkpointer](w.cfg.Destination)
+	switch n := w.cfg.Concurrency; {
+	case n > 1 && p.tx != nil:
+		return fmt.Errorf("Config.Concurrency is %d, but this destination delivers each batch in one transaction with its checkpoint; it takes 1", n)
+	case n > 1 && p.syncer != nil:
+		return fmt.Errorf("Config.Concurrency is %d, but this destination writes in the order of the stream; it takes 1", n)
+	case n > 1 && !concurrent:
+		return fmt.Errorf("Config.Concurrency is %d, but this destination (%T) is not rigatoni.Concurrent; it takes 1", n, p.sink)
+	case p.tx != nil && !keeps:
+		return fmt.Errorf("the sink (%T) is Transactional, but its destination (%T) is no Checkpointer", p.sink, w.cfg.Destination)
+	case p.tx == nil && keeps:
+		return fmt.Errorf("the destination (%T) is a Checkpointer, but its sink (%T) is not Transactional", w.cfg.Destination, p.sink)
+	}
+	return nil
+}
+
+// later makes an error of opening, once the stream has been open, a reason to try
+// again, unless it is about the checkpoint itself: what worked once will again.
 func (w *worker) later(err error) error {
-	if !w.opened || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) {
+	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.Is(err, ErrOutputExists) ||
+		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*PermanentError)) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errRewind, err)
 }
 
-// workContext is the context of deliveries and saves. It ends with the lease,
-// and GraceTime after ctx; it does not end with ctx.
-func (w *worker) workContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	work, cancel := context.WithCancelCause(w.place.context(ctx))
-	timer := make(chan *time.Timer, 1)
-	stop := context.AfterFunc(ctx, func() {
-		timer <- time.AfterFunc(w.cfg.GraceTime, func() {
-			cancel(graceError{w.cfg.GraceTime})
-		})
-	})
-	return work, func() {
-		if !stop() {
-			(<-timer).Stop()
-		}
-		cancel(context.Canceled)
-	}
-}
-
-// attach returns what to deliver to, and what to call when done with it.
-func (w *worker) attach(ctx context.Context) (dest Destination, detach func() error, err error) {
-	detach = func() error { return nil }
-	a, ok := w.cfg.Destination.(Attacher)
-	if !ok {
-		return w.cfg.Destination, detach, nil
-	}
-	at := Attachment{Key: w.key, Stream: w.stream, Epoch: w.place.epoch()}
-	if w.last != nil {
-		at.Saved = savedBySync(w.last)
-	} else {
-		at.First = !w.cfg.NewStream && w.cfg.StartAt.T == 0 && !isVolatile(w.cfg.Store)
-	}
-	dest, err = a.Attach(ctx, at)
-	if c, ok := dest.(io.Closer); ok && err == nil {
-		detach = c.Close
-	}
-	return dest, detach, err
-}
-
-func isVolatile(s state.Store) bool {
-	v, ok := state.As[state.Volatile](s)
-	return ok && v.Volatile()
-}
-
-func (w *worker) start() Start {
-	if w.last == nil {
-		return Start{Time: w.cfg.StartAt}
-	}
-	return Start{Checkpoint: w.last, AcceptChanged: w.cfg.AcceptChangedStream}
-}
-
-// acquire takes the lease, where the store can lease, and reads the checkpoint.
-func (w *worker) acquire(ctx context.Context) error {
-	pl, cp, err := w.takePlace(ctx)
-	if err != nil && pl == nil {
-		return err
-	}
-	switch {
-	case err == nil:
-		w.last, w.known, w.first = &cp, true, false
-		w.seq = max(w.seq, cp.Sequence)
-	case errors.Is(err, state.ErrNotFound) && w.known:
-		err = fmt.Errorf("%w: %w", ErrCheckpointLost, err)
-	case errors.Is(err, state.ErrNotFound):
-		w.last, w.first, err = nil, true, nil
-	}
-	w.place = pl
-	if err != nil {
-		w.release()
-	}
-	return err
-}
-
-func (w *worker) takePlace(ctx context.Context) (place, state.Checkpoint, error) {
-	lease, err := state.Hold(ctx, w.cfg.Store, w.key, &state.HoldOptions{
-		Owner: w.cfg.Owner, TTL: w.cfg.LeaseTTL, Wait: w.cfg.LeaseWait, Logger: w.log,
-	})
-	if errors.Is(err, errors.ErrUnsupported) {
-		cp, err := w.cfg.Store.Load(ctx, w.key)
-		return unleased{w.cfg.Store, w.key}, cp, err
-	}
-	if err != nil {
-		return nil, state.Checkpoint{}, err
-	}
-	g := lease.Grant()
-	w.seq = max(w.seq, g.LastSequence)
-	return leased{lease}, g.Checkpoint, g.LoadErr
-}
-
-func (w *worker) release() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
-	defer cancel()
-	if err := w.place.release(ctx); err != nil {
-		w.log.Warn("the lease could not be released, and will run out by itself", "key", w.key, "err", err)
-	}
-}
-
 // refuseUnclaimed looks, at a first start, for checkpoints of this pipeline that
-// no stream claims.
+// belong to none of its streams.
 func (w *worker) refuseUnclaimed(ctx context.Context) error {
 	var found []string
 	for e, err := range state.List(ctx, w.cfg.Store, w.cfg.Name) {
@@ -240,7 +222,7 @@ func (w *worker) refuseUnclaimed(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("listing the pipeline's checkpoints: %w", err)
 		case e.Key != w.cfg.Name && !strings.HasPrefix(e.Key, w.cfg.Name+"/"):
-		case w.p.claimKeys[e.Key], errors.Is(e.LoadErr, state.ErrNotFound):
+		case w.claimed[e.Key], errors.Is(e.LoadErr, state.ErrNotFound):
 		default:
 			found = append(found, fmt.Sprintf("%q", e.Key))
 		}
@@ -252,17 +234,10 @@ func (w *worker) refuseUnclaimed(ctx context.Context) error {
 	if n := len(found); n > most {
 		found = append(found[:most], fmt.Sprintf("and %d more", n-most))
 	}
-	return fmt.Errorf("%w: %s; clear them, or accept this stream as a new one (NewStream)", ErrUnclaimed, strings.Join(found, ", "))
+	return fmt.Errorf("%w: %s; clear them, or accept this stream as a new one (FirstStart.AcceptUnclaimed)", ErrUnclaimed, strings.Join(found, ", "))
 }
 
-// pause waits before the next attempt, or returns the error of ctx.
+// pause waits before the next attempt, or returns the cause of ctx's end.
 func (w *worker) pause(ctx context.Context, most time.Duration, attempt int) error {
-	t := time.NewTimer(backoff(w.cfg.RetryMin, most, attempt))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+	return backoff.Wait(ctx, backoff.Duration(w.cfg.RetryMin, most, attempt))
 }

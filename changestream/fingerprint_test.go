@@ -77,7 +77,7 @@ func TestChangedStream(t *testing.T) {
 		w.insert("d", 3)
 		st1.collect(1)
 		second := st2.collect(3)[1]
-		pos, err := second.Position()
+		pos, err := rigatoni.PositionAfter(second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +119,7 @@ func TestImagesAreNoChange(t *testing.T) {
 		st := w.open(plain, "", rigatoni.Start{})
 		w.insert("c", 1, 2)
 		events := st.collect(2)
-		pos, err := events[0].Position()
+		pos, err := rigatoni.PositionAfter(events[0])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,9 +14,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 )
 
-var _ rigatoni.HistorySource = (*Source)(nil)
+var _ rigatoni.HistoryReporter = (*Source)(nil)
 
-// History implements [rigatoni.HistorySource]: the time between the first and the
+// History implements [rigatoni.HistoryReporter]: the time between the first and the
 // last entry of the oplog. It needs the right to read local.oplog.rs, which the
 // roles clusterMonitor and backup have. A mongos has no oplog: the error is
 // [errors.ErrUnsupported].

@@ -27,7 +27,7 @@ func TestDropAndRecreate(t *testing.T) {
 		// From every place in between, and from before it all.
 		wantNames(t, w.open(src, "", at(begin)).collect(len(want)), want...)
 		for i, ev := range events[:len(events)-1] {
-			pos, err := ev.Position()
+			pos, err := rigatoni.PositionAfter(ev)
 			if err != nil {
 				t.Fatal(err)
 			}

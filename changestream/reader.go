@@ -98,7 +98,7 @@ func (r *reader) alive() bool { return r.cs.Err() == nil && r.cs.ID() != 0 }
 
 // advance moves the position to after events. It looks at the last one only.
 func (r *reader) advance(ctx context.Context, events []rigatoni.Event) error {
-	pos, err := events[len(events)-1].Position()
+	pos, err := rigatoni.PositionAfter(events[len(events)-1])
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func TestResumeFromEveryToken(t *testing.T) {
 					t.Fatal("the transaction's events have different times")
 				}
 				for i, ev := range events[:6] {
-					pos, err := ev.Position()
+					pos, err := rigatoni.PositionAfter(ev)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -160,7 +160,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		st := w.open(src, "", rigatoni.Start{})
 		w.insert("c", 1)
 		event := st.collect(1)[0]
-		pos, _ := event.Position()
+		pos, _ := rigatoni.PositionAfter(event)
 		soon := bson.Timestamp{T: event.ClusterTime().T + 30, I: 1}
 		later := bson.Timestamp{T: event.ClusterTime().T + 3600, I: 1}
 

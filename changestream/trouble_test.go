@@ -182,7 +182,7 @@ func TestUnreadableEvents(t *testing.T) {
 				if strings.ContainsAny(err.Error(), "{") && strings.Contains(err.Error(), "_data") {
 					t.Errorf("a token is in the error: %v", err)
 				}
-				if last, _ := events[2].Position(); st.Position() != last {
+				if last, _ := rigatoni.PositionAfter(events[2]); st.Position() != last {
 					t.Errorf("the place is %v, not behind the last good event", st.Position())
 				}
 				// It is the first event behind the place now.

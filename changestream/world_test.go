@@ -131,7 +131,7 @@ func (s *watcher) until(what string, done func([]rigatoni.Event) bool) {
 			s.t.Fatal("Next gave another position than Position does")
 		}
 		if n := len(events); n > 0 {
-			last, err := events[n-1].Position()
+			last, err := rigatoni.PositionAfter(events[n-1])
 			if err != nil || last != pos {
 				s.t.Fatalf("the position %v is not behind the last event, %v %v", pos, last, err)
 			}

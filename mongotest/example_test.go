@@ -65,7 +65,7 @@ func Example() {
 	}
 	err = rigatoni.Run(ctx, rigatoni.Config{
 		Name: "orders", Source: source, Destination: rigatoni.Func(handle), Store: memstore.New(), Logger: quiet,
-		StartAt: bson.Timestamp{T: 1, I: 1}, // from the server's first day on
+		FirstStart: rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 1}}, // from the server's first day on
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Println(err)

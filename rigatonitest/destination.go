@@ -28,6 +28,9 @@ func (d *Destination) Fail(errs ...error) {
 	d.errs = append(d.errs, errs...)
 }
 
+// Open returns d.
+func (d *Destination) Open(context.Context, rigatoni.Opening) (rigatoni.Sink, error) { return d, nil }
+
 // Deliver records the batch, or fails as it was told.
 func (d *Destination) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 	if err := ctx.Err(); err != nil {

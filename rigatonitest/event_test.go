@@ -98,7 +98,7 @@ func TestEveryEventIsLater(t *testing.T) {
 	if d := decode(t, inv); !d.FromInvalidate || decode(t, drop).FromInvalidate || d.UUID != decode(t, drop).UUID {
 		t.Errorf("an invalidate's token says %+v", d)
 	}
-	if pos, err := inv.Position(); err != nil || !pos.StartAfter {
+	if pos, err := rigatoni.PositionAfter(inv); err != nil || !pos.StartAfter {
 		t.Errorf("the place of an invalidate: %+v, %v", pos, err)
 	}
 }

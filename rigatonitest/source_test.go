@@ -75,7 +75,7 @@ func TestAStreamGivesTheEvents(t *testing.T) {
 	s.Append(events[2])
 	got, pos := read(t, st)
 	wantEvents(t, got, events[:3])
-	if want, err := events[2].Position(); err != nil || pos != want || st.Position() != want {
+	if want, err := rigatoni.PositionAfter(events[2]); err != nil || pos != want || st.Position() != want {
 		t.Errorf("the position is %+v, want %+v", pos, want)
 	}
 	// Whatever the place, a stream opened there gives what comes after it.
@@ -87,7 +87,7 @@ func TestAStreamGivesTheEvents(t *testing.T) {
 	}
 	wantAt(after(begin), events)
 	for i, ev := range events[:4] {
-		pos, err := ev.Position()
+		pos, err := rigatoni.PositionAfter(ev)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,9 +170,9 @@ func TestHistoryIsLost(t *testing.T) {
 	if _, _, err := st.Next(t.Context()); !errors.Is(err, rigatoni.ErrHistoryLost) {
 		t.Errorf("a stream that has yet to read a forgotten event: %v", err)
 	}
-	first, _ := events[1].Position()
-	second, _ := events[2].Position()
-	strange, _ := inserts(1)[0].Position()
+	first, _ := rigatoni.PositionAfter(events[1])
+	second, _ := rigatoni.PositionAfter(events[2])
+	strange, _ := rigatoni.PositionAfter(inserts(1)[0])
 	for name, at := range map[string]rigatoni.Start{
 		"a token that is forgotten": after(first), "a token of elsewhere": after(strange), "a place before it": after(begin), "a time before it": {Time: events[0].ClusterTime()},
 	} {
@@ -193,7 +193,7 @@ func TestHistoryIsLost(t *testing.T) {
 func TestAChangedStreamIsRefused(t *testing.T) {
 	events := inserts(3)
 	s := rigatonitest.NewSource(events...)
-	at, _ := events[1].Position()
+	at, _ := rigatoni.PositionAfter(events[1])
 	start := after(at)
 	start.Checkpoint.Fingerprint = s.Fingerprint
 	if st := open(t, s, start); st.Fingerprint() != s.Fingerprint {

@@ -71,7 +71,7 @@ func (s *stream) seekToken(cp *state.Checkpoint) error {
 		return err
 	}
 	for i := l.forgotten; i < len(l.entries); i++ {
-		pos, err := l.entries[i].event.Position()
+		pos, err := rigatoni.PositionAfter(l.entries[i].event)
 		if err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (s *stream) take() (events []rigatoni.Event, changed <-chan struct{}, err e
 		for _, e := range l.entries[s.next:] {
 			events = append(events, e.event)
 		}
-		s.position, err = events[len(events)-1].Position()
+		s.position, err = rigatoni.PositionAfter(events[len(events)-1])
 		s.next = len(l.entries)
 		l.read = max(l.read, s.next)
 		return events, nil, err

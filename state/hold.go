@@ -95,6 +95,7 @@ func margin(ttl time.Duration) time.Duration { return ttl / 10 }
 type Lease struct {
 	leaser Leaser
 	key    string
+	owner  string
 	grant  Grant
 	ttl    time.Duration
 	log    *slog.Logger
@@ -151,6 +152,7 @@ func Hold(ctx context.Context, s Store, key string, o *HoldOptions) (*Lease, err
 	l := &Lease{
 		leaser:    leaser,
 		key:       key,
+		owner:     opts.Owner,
 		grant:     grant,
 		ttl:       opts.TTL,
 		log:       opts.Logger.With("key", key, "owner", opts.Owner, "epoch", grant.Fence.Epoch),
@@ -182,6 +184,9 @@ func (l *Lease) Grant() Grant {
 	g.Checkpoint = g.Checkpoint.Clone()
 	return g
 }
+
+// Owner is the label under which others see the lease.
+func (l *Lease) Owner() string { return l.owner }
 
 // Context ends with the lease: when it is lost, when it was not renewed in
 // time, and when it is released. [context.Cause] says why, and is an

@@ -12,7 +12,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 )
 
-// world is what the command sees of the outside.
+// world is the environment that the command runs in.
 type world struct {
 	args           []string
 	stdin          io.Reader
@@ -22,12 +22,12 @@ type world struct {
 	stdoutTerminal bool
 }
 
-// usageError is a mistake in how the command was called.
+// usageError is a mistake in the command line or the configuration.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// runError is what a command that was called rightly failed with.
+// runError is any other failure of a command.
 type runError struct{ error }
 
 func (e runError) Unwrap() error { return e.error }
@@ -57,9 +57,9 @@ func run(ctx context.Context, w world) int {
 func newRoot(w world) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "rigatoni",
-		Short: "Run MongoDB change-stream pipelines that never lose their place",
-		Long: "rigatoni reads a MongoDB change stream, delivers its events, and keeps its place:\n" +
-			"whatever happens to the process, the next one goes on where it was.\n\n" + exitCodesHelp(),
+		Short: "Run change data capture (CDC) pipelines from MongoDB change streams",
+		Long: "rigatoni reads a MongoDB change stream, delivers its events, and saves checkpoints:\n" +
+			"after a crash of any kind the next run resumes from the last one.\n\n" + exitCodesHelp(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -80,22 +80,22 @@ func newRoot(w world) *cobra.Command {
 	return root
 }
 
-// noArguments is for commands that take flags only. It doesn't repeat what was
-// given: that may be a URL with a password.
+// noArguments is for commands that take flags only. It doesn't quote the
+// argument, which may be a URL with a password.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s takes flags only, and was given an argument; see %s --help", cmd.Name(), cmd.CommandPath())
+	return fmt.Errorf("%s takes flags only, and got an argument; see %s --help", cmd.Name(), cmd.CommandPath())
 }
 
-// ending wraps what a command returns, so that it is not taken for a mistake in
-// the call.
+// ending wraps what a command returns: a mistake in the configuration is a
+// usageError, anything else a runError.
 func ending(err error) error {
 	if err == nil {
 		return nil
 	}
-	if problems := (config.Problems)(nil); errors.As(err, &problems) {
+	if config.IsMistake(err) {
 		return usageError{err}
 	}
 	return runError{err}

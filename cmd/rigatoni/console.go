@@ -11,7 +11,7 @@ import (
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
-// terminalWidth is a guess where the terminal doesn't say.
+// terminalWidth is the width in columns, 80 if it is unknown.
 func terminalWidth() int {
 	if width, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil && width > 20 {
 		return width
@@ -19,15 +19,15 @@ func terminalWidth() int {
 	return 80
 }
 
-// A console writes messages, and on a terminal keeps one line of status below
-// them. Elsewhere it has no status, and writes no control characters.
+// A console writes messages, and on a terminal keeps one status line below them.
+// Elsewhere there is no status, and no control characters.
 type console struct {
 	w        io.Writer
 	terminal bool
 	width    func() int
 
 	mu     sync.Mutex
-	status string // what stands there now
+	status string // the line that is shown now
 }
 
 func newConsole(w io.Writer, terminal bool) *console {
@@ -60,12 +60,12 @@ func (c *console) show(status string) {
 		status = string(runes[:c.width()-1]) // a line that wraps can't be erased
 	}
 	if status != c.status {
-		_, _ = io.WriteString(c.w, eraseLine+status) // nobody is harmed if it isn't seen
+		_, _ = io.WriteString(c.w, eraseLine+status) // a status that can't be written is no failure
 		c.status = status
 	}
 }
 
-// clear takes the status away.
+// clear removes the status.
 func (c *console) clear() { c.show("") }
 
 // newLogger logs to the console. Level and format are config's; "" is the default.
@@ -73,7 +73,7 @@ func newLogger(c *console, level, format string) *slog.Logger {
 	opts := &slog.HandlerOptions{}
 	if level != "" {
 		var l slog.Level
-		if err := l.UnmarshalText([]byte(level)); err == nil { // config knows what is allowed
+		if err := l.UnmarshalText([]byte(level)); err == nil { // config has checked it
 			opts.Level = l
 		}
 	}

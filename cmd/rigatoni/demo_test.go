@@ -98,7 +98,7 @@ func TestDemo(t *testing.T) {
 func TestDemoOnAMongodOfItsOwn(t *testing.T) {
 	mongod.ForTest(t) // skips where there is none
 	text := runDemo(t, nil, "--mongod")
-	server := regexp.MustCompile(`(?m)^  server    MongoDB \d+\.\d+\.\d+, started for this \((\S+)\)$`).FindStringSubmatch(text)
+	server := regexp.MustCompile(`(?m)^  server    MongoDB \d+\.\d+\.\d+, started for the demo \((\S+)\)$`).FindStringSubmatch(text)
 	if server == nil || filepath.Base(server[1]) != "mongod" {
 		t.Errorf("it doesn't name its server:\n%s", text)
 	}
@@ -189,7 +189,7 @@ func TestDemoWhoseServerDies(t *testing.T) {
 	if took := time.Since(killed); took > 15*time.Second {
 		t.Errorf("it ended %v after its server; the driver must not wait half a minute for that", took)
 	}
-	want := "rigatoni: the demo's server, mongotest (process " + d.pid + "), has ended in the middle: signal: killed"
+	want := "rigatoni: the demo's server, mongotest (process " + d.pid + "), ended unexpectedly: signal: killed"
 	if code != exitFailure || len(d.said) != 1 || d.said[0] != want {
 		t.Errorf("exit code %d, %q\nwant %d, %q", code, d.said, exitFailure, want)
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// startServer starts a server if none was given, and says which one it is. Stop
-// undoes it, and what was done to the one given. A server that ends before that
-// calls died, if it is mongotest.
+// startServer starts a server if none was given, and prints which one it is. stop
+// stops it, or cleans up the given one. If mongotest ends before that, died is
+// called.
 func (d *demo) startServer(ctx context.Context, died func(error)) (stop func() error, err error) {
 	switch {
 	case d.source != "":
@@ -40,19 +40,19 @@ func (d *demo) startMongotest(ctx context.Context, died func(error)) (stop func(
 	}
 	go func() {
 		if <-server.gone; server.unasked {
-			died(fmt.Errorf("the demo's server, mongotest (process %d), has ended in the middle: %s", server.cmd.Process.Pid, server.ending()))
+			died(fmt.Errorf("the demo's server, mongotest (process %d), ended unexpectedly: %s", server.cmd.Process.Pid, server.ending()))
 		}
 	}()
 	d.uri = server.uri
-	d.printf("  server    mongotest, a small one for tests, started for this as process %d (%s)\n", server.cmd.Process.Pid, server.uri)
+	d.printf("  server    mongotest, a small server for tests, started as process %d (%s)\n", server.cmd.Process.Pid, server.uri)
 	return server.stop, nil
 }
 
 func (d *demo) startMongod(ctx context.Context) (stop func() error, err error) {
 	bin, err := mongod.Find(ctx, mongod.FindOptions{})
 	if errors.Is(err, mongod.ErrNotFound) {
-		return nil, errors.New("there is no mongod on this machine to start; run \"make demo\" in the repository, which fetches one first,\n" +
-			"  give a replica set with --source, or leave --mongod out")
+		return nil, errors.New("no mongod was found on this machine; run \"make demo\" in the repository, which fetches one first,\n" +
+			"  name a replica set with --source, or omit --mongod")
 	}
 	if err != nil {
 		return nil, err
@@ -62,11 +62,11 @@ func (d *demo) startMongod(ctx context.Context) (stop func() error, err error) {
 		return nil, fmt.Errorf("starting a MongoDB server: %w", err)
 	}
 	d.uri = server.URI()
-	d.printf("  server    MongoDB %s, started for this (%s)\n", server.Version(), bin.Path)
+	d.printf("  server    MongoDB %s, started for the demo (%s)\n", server.Version(), bin.Path)
 	return server.Stop, nil
 }
 
-// dropDatabase takes away what was written to the user's own server.
+// dropDatabase removes what was written to the user's server.
 func (d *demo) dropDatabase() error {
 	if d.keep {
 		return nil
@@ -84,20 +84,20 @@ func (d *demo) dropDatabase() error {
 	return nil
 }
 
-// testServer is "rigatoni mongotest" as a process. It ends with this one, however
-// that ends: its standard input is a pipe that nobody else holds.
+// testServer is "rigatoni mongotest" as a process. It ends with this one even if
+// that is killed: its standard input is a pipe that no other process holds.
 type testServer struct {
 	cmd  *exec.Cmd
 	uri  string
-	said bytes.Buffer // on standard error; to be read when it is gone
+	said bytes.Buffer // standard error; read it when the process is gone
 
-	asked   context.Context // done when it has been asked to end
+	asked   context.Context // done when it has been asked to stop
 	ask     context.CancelFunc
 	gone    chan struct{}
-	unasked bool // it has ended by itself; to be read when it is gone
+	unasked bool // it ended by itself; read it when the process is gone
 }
 
-// stopTime is how long it may take to end when asked to.
+// stopTime is how long it may take to stop.
 const stopTime = 10 * time.Second
 
 func startTestServer(ctx context.Context) (*testServer, error) {
@@ -123,7 +123,7 @@ func startTestServer(ctx context.Context) (*testServer, error) {
 		return nil, err
 	}
 	stopAsking := context.AfterFunc(ctx, s.ask)
-	line, _ := bufio.NewReader(stdout).ReadString('\n') // it fails when the process ends, which says why
+	line, _ := bufio.NewReader(stdout).ReadString('\n') // it fails when the process ends, whose state says why
 	stopAsking()
 	go s.wait()
 	if line == "" {
@@ -140,7 +140,7 @@ func (s *testServer) wait() {
 	close(s.gone)
 }
 
-// ending is how the process ended, with what it said.
+// ending describes how the process ended, with its error output.
 func (s *testServer) ending() string {
 	how := s.cmd.ProcessState.String()
 	if said := strings.TrimSpace(s.said.String()); said != "" {
@@ -156,5 +156,5 @@ func (s *testServer) stop() error {
 	if s.unasked || s.cmd.ProcessState.Success() {
 		return nil
 	}
-	return fmt.Errorf("mongotest did not stop as it should: %s", s.ending())
+	return fmt.Errorf("mongotest did not stop cleanly: %s", s.ending())
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// The exit codes. They are part of what the command promises.
+// The exit codes are part of the command's interface.
 const (
 	exitOK          = 0
 	exitFailure     = 1
@@ -24,19 +24,19 @@ const (
 	exitInterrupted = 130
 )
 
-// exitCodes says what they mean, for the help.
+// exitCodes describes them in the help.
 var exitCodes = []struct {
 	code    int
 	meaning string
 }{
-	{exitOK, "stopped cleanly (SIGINT, SIGTERM): all in hand delivered, the last checkpoint saved"},
-	{exitFailure, "failed in another way; for demo: something was lost"},
+	{exitOK, "stopped cleanly by SIGINT or SIGTERM: everything read is delivered, the last checkpoint is saved"},
+	{exitFailure, "any other failure; for demo: something was lost"},
 	{exitUsage, "the command line or the pipeline file is wrong"},
-	{exitHeld, "another process works on this stream, or took it over"},
-	{exitPlace, "the place needs a person: the checkpoint is damaged, expired, lost, of a newer version or of another stream,\n" +
-		"       the server's history no longer reaches back to it, or there is output or a checkpoint that nobody claims"},
-	{exitUnreachable, "the MongoDB server or the store can't be reached, or refuses this user"},
-	{exitInterrupted, "ended at once by a second signal, or interrupted before the end (demo)"},
+	{exitHeld, "another process has the lease of this stream, or took it over"},
+	{exitPlace, "requires manual intervention: the checkpoint is damaged, expired, lost, of a newer version or of another\n" +
+		"       stream, the oplog no longer reaches back to it, or output and checkpoint disagree"},
+	{exitUnreachable, "the MongoDB server or the store is unreachable, or refuses this user"},
+	{exitInterrupted, "stopped at once by a second signal; for demo: interrupted"},
 }
 
 func exitCodesHelp() string {
@@ -45,13 +45,14 @@ func exitCodesHelp() string {
 	for _, c := range exitCodes {
 		fmt.Fprintf(&b, "  %3d  %s\n", c.code, c.meaning)
 	}
-	b.WriteString("\nStarting again helps with 3 and 5, perhaps with 1, never with 2 and 4.")
+	b.WriteString("\nA restart helps with 3 and 5, perhaps with 1, never with 2 and 4.")
 	return b.String()
 }
 
 const elsewhere = "to go on from a time of your choice, start under another name: --name NAME --start TIME"
 
-// judge is the one place where errors become exit codes, and advice.
+// judge maps an error to its exit code, and to advice: what to do next, as a
+// command line where there is one.
 func judge(err error) (code int, advice string) {
 	var (
 		changed *rigatoni.ChangedStreamError
@@ -90,8 +91,8 @@ func judge(err error) (code int, advice string) {
 // AuthenticationFailed, and Atlas's own.
 var refusals = []int{13, 18, 8000}
 
-// unreachable tells whether a MongoDB server can't be reached, or doesn't let
-// this user do what it takes.
+// unreachable reports whether a MongoDB server can't be reached, or refuses this
+// user.
 func unreachable(err error) bool {
 	var server mongo.ServerError
 	if errors.As(err, &server) {

@@ -1,5 +1,5 @@
-// Command rigatoni runs MongoDB change-stream pipelines that never lose their
-// place. "rigatoni help" says how.
+// Command rigatoni runs change data capture (CDC) pipelines from MongoDB change
+// streams. See "rigatoni help".
 package main
 
 import (
@@ -17,7 +17,7 @@ func main() {
 	go func() {
 		cancel(stopSignal{<-signals})
 		<-signals
-		fmt.Fprintln(os.Stderr, "\nrigatoni: stopped at once by a second signal; what was delivered since the last save comes again")
+		fmt.Fprintln(os.Stderr, "\nrigatoni: stopped at once by a second signal; events since the last checkpoint are redelivered")
 		os.Exit(exitInterrupted)
 	}()
 	os.Exit(run(ctx, world{
@@ -29,8 +29,8 @@ func main() {
 // stopSignal is why the context ended.
 type stopSignal struct{ os.Signal }
 
-// Is makes it the end of a context that libraries know, so that they take it for
-// no failure.
+// Is makes it equal to context.Canceled for libraries, which then don't report it
+// as a failure.
 func (s stopSignal) Is(target error) bool { return target == context.Canceled }
 
 func (s stopSignal) Error() string { return "asked to stop by the signal " + s.String() }

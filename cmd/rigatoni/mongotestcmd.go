@@ -22,15 +22,15 @@ func newMongotestCommand(w world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mongotest",
 		Short: "Serve a small MongoDB for tests, in memory",
-		Long: "Mongotest is a server for tests of change-stream code in any language: to a driver, a MongoDB\n" +
-			"replica set of one node. It holds everything in memory, and listens on a loopback address only,\n" +
-			"because it has no users and no passwords: whoever reaches it may do everything.\n\n" +
-			"Its URI is the first line on standard output, and the only one; the server takes connections by\n" +
-			"then. It serves until SIGINT or SIGTERM, and exits with 0. What it knows, and what it does not, is\n" +
-			"at https://pkg.go.dev/github.com/rigatoni-etl/rigatoni/mongotest. To see code fail, there are the\n" +
-			"fail points of a real server (configureFailPoint) and replSetStepDown.\n\n" +
-			"A test that is killed can't stop its server. With --stop-on-eof the server stops by itself when\n" +
-			"its standard input ends; give it a pipe, and that is when the process at the other end is gone.",
+		Long: "Mongotest is a server for tests of change-stream code in any language: a MongoDB replica set\n" +
+			"of one node, as drivers see it. It keeps everything in memory, and listens on loopback addresses\n" +
+			"only, because it has no access control.\n\n" +
+			"It prints one line on standard output, its URI, when it accepts connections. It serves until\n" +
+			"SIGINT or SIGTERM, and exits with 0. What it supports, and what not, is documented at\n" +
+			"https://pkg.go.dev/github.com/rigatoni-etl/rigatoni/mongotest. For failures there are\n" +
+			"the fail points of a real server (configureFailPoint) and replSetStepDown.\n\n" +
+			"A test that is killed can't stop its server. With --stop-on-eof the server stops when its\n" +
+			"standard input ends: with a pipe, when the process at the other end is gone.",
 		Example: "  # a shell\n" +
 			"  mkfifo uri; rigatoni mongotest >uri & read -r MONGODB_URI <uri\n\n" +
 			"  # Python\n" +
@@ -40,11 +40,11 @@ func newMongotestCommand(w world) *cobra.Command {
 		Args: noArguments,
 	}
 	cmd.Flags().StringVar(&o.Address, "listen", "127.0.0.1:0", "listen on this loopback `address`; port 0 is any that is free")
-	cmd.Flags().IntVar(&o.OplogEntries, "oplog-entries", 250_000, "how many `changes` the oplog holds before it forgets the oldest")
-	cmd.Flags().BoolVar(&o.V2Tokens, "v2-tokens", false, "give resume tokens of version 2, as MongoDB does since 7.0")
+	cmd.Flags().IntVar(&o.OplogEntries, "oplog-entries", 250_000, "how many `changes` the oplog holds")
+	cmd.Flags().BoolVar(&o.V2Tokens, "v2-tokens", false, "issue resume tokens of version 2, as MongoDB does since 7.0")
 	cmd.Flags().BoolVar(&stopOnEOF, "stop-on-eof", false, "stop also when standard input ends")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		// An option's zero value is its default; a flag's is a mistake.
+		// The zero value of an option is its default; that of a flag is a mistake.
 		switch {
 		case o.Address == "":
 			return errors.New("--listen is empty; it must be a loopback address with a port, such as 127.0.0.1:0")
@@ -55,7 +55,7 @@ func newMongotestCommand(w world) *cobra.Command {
 		defer cancel()
 		if stopOnEOF {
 			go func() {
-				_, _ = io.Copy(io.Discard, w.stdin) // input that can't be read has ended, too
+				_, _ = io.Copy(io.Discard, w.stdin) // input that can't be read counts as ended
 				cancel()
 			}()
 		}
@@ -77,12 +77,12 @@ func serveMongotest(ctx context.Context, w world, o mongotest.Options) error {
 	return nil
 }
 
-// listenError says why a server can't listen. What the system refuses may be
-// right the next time; all else is a mistake in the call.
+// listenError explains why a server can't listen. An error of the system may be
+// gone the next time; any other is a mistake in the command line.
 func listenError(address string, err error) error {
 	var system *os.SyscallError
 	if errors.As(err, &system) {
-		// Only the text: a network error would pass for a server out of reach.
+		// Only the text: judge would take a network error for an unreachable server.
 		return ending(fmt.Errorf("--listen %s: %v (port 0 takes any that is free)", address, system.Err))
 	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) {

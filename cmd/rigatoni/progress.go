@@ -48,14 +48,34 @@ func tick(ctx context.Context, every time.Duration, p *rigatoni.Pipeline, show f
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			show(m.measure(p.Stats(), time.Now()))
+			show(m.measure(total(p.Status()), time.Now()))
 		}
 	}
 }
 
+// total adds up the streams. Its position is that of the stream furthest behind.
+func total(streams []rigatoni.StreamStatus) (sum rigatoni.StreamStatus) {
+	for i, s := range streams {
+		sum.Events += s.Events
+		sum.Saves += s.Saves
+		sum.Retries += s.Retries
+		sum.SaveErrors += s.SaveErrors
+		if i == 0 || s.Position.Before(sum.Position) {
+			sum.Position = s.Position
+		}
+		if s.LastEvent.After(sum.LastEvent) {
+			sum.LastEvent = s.LastEvent
+		}
+		if i == 0 || s.LastSave.Before(sum.LastSave) {
+			sum.LastSave = s.LastSave
+		}
+	}
+	return sum
+}
+
 // A progress is what there is to show at a moment.
 type progress struct {
-	stats rigatoni.Stats
+	stats rigatoni.StreamStatus
 	now   time.Time
 	rate  float64 // events a second, lately
 }
@@ -74,7 +94,7 @@ type reading struct {
 // window is how far back the rate looks; at a slower pace, to the last reading.
 const window = 3 * time.Second
 
-func (m *meter) measure(s rigatoni.Stats, now time.Time) progress {
+func (m *meter) measure(s rigatoni.StreamStatus, now time.Time) progress {
 	if len(m.readings) == 0 {
 		m.readings = []reading{{at: m.started}}
 	}

@@ -50,7 +50,7 @@ func newRunCommand(w world) *cobra.Command {
 	return cmd
 }
 
-// flagText is a flag whose text is read later, together with the file.
+// flagText is a flag whose text is parsed later, together with the file.
 type flagText struct{ text, kind string }
 
 func (f *flagText) String() string        { return f.text }
@@ -150,7 +150,7 @@ func runPipeline(ctx context.Context, w world, file string, flags *pflag.FlagSet
 	return nil
 }
 
-// scrubbed is an error whose message has no secrets.
+// scrubbed is an error without the secrets in its message.
 type scrubbed struct {
 	error
 	scrub config.Scrubber
@@ -159,15 +159,12 @@ type scrubbed struct {
 func (e scrubbed) Error() string { return e.scrub.Text(e.error.Error()) }
 func (e scrubbed) Unwrap() error { return e.error }
 
-// pump opens what the settings name, and runs the pipeline.
+// pump opens source, destination and store, and runs the pipeline.
 func pump(ctx context.Context, w world, s config.Settings, screen *console) (err error) {
 	log := newLogger(screen, s.Messages.LogLevel, s.Messages.LogFormat)
 	dest, err := s.Output.To.Open(ctx, w.stdout, log)
 	if err != nil {
 		return usageError{err}
-	}
-	if s.Checkpoints.Start.Given {
-		dest = acceptOutput(dest)
 	}
 	s.Watch.Logger = log
 	source, err := changestream.Open(s.Server.Source, &s.Watch)
@@ -177,7 +174,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		_ = source.Close(ctx) // the process ends, and with it every connection
+		_ = source.Close(ctx) // the process ends, and every connection with it
 	}()
 	store, err := s.Checkpoints.Store.Open(ctx, log)
 	if err != nil {
@@ -202,7 +199,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 		return err
 	}
 	stop()
-	sum := p.Stats()
+	sum := total(p.Status())
 	log.Info("stopped", "pipeline", s.Pipeline.Name, "why", context.Cause(ctx), "events", sum.Events, "saves", sum.Saves)
 	return nil
 }
@@ -211,25 +208,8 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {
 	c := s.Pipeline
 	c.Source, c.Destination, c.Store, c.Logger = source, dest, store, log
-	c.StartAt, c.NewStream = s.Checkpoints.Start.Time, s.Checkpoints.AcceptUnclaimed
-	return c
-}
-
-// acceptOutput lets a destination take a first start although it has output:
-// somebody has said where to start.
-func acceptOutput(d rigatoni.Destination) rigatoni.Destination {
-	if a, ok := d.(rigatoni.Attacher); ok {
-		return acceptsOutput{d, a}
+	c.FirstStart = rigatoni.FirstStart{
+		Time: s.Checkpoints.Start.Time, AcceptOutput: s.Checkpoints.Start.Given, AcceptUnclaimed: s.Checkpoints.AcceptUnclaimed,
 	}
-	return d
-}
-
-type acceptsOutput struct {
-	rigatoni.Destination
-	attacher rigatoni.Attacher
-}
-
-func (d acceptsOutput) Attach(ctx context.Context, a rigatoni.Attachment) (rigatoni.Destination, error) {
-	a.First = false
-	return d.attacher.Attach(ctx, a)
+	return c
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -96,17 +95,17 @@ func TestProgressLine(t *testing.T) {
 	at := func(sec float64) time.Time { return start.Add(time.Duration(sec * float64(time.Second))) }
 	for _, c := range []struct {
 		at    float64
-		stats rigatoni.Stats
+		stats rigatoni.StreamStatus
 		want  string
 	}{
-		{1, rigatoni.Stats{}, "0 events · 0/s · idle · no checkpoint yet"},
-		{2, rigatoni.Stats{Events: 2500, Position: at(1), LastEvent: at(2), LastSave: at(1.5)},
+		{1, rigatoni.StreamStatus{}, "0 events · 0/s · idle · no checkpoint yet"},
+		{2, rigatoni.StreamStatus{Events: 2500, Position: at(1), LastEvent: at(2), LastSave: at(1.5)},
 			"2,500 events · 1,250/s · lag 0.0 s · last checkpoint 0.5 s ago"},
-		{12, rigatoni.Stats{Events: 1_234_567, Position: at(2), LastEvent: at(2), LastSave: at(11), Retries: 3, SaveErrors: 1},
+		{12, rigatoni.StreamStatus{Events: 1_234_567, Position: at(2), LastEvent: at(2), LastSave: at(11), Retries: 3, SaveErrors: 1},
 			"1,234,567 events · 123,207/s · lag 10 s · last checkpoint 1.0 s ago · 3 retries · 1 failed saves"},
-		{18, rigatoni.Stats{Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)},
+		{18, rigatoni.StreamStatus{Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)},
 			"1,234,567 events · 0/s · idle · last checkpoint 7.0 s ago"},
-		{900, rigatoni.Stats{Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)},
+		{900, rigatoni.StreamStatus{Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)},
 			"1,234,567 events · 0/s · lag 14 min · last checkpoint 14 min ago"},
 	} {
 		if got := m.measure(c.stats, at(c.at)).line(); got != c.want {
@@ -136,29 +135,6 @@ func TestVersionLine(t *testing.T) {
 	}
 }
 
-type fakeAttacher struct {
-	rigatoni.Func
-	got rigatoni.Attachment
-}
-
-func (f *fakeAttacher) Attach(_ context.Context, a rigatoni.Attachment) (rigatoni.Destination, error) {
-	f.got = a
-	return f.Func, nil
-}
-
-func TestExplicitStartAcceptsOutput(t *testing.T) {
-	f := &fakeAttacher{}
-	if _, err := acceptOutput(f).(rigatoni.Attacher).Attach(t.Context(), rigatoni.Attachment{Key: "k", First: true}); err != nil {
-		t.Fatal(err)
-	}
-	if f.got.First || f.got.Key != "k" {
-		t.Errorf("attached with %+v", f.got)
-	}
-	if _, ok := acceptOutput(rigatoni.Func(nil)).(rigatoni.Attacher); ok {
-		t.Error("a destination that doesn't attach has become one that does")
-	}
-}
-
 // Every option of the pipeline reaches it, and so do the start and the rest.
 func TestSettingsReachThePipeline(t *testing.T) {
 	flags := map[string]string{"source": "mongodb://h", "store": "memory:", "to": "ndjson:-", "name": "n", "start": "1.2", "accept-unclaimed": "true"}
@@ -173,7 +149,7 @@ func TestSettingsReachThePipeline(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := pipelineConfig(s, nil, nil, nil, slog.Default())
-	if c.Name != "n" || c.StartAt != (bson.Timestamp{T: 1, I: 2}) || !c.NewStream {
+	if c.Name != "n" || c.FirstStart != (rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 2}, AcceptOutput: true, AcceptUnclaimed: true}) {
 		t.Errorf("got %+v", c)
 	}
 	for _, o := range option.Of(&c) {
@@ -235,7 +211,7 @@ func TestDemoWithoutAMongodSaysWhatToDo(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	var out, errs bytes.Buffer
 	code := run(t.Context(), world{args: []string{"demo", "--mongod"}, stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
-	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) || !strings.Contains(errs.String(), "leave --mongod out") {
+	if code != exitFailure || !strings.Contains(errs.String(), `run "make demo" in the repository`) || !strings.Contains(errs.String(), "omit --mongod") {
 		t.Errorf("exit code %d, %s", code, errs.String())
 	}
 }

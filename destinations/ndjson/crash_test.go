@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // mended is what Attach leaves of a file that a crash left so, of which the
@@ -27,7 +28,7 @@ func mended(t *testing.T, text string, synced int) (got, log string) {
 	}
 	var out bytes.Buffer
 	d := openFiles(t, dir, Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
-	a := rigatoni.Attachment{Epoch: 1}
+	a := rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}}
 	if synced >= 0 {
 		a.Saved = fmt.Appendf(nil, `{"file":"%s","size":%d}`, name(1, 1), synced)
 	}
@@ -119,7 +120,7 @@ func TestOnlyTheTailIsTouched(t *testing.T) {
 	saved := json.RawMessage(fmt.Sprintf(`{"file":"%s","size":%d}`, name(6, 2), len(torn)+1+len(line)))
 	var log bytes.Buffer
 	d := openFiles(t, dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	attach(t, d, rigatoni.Attachment{Epoch: 8, Saved: saved})
+	attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 8, Nonce: "n"}, Saved: saved})
 	for n, text := range map[string]string{
 		name(5, 9): line + torn, name(6, 1): line + torn, name(6, 2): torn + "\n" + line + line,
 		name(6, 3): line, name(7, 1): "", name(9, 1): line + torn, other: torn,
@@ -134,7 +135,7 @@ func TestOnlyTheTailIsTouched(t *testing.T) {
 	write(name(1, 1), line+torn)
 	write(name(6, 3), line+torn)
 	write(name(6, 2), torn+"\n"+line+torn)
-	attach(t, d, rigatoni.Attachment{Epoch: 2, Saved: saved})
+	attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 2, Nonce: "n"}, Saved: saved})
 	for n, text := range map[string]string{name(1, 1): line, name(6, 2): torn + "\n" + line, name(6, 3): line, name(5, 9): line + torn} {
 		if got := read(t, dir, n); got != text {
 			t.Errorf("epochs lost: %s is %q, want %q", n, got, text)
@@ -147,18 +148,18 @@ func TestOnlyTheTailIsTouched(t *testing.T) {
 func TestAFileThatIsStillWrittenIsNotCut(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
-	first := attach(t, d, rigatoni.Attachment{})
+	first := attach(t, d, rigatoni.Opening{})
 	deliver(t, first, batch(t, 1, 1, 0))
 	if _, err := first.cur.Write([]byte("half a line")); err != nil {
 		t.Fatal(err)
 	}
 	before := read(t, dir, name(0, 1))
-	attach(t, d, rigatoni.Attachment{})
+	attach(t, d, rigatoni.Opening{})
 	if read(t, dir, name(0, 1)) != before {
 		t.Error("it was cut")
 	}
 	first.Close()
-	attach(t, d, rigatoni.Attachment{})
+	attach(t, d, rigatoni.Opening{})
 	if read(t, dir, name(0, 1)) != want(t, false, batch(t, 1, 1, 0)) {
 		t.Error("once it is closed, it is not mended")
 	}
@@ -222,7 +223,7 @@ func (c *campaign) maybe(op, _ string, size int) (int, error) {
 // life attaches and delivers until it ends, and tells whether the same epoch
 // goes back to the checkpoint.
 func (c *campaign) life() (rewind bool) {
-	dest, err := c.d.Attach(c.t.Context(), rigatoni.Attachment{Key: "shop", Epoch: c.epoch, First: c.first, Saved: c.saved})
+	dest, err := c.d.Open(c.t.Context(), rigatoni.Opening{Key: "shop", Fence: state.Fence{Epoch: c.epoch, Nonce: "n"}, FirstStart: c.first, Saved: c.saved})
 	if err != nil {
 		if !errors.Is(err, syscall.EIO) {
 			c.t.Errorf("attaching: %v", err)

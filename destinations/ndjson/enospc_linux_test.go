@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // TestAFullDisk fills a real file system, frees some of it, and goes on.
@@ -25,7 +26,7 @@ func TestAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := attach(t, d, rigatoni.Attachment{Epoch: 1, First: true})
+	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}, FirstStart: true})
 	n := 0
 	for {
 		err := s.Deliver(t.Context(), batch(t, n+1, n+10, 1000))

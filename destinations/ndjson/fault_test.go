@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // failOn makes the disk fail at each operation of a kind, as long as it is so set.
@@ -27,7 +28,7 @@ func TestAFailedWriteIsTakenBack(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	disk := d.fs.(*disk)
-	s := attach(t, d, rigatoni.Attachment{})
+	s := attach(t, d, rigatoni.Opening{})
 	deliver(t, s, batch(t, 1, 2, 0))
 
 	disk.fault = failOn("write", syscall.ENOSPC)
@@ -76,7 +77,7 @@ func (f shortFile) Write(p []byte) (int, error) {
 func TestAFailedWriteTellsHowFarItGot(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{MaxFileBytes: 3000})
-	s := attach(t, d, rigatoni.Attachment{})
+	s := attach(t, d, rigatoni.Opening{})
 	writes := 0
 	d.fs.(*disk).fault = func(op, _ string, size int) (int, error) {
 		if op != "write" {
@@ -108,7 +109,7 @@ func TestATornEndThatCannotBeTakenBackIsCutLater(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	disk := d.fs.(*disk)
-	s := attach(t, d, rigatoni.Attachment{Epoch: 1})
+	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
 	deliver(t, s, batch(t, 1, 2, 0))
 	saved := doSync(t, s)
 	deliver(t, s, batch(t, 3, 3, 0))
@@ -136,7 +137,7 @@ func TestATornEndThatCannotBeTakenBackIsCutLater(t *testing.T) {
 		}
 	}
 	s.Close()
-	s = attach(t, d, rigatoni.Attachment{Epoch: 1, Saved: saved})
+	s = attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}, Saved: saved})
 	if got := read(t, dir, name(1, 1)); got != want(t, false, batch(t, 1, 2, 0)) {
 		t.Error("what is behind the checkpoint was not cut off")
 	}
@@ -156,7 +157,7 @@ func TestAFailedFlushIsNeverRepeated(t *testing.T) {
 				d.o.MaxFileBytes = 1
 			}
 			disk := d.fs.(*disk)
-			s := attach(t, d, rigatoni.Attachment{Epoch: 1})
+			s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
 			deliver(t, s, batch(t, 1, 1, 0))
 			disk.fault = failOn(op, syscall.EIO)
 			if rotated {
@@ -175,7 +176,7 @@ func TestAFailedFlushIsNeverRepeated(t *testing.T) {
 				t.Errorf("%s: Close: %v", op, err)
 			}
 			wantNames(t, dir, name(1, 1))
-			s = attach(t, d, rigatoni.Attachment{Epoch: 1})
+			s = attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
 			deliver(t, s, batch(t, 1, 1, 0))
 			doSync(t, s)
 			wantNames(t, dir, name(1, 1), name(1, 2))
@@ -189,15 +190,15 @@ func TestAFlushThatFailsAtAttach(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	disk := d.fs.(*disk)
-	s := attach(t, d, rigatoni.Attachment{Epoch: 1})
+	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
 	deliver(t, s, batch(t, 1, 2, 0))
 	saved := doSync(t, s)
 	deliver(t, s, batch(t, 3, 4, 0))
 	s.Close()
-	at := rigatoni.Attachment{Key: "shop", Epoch: 2, Saved: saved}
+	at := rigatoni.Opening{Key: "shop", Fence: state.Fence{Epoch: 2, Nonce: "n"}, Saved: saved}
 	for _, op := range []string{"open", "syncDir", "sync"} {
 		disk.fault = failOn(op, syscall.EIO)
-		if _, err := d.Attach(t.Context(), at); !errors.Is(err, syscall.EIO) {
+		if _, err := d.Open(t.Context(), at); !errors.Is(err, syscall.EIO) {
 			t.Errorf("%s: %v", op, err)
 		}
 	}
@@ -210,7 +211,7 @@ func TestAFlushThatFailsAtAttach(t *testing.T) {
 
 func TestCloseReportsErrors(t *testing.T) {
 	d := openFiles(t, tempDir(t), Options{})
-	s := attach(t, d, rigatoni.Attachment{})
+	s := attach(t, d, rigatoni.Opening{})
 	deliver(t, s, batch(t, 1, 1, 0))
 	d.fs.(*disk).fault = failOn("close", syscall.EIO)
 	if err := s.Close(); !errors.Is(err, syscall.EIO) {
@@ -224,7 +225,7 @@ func TestCloseReportsErrors(t *testing.T) {
 func TestAFileThatCannotBeCreated(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
-	s := attach(t, d, rigatoni.Attachment{})
+	s := attach(t, d, rigatoni.Opening{})
 	d.fs.(*disk).fault = failOn("create", syscall.EMFILE)
 	if err := s.Deliver(t.Context(), batch(t, 1, 1, 0)); !errors.Is(err, syscall.EMFILE) {
 		t.Errorf("Deliver: %v", err)
@@ -240,7 +241,7 @@ func TestAFileThatSomebodyElseCuts(t *testing.T) {
 	for _, flushed := range []bool{false, true} {
 		dir := tempDir(t)
 		d := openFiles(t, dir, Options{})
-		s := attach(t, d, rigatoni.Attachment{})
+		s := attach(t, d, rigatoni.Opening{})
 		deliver(t, s, batch(t, 1, 5, 0))
 		if flushed {
 			doSync(t, s)
@@ -285,9 +286,9 @@ func TestTheDirectoryIsFlushedToo(t *testing.T) {
 		}
 		flushed = nil
 	}
-	attach(t, d, rigatoni.Attachment{})
+	attach(t, d, rigatoni.Opening{})
 	wantFlushed("new", filepath.Base(root), "a")
-	s := attach(t, d, rigatoni.Attachment{})
+	s := attach(t, d, rigatoni.Opening{})
 	wantFlushed("made by another life", "a")
 	deliver(t, s, batch(t, 1, 1, 0))
 	doSync(t, s)

@@ -24,12 +24,7 @@ type Files struct {
 	doubts sync.Map // name of a file → offset (int64); see doubt
 }
 
-var _ rigatoni.Attacher = (*Files)(nil)
-
-// Deliver fails: events belong to a stream, so use what Attach returns.
-func (d *Files) Deliver(context.Context, *rigatoni.Batch) error {
-	return rigatoni.Permanent(errors.New("ndjson: files are written for a stream: call Attach and deliver to what it returns"))
-}
+var _ rigatoni.Destination = (*Files)(nil)
 
 // position is the end of what has been flushed, as a checkpoint keeps it.
 type position struct {
@@ -37,15 +32,15 @@ type position struct {
 	Size int64  `json:"size"`
 }
 
-// Attach prepares the directory for a stream: it creates it if need be, cuts off
+// Open prepares the directory for a stream: it creates it if need be, cuts off
 // what a crash left torn behind the checkpoint, and returns the stream's
 // destination, which is also a [rigatoni.Syncer] and an [io.Closer]. It writes
 // to files that it creates itself.
 //
-// If a.First is set and there is output of a.Key, the error is
-// [rigatoni.ErrOutputExists]. Files of a later epoch than a.Epoch are never
+// If a.FirstStart is set and a.AcceptAnyOutput is not and there is output of a.Key, the error is
+// [rigatoni.ErrOutputExists]. Files of a later epoch than a.Fence.Epoch are never
 // touched: they are a newer owner's.
-func (d *Files) Attach(ctx context.Context, a rigatoni.Attachment) (rigatoni.Destination, error) {
+func (d *Files) Open(ctx context.Context, a rigatoni.Opening) (rigatoni.Sink, error) {
 	s, err := d.attach(ctx, a)
 	if err != nil {
 		return nil, fmt.Errorf("ndjson: %w", err)
@@ -53,7 +48,7 @@ func (d *Files) Attach(ctx context.Context, a rigatoni.Attachment) (rigatoni.Des
 	return s, nil
 }
 
-func (d *Files) attach(ctx context.Context, a rigatoni.Attachment) (*stream, error) {
+func (d *Files) attach(ctx context.Context, a rigatoni.Opening) (*stream, error) {
 	if a.Key == "" {
 		return nil, errors.New("the attachment has no key to name files after")
 	}
@@ -76,7 +71,7 @@ func (d *Files) attach(ctx context.Context, a rigatoni.Attachment) (*stream, err
 		return nil, err
 	}
 	s := &stream{d: d, log: d.o.Logger.With("key", a.Key), saved: a.Saved}
-	s.next = fileName{stem: stem, epoch: a.Epoch, number: 1}
+	s.next = fileName{stem: stem, epoch: a.Fence.Epoch, number: 1}
 	saved, savedName := s.readSaved(a.Saved)
 	if err := s.checkSynced(saved, savedName, sizes); err != nil {
 		return nil, err
@@ -85,25 +80,25 @@ func (d *Files) attach(ctx context.Context, a rigatoni.Attachment) (*stream, err
 		s.skipNumber(n)
 	}
 	s.skipNumber(savedName)
-	if err := s.mend(ctx, tailOf(sizes, savedName, a.Epoch), saved); err != nil {
+	if err := s.mend(ctx, tailOf(sizes, savedName, a.Fence.Epoch), saved); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
 // refuseOutput refuses a first start where there is output already.
-func (d *Files) refuseOutput(a rigatoni.Attachment, sizes map[fileName]int64) error {
+func (d *Files) refuseOutput(a rigatoni.Opening, sizes map[fileName]int64) error {
 	var found []fileName
 	for n, size := range sizes {
 		if size > 0 {
 			found = append(found, n)
 		}
 	}
-	if !a.First || len(found) == 0 {
+	if !a.FirstStart || a.AcceptAnyOutput || len(found) == 0 {
 		return nil
 	}
 	slices.SortFunc(found, fileName.compare)
-	return fmt.Errorf("%w: in %s there are %d files of %q, the last one %s; restore the checkpoint, or write to another directory, or accept the stream as a new one (NewStream) that writes beside them",
+	return fmt.Errorf("%w: in %s there are %d files of %q, the last one %s; restore the checkpoint, or write to another directory, or accept the output that is there (FirstStart.AcceptOutput)",
 		rigatoni.ErrOutputExists, d.dir, len(found), a.Key, found[len(found)-1])
 }
 

@@ -20,6 +20,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -37,12 +38,12 @@ func openFiles(t testing.TB, dir string, o Options) *Files {
 	return d
 }
 
-func attach(t testing.TB, d *Files, a rigatoni.Attachment) *stream {
+func attach(t testing.TB, d *Files, a rigatoni.Opening) *stream {
 	t.Helper()
 	if a.Key == "" {
 		a.Key = "shop"
 	}
-	dest, err := d.Attach(t.Context(), a)
+	dest, err := d.Open(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func batch(t testing.TB, first, last, n int) *rigatoni.Batch {
 	return b
 }
 
-func deliver(t testing.TB, d rigatoni.Destination, b *rigatoni.Batch) {
+func deliver(t testing.TB, d rigatoni.Sink, b *rigatoni.Batch) {
 	t.Helper()
 	if err := d.Deliver(t.Context(), b); err != nil {
 		t.Fatal(err)
@@ -134,7 +135,7 @@ func name(epoch, number int) string { return fmt.Sprintf("shop-%010d-%06d.ndjson
 func TestEachEventIsALine(t *testing.T) {
 	for _, canonical := range []bool{false, true} {
 		dir := filepath.Join(tempDir(t), "new", "out")
-		s := attach(t, openFiles(t, dir, Options{Canonical: canonical}), rigatoni.Attachment{Epoch: 7})
+		s := attach(t, openFiles(t, dir, Options{Canonical: canonical}), rigatoni.Opening{Fence: state.Fence{Epoch: 7, Nonce: "n"}})
 		wantNames(t, dir)
 		if doc := doSync(t, s); doc != nil {
 			t.Errorf("Sync returns %s though nothing was written", doc)
@@ -166,7 +167,7 @@ func TestFilesEndBeforeTheyAreTooLarge(t *testing.T) {
 	}{{int64(line), 9}, {int64(2*line - 1), 9}, {int64(2 * line), 5}, {int64(3*line + 5), 3}, {1, 9}, {-1, 1}, {0, 1}} {
 		for _, size := range []int{1, 3, 9} { // events in a batch
 			dir := tempDir(t)
-			s := attach(t, openFiles(t, dir, Options{MaxFileBytes: tc.limit}), rigatoni.Attachment{})
+			s := attach(t, openFiles(t, dir, Options{MaxFileBytes: tc.limit}), rigatoni.Opening{})
 			for i := 21; i <= 29; i += size {
 				deliver(t, s, batch(t, i, min(29, i+size-1), 100))
 			}
@@ -188,7 +189,7 @@ func TestFilesEndBeforeTheyAreTooLarge(t *testing.T) {
 func TestFilesEndWhenTheyAreOld(t *testing.T) {
 	dir := tempDir(t)
 	synctest.Test(t, func(t *testing.T) {
-		s := attach(t, openFiles(t, dir, Options{MaxFileAge: time.Hour}), rigatoni.Attachment{Epoch: 1})
+		s := attach(t, openFiles(t, dir, Options{MaxFileAge: time.Hour}), rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
 		time.Sleep(2 * time.Hour) // a file's age begins with its first event
 		deliver(t, s, batch(t, 1, 1, 0))
 		time.Sleep(time.Hour - 1)
@@ -215,9 +216,9 @@ func TestFilesEndWhenTheyAreOld(t *testing.T) {
 func TestEveryLifeHasFilesOfItsOwn(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
-	zombie := attach(t, d, rigatoni.Attachment{Epoch: 7})
+	zombie := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 7, Nonce: "n"}})
 	deliver(t, zombie, batch(t, 1, 2, 0))
-	owner := attach(t, d, rigatoni.Attachment{Epoch: 8, Saved: doSync(t, zombie)})
+	owner := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 8, Nonce: "n"}, Saved: doSync(t, zombie)})
 	deliver(t, owner, batch(t, 3, 4, 0))
 	deliver(t, zombie, batch(t, 3, 3, 0))
 	wantNames(t, dir, name(7, 1), name(8, 1))
@@ -229,7 +230,7 @@ func TestEveryLifeHasFilesOfItsOwn(t *testing.T) {
 	if err := owner.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := attach(t, d, rigatoni.Attachment{Epoch: 8, Saved: saved})
+	again := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 8, Nonce: "n"}, Saved: saved})
 	deliver(t, again, batch(t, 5, 5, 0))
 	wantNames(t, dir, name(7, 1), name(8, 1), name(8, 2))
 
@@ -241,7 +242,7 @@ func TestEveryLifeHasFilesOfItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := attach(t, d, rigatoni.Attachment{Epoch: 8, Saved: saved})
+	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 8, Nonce: "n"}, Saved: saved})
 	if got := string(doSync(t, s)); got != string(saved) {
 		t.Errorf("before anything is written, Sync returns %s, want what was saved: %s", got, saved)
 	}
@@ -252,7 +253,7 @@ func TestEveryLifeHasFilesOfItsOwn(t *testing.T) {
 func TestWithoutALeaseTheNextFreeNumberIsTaken(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
-	a, b := attach(t, d, rigatoni.Attachment{}), attach(t, d, rigatoni.Attachment{})
+	a, b := attach(t, d, rigatoni.Opening{}), attach(t, d, rigatoni.Opening{})
 	deliver(t, a, batch(t, 1, 1, 0))
 	deliver(t, b, batch(t, 1, 1, 0))
 	wantNames(t, dir, name(0, 1), name(0, 2))
@@ -265,7 +266,7 @@ func TestStreamsWriteConcurrently(t *testing.T) {
 	keys := []string{"shop/a", "shop/A", "shop/b", "shop"}
 	for _, key := range keys {
 		wg.Go(func() {
-			dest, err := d.Attach(context.Background(), rigatoni.Attachment{Key: key, Epoch: 1, First: true})
+			dest, err := d.Open(context.Background(), rigatoni.Opening{Key: key, Fence: state.Fence{Epoch: 1, Nonce: "n"}, FirstStart: true})
 			if err != nil {
 				t.Error(err)
 				return
@@ -303,11 +304,11 @@ func TestAFirstStartRefusesOutputThatIsThere(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, name(1, 1)), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	attach(t, d, rigatoni.Attachment{First: true}) // an empty file is no output
-	s := attach(t, d, rigatoni.Attachment{Epoch: 2})
+	attach(t, d, rigatoni.Opening{FirstStart: true}) // an empty file is no output
+	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 2, Nonce: "n"}})
 	deliver(t, s, batch(t, 1, 1, 0))
 	doSync(t, s)
-	_, err := d.Attach(t.Context(), rigatoni.Attachment{Key: "shop", Epoch: 3, First: true})
+	_, err := d.Open(t.Context(), rigatoni.Opening{Key: "shop", Fence: state.Fence{Epoch: 3, Nonce: "n"}, FirstStart: true})
 	if !errors.Is(err, rigatoni.ErrOutputExists) {
 		t.Fatalf("got %v, want ErrOutputExists", err)
 	}
@@ -316,15 +317,15 @@ func TestAFirstStartRefusesOutputThatIsThere(t *testing.T) {
 			t.Errorf("the error doesn't say %q: %v", part, err)
 		}
 	}
-	attach(t, d, rigatoni.Attachment{Key: "shop-2", First: true}) // another key's output is not ours
-	attach(t, d, rigatoni.Attachment{Epoch: 3, First: false})     // accepted
-	attach(t, openFiles(t, tempDir(t), Options{}), rigatoni.Attachment{First: true})
+	attach(t, d, rigatoni.Opening{Key: "shop-2", FirstStart: true})                             // another key's output is not ours
+	attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 3, Nonce: "n"}, FirstStart: false}) // accepted
+	attach(t, openFiles(t, tempDir(t), Options{}), rigatoni.Opening{FirstStart: true})
 }
 
 func TestWhatTheCheckpointSaysOfTheOutput(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
-	s := attach(t, d, rigatoni.Attachment{Epoch: 1})
+	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
 	deliver(t, s, batch(t, 1, 3, 0))
 	saved := doSync(t, s)
 	s.Close()
@@ -332,7 +333,7 @@ func TestWhatTheCheckpointSaysOfTheOutput(t *testing.T) {
 	if err := os.Truncate(path, 100); err != nil {
 		t.Fatal(err)
 	}
-	_, err := d.Attach(t.Context(), rigatoni.Attachment{Key: "shop", Epoch: 2, Saved: saved})
+	_, err := d.Open(t.Context(), rigatoni.Opening{Key: "shop", Fence: state.Fence{Epoch: 2, Nonce: "n"}, Saved: saved})
 	if err == nil || !strings.Contains(err.Error(), path+" has 100 bytes") {
 		t.Errorf("a file that lost flushed lines: %v", err)
 	}
@@ -342,12 +343,12 @@ func TestWhatTheCheckpointSaysOfTheOutput(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	attach(t, d, rigatoni.Attachment{Epoch: 2, Saved: saved})
+	attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 2, Nonce: "n"}, Saved: saved})
 
 	for _, foreign := range []string{`{"lsn":"0/15E8"}`, `5`, `"x"`, `{"file":"../shop-0000000001-000001.ndjson"}`, `{"file":"other-0000000001-000001.ndjson","size":1}`} {
 		var log bytes.Buffer
 		d := openFiles(t, dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		s := attach(t, d, rigatoni.Attachment{Epoch: 3, Saved: json.RawMessage(foreign)})
+		s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 3, Nonce: "n"}, Saved: json.RawMessage(foreign)})
 		if doc := doSync(t, s); doc != nil || !strings.Contains(log.String(), "not one of this destination") {
 			t.Errorf("%s: Sync returns %s; log: %s", foreign, doc, &log)
 		}
@@ -357,7 +358,7 @@ func TestWhatTheCheckpointSaysOfTheOutput(t *testing.T) {
 
 func TestAnEventThatIsBrokenStopsAtItself(t *testing.T) {
 	dir := tempDir(t)
-	s := attach(t, openFiles(t, dir, Options{}), rigatoni.Attachment{})
+	s := attach(t, openFiles(t, dir, Options{}), rigatoni.Opening{})
 	b := batch(t, 1, 5, 0)
 	b.Events[3].Raw = b.Events[3].Raw[:20]
 	err := s.Deliver(t.Context(), b)
@@ -376,7 +377,7 @@ func TestAnEventThatIsBrokenStopsAtItself(t *testing.T) {
 func TestAfterTheContextOrCloseNothingIsWritten(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
-	s := attach(t, d, rigatoni.Attachment{})
+	s := attach(t, d, rigatoni.Opening{})
 	lost := errors.New("the lease is lost")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(lost)
@@ -401,20 +402,17 @@ func TestAfterTheContextOrCloseNothingIsWritten(t *testing.T) {
 	if read(t, dir, name(0, 1)) != want(t, false, batch(t, 1, 1, 0)) {
 		t.Error("something else was written")
 	}
-	if err := d.Deliver(t.Context(), batch(t, 1, 1, 0)); err == nil {
-		t.Error("Files delivers without having been attached")
-	}
-	if _, err := d.Attach(t.Context(), rigatoni.Attachment{}); err == nil {
+	if _, err := d.Open(t.Context(), rigatoni.Opening{}); err == nil {
 		t.Error("an attachment without a key is taken")
 	}
 	file := filepath.Join(dir, name(0, 1))
-	if _, err := openFiles(t, file, Options{}).Attach(t.Context(), rigatoni.Attachment{Key: "k"}); err == nil || !strings.Contains(err.Error(), file) {
+	if _, err := openFiles(t, file, Options{}).Open(t.Context(), rigatoni.Opening{Key: "k"}); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file for a directory: %v", err)
 	}
 }
 
 func TestALargeEventLeavesNoLargeBuffer(t *testing.T) {
-	s := attach(t, openFiles(t, tempDir(t), Options{}), rigatoni.Attachment{})
+	s := attach(t, openFiles(t, tempDir(t), Options{}), rigatoni.Opening{})
 	deliver(t, s, batch(t, 1, 1, 5<<20))
 	if cap(s.buf) > keepBytes {
 		t.Errorf("%d bytes are kept", cap(s.buf))
@@ -426,7 +424,7 @@ func TestALargeEventLeavesNoLargeBuffer(t *testing.T) {
 }
 
 func BenchmarkDeliver(b *testing.B) {
-	s := attach(b, openFiles(b, b.TempDir(), Options{}), rigatoni.Attachment{})
+	s := attach(b, openFiles(b, b.TempDir(), Options{}), rigatoni.Opening{})
 	events := batch(b, 1, 1000, 300)
 	b.SetBytes(int64(events.Bytes))
 	b.ReportAllocs()

@@ -56,6 +56,9 @@ func To(w io.Writer, o *Options) (*Writer, error) {
 	return &Writer{mode: o.mode(), w: w}, nil
 }
 
+// Open returns d.
+func (d *Writer) Open(context.Context, rigatoni.Opening) (rigatoni.Sink, error) { return d, nil }
+
 // Deliver writes a line for each event. If the writer stops inside a line, the
 // rest of that line is what it gets first the next time.
 func (d *Writer) Deliver(ctx context.Context, b *rigatoni.Batch) error {

@@ -72,7 +72,7 @@ func checkDoc(field, name string, doc json.RawMessage) error {
 	switch {
 	case !utf8.ValidString(name):
 		return fmt.Errorf("%w: a name in %s is not UTF-8", state.ErrInvalid, field)
-	case !validJSON(doc) || !utf8.Valid(doc):
+	case !json.Valid(doc) || !utf8.Valid(doc):
 		return fmt.Errorf("%w: %s[%q] is not JSON", state.ErrInvalid, field, name)
 	}
 	return nil

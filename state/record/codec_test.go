@@ -281,6 +281,19 @@ func TestParseTellsNoContents(t *testing.T) {
 	}
 }
 
+// A field that AppendJSON writes never lands among the unknown ones.
+func TestKnownFieldsAreRead(t *testing.T) {
+	for name := range recordFields {
+		rec, err := Parse([]byte(`{"version":1,"status":"never","` + name + `":[]}`))
+		if err == nil {
+			t.Errorf("%q takes an array", name)
+		}
+		if len(rec.Unknown) > 0 {
+			t.Errorf("%q is unknown", name)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	text, _ := full(f).AppendJSON(nil)
 	f.Add(text)

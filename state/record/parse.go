@@ -295,7 +295,7 @@ func parseObject(dst []field, text []byte) ([]field, error) {
 	switch {
 	case len(text) == 0:
 		return nil, errors.New("it is empty")
-	case !validJSON(text):
+	case !json.Valid(text):
 		return nil, errors.New(syntaxError(text))
 	case text[0] != '{':
 		return nil, errors.New("it is not a JSON object")

@@ -7,25 +7,32 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // OpenURL opens the store that a URL names: file:PATH for a path relative to the
-// working directory, or file:///PATH for an absolute one. There are no parameters.
-func OpenURL(ctx context.Context, u *url.URL) (state.Store, error) {
+// working directory, or file:///PATH for an absolute one. URL parameters override
+// the corresponding options.
+func OpenURL(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, openError(err)
+	}
 	dir, err := dirOfURL(u)
-	if err == nil {
-		err = ctx.Err()
-	}
 	if err != nil {
-		return nil, &state.Error{Op: "open", Store: "filestore", Err: err}
+		return nil, openError(err)
 	}
-	s, err := Open(dir, nil)
-	if err != nil {
-		return nil, err // not s: a nil *Store in the interface would not be nil
+	var opts Options
+	if o != nil {
+		opts = *o
 	}
-	return s, nil
+	if err := option.FromQuery(&opts, u.Query()); err != nil {
+		return nil, openError(fmt.Errorf("%w: %w", state.ErrInvalid, err))
+	}
+	return Open(dir, &opts)
 }
+
+func openError(err error) error { return &state.Error{Op: "open", Store: "filestore", Err: err} }
 
 func dirOfURL(u *url.URL) (string, error) {
 	invalid := func(format string, args ...any) error {
@@ -40,9 +47,6 @@ func dirOfURL(u *url.URL) (string, error) {
 		return "", invalid("the file: URL names the host %q: write file:PATH or file:///PATH", u.Host)
 	case u.Fragment != "":
 		return "", invalid("the file: URL has a \"#\": write it as %%23")
-	}
-	for name := range u.Query() {
-		return "", invalid("the file: URL has the parameter %q, and takes none", name)
 	}
 	dir := u.Path
 	if u.Opaque != "" {

@@ -22,7 +22,7 @@ func TestOpenURL(t *testing.T) {
 	} {
 		u, err := url.Parse(text)
 		must(t, err)
-		s, err := OpenURL(t.Context(), u)
+		s, err := OpenURL(t.Context(), u, nil)
 		must(t, err)
 		must(t, s.Save(t.Context(), "k", plain(t, 1)))
 		must(t, state.Close(s))
@@ -32,19 +32,19 @@ func TestOpenURL(t *testing.T) {
 	}
 	for text, part := range map[string]string{
 		"file:":                      "has no path",
-		"file:state?sync=false":      `the parameter "sync"`,
+		"file:state?sync=false":      `unknown parameter "sync"; it takes none`,
 		"file://host/state":          `the host "host"`,
 		"file://u:secret@/state":     "has no user",
 		"file:state#1":               `has a "#"`,
 		"memory:":                    `the URL's scheme is "memory"`,
 		"file:./a%zz":                "not well escaped",
-		"file:state?sync=1&mode=700": "the parameter",
+		"file:state?sync=1&mode=700": "the unknown parameter",
 	} {
 		u, err := url.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := OpenURL(t.Context(), u)
+		s, err := OpenURL(t.Context(), u, nil)
 		want(t, err, state.ErrInvalid, part)
 		if s != nil {
 			t.Errorf("%s: a store and an error", text)

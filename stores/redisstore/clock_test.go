@@ -19,7 +19,7 @@ func TestCancellation(t *testing.T) {
 	secured := redisserver.Start(t, &redisserver.Options{TLS: pki})
 	for server, urls := range map[*redisserver.Server]map[string]string{
 		plain:   {"TCP": plain.URL(), "socket": "unix://" + plain.Socket},
-		secured: {"TLS": secured.URL() + "?tls_ca_file=" + pki.CAFile},
+		secured: {"TLS": secured.URL() + "?tls-ca-file=" + pki.CAFile},
 	} {
 		for name, u := range urls {
 			o := redisstore.Options{ReadTimeout: time.Minute, WriteTimeout: time.Minute}

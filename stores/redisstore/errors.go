@@ -87,7 +87,7 @@ func describe(err error) error {
 }
 
 var hints = []struct{ prefix, text string }{
-	{"NOAUTH", "it wants a password, and there is none for it (a Sentinel's is sentinel_password): "},
+	{"NOAUTH", "it wants a password, and there is none for it (a Sentinel's is sentinel-password): "},
 	{"WRONGPASS", "the user or the password is wrong: "},
 	{noRight[0], "the user lacks a right: "},
 	{noRight[1], "the user lacks a right: "},

@@ -20,6 +20,9 @@ func Names(prefix, key string) (mark, fence string) {
 	return names[1], names[0]
 }
 
+// ParseURL is parseURL.
+var ParseURL = parseURL
+
 // EncodeKey and DecodeKey are what makes a key a part of such a name, and back.
 var (
 	EncodeKey = encodeKey

@@ -37,36 +37,34 @@ import (
 // at. Neither the user nor the password is in any error.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	if rawURL == "" {
-		return openWith(ctx, deref(o), nil)
+		return openWith(ctx, deref(o), false)
 	}
-	u, err := ParseURL(rawURL)
+	u, err := parseURL(rawURL)
 	if err != nil {
 		return nil, openError(err)
 	}
 	return OpenURL(ctx, u, o)
 }
 
-// OpenURL is [Open] for a URL that is parsed already, by [ParseURL] if it has
-// several hosts.
+// OpenURL is [Open] for a parsed URL. Several hosts are in u.Host with commas
+// between them; url.Parse refuses some of those.
 func OpenURL(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 	opts, err := deref(o).from(u)
 	if err != nil {
 		return nil, openError(err)
 	}
-	opts, given, err := opts.apply(u)
-	if err != nil {
+	if opts, err = opts.apply(u); err != nil {
 		return nil, openError(err)
 	}
-	return openWith(ctx, opts, given)
+	return openWith(ctx, opts, true)
 }
 
-// openWith opens the store that the options describe. given are the parameters
-// that came from a URL, nil if there was none.
-func openWith(ctx context.Context, o Options, given map[string]bool) (*Store, error) {
-	if err := o.checkTarget(given != nil); err != nil {
+// openWith opens the store that the options describe.
+func openWith(ctx context.Context, o Options, fromURL bool) (*Store, error) {
+	if err := o.checkTarget(fromURL); err != nil {
 		return nil, openError(err)
 	}
-	opts, err := o.complete(given)
+	opts, err := o.complete()
 	if err != nil {
 		return nil, openError(err)
 	}
@@ -96,7 +94,7 @@ func FromClient(ctx context.Context, client redis.UniversalClient, o *Options) (
 	if err := opts.checkLent(); err != nil {
 		return nil, openError(err)
 	}
-	opts, err := opts.complete(nil)
+	opts, err := opts.complete()
 	if err != nil {
 		return nil, openError(err)
 	}

@@ -32,40 +32,42 @@ func noSecret(t *testing.T, text string) {
 
 func TestInvalidURL(t *testing.T) {
 	for raw, says := range map[string]string{
-		"":                                   "redis+cluster",
-		"localhost:6379":                     "scheme",
-		"http://h":                           "scheme",
-		"redis:///0":                         "host",
-		"redis:h":                            "host",
-		"redis://h:0":                        "port",
-		"redis://h:70000":                    "port",
-		"redis://h/one":                      "database",
-		"redis://h/-1":                       "database",
-		"redis://h/1/2":                      "database",
-		"redis://h#x":                        "#",
-		"redis://user@h":                     "no password",
-		"redis://h?pool=3":                   "pool_size",
-		"redis://h?pool_size=3&pool_size=4":  "pool_size more than once",
-		"redis://h?pool_size=0":              "pool_size",
-		"redis://h?pool_size=-1":             "pool_size",
-		"redis://h?pool_size=10001":          "pool_size",
-		"redis://h?pool_size=ten":            "pool_size",
-		"redis://h?max_retries=-2":           "max_retries",
-		"redis://h?max_retries=101":          "max_retries",
-		"redis://h?ttl=30":                   "ttl",
-		"redis://h?ttl=-1s":                  "ttl",
-		"redis://h?ttl=1500us":               "ttl",
-		"redis://h?ttl=999us":                "ttl",
-		"redis://h?connection_timeout=0":     "connection_timeout",
-		"redis://h?connection_timeout=11m":   "connection_timeout",
-		"redis://h?connection_timeout=999us": "connection_timeout",
-		"redis://h?read_timeout=-1s":         "read_timeout",
-		"redis://h?write_timeout=1h":         "write_timeout",
-		"redis://h?min_retry_backoff=2m":     "min_retry_backoff",
-		"redis://h?max_retry_backoff=2m":     "max_retry_backoff",
-		"redis://h?min_retry_backoff=2s&max_retry_backoff=1s": "min_retry_backoff (2s) is over max_retry_backoff",
-		"redis://h?key_prefix=":                               "key_prefix",
-		"redis://h?key_prefix=a{b}":                           "key_prefix",
+		"":                                  "redis+cluster",
+		"localhost:6379":                    "scheme",
+		"http://h":                          "scheme",
+		"redis:///0":                        "host",
+		"redis:h":                           "host",
+		"redis://h:0":                       "port",
+		"redis://h:70000":                   "port",
+		"redis://h/one":                     "database",
+		"redis://h/-1":                      "database",
+		"redis://h/1/2":                     "database",
+		"redis://h#x":                       "#",
+		"redis://user@h":                    "no password",
+		"redis://h?pool=3":                  "pool-size",
+		"redis://h?pool-size=3&pool-size=4": "pool-size 2 times",
+		"redis://h?pool_size=3":             "pool-size",
+		"redis://h?pool-size=-1":            "pool-size",
+		"redis://h?pool-size=10001":         "pool-size",
+		"redis://h?pool-size=ten":           "pool-size",
+		"redis://h?max-retries=-2":          "max-retries",
+		"redis://h?max-retries=0":           `write "off" for no retries`,
+		"redis://h?wait-replicas=0":         `write "off" for no wait`,
+		"redis://h?ttl=0":                   `write "off" for never`,
+		"redis://h?max-retries=101":         "max-retries",
+		"redis://h?ttl=30":                  "ttl",
+		"redis://h?ttl=-1s":                 "ttl",
+		"redis://h?ttl=1500us":              "TTL is 1.5ms",
+		"redis://h?ttl=999us":               "ttl",
+		"redis://h?connect-timeout=11m":     "connect-timeout",
+		"redis://h?connect-timeout=999us":   "connect-timeout",
+		"redis://h?read-timeout=-1s":        "read-timeout",
+		"redis://h?write-timeout=1h":        "write-timeout",
+		"redis://h?min-retry-backoff=2m":    "min-retry-backoff",
+		"redis://h?max-retry-backoff=2m":    "max-retry-backoff",
+		"redis://h?min-retry-backoff=2s&max-retry-backoff=1s": "MinRetryBackoff (2s) is longer than MaxRetryBackoff (1s)",
+		"redis://h?key-prefix=":                               "key-prefix",
+		"redis://h?key-prefix=a{b}":                           "without braces",
 		// What a password with something unescaped in it does to a URL.
 		"redis://u:" + secret + "@@h:x/":       "URL",
 		"redis://u:" + secret + "/@h:6379/0":   "URL",
@@ -95,20 +97,20 @@ func wantInvalidURL(t *testing.T, raw, says string) {
 
 func TestInvalidOptions(t *testing.T) {
 	for says, o := range map[string]redisstore.Options{
-		"PoolSize is -1":             {PoolSize: -1},
-		"PoolSize is 10001":          {PoolSize: 10_001},
-		"MaxRetries is -2":           {MaxRetries: -2},
-		"MaxRetries is 101":          {MaxRetries: 101},
-		"TTL is -1ms":                {TTL: -time.Millisecond},
-		"TTL is 1µs":                 {TTL: time.Microsecond},
-		"TTL is 1.5ms":               {TTL: 1500 * time.Microsecond},
-		"MinRetryBackoff is 1µs":     {MinRetryBackoff: time.Microsecond},
-		"MaxRetryBackoff is 1m0.001": {MaxRetryBackoff: time.Minute + time.Millisecond},
-		"MinRetryBackoff (1s) is":    {MinRetryBackoff: time.Second, MaxRetryBackoff: time.Millisecond},
-		"ConnectTimeout is -1s":      {ConnectTimeout: -time.Second},
-		"ReadTimeout is 11m0s":       {ReadTimeout: 11 * time.Minute},
-		"WriteTimeout is 1ns":        {WriteTimeout: 1},
-		`KeyPrefix "{x"`:             {KeyPrefix: "{x"},
+		"PoolSize is -1":                 {PoolSize: -1},
+		"PoolSize is 10001":              {PoolSize: 10_001},
+		"MaxRetries is -2":               {MaxRetries: -2},
+		"MaxRetries is 101":              {MaxRetries: 101},
+		"TTL is -1ms":                    {TTL: -time.Millisecond},
+		"TTL is 1µs":                     {TTL: time.Microsecond},
+		"TTL is 1.5ms":                   {TTL: 1500 * time.Microsecond},
+		"MinRetryBackoff is 1µs":         {MinRetryBackoff: time.Microsecond},
+		"MaxRetryBackoff is 1m0.001":     {MaxRetryBackoff: time.Minute + time.Millisecond},
+		"MinRetryBackoff (1s) is longer": {MinRetryBackoff: time.Second, MaxRetryBackoff: time.Millisecond},
+		"ConnectTimeout is -1s":          {ConnectTimeout: -time.Second},
+		"ReadTimeout is 11m0s":           {ReadTimeout: 11 * time.Minute},
+		"WriteTimeout is 1ns":            {WriteTimeout: 1},
+		`KeyPrefix is "{x"`:              {KeyPrefix: "{x"},
 	} {
 		_, err := redisstore.Open(t.Context(), "redis://127.0.0.1:1", &o)
 		want(t, err, state.ErrInvalid, says)
@@ -120,7 +122,7 @@ func TestInvalidOptions(t *testing.T) {
 
 func TestURLWins(t *testing.T) {
 	server := redisserver.Start(t, nil)
-	s := open(t, server.URL()+"/3?key_prefix=u:", redisstore.Options{KeyPrefix: "o:"})
+	s := open(t, server.URL()+"/3?key-prefix=u:", redisstore.Options{KeyPrefix: "o:"})
 	want(t, s.Save(t.Context(), "k", checkpoint(t, "82AA", 1)), nil, "Save")
 	c := client(t, server)
 	if n, err := c.Pipelined(t.Context(), func(p redis.Pipeliner) error {
@@ -129,6 +131,21 @@ func TestURLWins(t *testing.T) {
 		return nil
 	}); err != nil || n[1].(*redis.IntCmd).Val() != 1 {
 		t.Errorf("database 3 and the URL's prefix were not used: %v, %v", n, err)
+	}
+}
+
+// -1 and "off" disable what is off by default, too, so that a URL can override a field.
+func TestOff(t *testing.T) {
+	server := redisserver.Start(t, nil)
+	for u, o := range map[string]redisstore.Options{
+		"":                           {TTL: -1, WaitReplicas: -1},
+		"?ttl=off&wait-replicas=off": {TTL: time.Hour, WaitReplicas: 1},
+	} {
+		s := open(t, server.URL()+u, o)
+		if s.Expires() != 0 {
+			t.Errorf("%q: checkpoints expire after %v", u, s.Expires())
+		}
+		want(t, s.Save(t.Context(), "k", checkpoint(t, "82AA", 0)), nil, "a save without replicas") // on a server that has none
 	}
 }
 

@@ -31,7 +31,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func TestPoolSize(t *testing.T) {
 	server := redisserver.Start(t, nil)
-	for parameter, size := range map[string]int64{"": 10, "?pool_size=1": 1, "?pool_size=3": 3} {
+	for parameter, size := range map[string]int64{"": 10, "?pool-size=1": 1, "?pool-size=3": 3} {
 		p := newProxy(t, server.Addr)
 		s := open(t, p.url()+parameter, redisstore.Options{ReadTimeout: 30 * time.Second})
 		if err := server.Freeze(); err != nil {
@@ -60,7 +60,7 @@ func TestMaxRetries(t *testing.T) {
 		parameter string
 		options   int
 		attempts  int64
-	}{{"", 0, 4}, {"", -1, 1}, {"", 5, 6}, {"?max_retries=0", 5, 1}, {"?max_retries=2", 0, 3}} {
+	}{{"", 0, 4}, {"", -1, 1}, {"", 5, 6}, {"?max-retries=off", 5, 1}, {"?max-retries=2", 0, 3}} {
 		p := newProxy(t, server.Addr)
 		s := open(t, p.url()+c.parameter, redisstore.Options{MaxRetries: c.options, MaxRetryBackoff: 8 * time.Millisecond})
 		p.next(slices.Repeat([]cut{before}, 50)...)
@@ -78,9 +78,9 @@ func TestRetryBackoff(t *testing.T) {
 		parameters  string
 		least, most time.Duration // of the waits in all, which chance may halve
 	}{
-		{"max_retries=3&min_retry_backoff=100ms&max_retry_backoff=10s", 350 * time.Millisecond, 700 * time.Millisecond},
-		{"max_retries=3&min_retry_backoff=100ms&max_retry_backoff=100ms", 150 * time.Millisecond, 300 * time.Millisecond},
-		{"max_retries=3&min_retry_backoff=1ms&max_retry_backoff=1ms", 0, 3 * time.Millisecond},
+		{"max-retries=3&min-retry-backoff=100ms&max-retry-backoff=10s", 350 * time.Millisecond, 700 * time.Millisecond},
+		{"max-retries=3&min-retry-backoff=100ms&max-retry-backoff=100ms", 150 * time.Millisecond, 300 * time.Millisecond},
+		{"max-retries=3&min-retry-backoff=1ms&max-retry-backoff=1ms", 0, 3 * time.Millisecond},
 	} {
 		p := newProxy(t, server.Addr)
 		s := open(t, p.url()+"?"+c.parameters, redisstore.Options{})

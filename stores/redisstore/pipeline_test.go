@@ -86,7 +86,7 @@ func TestPipelineAndWait(t *testing.T) {
 	pair := redisserver.StartSentinel(t, &redisserver.SentinelOptions{Sentinels: -1})
 	replica := pair.Nodes[1]
 	s := open(t, pair.Nodes[0].URL(), redisstore.Options{WaitReplicas: 1, WaitTimeout: 50 * time.Millisecond, MaxRetries: 1})
-	o := rigatoni.Config{StartAt: rigatonitest.Insert("a.b", map[string]int{"_id": 0}).ClusterTime(), LeaseTTL: time.Minute}
+	o := rigatoni.Config{FirstStart: rigatoni.FirstStart{Time: rigatonitest.Insert("a.b", map[string]int{"_id": 0}).ClusterTime()}, LeaseTTL: time.Minute}
 	events := []rigatoni.Event{rigatonitest.Insert("shop.orders", map[string]int{"_id": 1})}
 
 	want(t, replica.Freeze(), nil, "Freeze")

@@ -3,7 +3,7 @@
 //
 //	store, err := redisstore.Open(ctx, "redis://user:password@127.0.0.1:6379/0", nil)
 //	store, err := redisstore.Open(ctx, "redis+sentinel://user:password@s1:26379,s2:26379,s3:26379/mymaster/0", nil)
-//	store, err := redisstore.Open(ctx, "rediss+cluster://user:password@a:7000,b:7001?tls_ca_file=/etc/redis/ca.pem", nil)
+//	store, err := redisstore.Open(ctx, "rediss+cluster://user:password@a:7000,b:7001?tls-ca-file=/etc/redis/ca.pem", nil)
 //
 // It has every capability of package
 // [github.com/rigatoni-etl/rigatoni/state]. Each operation is one round trip: a
@@ -135,8 +135,8 @@
 //
 // # Moving over from the Rust crate
 //
-// Its tokens can be read, so that a pipeline goes on where the crate's stood: see
-// [Store.LoadCrate].
+// Package rustcrate reads its tokens, so that a pipeline resumes where the crate's
+// stopped.
 package redisstore
 
 import (

@@ -18,6 +18,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/testing/sharedlog"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
+	"github.com/rigatoni-etl/rigatoni/stores/redisstore/rustcrate"
 )
 
 // chain is every error in err's chain, and how each prints in every form.
@@ -57,7 +58,7 @@ func TestNoSecrets(t *testing.T) {
 	cluster := redisserver.StartCluster(t, &redisserver.ClusterOptions{Options: o, Replicas: -1})
 	urls := []string{
 		plain.URL(), "unix://:" + secret + "@" + plain.Socket, cluster.URL(),
-		sentinel.URL() + "?sentinel_password=" + secret + "2",
+		sentinel.URL() + "?sentinel-password=" + secret + "2",
 	}
 	opts := redisstore.Options{Logger: logger, ConnectTimeout: 500 * time.Millisecond, ReadTimeout: 300 * time.Millisecond, MaxRetries: 1}
 
@@ -66,7 +67,7 @@ func TestNoSecrets(t *testing.T) {
 		s := open(t, u, opts)
 		stores = append(stores, s)
 		check("a store", fmt.Sprintf("%v %+v %#v %s %d %q %x", s, s, s, s, s, s, s)+logged(s))
-		for _, bad := range []string{strings.Replace(u, secret, "wrongpw9", 1), strings.Replace(u, ":"+secret+"@", "bob:wrongpw9@", 1), u + map[bool]string{true: "&", false: "?"}[strings.Contains(u, "?")] + "sentinel_password=wrongpw9"} {
+		for _, bad := range []string{strings.Replace(u, secret, "wrongpw9", 1), strings.Replace(u, ":"+secret+"@", "bob:wrongpw9@", 1), u + map[bool]string{true: "&", false: "?"}[strings.Contains(u, "?")] + "sentinel-password=wrongpw9"} {
 			_, err := redisstore.Open(t.Context(), bad, &opts)
 			check("opening", chain(err))
 		}
@@ -116,8 +117,8 @@ func failures(t *testing.T, s *redisstore.Store, token string) map[string]error 
 	}
 	_, errs["Load"] = s.Load(ctx, "never")
 	_, errs["Acquire"] = s.Acquire(ctx, "k", state.LeaseRequest{})
-	_, errs["LoadCrate"] = s.LoadCrate(ctx, "never")
-	_, errs["CrateNames"] = s.CrateNames(ctx)
+	_, errs["rustcrate.Load"] = rustcrate.Load(ctx, s, "never")
+	_, errs["rustcrate.Names"] = rustcrate.Names(ctx, s)
 	for e, err := range s.List(ctx, "") {
 		errs["List"] = errors.Join(err, e.LoadErr)
 	}

@@ -112,7 +112,7 @@ func (g ground) run(t *testing.T, seed uint64) {
 	params := url.Values{}
 	if g.tls {
 		o.TLS = redisserver.TestPKI(t)
-		params = url.Values{"tls_ca_file": {o.TLS.CAFile}, "tls_cert_file": {o.TLS.ClientCert}, "tls_key_file": {o.TLS.ClientKey}}
+		params = url.Values{"tls-ca-file": {o.TLS.CAFile}, "tls-cert-file": {o.TLS.ClientCert}, "tls-key-file": {o.TLS.ClientKey}}
 		o.Config = []string{"tls-auth-clients yes"}
 	}
 	target, admin := g.start(t, o)

@@ -43,15 +43,15 @@ func (o *Options) trust(c *tls.Config) error {
 		return nil
 	}
 	if c.RootCAs != nil {
-		return fmt.Errorf("%w: the certificate authorities are given twice, in TLSCAFile (tls_ca_file) and in TLS.RootCAs; leave one out", state.ErrInvalid)
+		return fmt.Errorf("%w: the certificate authorities are given twice, in TLSCAFile (tls-ca-file) and in TLS.RootCAs; leave one out", state.ErrInvalid)
 	}
 	pem, err := os.ReadFile(o.TLSCAFile)
 	if err != nil {
-		return fmt.Errorf("%w: TLSCAFile (tls_ca_file) can't be read: %w", state.ErrInvalid, err)
+		return fmt.Errorf("%w: TLSCAFile (tls-ca-file) can't be read: %w", state.ErrInvalid, err)
 	}
 	c.RootCAs = x509.NewCertPool()
 	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("%w: TLSCAFile (tls_ca_file) %s has no certificate in PEM form", state.ErrInvalid, o.TLSCAFile)
+		return fmt.Errorf("%w: TLSCAFile (tls-ca-file) %s has no certificate in PEM form", state.ErrInvalid, o.TLSCAFile)
 	}
 	return nil
 }
@@ -62,11 +62,11 @@ func (o *Options) present(c *tls.Config) error {
 		return nil
 	}
 	if o.TLSCertFile == "" || o.TLSKeyFile == "" {
-		return fmt.Errorf("%w: a client certificate takes both TLSCertFile (tls_cert_file) and TLSKeyFile (tls_key_file), and one is missing", state.ErrInvalid)
+		return fmt.Errorf("%w: a client certificate takes both TLSCertFile (tls-cert-file) and TLSKeyFile (tls-key-file), and one is missing", state.ErrInvalid)
 	}
 	cert, err := tls.LoadX509KeyPair(o.TLSCertFile, o.TLSKeyFile)
 	if err != nil {
-		return fmt.Errorf("%w: the client certificate of TLSCertFile (tls_cert_file) %s and TLSKeyFile (tls_key_file) %s can't be used: %w",
+		return fmt.Errorf("%w: the client certificate of TLSCertFile (tls-cert-file) %s and TLSKeyFile (tls-key-file) %s can't be used: %w",
 			state.ErrInvalid, o.TLSCertFile, o.TLSKeyFile, err)
 	}
 	c.Certificates = append(c.Certificates[:len(c.Certificates):len(c.Certificates)], cert)

@@ -48,7 +48,7 @@ func TestTLSOptions(t *testing.T) {
 	server := redisserver.Start(t, &redisserver.Options{TLS: pki})
 	strict := redisserver.Start(t, &redisserver.Options{TLS: pki, Config: []string{"tls-auth-clients yes"}})
 	plain := redisserver.Start(t, nil)
-	cert := fmt.Sprintf("&tls_cert_file=%s&tls_key_file=%s", pki.ClientCert, pki.ClientKey)
+	cert := fmt.Sprintf("&tls-cert-file=%s&tls-key-file=%s", pki.ClientCert, pki.ClientKey)
 	bad := filepath.Join(t.TempDir(), "bad.pem")
 	want(t, os.WriteFile(bad, []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), 0o600), nil, "WriteFile")
 	for _, c := range []struct {
@@ -58,18 +58,18 @@ func TestTLSOptions(t *testing.T) {
 		err  error
 		says string
 	}{
-		{what: "own CA", url: server.URL() + "?tls_ca_file=" + pki.CAFile},
+		{what: "own CA", url: server.URL() + "?tls-ca-file=" + pki.CAFile},
 		{what: "own CA, in a field", url: server.URL(), o: redisstore.Options{TLSCAFile: pki.CAFile}},
 		{what: "own CA, in a config", url: server.URL(), o: redisstore.Options{TLS: &tls.Config{RootCAs: config.RootCAs}}},
 		{what: "without a URL", o: redisstore.Options{Addrs: []string{server.Addr}, TLSCAFile: pki.CAFile}},
-		{what: "another's CA", url: server.URL() + "?tls_ca_file=" + other.CAFile, err: state.ErrRefused, says: "certificate"},
-		{what: "two CAs", url: server.URL() + "?tls_ca_file=" + pki.CAFile, o: redisstore.Options{TLS: config}, err: state.ErrInvalid, says: "given twice"},
-		{what: "a CA that is missing", url: server.URL() + "?tls_ca_file=/none.pem", err: state.ErrInvalid, says: "no such file"},
-		{what: "a CA that is none", url: server.URL() + "?tls_ca_file=" + bad, err: state.ErrInvalid, says: "PEM form"},
-		{what: "the name in the certificate", url: server.URL() + "?tls_server_name=" + redisserver.ServerName + "&tls_ca_file=" + pki.CAFile},
-		{what: "a name that isn't in it", url: server.URL() + "?tls_server_name=elsewhere.test&tls_ca_file=" + pki.CAFile, err: state.ErrRefused, says: "elsewhere.test"},
+		{what: "another's CA", url: server.URL() + "?tls-ca-file=" + other.CAFile, err: state.ErrRefused, says: "certificate"},
+		{what: "two CAs", url: server.URL() + "?tls-ca-file=" + pki.CAFile, o: redisstore.Options{TLS: config}, err: state.ErrInvalid, says: "given twice"},
+		{what: "a CA that is missing", url: server.URL() + "?tls-ca-file=/none.pem", err: state.ErrInvalid, says: "no such file"},
+		{what: "a CA that is none", url: server.URL() + "?tls-ca-file=" + bad, err: state.ErrInvalid, says: "PEM form"},
+		{what: "the name in the certificate", url: server.URL() + "?tls-server-name=" + redisserver.ServerName + "&tls-ca-file=" + pki.CAFile},
+		{what: "a name that isn't in it", url: server.URL() + "?tls-server-name=elsewhere.test&tls-ca-file=" + pki.CAFile, err: state.ErrRefused, says: "elsewhere.test"},
 		{what: "the same, in a config", url: server.URL(), o: redisstore.Options{TLS: &tls.Config{RootCAs: config.RootCAs, ServerName: "elsewhere.test"}}, err: state.ErrRefused, says: "elsewhere.test"},
-		{what: "a client certificate", url: strict.URL() + "?tls_ca_file=" + pki.CAFile + cert},
+		{what: "a client certificate", url: strict.URL() + "?tls-ca-file=" + pki.CAFile + cert},
 		{what: "a client certificate, in a config", url: strict.URL(), o: redisstore.Options{TLS: config}},
 		{what: "a key that is another's", url: server.URL(), o: redisstore.Options{TLSCertFile: pki.ClientCert, TLSKeyFile: other.ClientKey},
 			err: state.ErrInvalid, says: "does not match"},
@@ -124,7 +124,7 @@ func TestTLSTopologies(t *testing.T) {
 	sentinel := redisserver.StartSentinel(t, &redisserver.SentinelOptions{Options: o, Sentinels: 1})
 	cluster := redisserver.StartCluster(t, &redisserver.ClusterOptions{Options: o, Replicas: -1})
 	for _, u := range []string{sentinel.URL(), cluster.URL()} {
-		work(t.Context(), t, open(t, u+"?tls_ca_file="+pki.CAFile, redisstore.Options{}))
+		work(t.Context(), t, open(t, u+"?tls-ca-file="+pki.CAFile, redisstore.Options{}))
 		_, err := redisstore.Open(t.Context(), u, nil)
 		want(t, err, state.ErrRefused, "a certificate that nobody vouches for")
 	}

@@ -22,13 +22,13 @@ func (o *Options) checkTarget(fromURL bool) error {
 	}
 	switch {
 	case o.Socket == "" && len(o.Addrs) == 0:
-		return refuse("there is neither a URL nor Addrs nor a Socket to say where Redis is; a URL's scheme is one of %s", strings.Join(Schemes(), ", "))
+		return refuse("there is neither a URL nor Addrs nor a Socket to say where Redis is; a URL's scheme is one of %s", strings.Join(schemeNames(), ", "))
 	case o.Socket != "" && (len(o.Addrs) > 0 || o.MasterName != "" || o.Cluster):
 		return refuse("Socket is the path of one server's socket, and goes with neither Addrs nor MasterName nor Cluster")
 	case o.Socket != "" && o.wantsTLS():
-		return refuse("a Unix socket is never with TLS; leave TLS and what begins with it (tls_…) out")
+		return refuse("a Unix socket is never with TLS; leave TLS and what begins with it (tls-…) out")
 	case o.TLS == nil && o.namesTLS() && fromURL:
-		return refuse("TLS files or names (tls_…) are given, and the URL's scheme is without TLS; write rediss for redis")
+		return refuse("TLS files or names (tls-…) are given, and the URL's scheme is without TLS; write rediss for redis")
 	case o.MasterName != "" && o.Cluster:
 		return refuse("MasterName is for Sentinels and Cluster for a Cluster; one of the two")
 	case len(o.Addrs) > 1 && o.MasterName == "" && !o.Cluster:
@@ -40,9 +40,9 @@ func (o *Options) checkTarget(fromURL bool) error {
 	case o.Username != "" && o.Password == "":
 		return refuse("there is a user (Username) and no password")
 	case o.SentinelUsername != "" && o.SentinelPassword == "":
-		return refuse("there is a user for the Sentinels (SentinelUsername, sentinel_username) and no password (SentinelPassword, sentinel_password)")
+		return refuse("there is a user for the Sentinels (SentinelUsername, sentinel-username) and no password (SentinelPassword, sentinel-password)")
 	case o.SentinelPassword != "" && o.MasterName == "":
-		return refuse("SentinelPassword (sentinel_password) is set, and there are no Sentinels")
+		return refuse("SentinelPassword (sentinel-password) is set, and there are no Sentinels")
 	}
 	_, err := o.addrs()
 	return err

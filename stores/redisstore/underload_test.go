@@ -173,7 +173,7 @@ func (s watchedStore) SaveBatch(ctx context.Context, items []state.Item) []error
 func (l *load) start(ctx context.Context, t *testing.T, s *redisstore.Store, ttl time.Duration) <-chan error {
 	t.Helper()
 	p, err := rigatoni.New(rigatoni.Config{
-		Name: "shop", Source: l, Destination: l, Store: watchedStore{s, l}, Logger: quiet,
+		Name: "shop", Source: l, Destination: opensTo{l}, Store: watchedStore{s, l}, Logger: quiet,
 		SaveInterval: 20 * time.Millisecond, LeaseTTL: ttl,
 		// What a pipeline adds to the store's own time by waiting longer and longer.
 		RetryMax: time.Second,
@@ -356,3 +356,8 @@ func (l *load) number(cp state.Checkpoint) int {
 	}
 	return len(l.numbers)
 }
+
+// opensTo is a destination that opens to a sink.
+type opensTo struct{ rigatoni.Sink }
+
+func (o opensTo) Open(context.Context, rigatoni.Opening) (rigatoni.Sink, error) { return o.Sink, nil }

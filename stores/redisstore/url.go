@@ -2,22 +2,21 @@ package redisstore
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// ParseURL is [url.Parse] for the URLs of [Open], which may have several hosts:
-// that of net/url refuses some of those. The hosts stand in URL.Host, with commas
-// between them. Its error shows no part of the URL.
-func ParseURL(raw string) (*url.URL, error) {
+// parseURL is url.Parse for URLs with several hosts, too, some of which that
+// refuses. The hosts are in URL.Host, with commas between them. Its error shows no
+// part of the URL.
+func parseURL(raw string) (*url.URL, error) {
 	one, hosts := cutHosts(raw)
 	u, err := url.Parse(one)
 	if err != nil {
@@ -73,8 +72,7 @@ var schemes = map[string]scheme{
 	"redis+unix":      {kind: socketServer},
 }
 
-// Schemes are the schemes of the URLs that [Open] takes.
-func Schemes() []string { return slices.Sorted(maps.Keys(schemes)) }
+func schemeNames() []string { return slices.Sorted(maps.Keys(schemes)) }
 
 // from puts what u says before its parameters into o. No part of the URL is in
 // the errors but the scheme: in a URL that lacks some %XX, a piece of the password
@@ -83,7 +81,7 @@ func (o Options) from(u *url.URL) (Options, error) {
 	sch, known := schemes[u.Scheme]
 	switch {
 	case !known:
-		return o, fmt.Errorf("%w: the URL's scheme is none of %s", state.ErrInvalid, strings.Join(Schemes(), ", "))
+		return o, fmt.Errorf("%w: the URL's scheme is none of %s", state.ErrInvalid, strings.Join(schemeNames(), ", "))
 	case u.Opaque != "":
 		return o, fmt.Errorf("%w: the URL names no host: write %s:// before it", state.ErrInvalid, u.Scheme)
 	case u.Fragment != "":
@@ -138,120 +136,18 @@ func (o *Options) path(u *url.URL, kind kindOfServer) error {
 	return nil
 }
 
-// parameters set what they name in Options.
-var parameters = map[string]func(*Options, string) error{
-	"pool_size":          func(o *Options, v string) error { return setCount(&o.PoolSize, v) },
-	"max_retries":        setRetries,
-	"ttl":                func(o *Options, v string) error { return setDuration(&o.TTL, v, true) },
-	"min_retry_backoff":  func(o *Options, v string) error { return setDuration(&o.MinRetryBackoff, v, false) },
-	"max_retry_backoff":  func(o *Options, v string) error { return setDuration(&o.MaxRetryBackoff, v, false) },
-	"connection_timeout": func(o *Options, v string) error { return setDuration(&o.ConnectTimeout, v, false) },
-	"read_timeout":       func(o *Options, v string) error { return setDuration(&o.ReadTimeout, v, false) },
-	"write_timeout":      func(o *Options, v string) error { return setDuration(&o.WriteTimeout, v, false) },
-	"wait_replicas":      setReplicas,
-	"wait_timeout":       func(o *Options, v string) error { return setDuration(&o.WaitTimeout, v, false) },
-	"key_prefix":         func(o *Options, v string) error { return setText(&o.KeyPrefix, v) },
-	"db":                 setDB,
-	"sentinel_username":  func(o *Options, v string) error { return setText(&o.SentinelUsername, v) },
-	"sentinel_password":  func(o *Options, v string) error { return setText(&o.SentinelPassword, v) },
-	"tls_ca_file":        func(o *Options, v string) error { return setText(&o.TLSCAFile, v) },
-	"tls_cert_file":      func(o *Options, v string) error { return setText(&o.TLSCertFile, v) },
-	"tls_key_file":       func(o *Options, v string) error { return setText(&o.TLSKeyFile, v) },
-	"tls_server_name":    func(o *Options, v string) error { return setText(&o.TLSServerName, v) },
-}
-
-// apply puts the URL's parameters over o, and tells which there were.
-func (o Options) apply(u *url.URL) (Options, map[string]bool, error) {
+// apply sets the options that are parameters of the URL.
+func (o Options) apply(u *url.URL) (Options, error) {
 	query, err := url.ParseQuery(u.RawQuery)
 	// A password with an unescaped ? has its end here.
-	if err != nil || strings.Contains(u.RawQuery, "@") {
-		return o, nil, fmt.Errorf("%w: the URL's parameters can't be read; write @ as %%40, and ? in a password as %%3F", state.ErrInvalid)
-	}
-	given := make(map[string]bool, len(query))
-	for name, values := range query {
-		set, known := parameters[name]
-		switch {
-		case !known:
-			return o, nil, fmt.Errorf("%w: the URL has the unknown parameter %q; there are %s", state.ErrInvalid, name, strings.Join(parameterNames(), ", "))
-		case len(values) != 1:
-			return o, nil, fmt.Errorf("%w: the URL has the parameter %s more than once", state.ErrInvalid, name)
-		}
-		if name == "db" && o.Socket == "" {
-			return o, nil, fmt.Errorf("%w: the URL has the parameter db, which is for Unix sockets; write the database into the path", state.ErrInvalid)
-		}
-		if err := set(&o, values[0]); err != nil {
-			return o, nil, fmt.Errorf("%w: the URL's parameter %s%s: %w", state.ErrInvalid, name, shown(name, values[0]), err)
-		}
-		given[name] = true
-	}
-	return o, given, nil
-}
-
-func parameterNames() []string { return slices.Sorted(maps.Keys(parameters)) }
-
-// shown is what an error shows of a parameter's value.
-func shown(name, value string) string {
-	if strings.HasPrefix(name, "sentinel_") {
-		return ""
-	}
-	return fmt.Sprintf(" is %q", value)
-}
-
-func setCount(n *int, v string) error {
-	i, err := strconv.Atoi(v)
 	switch {
-	case err != nil:
-		return errors.New("it must be a whole number")
-	case i == 0:
-		return errors.New("it must be at least 1")
+	case err != nil || strings.Contains(u.RawQuery, "@"):
+		return o, fmt.Errorf("%w: the URL's parameters can't be read; write @ as %%40, and ? in a password as %%3F", state.ErrInvalid)
+	case query.Has("db") && o.Socket == "":
+		return o, fmt.Errorf("%w: the URL has the parameter db, which is for Unix sockets; write the database into the path", state.ErrInvalid)
 	}
-	*n = i
-	return nil
-}
-
-// setRetries takes 0 for none, as the word says; in Options that is the default.
-func setRetries(o *Options, v string) error {
-	if v == "0" {
-		o.MaxRetries = -1
-		return nil
+	if err := option.FromQuery(&o, query); err != nil {
+		return o, fmt.Errorf("%w: %w", state.ErrInvalid, err)
 	}
-	return setCount(&o.MaxRetries, v)
-}
-
-func setDuration(d *time.Duration, v string, zero bool) error {
-	t, err := time.ParseDuration(v)
-	switch {
-	case err != nil:
-		return errors.New("it must be a duration with its unit, such as 500ms, 5s or 168h")
-	case t == 0 && !zero:
-		return errors.New("it must be at least 1ms")
-	}
-	*d = t
-	return nil
-}
-
-func setText(s *string, v string) error {
-	if v == "" {
-		return errors.New("it must not be empty")
-	}
-	*s = v
-	return nil
-}
-
-func setDB(o *Options, v string) error {
-	n, err := strconv.ParseUint(v, 10, 16)
-	if err != nil {
-		return errors.New("it must be the number of a database")
-	}
-	o.DB = int(n)
-	return nil
-}
-
-func setReplicas(o *Options, v string) error {
-	n, err := strconv.ParseUint(v, 10, 16)
-	if err != nil {
-		return errors.New("it must be a whole number")
-	}
-	o.WaitReplicas = int(n)
-	return nil
+	return o, nil
 }

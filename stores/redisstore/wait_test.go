@@ -15,7 +15,7 @@ import (
 func TestWaitReplicas(t *testing.T) {
 	pair := redisserver.StartSentinel(t, &redisserver.SentinelOptions{Sentinels: -1, Replicas: 2})
 	ctx, u := t.Context(), pair.Nodes[0].URL()
-	for _, parameters := range []string{"", "?wait_replicas=0", "?wait_replicas=1", "?wait_replicas=2"} {
+	for _, parameters := range []string{"", "?wait-replicas=off", "?wait-replicas=1", "?wait-replicas=2"} {
 		work(ctx, t, open(t, u+parameters, redisstore.Options{}))
 	}
 	three := open(t, u, redisstore.Options{WaitReplicas: 3, WaitTimeout: 50 * time.Millisecond, MaxRetries: -1})
@@ -51,12 +51,12 @@ func TestWaitReplicas(t *testing.T) {
 func TestWaitTimeout(t *testing.T) {
 	server := redisserver.Start(t, nil) // no replicas at all
 	for parameters, least := range map[string]time.Duration{
-		"?wait_replicas=1&wait_timeout=50ms&max_retries=0": 50 * time.Millisecond,
-		"?wait_replicas=1&max_retries=0":                   time.Second,
+		"?wait-replicas=1&wait-timeout=50ms&max-retries=off": 50 * time.Millisecond,
+		"?wait-replicas=1&max-retries=off":                   time.Second,
 		// Longer than the read timeout: the two are added.
-		"?wait_replicas=1&wait_timeout=700ms&read_timeout=500ms&max_retries=0": 700 * time.Millisecond,
+		"?wait-replicas=1&wait-timeout=700ms&read-timeout=500ms&max-retries=off": 700 * time.Millisecond,
 		// The attempts are the same save, and each waits.
-		"?wait_replicas=1&wait_timeout=100ms&max_retries=2": 300 * time.Millisecond,
+		"?wait-replicas=1&wait-timeout=100ms&max-retries=2": 300 * time.Millisecond,
 	} {
 		s := open(t, server.URL()+parameters, redisstore.Options{})
 		err := within(t, least, least+2*slack, parameters, func() error { return s.Save(t.Context(), "k", checkpoint(t, "82AA", 1)) })

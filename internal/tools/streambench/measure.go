@@ -92,7 +92,7 @@ func toFiles(uri, dir string, start bson.Timestamp, events int) error {
 		return err
 	}
 	return pipeline(uri, dir, start, dest, func(p *rigatoni.Pipeline) {
-		for p.Stats().Events < uint64(events) {
+		for p.Status()[0].Events < uint64(events) {
 			time.Sleep(2 * time.Millisecond)
 		}
 	})
@@ -109,7 +109,7 @@ func pipeline(uri, dir string, start bson.Timestamp, dest rigatoni.Destination, 
 		return err
 	}
 	defer store.Close()
-	p, err := rigatoni.New(rigatoni.Config{Name: "bench", Source: source, Destination: dest, Store: store, StartAt: start})
+	p, err := rigatoni.New(rigatoni.Config{Name: "bench", Source: source, Destination: dest, Store: store, FirstStart: rigatoni.FirstStart{Time: start}})
 	if err != nil {
 		return err
 	}

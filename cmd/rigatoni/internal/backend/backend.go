@@ -37,7 +37,9 @@ var Stores = []*Kind{
 		Forms:   [][2]string{{"file:DIR", "files in a directory"}},
 		Options: func() any { return &filestore.Options{} },
 		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
-			return opened(filestore.OpenURL(ctx, r.URL))
+			o := *r.Options.(*filestore.Options)
+			o.Logger = log
+			return opened(filestore.OpenURL(ctx, r.URL, &o))
 		},
 	},
 	{

@@ -42,8 +42,8 @@ func TestStores(t *testing.T) {
 // Every kind of Redis is tried at the hosts that the URL names, all of them.
 func TestRedisOfSeveralHosts(t *testing.T) {
 	for _, url := range []string{
-		"redis+sentinel://u:hunter2@127.0.0.1:1,[::1]:2/mymaster/0?connection_timeout=1s&sentinel_password=hunter2",
-		"redis+cluster://u:hunter2@[::1]:1,127.0.0.1:2?connection_timeout=1s",
+		"redis+sentinel://u:hunter2@127.0.0.1:1,[::1]:2/mymaster/0?connect-timeout=1s&sentinel-password=hunter2",
+		"redis+cluster://u:hunter2@[::1]:1,127.0.0.1:2?connect-timeout=1s",
 		"rediss+cluster://127.0.0.1:1,127.0.0.1:2", "redis+unix:///nowhere.sock?db=1", "unix:///nowhere.sock",
 	} {
 		s, err := backend.OpenStore(t.Context(), url, quiet)

@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
 )
@@ -243,6 +245,53 @@ func TestMistakesInMappings(t *testing.T) {
 	}
 }
 
+// The stages are a YAML list or Extended JSON, with their fields in order.
+func TestPipelines(t *testing.T) {
+	match := func(v any) changestream.Pipeline {
+		return changestream.Pipeline{{{Key: "$match", Value: bson.D{{Key: "fullDocument.x", Value: v}}}}}
+	}
+	both := changestream.Pipeline{
+		{{Key: "$match", Value: bson.D{{Key: "fullDocument.status", Value: bson.D{{Key: "$in", Value: bson.A{"a", "${b", "$$ROOT"}}}}}}},
+		{{Key: "$set", Value: bson.D{{Key: "z", Value: int32(1)}, {Key: "a", Value: true}}}},
+	}
+	for text, want := range map[string]changestream.Pipeline{
+		"\n  - $match: {fullDocument.status: {$in: [\"${A}\", '$${b', $$ROOT]}}\n  - $set: {z: 1, a: true}\n":         both,
+		`'[{"$match": {"fullDocument.status": {"$in": ["${A}", "$${b", "$$ROOT"]}}}, {"$set": {"z": 1, "a": true}}]'`: both,
+		`[{$match: {fullDocument.x: 0x10}}]`:                          match(int32(16)),
+		`[{$match: {fullDocument.x: 1.0}}]`:                           match(1.0),
+		`[{$match: {fullDocument.x: .inf}}]`:                          match(math.Inf(1)),
+		`[{$match: {fullDocument.x: -.inf}}]`:                         match(math.Inf(-1)),
+		`[{$match: {fullDocument.x: 1e300}}]`:                         match(1e300),
+		`[{$match: {fullDocument.x: null}}]`:                          match(nil),
+		`[{$match: {fullDocument.x: "1"}}]`:                           match("1"),
+		`[{$match: {fullDocument.x: 9007199254740993}}]`:              match(int64(9007199254740993)),
+		`[{$match: {fullDocument.x: 2026-01-31T00:00:00Z}}]`:          match(bson.NewDateTimeFromTime(time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC))),
+		`[{$match: {fullDocument.x: {$date: 2026-01-31T00:00:00Z}}}]`: match(bson.NewDateTimeFromTime(time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC))),
+	} {
+		s, err := config.Read(config.Input{File: write(t, minimal+"pipeline: "+text+"\n"), Env: env("A", "a")})
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if d := cmp.Diff(want, s.Watch.Pipeline); d != "" {
+			t.Errorf("%s: %s", text, d)
+		}
+	}
+	for text, want := range map[string]string{
+		"[{$lookup: {}}]":         `p.yaml:5: pipeline is "[{\"$lookup\":{}}]": stage[0]: $lookup is not possible in a change stream; the stages are $addFields, $match, $project, $redact, $replaceRoot, $replaceWith, $set, $unset`,
+		"[{$unset: [_id, x]}]":    `p.yaml:5: pipeline is "[{\"$unset\":[\"_id\",\"x\"]}]": stage[0]: `,
+		"{$match: {}}":            `p.yaml:5: pipeline is "{\"$match\":{}}": it must be a JSON array of stages, in brackets`,
+		"[{$match: {[a]: 1}}]":    `p.yaml:5: pipeline is not complete: line 5 has a list where a field's name should stand`,
+		"[{$match: {a: '${X}'}}]": `p.yaml:5: pipeline is not complete: the environment has no variable X; set it, or write ${X:-default}`,
+		"&a [*a]":                 `p.yaml:5: pipeline is not complete: it is nested too deeply`,
+	} {
+		_, err := config.Read(config.Input{File: write(t, minimal+"pipeline: "+text+"\n"), Env: env()})
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
+
 // What a library finds wrong with the settings is said in the user's words.
 func TestExplain(t *testing.T) {
 	file := write(t, minimal+"retry-min: 5s\nretry-max: 1s\n")
@@ -268,7 +317,7 @@ func TestExplain(t *testing.T) {
 
 func TestSecrets(t *testing.T) {
 	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey", "redis://:other@h",
-		"redis+sentinel://u:firstpw@a:1,b:2/m?sentinel_username=watcher&sentinel_password=secondpw")
+		"redis+sentinel://u:firstpw@a:1,b:2/m?sentinel-username=watcher&sentinel-password=secondpw")
 	if got := s.Text("firstpw watcher secondpw mymaster a:1"); got != "*** *** *** mymaster a:1" {
 		t.Errorf("of a URL with Sentinels: %q", got)
 	}

@@ -14,7 +14,7 @@ func Describe(o option.Option) string {
 	}
 	var notes []string
 	if o.Default != "" {
-		notes = append(notes, "default "+o.Default)
+		notes = append(notes, "default: "+o.Default)
 	}
 	if o.Off != "" {
 		notes = append(notes, "off: "+o.Off)

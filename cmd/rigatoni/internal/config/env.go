@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// expand fills in ${NAME} and ${NAME:-default}; $$ is a dollar sign. It works on
-// a value that has been parsed already, so that whatever a variable holds is
-// taken as it is and can't change what the file says.
+// expand replaces ${NAME} and ${NAME:-default}; $$ is a dollar sign. It works on a
+// value that has been parsed already, so the value of a variable is taken as it is
+// and can't change the structure of the file.
 func expand(text string, env func(string) (string, bool)) (string, error) {
 	var b strings.Builder
 	for {
@@ -38,6 +38,18 @@ func expand(text string, env func(string) (string, bool)) (string, error) {
 			text = text[i+1:]
 		}
 	}
+}
+
+// expandJSON is expand for the strings of a JSON value, where $$ROOT is a variable
+// of MongoDB: only $${ is short for a dollar sign and a brace.
+func expandJSON(text string, env func(string) (string, bool)) (string, error) {
+	parts := strings.Split(text, "$$")
+	for i := range parts[1:] {
+		if !strings.HasPrefix(parts[i+1], "{") {
+			parts[i] += "$$"
+		}
+	}
+	return expand(strings.Join(parts, "$$"), env)
 }
 
 func variable(inner string, env func(string) (string, bool)) (string, error) {

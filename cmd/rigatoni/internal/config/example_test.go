@@ -53,16 +53,14 @@ var examples = map[string]string{
 
 // others are the values of fields that stand in the file as comments.
 var others = map[string]string{
-	"one-each":                    "true",
-	"operations":                  "[insert, update]",
-	"pipeline":                    `'[{"$match": {"fullDocument.total": {"$gte": 100}}}]'`,
-	"full-document":               "updateLookup",
-	"full-document-before-change": "whenAvailable",
-	"expanded-events":             "true",
-	"owner":                       "${HOSTNAME:-this-machine}",
-	"lease-ttl":                   "15s",
-	"lease-wait":                  "1m",
-	"canonical":                   "true",
+	"one-each":        "true",
+	"operations":      "[insert, update, replace, delete]",
+	"pipeline":        "[{$match: {fullDocument.status: paid}}]",
+	"expanded-events": "true",
+	"owner":           "${HOSTNAME:-this-machine}",
+	"lease-ttl":       "15s",
+	"lease-wait":      "1m",
+	"canonical":       "true",
 }
 
 const exampleHead = `# A pipeline of rigatoni, with every field. Run it with

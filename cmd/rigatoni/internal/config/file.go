@@ -128,21 +128,23 @@ func (r *reader) value(o option.Option, name, where string, n *yaml.Node) (value
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
 		r.problem(where, name, "has no value; leave it out for the default")
 	case n.Kind == yaml.ScalarNode:
-		text, ok := r.expand(name, where, n)
+		text, ok := r.expand(o, name, where, n)
 		texts := []string{text}
 		if o.List {
 			texts = option.SplitList(text)
 		}
 		return value{n.Value, texts}, ok
 	case n.Kind == yaml.SequenceNode && o.List:
-		return r.list(name, where, n)
+		return r.list(o, name, where, n)
+	case o.Arg == "JSON":
+		return r.json(name, where, n)
 	default:
 		r.problem(where, name, "is %s; it must be %s", kind(n), wanted(o))
 	}
 	return value{}, false
 }
 
-func (r *reader) list(name, where string, n *yaml.Node) (value, bool) {
+func (r *reader) list(o option.Option, name, where string, n *yaml.Node) (value, bool) {
 	v, good := value{}, true
 	var shown []string
 	for _, item := range n.Content {
@@ -151,7 +153,7 @@ func (r *reader) list(name, where string, n *yaml.Node) (value, bool) {
 			r.problem(where, name, "is a list with %s in it; each of its items must be a single value", kind(item))
 			return value{}, false
 		}
-		text, ok := r.expand(name, where, item)
+		text, ok := r.expand(o, name, where, item)
 		good = good && ok
 		shown, v.texts = append(shown, item.Value), append(v.texts, text)
 	}
@@ -159,8 +161,23 @@ func (r *reader) list(name, where string, n *yaml.Node) (value, bool) {
 	return v, good
 }
 
-func (r *reader) expand(name, where string, n *yaml.Node) (string, bool) {
-	text, err := expand(n.Value, r.env)
+// json reads a value of any form, for an option that takes it as JSON.
+func (r *reader) json(name, where string, n *yaml.Node) (value, bool) {
+	text, err := extJSON(n, func(s string) (string, error) { return expandJSON(s, r.env) })
+	if err != nil {
+		r.problem(where, name, "is not complete: %s", err)
+		return value{}, false
+	}
+	shown, _ := extJSON(n, func(s string) (string, error) { return s, nil })
+	return value{shown, []string{text}}, true
+}
+
+func (r *reader) expand(o option.Option, name, where string, n *yaml.Node) (string, bool) {
+	replace := expand
+	if o.Arg == "JSON" {
+		replace = expandJSON
+	}
+	text, err := replace(n.Value, r.env)
 	if err != nil {
 		r.problem(where, name, "is not complete: %s", err)
 		return "", false

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Path is the command, called rigatoni, in a folder of its own. It is built once
-// for a test binary, with the race detector if that has it.
+// Path returns the path of the command, called rigatoni, alone in a directory. It
+// is built once for a test binary, with the race detector if that has it.
 func Path(t testing.TB) string {
 	t.Helper()
 	path, err := build()
@@ -21,7 +21,7 @@ func Path(t testing.TB) string {
 	return path
 }
 
-var built string // the folder to remove
+var built string // the directory to remove
 
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "rigatoni-binary-")
@@ -50,11 +50,11 @@ func Build(path string, flags ...string) error {
 	return nil
 }
 
-// Main runs the tests, and removes what Path has built for them.
+// Main runs the tests, and removes what Path built.
 func Main(m *testing.M) int {
 	code := m.Run()
 	if built != "" {
-		_ = os.RemoveAll(built) // a folder for temporary files is swept anyway
+		_ = os.RemoveAll(built) // the system cleans its temporary directory
 	}
 	return code
 }

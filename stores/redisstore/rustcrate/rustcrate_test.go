@@ -1,11 +1,16 @@
-package redisstore_test
+package rustcrate_test
 
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/rigatoni-etl/rigatoni/stores/redisstore/rustcrate"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -14,10 +19,42 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
 
+func client(t *testing.T, s *redisserver.Server) *redis.Client {
+	o, err := redis.ParseURL(s.URL())
+	want(t, err, nil, "ParseURL")
+	c := redis.NewClient(o)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func open(t *testing.T, url string) *redisstore.Store {
+	s, err := redisstore.Open(t.Context(), url, &redisstore.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { want(t, s.Close(), nil, "Close") })
+	return s
+}
+
+func want(t *testing.T, err, target error, what string) {
+	t.Helper()
+	if !errors.Is(err, target) || target == nil && err != nil {
+		t.Errorf("%s: %v, want %v", what, err, target)
+	}
+}
+
+// dump returns a key's value as Redis serializes it.
+func dump(t *testing.T, c *redis.Client, key string) string {
+	t.Helper()
+	value, err := c.Dump(t.Context(), key).Result()
+	want(t, err, nil, "DUMP "+key)
+	return value
+}
+
 // What the crate writes: SET with the document in BSON, with EX where it has a TTL.
-func TestLoadCrate(t *testing.T) {
+func TestLoad(t *testing.T) {
 	server, ctx := redisserver.Start(t, nil), t.Context()
-	c, s := client(t, server), open(t, server.URL(), redisstore.Options{})
+	c, s := client(t, server), open(t, server.URL())
 	doc, err := bson.Marshal(bson.D{{Key: "_data", Value: "8263A1"}, {Key: "_typeBits", Value: bson.Binary{Data: []byte{1}}}})
 	want(t, err, nil, "Marshal")
 	want(t, c.Set(ctx, "rigatoni:resume_token:users", doc, 0).Err(), nil, "SET")
@@ -34,7 +71,7 @@ func TestLoadCrate(t *testing.T) {
 		"users": nil, "__db:shop": nil, "never": state.ErrNotFound, "torn": state.ErrCorrupt, "empty": state.ErrCorrupt,
 		"json": state.ErrCorrupt, "list": state.ErrCorrupt, "": state.ErrInvalid,
 	} {
-		token, err := s.LoadCrate(ctx, name)
+		token, err := rustcrate.Load(ctx, s, name)
 		want(t, err, target, name)
 		if err == nil && string(token.Raw()) != string(doc) {
 			t.Errorf("%s: another token", name)
@@ -44,11 +81,11 @@ func TestLoadCrate(t *testing.T) {
 			t.Errorf("%s: %v is no *state.Error", name, err)
 		}
 	}
-	names, err := s.CrateNames(ctx)
-	want(t, err, nil, "CrateNames")
+	names, err := rustcrate.Names(ctx, s)
+	want(t, err, nil, "Names")
 	slices.Sort(names)
 	if !slices.Equal(names, []string{"__db:shop", "empty", "json", "list", "torn", "users"}) {
-		t.Errorf("CrateNames: %q", names)
+		t.Errorf("Names: %q", names)
 	}
 	for k, v := range before {
 		if dump(t, c, k) != v {
@@ -59,9 +96,11 @@ func TestLoadCrate(t *testing.T) {
 		t.Errorf("the crate's time to live is %v now", ttl)
 	}
 	// The store's own keys are not the crate's, and the other way round.
-	want(t, s.Save(ctx, "resume_token:x", checkpoint(t, "82AA", 1)), nil, "Save")
-	if again, err := s.CrateNames(ctx); err != nil || len(again) != len(names) {
-		t.Errorf("CrateNames: %q, %v", again, err)
+	cp, err := state.At(doc)
+	want(t, err, nil, "At")
+	want(t, s.Save(ctx, "resume_token:x", cp), nil, "Save")
+	if again, err := rustcrate.Names(ctx, s); err != nil || len(again) != len(names) {
+		t.Errorf("Names: %q, %v", again, err)
 	}
 	for e, err := range s.List(ctx, "") {
 		if err != nil || e.Key != "resume_token:x" {
@@ -70,23 +109,23 @@ func TestLoadCrate(t *testing.T) {
 	}
 }
 
-func TestCrateInACluster(t *testing.T) {
+func TestCluster(t *testing.T) {
 	cluster := redisserver.StartCluster(t, &redisserver.ClusterOptions{Replicas: -1})
-	s, ctx := open(t, cluster.URL(), redisstore.Options{}), t.Context()
+	s, ctx := open(t, cluster.URL()), t.Context()
 	doc, err := bson.Marshal(bson.D{{Key: "_data", Value: "8263A1"}})
 	want(t, err, nil, "Marshal")
 	for i := range 20 {
 		name := fmt.Sprintf("c%d", i)
-		slot, err := cluster.Slot(ctx, redisstore.CratePrefix+name)
+		slot, err := cluster.Slot(ctx, rustcrate.Prefix+name)
 		want(t, err, nil, "Slot")
 		node, err := cluster.MasterOf(ctx, slot)
 		want(t, err, nil, "MasterOf")
-		_, err = node.Do(ctx, "SET", redisstore.CratePrefix+name, string(doc))
+		_, err = node.Do(ctx, "SET", rustcrate.Prefix+name, string(doc))
 		want(t, err, nil, "SET")
-		_, err = s.LoadCrate(ctx, name)
+		_, err = rustcrate.Load(ctx, s, name)
 		want(t, err, nil, name)
 	}
-	if names, err := s.CrateNames(ctx); err != nil || len(names) != 20 {
-		t.Errorf("CrateNames: %q, %v", names, err)
+	if names, err := rustcrate.Names(ctx, s); err != nil || len(names) != 20 {
+		t.Errorf("Names: %q, %v", names, err)
 	}
 }

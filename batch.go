@@ -1,0 +1,74 @@
+package rigatoni
+
+import (
+	"fmt"
+	"sync"
+)
+
+// A Batch is a run of events of one stream, never empty. Without concurrency
+// they are in the order of the stream; with it, those of each document are.
+type Batch struct {
+	// Stream is the name of the stream, as its source calls it.
+	Stream string
+	// Events are the events. A sink may keep them (see [Event]), but not change
+	// the slice.
+	Events []Event
+	// Bytes is the size of all events, as BSON.
+	Bytes int
+	// End is the position after the last of Events, if there is one lane: with
+	// concurrency other lanes may not have got there, and End is zero.
+	End Position
+
+	progress *progress // nil for a batch that a test has made
+}
+
+// Done reports, while Deliver runs, that the first n events are delivered: the
+// next checkpoint may cover them. It bounds what is redelivered after a crash
+// where a batch takes long, and restarts Config.DeliverTimeout. [Func] reports
+// each event. A call with fewer than were reported before does nothing. Done is
+// safe for concurrent use.
+func (b *Batch) Done(n int) {
+	if b.progress != nil {
+		b.progress.report(n)
+	}
+}
+
+// A progress is how far the delivery of a batch has come.
+type progress struct {
+	advance func(from, to int) // events from..to-1 of the batch are delivered
+
+	mu    sync.Mutex
+	size  int
+	done  int
+	wrong error // a report that can't be true
+	over  bool  // Deliver has returned or was abandoned: reports are ignored
+}
+
+func (p *progress) report(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.over || n <= p.done && n >= 0:
+	case n < 0 || n > p.size:
+		p.wrong = fmt.Errorf("the sink reports that %d of %d events are delivered", n, p.size)
+	default:
+		p.advance(p.done, n)
+		p.done = n
+	}
+}
+
+// finish ends the reports, with all n events delivered, and returns how many are.
+func (p *progress) finish(n int) (done int, wrong error) {
+	p.report(n)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	return p.done, p.wrong
+}
+
+// delivered is how many events have been reported.
+func (p *progress) delivered() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}

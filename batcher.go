@@ -1,0 +1,45 @@
+package rigatoni
+
+import "time"
+
+// A batcher decides how many of the events that wait make a batch, and when. It
+// has no state of its own but careful, and is guarded by its dispatcher.
+type batcher struct {
+	maxEvents, maxBytes int
+	maxAge              time.Duration // not positive: a batch never waits
+	lanes               int
+
+	// careful is how many events are still to be delivered one by one, because
+	// one of them was refused in a batch.
+	careful int
+}
+
+// ripeIn is how long events that wait are to wait for more; 0: not at all.
+func (b *batcher) ripeIn(events, bytes int, since time.Time) time.Duration {
+	if b.maxAge <= 0 || events >= b.maxEvents || bytes >= b.maxBytes || b.careful > 0 {
+		return 0
+	}
+	return max(0, b.maxAge-time.Since(since))
+}
+
+// limit is the most events of the next batch, of those that wait. Several lanes
+// take a share each, a smaller one the fewer wait, so that they end at about the same
+// time.
+func (b *batcher) limit(waiting int) int {
+	switch {
+	case b.careful > 0:
+		return 1
+	case b.lanes == 1:
+		return b.maxEvents
+	}
+	share := (waiting + 4*b.lanes - 1) / (4 * b.lanes)
+	return min(b.maxEvents, max(1, share))
+}
+
+// fits reports whether an event of that size may be added to a batch.
+func (b *batcher) fits(events, bytes, size int) bool {
+	return events == 0 || bytes+size <= b.maxBytes
+}
+
+// cut notes that a batch was made.
+func (b *batcher) cut(events int) { b.careful = max(0, b.careful-events) }

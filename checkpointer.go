@@ -1,0 +1,361 @@
+package rigatoni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// closeTime is how long the last save, the release of a lease and the closing of
+// a stream may take when everything else is over.
+const closeTime = 5 * time.Second
+
+// A checkpointer is alone in touching the lease, the sequence and the store of one
+// stream. Everything that is saved beside the token goes through it.
+//
+// Its fields are the worker's, which acquires, begins sessions and releases, until
+// a session runs; from then on they belong to whoever has entered the gate: the
+// loop of the session, a lane that saves after its batch or delivers a
+// transaction, and the end of the session. Only due has a lock of its own.
+type checkpointer struct {
+	cfg    *Config
+	key    string
+	log    *slog.Logger
+	status *status
+
+	saver saver             // nil without a lease, before acquire and after release
+	last  *state.Checkpoint // the last one known to be saved; nil at a first start
+	known bool              // a checkpoint has been seen under the key
+	seq   uint64            // the last sequence used
+
+	// Of the current session.
+	gate        gate // around each save
+	tracker     *tracker
+	sink        sinkParts
+	fingerprint string
+	at          Position // of the last save
+	due         due
+}
+
+// sinkParts is a sink with what else it can do, nil for what it can't.
+type sinkParts struct {
+	sink      Sink
+	syncer    Syncer
+	committer Committer
+	tx        Transactional
+	gate      gate // between Deliver, Sync and Committed; nil without Sync
+}
+
+func partsOf(s Sink) sinkParts {
+	p := sinkParts{sink: s}
+	p.syncer, _ = As[Syncer](s)
+	p.committer, _ = As[Committer](s)
+	p.tx, _ = As[Transactional](s)
+	if p.syncer != nil {
+		p.gate = newGate()
+	}
+	return p
+}
+
+// acquire takes the lease, unless there is to be none, and reads the checkpoint.
+func (c *checkpointer) acquire(ctx context.Context) error {
+	cp, err := c.grant(ctx)
+	if err != nil && c.saver == nil {
+		return err
+	}
+	switch {
+	case err == nil:
+		c.last, c.known = &cp, true
+		c.seq = max(c.seq, cp.Sequence)
+	case errors.Is(err, state.ErrNotFound) && c.known:
+		err = fmt.Errorf("%w: %w", ErrCheckpointLost, err)
+	case errors.Is(err, state.ErrNotFound):
+		c.last, err = nil, nil
+	}
+	if err != nil {
+		c.release()
+	}
+	return err
+}
+
+func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
+	if c.cfg.LeaseTTL < 0 {
+		cp, err := c.cfg.Store.Load(ctx, c.key)
+		c.saver = plainSaver{c.cfg.Store, c.key}
+		return cp, err
+	}
+	lease, err := state.Hold(ctx, c.cfg.Store, c.key, &state.HoldOptions{
+		Owner: c.cfg.Owner, TTL: c.cfg.LeaseTTL, Wait: c.cfg.LeaseWait, Logger: c.log,
+	})
+	if err != nil {
+		return state.Checkpoint{}, err
+	}
+	c.saver = leasedSaver{lease}
+	g := lease.Grant()
+	c.seq = max(c.seq, g.LastSequence)
+	c.status.update(func(s *StreamStatus) { s.Owner, s.Epoch = lease.Owner(), g.Fence.Epoch })
+	return g.Checkpoint, g.LoadErr
+}
+
+func (c *checkpointer) release() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if err := c.saver.release(ctx); err != nil {
+		c.log.Warn("lease not released; it will run out by itself", "key", c.key, "err", err)
+	}
+	c.saver = nil
+	c.status.update(func(s *StreamStatus) { s.Owner, s.Epoch = "", 0 })
+}
+
+// opening is what a destination is opened with.
+func (c *checkpointer) opening(stream string) Opening {
+	o := Opening{Key: c.key, Stream: stream, Fence: c.saver.fence(), AcceptOutput: c.cfg.AcceptOutput}
+	if c.last == nil {
+		o.FirstStart, o.AcceptAnyOutput = true, c.cfg.FirstStart.AcceptOutput || isVolatile(c.cfg.Store)
+		return o
+	}
+	o.Saved, o.SavedAt, o.ClusterTime = c.last.Extra[extraName], c.last.SavedAt, c.last.ClusterTime
+	return o
+}
+
+func isVolatile(s state.Store) bool {
+	v, ok := state.As[state.Volatile](s)
+	return ok && v.Volatile()
+}
+
+func (c *checkpointer) start() Start {
+	if c.last == nil {
+		return Start{Time: c.cfg.FirstStart.Time}
+	}
+	return Start{Checkpoint: c.last, AcceptChanged: c.cfg.AcceptChangedStream}
+}
+
+// begin prepares a session, and saves where it begins if the store does not know
+// it yet: at a first start, so that a crash in the first second does not move
+// "now"; and where a changed stream was accepted, so that it is accepted once.
+func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts, t *tracker) error {
+	c.gate, c.tracker, c.sink = newGate(), t, sink
+	c.fingerprint, c.at = stream.Fingerprint(), stream.Position()
+	c.due.reset()
+	if c.at.Token.IsZero() {
+		return errors.New("the source gave no position to start from")
+	}
+	if c.last != nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) {
+		return nil
+	}
+	if c.last != nil && c.last.Token != c.at.Token {
+		c.log.Warn("resuming with a changed stream, from the checkpoint's time: events of that moment may be redelivered",
+			"was", c.last.Fingerprint, "is", c.fingerprint)
+	}
+	return c.put(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync()), 0)
+}
+
+// run saves when it is due, until ctx ends, whatever the lanes do meanwhile.
+func (c *checkpointer) run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(c.untilDue())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.tracker.wake:
+			continue
+		case <-timer.C:
+		}
+		if err := c.save(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// untilDue is how long until a save is due. It has the tracker wake the loop where
+// the answer may become shorter.
+func (c *checkpointer) untilDue() time.Duration {
+	m := c.tracker.arm()
+	every := c.cfg.SaveInterval
+	switch {
+	case !c.due.hasEvents(m) || c.sink.tx != nil:
+		every = c.cfg.IdleInterval
+	case every < 0: // a lane saves after each batch; this is for batches that take long
+		every = time.Second
+	}
+	return c.due.in(every)
+}
+
+// save saves the low-water mark, if it is not saved yet. A store that is
+// unavailable is no error: events are delivered all the same, and the save is
+// repeated after a while.
+func (c *checkpointer) save(ctx context.Context) error {
+	err := c.trySave(ctx)
+	if err == nil || errors.Is(err, errRewind) || saveIsFinal(err) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	n, pause := c.due.failed(c.cfg)
+	level := slog.LevelDebug
+	if n&(n-1) == 0 { // the 1st, 2nd, 4th …: an outage may be long
+		level = slog.LevelWarn
+	}
+	c.log.Log(ctx, level, "checkpoint not saved; retrying", "err", err, "attempt", n, "retry_in_seconds", pause.Seconds())
+	return nil
+}
+
+// trySave makes what was delivered durable, and then its end the checkpoint.
+func (c *checkpointer) trySave(ctx context.Context) error {
+	if err := c.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer c.gate.leave()
+	if err := c.saver.valid(); err != nil {
+		return err
+	}
+	if c.sink.tx != nil && !c.tracker.isDone() {
+		// The outcome of a transaction may be unknown. A later sequence with an
+		// earlier position could undo it.
+		return nil
+	}
+	m, doc, err := c.sync(ctx)
+	if err != nil {
+		return err
+	}
+	pos, err := m.position()
+	if err != nil {
+		return err
+	}
+	if pos != c.at {
+		if err := c.put(ctx, c.checkpoint(pos, c.nextSequence(), doc), c.due.unsaved(m)); err != nil {
+			return err
+		}
+		c.at = pos
+	}
+	c.due.saved(m)
+	return c.committed(ctx, doc)
+}
+
+// sync makes what is delivered durable, and returns how far that is.
+func (c *checkpointer) sync(ctx context.Context) (mark, json.RawMessage, error) {
+	if c.sink.syncer == nil {
+		return c.tracker.mark(), c.savedBySync(), nil
+	}
+	if err := c.sink.gate.enter(ctx); err != nil {
+		return mark{}, nil, err
+	}
+	defer c.sink.gate.leave()
+	m := c.tracker.mark()
+	doc, err := c.sink.syncer.Sync(ctx)
+	if err != nil {
+		return m, nil, fmt.Errorf("%w, because the destination could not make durable what was delivered: %w", errRewind, err)
+	}
+	return m, doc, nil
+}
+
+func (c *checkpointer) committed(ctx context.Context, doc json.RawMessage) error {
+	if c.sink.committer == nil {
+		return nil
+	}
+	if err := c.sink.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer c.sink.gate.leave()
+	if err := c.sink.committer.Committed(ctx, doc); err != nil {
+		return fmt.Errorf("%w, because the destination failed after it was saved: %w", errRewind, err)
+	}
+	return nil
+}
+
+// final saves at the end of a session what is left to save.
+func (c *checkpointer) final(ctx context.Context) error {
+	if !c.isBehind() {
+		return nil
+	}
+	if err := c.trySave(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsaved, err)
+	}
+	return nil
+}
+
+// isBehind reports whether more has been delivered, or read in vain, than is
+// saved.
+func (c *checkpointer) isBehind() bool {
+	pos, err := c.tracker.mark().position()
+	return err != nil || pos != c.at
+}
+
+// nextSequence is the number of the next save. A save whose answer is lost may have
+// been done: each attempt has a number of its own, so that the next one, of a later
+// position, is not taken for it.
+func (c *checkpointer) nextSequence() uint64 {
+	c.seq++
+	return c.seq
+}
+
+// deliverAt delivers a batch and saves the checkpoint after it, in one transaction.
+// *seq is its number, the same for all its attempts: they are repetitions of one
+// another. It is given by the first.
+func (c *checkpointer) deliverAt(ctx context.Context, b *Batch, seq *uint64) error {
+	if err := c.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer c.gate.leave()
+	if *seq == 0 {
+		*seq = c.nextSequence()
+	}
+	cp := c.checkpoint(b.End, *seq, c.savedBySync())
+	began := time.Now()
+	err := c.sink.tx.DeliverAt(ctx, b, c.saver.fence(), cp.Clone())
+	c.status.saved(Saved{Events: uint64(len(b.Events)), Took: time.Since(began), Err: err}, cp.ClusterTime)
+	if err == nil {
+		c.last, c.known, c.at = &cp, true, b.End
+	}
+	return err
+}
+
+// extraName is the name in state.Checkpoint.Extra of what Sync returned.
+const extraName = "destination"
+
+func (c *checkpointer) savedBySync() json.RawMessage {
+	if c.last == nil {
+		return nil
+	}
+	return c.last.Extra[extraName]
+}
+
+// checkpoint is the checkpoint of a position. What others put into Extra stays,
+// and the destination's part is doc.
+func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage) state.Checkpoint {
+	cp := pos.delivered()
+	cp.Sequence, cp.Fingerprint = seq, c.fingerprint
+	cp.SavedAt = time.Now().UTC().Truncate(time.Millisecond)
+	if c.last != nil {
+		cp.Extra = maps.Clone(c.last.Extra)
+	}
+	switch {
+	case doc == nil:
+		delete(cp.Extra, extraName)
+	case cp.Extra == nil:
+		cp.Extra = map[string]json.RawMessage{extraName: doc}
+	default:
+		cp.Extra[extraName] = doc
+	}
+	return cp
+}
+
+func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint64) error {
+	began := time.Now()
+	c.due.tried(began)
+	err := c.saver.save(ctx, cp)
+	c.status.saved(Saved{Events: events, Took: time.Since(began), Err: err}, cp.ClusterTime)
+	if err == nil {
+		c.last, c.known = &cp, true
+	}
+	return err
+}

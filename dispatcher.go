@@ -1,0 +1,194 @@
+package rigatoni
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// An item is an event on its way to a lane.
+type item struct {
+	event  Event
+	number uint64 // in the tracker
+}
+
+// A dispatcher gives events to lanes: those of one document to one lane at a time,
+// in order. With one lane it gives all of them in the order of the stream.
+//
+// The batcher's goroutine adds; each lane takes and returns. Its memory is bounded
+// by the budget of the reader.
+type dispatcher struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	batcher batcher
+
+	queues  map[uint64]*queue // of the keys that have events here, waiting or taken
+	ready   []*queue          // those with events waiting and none taken, by age
+	waiting int               // events in all queues that are not taken
+	bytes   int               // their size
+	taken   int               // events taken and not yet returned
+	since   time.Time         // when the oldest of those that wait was added, or the last batch was cut
+	hurry   bool              // nothing waits for its age: a barrier, or the end
+	closed  bool
+	ripe    *time.Timer
+}
+
+// A queue has the events of one key, in order.
+type queue struct {
+	key   uint64
+	items []item
+	taken bool
+}
+
+func newDispatcher(b batcher) *dispatcher {
+	d := &dispatcher{batcher: b, queues: make(map[uint64]*queue)}
+	d.changed.L = &d.mu
+	return d
+}
+
+// watch has everyone who waits look again when ctx ends.
+func (d *dispatcher) watch(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.changed.Broadcast()
+	})
+}
+
+// add gives events to the lanes. Without concurrency the keys are all the same.
+func (d *dispatcher) add(items []item, keys func(Event) uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.waiting == 0 {
+		d.since = time.Now()
+	}
+	for _, it := range items {
+		key := keys(it.event)
+		q := d.queues[key]
+		if q == nil {
+			q = &queue{key: key}
+			d.queues[key] = q
+		}
+		if len(q.items) == 0 && !q.taken {
+			d.ready = append(d.ready, q)
+		}
+		q.items = append(q.items, it)
+		d.bytes += len(it.event.Raw)
+	}
+	d.waiting += len(items)
+	d.changed.Broadcast()
+}
+
+// drain waits until all events are delivered.
+func (d *dispatcher) drain(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hurry = true
+	d.changed.Broadcast()
+	for d.waiting+d.taken > 0 && ctx.Err() == nil {
+		d.changed.Wait()
+	}
+	d.hurry = d.closed
+	return context.Cause(ctx)
+}
+
+// close says that nothing more will be added.
+func (d *dispatcher) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed, d.hurry = true, true
+	d.changed.Broadcast()
+}
+
+// A take is what a lane delivers next.
+type take struct {
+	items  []item
+	queues []*queue
+}
+
+// next waits for the next events of a lane. It returns false when there will be
+// none: the dispatcher is closed and empty, or ctx has ended.
+func (d *dispatcher) next(ctx context.Context) (take, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for ctx.Err() == nil {
+		if len(d.ready) > 0 && d.isRipe() {
+			return d.cut(), true
+		}
+		if d.closed && d.waiting == 0 {
+			break
+		}
+		d.changed.Wait()
+	}
+	return take{}, false
+}
+
+// isRipe reports whether a batch may be cut now, and sees to it that somebody
+// looks again when it may.
+func (d *dispatcher) isRipe() bool {
+	if d.hurry {
+		return true
+	}
+	wait := d.batcher.ripeIn(d.waiting, d.bytes, d.since)
+	if wait == 0 {
+		return true
+	}
+	if d.ripe == nil {
+		d.ripe = time.AfterFunc(wait, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.changed.Broadcast()
+		})
+	} else {
+		d.ripe.Reset(wait)
+	}
+	return false
+}
+
+// cut takes a batch out of the queues that are ready.
+func (d *dispatcher) cut() take {
+	limit := d.batcher.limit(d.waiting)
+	t := take{items: make([]item, 0, min(limit, d.waiting))}
+	bytes := 0
+	for len(d.ready) > 0 && len(t.items) < limit {
+		q := d.ready[0]
+		n := 0
+		for n < len(q.items) && len(t.items) < limit && d.batcher.fits(len(t.items), bytes, len(q.items[n].event.Raw)) {
+			bytes += len(q.items[n].event.Raw)
+			t.items = append(t.items, q.items[n])
+			n++
+		}
+		if n == 0 {
+			break // it would be too large
+		}
+		clear(q.items[:n]) // frees the server's replies when they are delivered
+		if q.items = q.items[n:]; len(q.items) == 0 {
+			q.items = nil
+		}
+		q.taken = true
+		t.queues = append(t.queues, q)
+		d.ready[0] = nil
+		d.ready = d.ready[1:]
+	}
+	d.batcher.cut(len(t.items))
+	d.waiting -= len(t.items)
+	d.bytes -= bytes
+	d.taken += len(t.items)
+	d.since = time.Now()
+	return t
+}
+
+// give returns the queues of a take whose events are delivered.
+func (d *dispatcher) give(t take) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, q := range t.queues {
+		if q.taken = false; len(q.items) > 0 {
+			d.ready = append(d.ready, q)
+		} else {
+			delete(d.queues, q.key)
+		}
+	}
+	d.taken -= len(t.items)
+	d.changed.Broadcast()
+}

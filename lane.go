@@ -1,0 +1,261 @@
+package rigatoni
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// slowAfter is how long a delivery may go on without progress before it is logged.
+const slowAfter = 30 * time.Second
+
+// A lane delivers the batches that a dispatcher gives it, one after the other, in a
+// goroutine of its own.
+type lane struct {
+	stream     string
+	dispatcher *dispatcher
+	tracker    *tracker
+	refuser    *refuser
+	gate       gate // between Deliver and Sync; nil if there is no Sync
+	status     *status
+	log        *slog.Logger
+	timeout    time.Duration // without progress; negative: no limit
+	grace      time.Duration // to return after the timeout
+	ordered    bool          // this is the only lane: a batch has an end
+
+	atomic    bool                                                   // the sink is transactional: a batch is delivered whole, or not
+	valid     func() error                                           // of the lease
+	call      func(ctx context.Context, b *Batch, seq *uint64) error // Deliver, or DeliverAt with its sequence
+	afterward func(ctx context.Context) error                        // saves after each batch; nil if that isn't wanted
+}
+
+// run delivers until the dispatcher has nothing more or ctx ends (nil, or ctx's
+// cause), or the pipeline can't continue.
+func (l *lane) run(ctx context.Context) error {
+	for {
+		t, ok := l.dispatcher.next(ctx)
+		if !ok {
+			return nil
+		}
+		if err := l.deliver(ctx, t.items); err != nil {
+			return err
+		}
+		l.dispatcher.give(t)
+		if l.afterward != nil {
+			if err := l.afterward(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// An isolateError ends a session whose transaction was refused as a whole: its
+// events are to be delivered one by one. The lease has to be acquired again before
+// that, since an earlier attempt may still be under way; the new fence keeps it out.
+type isolateError struct{ events int }
+
+func (e *isolateError) Error() string {
+	return fmt.Sprintf("delivering %d events one by one, to find the one that is refused", e.events)
+}
+
+// deliver delivers events, with as many attempts as it takes.
+func (l *lane) deliver(ctx context.Context, items []item) error {
+	var (
+		tries   int    // of the first event that is left
+		before  int    // in a batch that was refused as a whole
+		isolate bool   // events are delivered one by one
+		seq     uint64 // of the transaction, in all attempts
+	)
+	for len(items) > 0 {
+		part := items
+		if isolate {
+			part = items[:1]
+		}
+		tries++
+		a := l.attempt(ctx, part, tries, &seq)
+		items = items[a.delivered:]
+		switch {
+		case a.err == nil:
+			if tries > 1 {
+				l.log.Info("delivery succeeded", append(eventAttrs(part[0].event), "attempts", before+tries)...)
+			}
+			tries = 0
+			continue
+		case a.fatal:
+			return a.err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case a.delivered > 0:
+			tries, before = 1, 0
+		}
+		switch first := items[0].event; {
+		case !l.refuser.final(a.err, tries):
+			if err := l.refuser.pause(ctx, first, tries, a.err); err != nil {
+				return err
+			}
+		case !a.located && len(part)-a.delivered > 1:
+			if l.atomic {
+				return &isolateError{len(items)}
+			}
+			isolate, before, tries = true, before+tries, 0
+		default:
+			if err := l.refuser.refuse(ctx, first, before+tries, a.err); err != nil {
+				return err
+			}
+			l.tracker.done(items[:1])
+			items, tries, seq = items[1:], 0, 0
+		}
+	}
+	return nil
+}
+
+// An attempted is what became of an attempt.
+type attempted struct {
+	delivered int // events at the front
+	err       error
+	located   bool // the error is about the event after those
+	fatal     bool // the pipeline can't continue, whatever the policy
+}
+
+func fatal(err error) attempted { return attempted{err: err, fatal: true} }
+
+func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) attempted {
+	if err := l.valid(); err != nil {
+		return fatal(err)
+	}
+	b, err := l.batch(part)
+	if err != nil {
+		return fatal(err)
+	}
+	if err := l.gate.enter(ctx); err != nil {
+		return fatal(err)
+	}
+	began := time.Now()
+	err = l.await(ctx, b, part, try, seq)
+	if errors.Is(err, ErrDeliveryHung) {
+		return fatal(err) // the gate stays closed: nothing may run beside it
+	}
+	l.gate.leave()
+	a := judgeAttempt(b, err, l.atomic)
+	d := Delivered{Events: a.delivered, Bytes: sizeOf(b.Events[:a.delivered]), Attempt: try, Took: time.Since(began), Err: a.err}
+	var last bson.Timestamp
+	if a.delivered > 0 {
+		last = clusterTime(part[a.delivered-1].event.sent())
+	}
+	l.status.attempted(d, last)
+	return a
+}
+
+// batch makes a batch of items.
+func (l *lane) batch(part []item) (*Batch, error) {
+	b := &Batch{Stream: l.stream, Events: make([]Event, len(part))}
+	for i, it := range part {
+		b.Events[i] = it.event
+		b.Bytes += len(it.event.Raw)
+	}
+	if l.ordered {
+		var err error
+		if b.End, err = PositionAfter(part[len(part)-1].event); err != nil {
+			return nil, err
+		}
+	}
+	b.progress = &progress{size: len(part), advance: func(from, to int) { l.tracker.done(part[from:to]) }}
+	return b, nil
+}
+
+// judgeAttempt finds out how far a Deliver got that returned err.
+func judgeAttempt(b *Batch, err error, atomic bool) attempted {
+	n, wrong := 0, error(nil)
+	var p *PartialError
+	switch {
+	case err == nil:
+		n = len(b.Events)
+	case !errors.As(err, &p):
+	case p.Delivered < 0 || p.Delivered >= len(b.Events) || atomic && p.Delivered > 0:
+		wrong = fmt.Errorf("the sink reports that it delivered %d of %d events and failed at the next", p.Delivered, len(b.Events))
+	default:
+		n = p.Delivered
+		if error(p) == err {
+			err = p.Err // a number in a batch is no use to whoever reads the log
+		}
+	}
+	done, misreported := b.progress.finish(n)
+	if wrong = cmp.Or(wrong, misreported); wrong != nil {
+		// To believe it could skip an event, and to deliver all of it again and
+		// again could hide the mistake.
+		return fatal(fmt.Errorf("%w: %w", wrong, cmp.Or(err, errors.New("no error"))))
+	}
+	return attempted{delivered: done, err: err, located: p != nil}
+}
+
+// await calls the sink and waits for it, as long as it makes progress.
+func (l *lane) await(ctx context.Context, b *Batch, part []item, try int, seq *uint64) error {
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, try))
+	defer cancel(nil)
+	result := guarded(func() error { return l.call(ctx, b, seq) })
+	var (
+		count  int
+		since  = time.Now() // of the last progress
+		logged bool
+		timer  = time.NewTimer(l.nextLook(since, false))
+	)
+	defer timer.Stop()
+	for {
+		select {
+		case err := <-result:
+			if logged {
+				l.log.Info("slow delivery ended", "err", err)
+			}
+			return err
+		case <-ctx.Done():
+			return await(ctx, result)
+		case <-timer.C:
+		}
+		if n := b.progress.delivered(); n > count {
+			count, since = n, time.Now()
+		}
+		idle := time.Since(since)
+		if idle >= slowAfter && !logged {
+			logged = true
+			l.log.Warn("slow delivery", append(eventAttrs(part[min(count, len(part)-1)].event), "events", len(part)-count, "running_seconds", idle.Seconds())...)
+		}
+		if l.timeout > 0 && idle >= l.timeout {
+			return l.giveUp(cancel, result)
+		}
+		timer.Reset(l.nextLook(since, logged))
+	}
+}
+
+// nextLook is when something may have to be done about a delivery that runs.
+func (l *lane) nextLook(since time.Time, logged bool) time.Duration {
+	next := time.Hour
+	if !logged {
+		next = min(next, time.Until(since.Add(slowAfter)))
+	}
+	if l.timeout > 0 {
+		next = min(next, time.Until(since.Add(l.timeout)))
+	}
+	return max(next, time.Millisecond)
+}
+
+// giveUp ends a delivery that makes no progress.
+func (l *lane) giveUp(cancel context.CancelCauseFunc, result <-chan error) error {
+	timedOut := fmt.Errorf("no progress for %v (DeliverTimeout)", l.timeout)
+	cancel(timedOut)
+	t := time.NewTimer(l.grace)
+	defer t.Stop()
+	select {
+	case err := <-result:
+		if err == nil {
+			return nil
+		}
+		return fmt.Errorf("%w: %w", timedOut, err)
+	case <-t.C:
+		return fmt.Errorf("%w: %w", ErrDeliveryHung, timedOut)
+	}
+}

@@ -1,0 +1,102 @@
+package rigatoni
+
+import (
+	"context"
+	"sync"
+)
+
+// A chunk is what one call of Stream.Next returned.
+type chunk struct {
+	events []Event
+	end    Position
+	err    error // the stream can't continue; nothing else is set
+}
+
+func sizeOf(events []Event) (bytes int) {
+	for _, ev := range events {
+		bytes += len(ev.sent())
+	}
+	return bytes
+}
+
+// A reader reads a stream in a goroutine of its own, so that reading overlaps with
+// delivering. It waits while more bytes are in flight than the budget allows.
+type reader struct {
+	stream Stream
+	budget *budget
+	chunks chan chunk // closed at the end; bounded by the budget long before its size
+}
+
+func newReader(s Stream, b *budget) *reader {
+	return &reader{stream: s, budget: b, chunks: make(chan chunk, 16)}
+}
+
+// run reads until ctx ends or the stream can't continue.
+func (r *reader) run(ctx context.Context) {
+	defer close(r.chunks)
+	for ctx.Err() == nil {
+		var c chunk
+		c.events, c.end, c.err = r.next(ctx)
+		if c.err != nil && ctx.Err() != nil {
+			return
+		}
+		// A chunk that was read when ctx ended is dropped: it was not delivered,
+		// and the position is still before it.
+		if r.budget.take(ctx, sizeOf(c.events)) != nil {
+			return
+		}
+		select {
+		case r.chunks <- c:
+		case <-ctx.Done():
+			return
+		}
+		if c.err != nil {
+			return
+		}
+	}
+}
+
+// next is Stream.Next; a source that panics or ends its goroutine is a stream that can't continue.
+func (r *reader) next(ctx context.Context) (events []Event, end Position, err error) {
+	return r.stream.Next(ctx)
+}
+
+// A budget bounds the bytes that are read and not delivered. One chunk is
+// always let in, whatever its size.
+type budget struct {
+	mu   sync.Mutex
+	max  int
+	used int
+	wake chan struct{} // has room for one: something was given back
+}
+
+func newBudget(most int) *budget { return &budget{max: most, wake: make(chan struct{}, 1)} }
+
+func (b *budget) take(ctx context.Context, n int) error {
+	for {
+		b.mu.Lock()
+		fits := b.used == 0 || b.used+n <= b.max
+		if fits {
+			b.used += n
+		}
+		b.mu.Unlock()
+		if fits {
+			return nil
+		}
+		select {
+		case <-b.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (b *budget) give(n int) {
+	b.mu.Lock()
+	b.used -= n
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}

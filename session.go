@@ -1,0 +1,282 @@
+package rigatoni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A session is one open of a stream and of a sink, and the parts that move events
+// from one to the other:
+//
+//	Stream → reader → transform → batcher → dispatcher → lanes → Sink
+//	                                 └──────→ tracker ←──done──┘
+//	                                            └─ low-water mark → checkpointer → Store
+type session struct {
+	cfg          *Config
+	log          *slog.Logger
+	status       *status
+	checkpointer *checkpointer
+	sink         sinkParts
+
+	reader      *reader
+	tracker     *tracker
+	transformer *transformer // nil: events stay as they are
+	dispatcher  *dispatcher
+	lanes       []*lane
+
+	fail context.CancelCauseFunc // ends work; the first call counts
+	hung atomic.Bool             // a call was abandoned, and still runs
+}
+
+// newSession builds the parts of a session. careful is how many events are to be
+// delivered one by one.
+func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink sinkParts, careful int) *session {
+	b := newBudget(cfg.MaxInFlightBytes)
+	s := &session{
+		cfg: cfg, log: c.log, status: c.status, checkpointer: c, sink: sink,
+		reader:  newReader(stream, b),
+		tracker: newTracker(stream.Position(), b),
+		dispatcher: newDispatcher(batcher{
+			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, careful: careful,
+		}),
+	}
+	r := &refuser{
+		key: c.key, stream: name, maxAttempts: max(0, cfg.MaxAttempts), retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
+		letters: cfg.DeadLetters, log: c.log, status: c.status,
+	}
+	if cfg.Transform != nil {
+		s.transformer = &transformer{fn: cfg.Transform, refuser: r}
+	}
+	for range cfg.Concurrency {
+		s.lanes = append(s.lanes, s.newLane(name, r))
+	}
+	return s
+}
+
+func (s *session) newLane(name string, r *refuser) *lane {
+	l := &lane{
+		stream: name, dispatcher: s.dispatcher, tracker: s.tracker, refuser: r, gate: s.sink.gate, status: s.status, log: s.log,
+		timeout: s.cfg.DeliverTimeout, grace: s.cfg.GraceTime, ordered: s.cfg.Concurrency == 1, atomic: s.sink.tx != nil,
+		valid: s.checkpointer.saver.valid,
+		call:  func(ctx context.Context, b *Batch, _ *uint64) error { return s.sink.sink.Deliver(ctx, b) },
+	}
+	switch {
+	case l.atomic:
+		l.call = s.checkpointer.deliverAt
+	case s.cfg.SaveInterval < 0:
+		l.afterward = s.checkpointer.save
+	}
+	return l
+}
+
+// A graceError is the cause of a work context that ended with the grace time.
+type graceError struct{ after time.Duration }
+
+func (e graceError) Error() string { return fmt.Sprintf("the grace time of %v is over", e.after) }
+
+// workContext is the context of deliveries and saves. It ends with the lease, when
+// the session fails, and GraceTime after ctx; it does not end with ctx.
+func workContext(ctx context.Context, lease context.Context, grace time.Duration) (work context.Context, fail context.CancelCauseFunc, end func()) {
+	work, fail = context.WithCancelCause(lease)
+	timer := make(chan *time.Timer, 1)
+	stop := context.AfterFunc(ctx, func() {
+		timer <- time.AfterFunc(grace, func() { fail(graceError{grace}) })
+	})
+	return work, fail, func() {
+		if !stop() {
+			(<-timer).Stop()
+		}
+		fail(context.Canceled)
+	}
+}
+
+// run moves events until ctx ends (then it delivers what is in hand, saves, and
+// returns nil), or the stream or the destination can't continue.
+func (s *session) run(ctx, work context.Context, fail context.CancelCauseFunc) error {
+	s.fail = fail
+	defer s.dispatcher.watch(work)()
+	read, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	defer context.AfterFunc(work, stopReading)()
+	defer context.AfterFunc(ctx, func() { s.status.phase(PhaseStopping) })()
+
+	saving, stopSaving := context.WithCancel(work)
+	defer stopSaving()
+	saver := s.start(func() error { return s.checkpointer.run(saving) })
+	reader := s.start(func() error { s.reader.run(read); return nil })
+	var ended error // why the stream can't continue
+	feeder := s.start(func() error { return s.feed(work, &ended) })
+	var lanes sync.WaitGroup
+	for _, l := range s.lanes {
+		lanes.Go(func() { <-s.start(func() error { return l.run(work) }) })
+	}
+
+	<-feeder
+	s.dispatcher.close()
+	lanes.Wait()
+	stopReading()
+	stopSaving()
+	leave(reader)
+	leave(saver)
+	return s.end(ctx, work, ended)
+}
+
+// start runs a part of the session in a goroutine. Its error, a panic, and the end
+// of its goroutine end the session.
+func (s *session) start(do func() error) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := <-guarded(do); err != nil {
+			s.hung.CompareAndSwap(false, errors.Is(err, ErrDeliveryHung))
+			s.fail(err)
+		}
+	}()
+	return done
+}
+
+// leave waits for a part that is to end, but not for ever: a source or a store may
+// ignore its context.
+func leave(done <-chan struct{}) {
+	t := time.NewTimer(closeTime)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
+// end saves what was delivered, whatever happened, as long as the lease lasts;
+// only a destination that may have lost it prevents that. It returns nil if
+// everything that was read is delivered and saved.
+func (s *session) end(ctx, work context.Context, ended error) error {
+	err := context.Cause(work)
+	if over := (graceError{}); errors.As(err, &over) || err == nil {
+		if n := s.tracker.inFlight(); n > 0 {
+			err = fmt.Errorf("%w: %d events; they are redelivered after the next start", ErrUndelivered, n)
+			if over.after > 0 {
+				err = fmt.Errorf("%w (%w)", err, over)
+			}
+		} else {
+			err = nil
+		}
+	}
+	if s.hung.Load() && !errors.Is(err, ErrDeliveryHung) {
+		err = errors.Join(err, ErrDeliveryHung)
+	}
+	err = errors.Join(ended, err)
+	switch {
+	case errors.Is(err, errRewind) && !errors.As(err, new(*RefusedError)):
+		return err
+	case s.hung.Load() && s.sink.syncer != nil:
+		return errors.Join(err, ErrUnsaved) // Sync may not run beside Deliver
+	}
+	last, cancel := context.WithTimeout(s.checkpointer.saver.context(ctx), closeTime)
+	defer cancel()
+	return errors.Join(err, s.checkpointer.final(last))
+}
+
+// feed moves what is read to the dispatcher, until nothing more comes.
+func (s *session) feed(work context.Context, ended *error) error {
+	keys := sameKey
+	if s.cfg.Concurrency > 1 {
+		keys = keyOf(maphash.MakeSeed())
+	}
+	for {
+		select {
+		case c, more := <-s.reader.chunks:
+			if !more {
+				return nil
+			}
+			if c.err != nil {
+				*ended = c.err
+				s.status.failed(c.err)
+				return nil
+			}
+			if err := s.take(work, c, keys); err != nil {
+				return err
+			}
+		case <-work.Done():
+			return nil
+		}
+	}
+}
+
+// take adds a chunk to the tracker and gives its events to the dispatcher, as the
+// transform leaves them.
+func (s *session) take(work context.Context, c chunk, keys func(Event) uint64) error {
+	number := s.tracker.add(c.events, c.end)
+	items := make([]item, len(c.events))
+	for i, ev := range c.events {
+		items[i] = item{ev, number + uint64(i)}
+	}
+	if s.transformer == nil {
+		return s.dispatch(work, items, keys)
+	}
+	var dispatched error
+	err := s.transformer.apply(work, c.events, func(out []transformed) {
+		kept := items[:0:len(out)]
+		for i, to := range out {
+			it := items[i]
+			if !to.keep {
+				s.tracker.done([]item{it})
+				s.status.update(func(st *StreamStatus) { st.Dropped++ })
+				continue
+			}
+			it.event = to.event
+			kept = append(kept, it)
+		}
+		items = items[len(out):]
+		if dispatched == nil {
+			dispatched = s.dispatch(work, kept, keys)
+		}
+	})
+	return errors.Join(dispatched, err)
+}
+
+// dispatch gives events to the lanes. With concurrency, one that is about no single
+// document waits until all before it are delivered, and all after it wait for it.
+func (s *session) dispatch(work context.Context, items []item, keys func(Event) uint64) error {
+	if s.cfg.Concurrency == 1 {
+		s.dispatcher.add(items, keys)
+		return nil
+	}
+	for len(items) > 0 {
+		n := 0
+		for n < len(items) && !isBarrier(items[n].event) {
+			n++
+		}
+		s.dispatcher.add(items[:n], keys)
+		if items = items[n:]; len(items) == 0 {
+			break
+		}
+		if err := s.dispatcher.drain(work); err != nil {
+			return err
+		}
+		s.dispatcher.add(items[:1], keys)
+		if err := s.dispatcher.drain(work); err != nil {
+			return err
+		}
+		items = items[1:]
+	}
+	return nil
+}
+
+// close closes a sink that has a Close, unless a delivery still runs.
+func (s *session) close() error {
+	c, ok := As[io.Closer](s.sink.sink)
+	if !ok || s.hung.Load() {
+		return nil
+	}
+	if err := c.Close(); err != nil {
+		return fmt.Errorf("closing the destination: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package rigatoni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// A transformer calls the user's transform for each event, in the order of the
+// stream.
+type transformer struct {
+	fn      func(ctx context.Context, ev Event) (Event, bool, error)
+	refuser *refuser
+}
+
+// A transformed event is what became of an event.
+type transformed struct {
+	event Event
+	keep  bool
+}
+
+// apply transforms events, with as many attempts as it takes, and gives them to
+// emit, in order, as soon as an attempt has ended: an event that fails must not
+// hold up those before it. It returns an error when ctx ends, and for an event
+// that is refused.
+func (t *transformer) apply(ctx context.Context, events []Event, emit func([]transformed)) error {
+	attempt := 0
+	for len(events) > 0 {
+		attempt++
+		out, err := t.run(ctx, events, attempt)
+		emit(out)
+		if events = events[len(out):]; len(out) > 0 {
+			attempt = 1 // of the first that is left
+		}
+		if err == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		err = fmt.Errorf("the transform failed: %w", err)
+		if !t.refuser.final(err, attempt) {
+			if err := t.refuser.pause(ctx, events[0], attempt, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := t.refuser.refuse(ctx, events[0], attempt, err); err != nil {
+			return err
+		}
+		emit([]transformed{{event: events[0]}})
+		events, attempt = events[1:], 0
+	}
+	return nil
+}
+
+// run transforms events up to the first that fails. The attempt is that of the
+// first event.
+func (t *transformer) run(ctx context.Context, events []Event, attempt int) ([]transformed, error) {
+	out := make([]transformed, 0, len(events))
+	err := await(ctx, guarded(func() error {
+		c := context.WithValue(ctx, attemptKey{}, attempt)
+		for _, ev := range events {
+			to, keep, err := t.fn(c, ev)
+			if err == nil && keep && len(to.Raw) == 0 {
+				err = Permanent(errors.New("it returned an event without contents"))
+			}
+			if err != nil {
+				return err
+			}
+			out = append(out, transformed{ev.With(to.Raw), keep})
+			if attempt > 1 {
+				attempt, c = 1, context.WithValue(ctx, attemptKey{}, 1)
+			}
+		}
+		return nil
+	}))
+	if errors.Is(err, ErrDeliveryHung) {
+		return nil, err // it still runs, and writes to out
+	}
+	return out, err
+}

@@ -35,7 +35,7 @@ func numbered(id int, n any) bson.D {
 
 func positionAfter(t *testing.T, ev rigatoni.Event) rigatoni.Position {
 	t.Helper()
-	pos, err := ev.Position()
+	pos, err := rigatoni.PositionAfter(ev)
 	if err != nil {
 		t.Fatal(err)
 	}

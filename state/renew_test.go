@@ -45,10 +45,10 @@ func TestLeaseRunsOut(t *testing.T) {
 		if tries < 12 || tries > 25 {
 			t.Errorf("%d attempts in 8.5 s, want one about every half second", tries)
 		}
-		if n := strings.Count(logs.String(), "could not be renewed"); n != 1 {
+		if n := strings.Count(logs.String(), "lease renewal failed"); n != 1 {
 			t.Errorf("told %d times of one outage:\n%s", n, logs)
 		}
-		if !strings.Contains(logs.String(), "the lease is lost") {
+		if !strings.Contains(logs.String(), "lease lost") {
 			t.Errorf("nobody was told of the loss:\n%s", logs)
 		}
 		s.refuse(nil)

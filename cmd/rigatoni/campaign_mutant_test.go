@@ -61,13 +61,13 @@ var mutants = map[string]mutant{
 		file:  "session.go",
 		old:   deliver,
 		new:   "{ _ = s.sink.sink.Deliver(ctx, b); return s.sink.sink.Deliver(ctx, b) },\n",
-		found: "arrived a second time",
+		found: "although no life began",
 	},
 	"the checkpoint is behind what was delivered": {
 		file:  "checkpointer.go",
 		old:   "\tcp := pos.delivered()\n",
 		new:   "\tcp := pos.delivered()\n\tif seq > 3 && c.last != nil {\n\t\tcp = *c.last\n\t}\n",
-		found: "arrived a second time",
+		found: "when the checkpoint was saved",
 	},
 	"nothing is saved while it runs": {
 		file:  "checkpointer.go",

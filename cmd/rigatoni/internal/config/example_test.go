@@ -60,7 +60,6 @@ var others = map[string]string{
 	"owner":                       "${HOSTNAME:-this-machine}",
 	"lease-ttl":                   "15s",
 	"lease-wait":                  "1m",
-	"canonical":                   "true",
 	"max-attempts":                "10",
 	"full-document":               "updateLookup",
 	"full-document-before-change": "whenAvailable",

@@ -39,12 +39,16 @@ type session struct {
 // delivered one by one.
 func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink sinkParts, careful int) *session {
 	b := newBudget(cfg.MaxInFlightBytes)
+	// A Func is called for one event at a time anyway. With one event a lane, the
+	// unbroken run of delivered events is longest, and one that fails holds up no
+	// other document.
+	_, single := As[Func](sink.sink)
 	s := &session{
 		cfg: cfg, log: c.log, status: c.status, checkpointer: c, sink: sink,
 		reader:  newReader(stream, b),
 		tracker: newTracker(stream.Position(), b),
 		dispatcher: newDispatcher(batcher{
-			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, careful: careful,
+			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, single: single, careful: careful,
 		}),
 	}
 	r := &refuser{

@@ -71,7 +71,9 @@ func (p *progress) report(n int) {
 // finish ends the reports, with the first n events delivered. It returns how many
 // are, and whether the next one is where an error was.
 func (p *progress) finish(n int) (done int, each bool, wrong error) {
-	p.report(n)
+	if p.misreported() == nil {
+		p.report(n)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
@@ -83,4 +85,10 @@ func (p *progress) delivered() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done
+}
+
+func (p *progress) misreported() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.wrong
 }

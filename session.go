@@ -204,7 +204,12 @@ func (s *session) feed(work context.Context, ended *error) error {
 				s.status.failed(c.err)
 				return nil
 			}
-			if err := s.take(work, c, keys); err != nil {
+			err := s.take(work, c, keys)
+			if errors.As(err, new(*RefusedError)) {
+				*ended = err // what comes before that event is delivered
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 		case <-work.Done():

@@ -113,7 +113,7 @@ func (s *session) run(ctx, work context.Context, fail context.CancelCauseFunc) e
 
 	saving, stopSaving := context.WithCancel(work)
 	defer stopSaving()
-	saver := s.start(func() error { return s.checkpointer.run(saving) })
+	saver := s.start(func() error { return s.checkpointer.run(work, saving) })
 	reader := s.start(func() error { s.reader.run(read); return nil })
 	var ended error // why the stream can't continue
 	feeder := s.start(func() error { return s.feed(work, &ended) })

@@ -167,6 +167,43 @@ func TestNilMeansSaved(t *testing.T) {
 			t.Errorf("Run returned %v", err)
 		}
 	})
+	bubble(t, "stopped in the middle of a save and of a Sync: nil", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 3)))
+		saving := make(chan struct{}, 10)
+		slowly := func(ctx context.Context) error {
+			select {
+			case <-time.After(300 * time.Millisecond):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		r.cfg.Store = state.Intercept(r.store, func(ctx context.Context, c state.Call, next func(context.Context) error) error {
+			if c.Op == "save" && len(r.sink.delivered()) > 0 {
+				saving <- struct{}{}
+				if err := slowly(ctx); err != nil {
+					return err
+				}
+			}
+			return next(ctx)
+		})
+		for _, wait := range []time.Duration{0, 350 * time.Millisecond} { // in Sync, in the save
+			r.cfg.Destination = syncSink{r.sink}
+			syncing := make(chan struct{}, 10)
+			r.sink.syncErr = func() error { syncing <- struct{}{}; time.Sleep(300 * time.Millisecond); return nil }
+			r.start()
+			<-syncing
+			time.Sleep(wait)
+			if err := r.end(); err != nil {
+				t.Errorf("Run returned %v", err)
+			}
+			if n := r.p.Status()[0]; n.Rewinds > 0 || n.SaveErrors > 0 {
+				t.Errorf("the status is %+v", n)
+			}
+			r.src.add(batch(4, 5))
+		}
+		r.wantSaved(at(5))
+	})
 	bubble(t, "stopped while it waits for the lease: nil", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 3)))
 		if _, err := r.store.Acquire(t.Context(), "shop", state.LeaseRequest{Owner: "other", Nonce: "n", TTL: time.Hour}); err != nil {

@@ -1,5 +1,5 @@
-// Command ownstore keeps its place in a store of one's own; store.go is the
-// store, and store_test.go is how one knows that it is right.
+// Command ownstore keeps its checkpoint in a custom store: store.go is the store,
+// and store_test.go tests it.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
@@ -44,10 +45,10 @@ type mapTable struct {
 
 func newMap() *mapTable { return &mapTable{rows: map[string][]byte{}} }
 
-func (m *mapTable) Update(_ context.Context, key string, change func([]byte) ([]byte, error)) error {
+func (m *mapTable) Update(_ context.Context, key string, change func([]byte, time.Time) ([]byte, error)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	row, err := change(m.rows[key])
+	row, err := change(m.rows[key], time.Now())
 	switch {
 	case err != nil:
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -186,7 +187,11 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 			err = fmt.Errorf("closing the store: %w", cerr)
 		}
 	}()
-	p, err := rigatoni.New(pipelineConfig(s, source, dest, store, log))
+	c := pipelineConfig(s, source, dest, store, log)
+	if c.DeadLetters, err = deadLetters(s.Output.DeadLetters, log); err != nil {
+		return err
+	}
+	p, err := rigatoni.New(c)
 	if err != nil {
 		return usageError{s.Explain(err)}
 	}
@@ -211,6 +216,18 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 // refusedOption matches the error of a pipeline whose destination refuses an option,
 // such as Concurrency.
 var refusedOption = regexp.MustCompile(`: opening the destination: Config\.\w+ is `)
+
+// deadLetters opens the dead letters in a directory; "" for none.
+func deadLetters(dir string, log *slog.Logger) (rigatoni.DeadLetters, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	letters, err := ndjson.OpenDeadLetters(dir, &ndjson.Options{Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("--dead-letters: %w", err)
+	}
+	return letters, nil
+}
 
 // pipelineConfig completes the configuration.
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {

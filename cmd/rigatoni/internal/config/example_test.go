@@ -56,14 +56,15 @@ var others = map[string]string{
 	"one-each":                    "true",
 	"operations":                  "[insert, update, replace, delete]",
 	"pipeline":                    "[{$match: {fullDocument.status: paid}}]",
+	"full-document":               "updateLookup",
+	"full-document-before-change": "whenAvailable",
 	"expanded-events":             "true",
 	"owner":                       "${HOSTNAME:-this-machine}",
 	"lease-ttl":                   "15s",
 	"lease-wait":                  "1m",
 	"max-attempts":                "10",
-	"full-document":               "updateLookup",
-	"full-document-before-change": "whenAvailable",
 	"max-batch-age":               "100ms",
+	"dead-letters":                "./dead",
 }
 
 const exampleHead = `# A pipeline of rigatoni, with every field. Run it with

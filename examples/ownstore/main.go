@@ -1,5 +1,5 @@
-// Command ownstore keeps its place in a store of one's own; store.go is the
-// store, and store_test.go is how one knows that it is right.
+// Command ownstore keeps its checkpoint in a custom store: store.go is the store,
+// and store_test.go checks it against the contract.
 package main
 
 import (

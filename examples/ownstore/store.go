@@ -9,26 +9,32 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// A Table is the little that a database must be able to do: read and write one
-// row while nobody else does. "SELECT … FOR UPDATE" in a transaction is that.
+// A Table is what a database must be able to do: read a row and write it while
+// nobody else does. "SELECT … FOR UPDATE" in a transaction does that.
 type Table interface {
 	// Update calls change with the row of that key (nil: none) and keeps what it
 	// returns (nil: no row). If change fails, the row stays as it was.
 	Update(ctx context.Context, key string, change func(row []byte) ([]byte, error)) error
 }
 
-// A Store keeps checkpoints in a Table. It is a whole state.Store: durable, if
-// the table is, and with every rule of the contract, because record.Admit is the
-// rule book and record.Record has the form to store.
+// A Store keeps checkpoints in a Table. It has leases (leases.go). It is durable if
+// the table is, and follows every rule of the contract: they are the functions of
+// package record, and record.Record has the form to store.
 type Store struct{ Table Table }
+
+var _ state.Leaser = Store{}
 
 // Save makes cp the checkpoint of key.
 func (s Store) Save(ctx context.Context, key string, cp state.Checkpoint) error {
+	return s.save(ctx, key, state.Fence{}, cp)
+}
+
+func (s Store) save(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
 	if err := record.CheckSave(key, cp); err != nil {
 		return s.error("save", key, err)
 	}
 	return s.update(ctx, "save", key, func(rec record.Record) (record.Record, error) {
-		return record.Admit(rec, state.Fence{}, cp, time.Now())
+		return record.Admit(rec, f, cp, time.Now())
 	})
 }
 
@@ -46,11 +52,15 @@ func (s Store) Load(ctx context.Context, key string) (cp state.Checkpoint, err e
 
 // Clear takes the checkpoint of key away.
 func (s Store) Clear(ctx context.Context, key string) error {
+	return s.clear(ctx, key, state.Fence{})
+}
+
+func (s Store) clear(ctx context.Context, key string, f state.Fence) error {
 	if err := state.CheckKey(key); err != nil {
 		return s.error("clear", key, err)
 	}
 	return s.update(ctx, "clear", key, func(rec record.Record) (record.Record, error) {
-		return record.AdmitClear(rec, state.Fence{}, time.Now())
+		return record.AdmitClear(rec, f, time.Now())
 	})
 }
 

@@ -46,8 +46,8 @@ func int32Values(list ...int) []bson.RawValue {
 	return out
 }
 
-// getParameter has the one parameter that test runners ask for, by its name or
-// among all that there are.
+// getParameter supports only the parameter that test runners read, by its name
+// or with "*".
 func getParameter(r *request) (*bsondoc.Builder, error) {
 	if r.db != "admin" {
 		return nil, cmderr.Errorf(cmderr.Unauthorized, "getParameter may only be run against the admin database.")
@@ -79,7 +79,7 @@ func serverStatus(r *request) (*bsondoc.Builder, error) {
 	return d.Close(at), nil
 }
 
-// replSetGetConfig has the identity of the replica set, and its one member.
+// replSetGetConfig returns the identity of the replica set and its one member.
 func replSetGetConfig(r *request) (*bsondoc.Builder, error) {
 	t := &r.server.topology
 	d := bsondoc.New()

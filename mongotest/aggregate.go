@@ -8,7 +8,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
-// aggregate opens a change stream, or reads a collection through a few stages.
+// aggregate opens a change stream, or reads a collection through stages.
 func aggregate(r *request) (*bsondoc.Builder, error) {
 	stages, err := r.documents("pipeline")
 	if err != nil {

@@ -12,29 +12,29 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// A command is one of those that the server answers. What a real server takes
-// and this one does not imitate it refuses by name: a command with CommandNotFound, a
-// field that does not exist with the server's own code, one that does exist
+// A command is one that the server supports. Everything else is refused by
+// name: an unknown command with CommandNotFound, an unknown field with the code
+// that a real server has for it, and a field that only a real server supports
 // with NotImplemented.
 type command struct {
 	run func(*request) (*bsondoc.Builder, error)
-	// fields are those that it takes, besides the ones every command does.
+	// fields are the supported ones, besides those of every command.
 	fields []string
-	// others exist on a real server. Those named here are refused if they are
-	// set to anything but a zero, false or empty value.
+	// others are fields that a real server supports. They are refused unless
+	// their value is zero, false or empty.
 	others []string
-	// write: needs a primary. A retryable one is not executed twice.
+	// write commands need a primary. A retryable one is not executed twice.
 	write, retryable bool
-	// txn: may be part of a transaction.
+	// txn commands may be part of a transaction.
 	txn bool
-	// read: a secondary refuses it unless told that it may.
+	// read commands fail on a secondary unless the read preference allows it.
 	read bool
 }
 
 // errHangUp makes the server close the connection instead of answering.
 var errHangUp = errors.New("mongotest: the connection is to be closed")
 
-// everyCommand are fields that any command may have.
+// everyCommand lists fields that any command may have.
 var everyCommand = []string{
 	"$db", "lsid", "txnNumber", "$clusterTime", "$readPreference", "readConcern", "writeConcern", "maxTimeMS", "comment",
 	"autocommit", "startTransaction", "apiVersion", "apiStrict", "apiDeprecationErrors", "$audit", "$client", "mayBypassWriteBlocking",
@@ -53,7 +53,7 @@ func allCommands() map[string]*command {
 	return all
 }
 
-// A request is a command with what it came with.
+// A request is a command with its arguments and its connection.
 type request struct {
 	server *Server
 	conn   *conn
@@ -67,8 +67,8 @@ type request struct {
 	session   *session // nil without lsid
 	lsid      bson.Raw
 	txnNumber int64
-	hasTxn    bool // txnNumber is set
-	inTxn     bool // it is part of a transaction, or to be
+	hasTxn    bool // it has a txnNumber
+	inTxn     bool // it is part of a transaction, or begins one
 	txn       *transaction
 }
 
@@ -102,7 +102,7 @@ func (s *Server) newRequest(c *conn, m *message) (*request, error) {
 
 func (r *request) checkFields() error {
 	if r.cmd.fields == nil && r.cmd.others == nil {
-		return nil // it takes anything, and needs nothing
+		return nil // it accepts any field
 	}
 	for _, e := range bsondoc.Fields(r.body)[1:] {
 		name := e.Key()
@@ -117,7 +117,7 @@ func (r *request) checkFields() error {
 	return nil
 }
 
-// fullName is a command's name as messages about its fields have it.
+// fullName returns a command's name as in messages about its fields.
 func fullName(name string) string {
 	if name == "find" {
 		return "FindCommandRequest"
@@ -125,7 +125,7 @@ func fullName(name string) string {
 	return name
 }
 
-// isUnset tells whether an option's value is as if it were not there.
+// isUnset reports whether an option's value is the same as leaving it out.
 func isUnset(v bson.RawValue) bool {
 	switch v.Type {
 	case bson.TypeNull, bson.TypeUndefined:
@@ -139,7 +139,7 @@ func isUnset(v bson.RawValue) bool {
 	return ok && n == 0
 }
 
-// run executes a command, or has a fail point or a past execution answer.
+// run executes a command, unless a fail point or an earlier execution replies.
 func (s *Server) run(r *request) (*bsondoc.Builder, error) {
 	if err := s.openSession(r); err != nil {
 		return nil, err
@@ -166,8 +166,8 @@ func (s *Server) run(r *request) (*bsondoc.Builder, error) {
 	return r.finish(reply, fp), nil
 }
 
-// runOnce gives a retryable write that was executed already the reply that it
-// had: its client did not get it.
+// runOnce returns the original reply for a retryable write that was executed
+// already, whose reply the client did not receive.
 func (s *Server) runOnce(r *request) (*bsondoc.Builder, error) {
 	retryable := r.cmd.retryable && r.hasTxn && r.txn == nil
 	if retryable {
@@ -222,7 +222,7 @@ func (r *request) secondaryOK() bool {
 	return ok && mode != "primary"
 }
 
-// namespace is what the command's first field names.
+// namespace returns the collection that the first field of the command names.
 func (r *request) namespace() (namespace, error) {
 	coll, ok := r.args[r.name].StringValueOK()
 	if !ok {
@@ -232,8 +232,8 @@ func (r *request) namespace() (namespace, error) {
 	return ns, ns.check()
 }
 
-// documents is an array of documents, or the section of the message that has
-// them.
+// documents returns an array of documents, from the command or from a section
+// of the message.
 func (r *request) documents(field string) ([]bson.Raw, error) {
 	if docs, ok := r.msg.sequences[field]; ok {
 		return docs, nil
@@ -260,7 +260,7 @@ func (r *request) wrongType(field string, v bson.RawValue, want string) *cmderr.
 	return cmderr.Errorf(cmderr.TypeMismatch, "BSON field '%s.%s' is the wrong type '%s', expected type '%s'", r.name, field, bsondoc.TypeName(v.Type), want)
 }
 
-// document is an optional document; an empty one if it is missing.
+// document returns an optional document, an empty one if it is missing.
 func (r *request) document(field string) (bson.Raw, error) {
 	return documentField(r.name, field, r.args[field])
 }
@@ -279,7 +279,7 @@ func (r *request) flag(field string, otherwise bool) bool {
 	return bsondoc.Truth(r.args[field], otherwise)
 }
 
-// count is a number that may not be negative.
+// count returns a number that may not be negative.
 func (r *request) count(field string, otherwise int) (int, error) {
 	v, ok := r.args[field]
 	if !ok || v.Type == bson.TypeNull {
@@ -295,7 +295,7 @@ func (r *request) count(field string, otherwise int) (int, error) {
 	return int(n), nil
 }
 
-// maxTime is maxTimeMS; 0 is none.
+// maxTime returns maxTimeMS; 0 means no limit.
 func (r *request) maxTime() (time.Duration, error) {
 	v, ok := r.args["maxTimeMS"]
 	if !ok {
@@ -316,7 +316,7 @@ type namespace struct{ db, coll string }
 
 func (n namespace) String() string { return n.db + "." + n.coll }
 
-// isInternal tells whether a database is one of the server's own.
+// isInternal reports whether a database is one of the server's own.
 func isInternal(db string) bool { return db == "admin" || db == "config" || db == "local" }
 
 func (n namespace) check() error {

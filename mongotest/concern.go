@@ -9,7 +9,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// checkReadConcern refuses read concerns that make a difference.
+// checkReadConcern refuses read concerns that would have an effect.
 func (r *request) checkReadConcern() error {
 	rc, ok := r.args["readConcern"].DocumentOK()
 	if !ok {
@@ -48,8 +48,8 @@ func (r *request) checkReadConcern() error {
 	return cmderr.Errorf(cmderr.InvalidOptions, "Command %s does not support { readConcern: { level: \"%s\", provenance: \"clientSupplied\" } } :: caused by :: %s", r.name, level, why)
 }
 
-// writeConcernError is about a write concern that one node can't fulfil; nil if
-// it can.
+// writeConcernError returns the error for a write concern that one node can't
+// satisfy.
 func (r *request) writeConcernError() bson.Raw {
 	wc, ok := r.args["writeConcern"].DocumentOK()
 	if !ok || !r.cmd.write {

@@ -12,8 +12,8 @@ import (
 )
 
 // A conn is one client's connection. Its goroutine reads a request, answers it
-// and reads the next: a wire of MongoDB's has no second request before the
-// first one's answer.
+// and reads the next: in MongoDB's wire protocol no request follows before the
+// answer to the one before.
 type conn struct {
 	server *Server
 	net    net.Conn
@@ -22,7 +22,8 @@ type conn struct {
 	once sync.Once
 	gone chan struct{} // closed with the connection
 
-	// What the first hello said. Only the connection's own goroutine reads it.
+	// What the client said about itself in its first hello. Only the
+	// connection's goroutine uses it.
 	appName string
 	helloOK bool
 }
@@ -54,8 +55,8 @@ func (c *conn) serve() {
 	}
 }
 
-// thawed waits while the server is frozen. It is false if the connection has
-// gone in the meantime.
+// thawed waits while the server is frozen. It returns false if the connection
+// was closed meanwhile.
 func (c *conn) thawed() bool {
 	for {
 		wait := c.server.ice.wait()
@@ -70,8 +71,7 @@ func (c *conn) thawed() bool {
 	}
 }
 
-// answer is the reply to a message, whatever it asks; nil closes the
-// connection.
+// answer returns the reply to a message; nil closes the connection.
 func (s *Server) answer(c *conn, m *message) bson.Raw {
 	r, err := s.newRequest(c, m)
 	var reply *bsondoc.Builder
@@ -92,12 +92,12 @@ func (s *Server) answer(c *conn, m *message) bson.Raw {
 	return reply.Done()
 }
 
-// notPrimaryCodes are those whose replies have a topologyVersion, whoever made the
-// error, a fail point too: a driver that is told such a code without one takes the
-// server for unknown, until its monitor hears of it again after up to ten seconds.
+// notPrimaryCodes are the errors whose replies have a topologyVersion, also
+// when a fail point made the error. Without one a driver marks the server as
+// unknown until the next answer to its monitor, up to ten seconds later.
 var notPrimaryCodes = []int{189, cmderr.NotWritablePrimary, 11602, cmderr.NotPrimaryNoSecondaryOk, 13436}
 
-// gossip adds the times that every reply has, errors too.
+// gossip adds the times that every reply has, also that of an error.
 func (s *Server) gossip(reply *bsondoc.Builder) {
 	now := s.store.lastTime()
 	at := reply.Open(bson.TypeEmbeddedDocument, "$clusterTime")

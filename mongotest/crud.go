@@ -33,8 +33,8 @@ func crudCommands() map[string]*command {
 	return all
 }
 
-// batch runs the n statements of a write command one after the other, and
-// gathers the errors of those that fail.
+// batch runs the n statements of a write command in order, and collects the
+// errors of those that fail.
 func (r *request) batch(ns namespace, n int, statement func(w *writer, i int) error) (errs []bson.Raw, err error) {
 	if n == 0 || n > maxWriteBatch {
 		return nil, cmderr.Errorf(16, "Write batch sizes must be between 1 and %d. Got %d operations.", maxWriteBatch, n)
@@ -100,7 +100,7 @@ func insert(r *request) (*bsondoc.Builder, error) {
 	return withWriteErrors(bsondoc.New().Int32("n", n), errs), nil
 }
 
-// writable is the command's namespace, if documents may be written there.
+// writable returns the command's namespace if documents can be written there.
 func (r *request) writable() (namespace, error) {
 	ns, err := r.namespace()
 	switch {
@@ -114,7 +114,8 @@ func (r *request) writable() (namespace, error) {
 	return ns, nil
 }
 
-// insertable is a document with its _id, at the front.
+// insertable returns a document with its _id in front, a new one if it has
+// none.
 func insertable(doc bson.Raw) (bson.Raw, error) {
 	id := doc.Lookup("_id")
 	if err := query.CheckID(id); err != nil {
@@ -130,8 +131,8 @@ func insertable(doc bson.Raw) (bson.Raw, error) {
 	return doc, nil
 }
 
-// statementFields refuses what a statement of an update or delete has and this
-// server does not take.
+// statementFields refuses unknown and unsupported fields of a statement of an
+// update or delete.
 func statementFields(where string, doc bson.Raw, known string, others string) error {
 	for _, e := range bsondoc.Fields(doc) {
 		switch name := e.Key(); {
@@ -184,7 +185,8 @@ func updateCommand(r *request) (*bsondoc.Builder, error) {
 	return withWriteErrors(d, errs).Int32("nModified", modified), nil
 }
 
-// checkUpdate finds what makes the whole command fail, and not one statement.
+// checkUpdate returns the errors that fail the whole command and not just one
+// statement.
 func checkUpdate(doc bson.Raw) error {
 	if err := statementFields("update.updates", doc, " q u multi upsert hint ", " arrayFilters collation c "); err != nil {
 		return err
@@ -202,7 +204,7 @@ func checkUpdate(doc bson.Raw) error {
 	return checkQuery("update.updates", doc)
 }
 
-// checkQuery: each statement has a query.
+// checkQuery refuses a statement without a query.
 func checkQuery(where string, statement bson.Raw) error {
 	q := statement.Lookup("q")
 	if q.Type == 0 || q.Type == bson.TypeNull {
@@ -214,13 +216,13 @@ func checkQuery(where string, statement bson.Raw) error {
 
 func readUpdate(doc bson.Raw) (updateStatement, error) {
 	st := updateStatement{multi: bsondoc.Truth(doc.Lookup("multi"), false), upsert: bsondoc.Truth(doc.Lookup("upsert"), false)}
-	st.query = doc.Lookup("q").Document() // checkUpdate has seen it
+	st.query = doc.Lookup("q").Document() // checkUpdate has checked it
 	var err error
 	st.update, err = query.CompileUpdate(doc.Lookup("u"))
 	return st, err
 }
 
-// An updateStatement is one of the updates of a command.
+// An updateStatement is one element of a command's updates.
 type updateStatement struct {
 	query         bson.Raw
 	update        *query.Update
@@ -263,8 +265,8 @@ func (st updateStatement) run(w *writer, ns namespace) (matched, changed int, up
 	return matched, changed, upserted, nil
 }
 
-// apply updates one record. It is false if that changes nothing, which is no
-// event then; a replacement always is one.
+// apply updates one record. It returns false if nothing changes, which makes no
+// event; a replacement always makes one.
 func (w *writer) apply(c *collection, rec *record, u *query.Update) (bool, error) {
 	if err := w.free(c, rec.id, rec.doc); err != nil {
 		return false, err
@@ -282,7 +284,7 @@ func (w *writer) apply(c *collection, rec *record, u *query.Update) (bool, error
 	return true, nil
 }
 
-// upsertInto inserts the document that the query and the update make.
+// upsertInto inserts the document that an upsert makes of its query and update.
 func (st updateStatement) upsertInto(w *writer, ns namespace) (bson.Raw, error) {
 	base, err := query.Seed(st.query)
 	if err != nil {

@@ -12,17 +12,17 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// cursors are those that are open.
+// cursors are the open ones.
 type cursors struct {
 	mu   sync.Mutex
 	byID map[int64]*cursor
 }
 
-// A cursor gives a list of documents, or the events of a stream.
+// A cursor returns a list of documents, or the events of a change stream.
 type cursor struct {
 	id      int64
 	ns      namespace
-	session string // that it was opened in; empty for none
+	session string // in which it was opened; empty for none
 	rest    []bson.Raw
 	stream  *stream
 
@@ -53,7 +53,7 @@ func (cs *cursors) add(c *cursor) {
 	cs.byID[c.id] = c
 }
 
-// take claims a cursor for one getMore.
+// take reserves a cursor for one getMore.
 func (cs *cursors) take(id int64, ns namespace, session string) (*cursor, error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -73,7 +73,7 @@ func (cs *cursors) take(id int64, ns namespace, session string) (*cursor, error)
 	return c, nil
 }
 
-// checkSession refuses a getMore from another session than the cursor's own.
+// checkSession refuses a getMore in another session than the cursor's.
 func (c *cursor) checkSession(session string) error {
 	switch {
 	case c.session == session:
@@ -95,7 +95,8 @@ func (cs *cursors) release(c *cursor, gone bool) {
 	}
 }
 
-// kill ends all cursors that which chooses, and wakes those who wait on them.
+// kill closes the cursors that which selects, and wakes the getMores that wait
+// for them.
 func (cs *cursors) kill(which func(*cursor) bool) (killed []int64) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -113,14 +114,14 @@ func (r *request) sessionName() string {
 	if r.lsid == nil {
 		return ""
 	}
-	id, _ := sessionID(r.lsid) // openSession has read it
+	id, _ := sessionID(r.lsid) // openSession has checked it
 	return id
 }
 
 const firstBatch = 101
 
-// batchSize is the one in the command or in its cursor document. A default is
-// a limit on the first batch only.
+// batchSize returns the one in the command or in its cursor document. A default
+// limits only the first batch.
 func (r *request) batchSize() (n int, given bool, err error) {
 	v, ok := r.args["batchSize"]
 	if c, isDoc := r.args["cursor"].DocumentOK(); isDoc {
@@ -141,7 +142,8 @@ func (r *request) batchSize() (n int, given bool, err error) {
 	return int(size), true, nil
 }
 
-// openListing is openList with the fields in the other order that there is.
+// openListing is openList with the reply's fields in the other order that
+// servers use.
 func (r *request) openListing(ns namespace, docs []bson.Raw) (*bsondoc.Builder, error) {
 	reply, err := r.openList(ns, docs)
 	if err != nil {
@@ -156,8 +158,8 @@ func (r *request) openListing(ns namespace, docs []bson.Raw) (*bsondoc.Builder, 
 	return d.Close(at), nil
 }
 
-// openList replies with the first of a list of documents, and a cursor for the
-// others.
+// openList replies with the first documents of a list, and with a cursor for
+// the rest.
 func (r *request) openList(ns namespace, docs []bson.Raw) (*bsondoc.Builder, error) {
 	n, _, err := r.batchSize()
 	if err != nil {
@@ -171,7 +173,7 @@ func (r *request) openList(ns namespace, docs []bson.Raw) (*bsondoc.Builder, err
 	return c.reply("firstBatch", false, batch, nil), nil
 }
 
-// fill takes so many documents as a batch may have, in number and in bytes.
+// fill returns as many documents as fit into a batch, in number and in bytes.
 func fill(docs []bson.Raw, n int) (batch, rest []bson.Raw) {
 	size := 0
 	for i, doc := range docs {
@@ -183,7 +185,7 @@ func fill(docs []bson.Raw, n int) (batch, rest []bson.Raw) {
 	return docs, nil
 }
 
-// reply is a batch; at the end the cursor is 0 for the client.
+// reply returns a batch; at the end the client gets cursor id 0.
 func (c *cursor) reply(field string, end bool, batch []bson.Raw, more func(*bsondoc.Builder)) *bsondoc.Builder {
 	id := c.id
 	if end {
@@ -251,11 +253,11 @@ func getMore(r *request) (*bsondoc.Builder, error) {
 	return reply, err
 }
 
-// defaultAwait is how long a getMore on a stream waits for events if it doesn't
-// say so.
+// defaultAwait is how long a getMore of a change stream waits for events
+// without a maxTimeMS.
 const defaultAwait = time.Second
 
-// streamBatch waits for events. gone tells whether the cursor is at its end.
+// streamBatch waits for events. gone reports whether the cursor is exhausted.
 func (r *request) streamBatch(c *cursor, n int, wait time.Duration) (reply *bsondoc.Builder, gone bool, err error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -1,7 +1,7 @@
 // Package mongotest is a small MongoDB-compatible server for tests of
-// change-stream code: in process, on a loopback port, ready in a millisecond,
-// gone with the test, and as many at once as you like. The official Go driver
-// takes it for a replica set of one node.
+// change-stream code. It runs in the process of the test, on a loopback port,
+// starts in a millisecond and ends with the test; any number can run at once. To
+// the official Go driver it is a replica set of one node.
 //
 //	func TestMyPipeline(t *testing.T) {
 //		server := mongotest.Start(t)
@@ -11,16 +11,16 @@
 //	}
 //
 // Close the server before the client, and disconnect the client with a context
-// that has ended. Of a server that is there the driver (2.10) now and then waits
-// ten seconds for the answer to its monitor, whatever Disconnect's context says, or
-// for as long as a shorter heartbeat interval says; for one that is gone it looks
-// as long as its server selection timeout and that context let it.
+// that is canceled already. While the server runs, the driver (2.10) sometimes
+// waits ten seconds (or its heartbeat interval, if that is shorter) for the reply
+// to its monitor, whatever Disconnect's context says; after the server is closed,
+// it waits for its server selection timeout or until that context is done.
 //
-// MongoDB 6.0.27 is the judge. Scripts of commands are played to both, and
-// whole replies compared, errors and their messages too; what the real server
-// answered lies in testdata/behaviour. So are random updates.
+// MongoDB 6.0.27 is the reference. Scripts of commands are run on both servers, and
+// whole replies are compared, including error messages; those of the real server
+// are recorded in testdata/behaviour. Random updates are compared as well.
 //
-// # What it does
+// # What it supports
 //
 //   - hello, isMaster, ping, buildInfo, getParameter (of enableTestCommands),
 //     serverStatus, getCmdLineOpts, replSetGetConfig, endSessions, killSessions,
@@ -28,7 +28,7 @@
 //   - insert, update (by operators, replacement or pipeline; multi, upsert),
 //     delete, find, findAndModify, count, distinct, and aggregate with $match,
 //     $project, $addFields, $set, $unset, $replaceRoot, $replaceWith, $sort, $skip,
-//     $limit, $count, and the $group that drivers count documents with. Retryable
+//     $limit, $count, and the $group with which drivers count documents. Retryable
 //     writes are executed once.
 //   - Query operators: the comparisons, $in, $nin, $exists, $type, $not, $and, $or,
 //     $nor, $all, $size, $elemMatch, $regex, $mod. Update operators: $set,
@@ -36,72 +36,71 @@
 //     ($each, $position, $slice), $addToSet, $pull, $pullAll, $pop.
 //   - create and collMod with changeStreamPreAndPostImages, drop, dropDatabase,
 //     renameCollection, listCollections, listDatabases, createIndexes (unique ones
-//     are enforced), dropIndexes, listIndexes. Views can be made, listed and dropped,
-//     for the events of that.
+//     are enforced), dropIndexes, listIndexes. Views can be created, listed and
+//     dropped, for the sake of the events.
 //   - Transactions (commitTransaction, abortTransaction), whose events share one
 //     clusterTime.
 //   - Change streams of a collection, a database and the deployment: resumeAfter,
 //     startAfter, startAtOperationTime, fullDocument and fullDocumentBeforeChange
 //     in all their forms, showExpandedEvents (create, createIndexes, dropIndexes,
-//     modify, and what the other events have more), $match, $project, $addFields
+//     modify, and further fields in other events), $match, $project, $addFields
 //     and the other stages above after it, $changeStreamSplitLargeEvent as the last
-//     of them, tokens in the server's own formats, post-batch resume tokens, the
+//     stage, tokens in the server's own formats, post-batch resume tokens, the
 //     errors 260, 280, 286 and 136 with their labels, 47 for an image that is
 //     required and missing. find on local.oplog.rs shows how far back the history
 //     goes.
 //   - The fail points failCommand and failGetMoreAfterCursorCheckout
 //     (configureFailPoint), replSetStepDown, and from Go the methods of [Server].
 //
-// It says that it is 6.0.27, and there is no option to say otherwise: nothing
-// newer is there to play the scripts to. Of what newer servers do differently
-// with change streams it has the tokens, see [Options], which a 6.0.27 gives, too,
-// when it is asked to. It does not have disambiguatedPaths (since 6.1).
+// It reports version 6.0.27, and no option changes that, because the behaviour of
+// newer versions could not be compared. Of what newer servers do differently in
+// change streams it supports only the tokens (see [Options]), which 6.0.27 also
+// returns on request; disambiguatedPaths (since 6.1) is not supported.
 //
-// # What it does not do
+// # What it does not support
 //
-// What it does not know it refuses by name, with the server's own code: a
-// command with CommandNotFound (59), a field, stage or operator that does not
-// exist with the code for that, and one that does exist, but not here, with
+// Whatever is not supported is refused by name, with the server's own code: an
+// unknown command with CommandNotFound (59), an unknown field, stage or operator
+// with the code for it, and one that only a real server supports with
 // NotImplemented (238). Among these:
 //
-//   - resuming after a token of MongoDB 4.0 or before, showSystemEvents and the
-//     other options of $changeStream that are for the server's own use, explain;
+//   - resuming from a token of MongoDB 4.0 or earlier, showSystemEvents and the
+//     other internal options of $changeStream, explain;
 //   - collMod with anything but changeStreamPreAndPostImages (so the older
 //     recordPreImages);
 //   - arrayFilters and other positional updates, $bit, arithmetic with decimals,
 //     $push with $sort;
 //   - $expr, $where, $text, geometry, collations, expressions other than
 //     literals, field paths, documents and arrays of them;
-//   - reading through views, changing them; capped, clustered and time-series
+//   - reading through views, modifying them; capped, clustered and time-series
 //     collections, validators, indexes that expire documents, partial, text and
 //     other special indexes;
 //   - users, TLS, compression, the read concern snapshot outside of transactions.
 //
-// And it is simpler than a real server in ways that nobody is told of:
+// In some ways it differs from a real server without an error:
 //
-//   - Everything is in memory, under one lock. The oplog holds as many entries as
-//     [Options] say, not bytes; hints and most of the other options for performance
-//     or durability are taken and mean nothing.
-//   - Nobody waits for a transaction: a write outside of it to a document that it
-//     has changed goes through, and it finds that out when it commits. A
-//     collection that it creates is there at once.
-//   - Images are kept as long as the oplog's entry; nothing else removes them, and
-//     they are not to be found in config.system.preimages. A stream that requires
-//     images passes over an event without them if a $match hides it that has
-//     nothing to do with images, as a real server does; here a $match counts as
-//     such, too, that goes by a field computed from an image.
-//   - Regular expressions are Go's, and those that Go refuses are refused.
-//   - A resume token must be whole: a real server takes one with bytes after its
-//     end, too.
-//   - A field that one stage of a pipeline removes and a later one sets again is at
-//     the end of the document; a real server keeps its place.
-//   - Of a view's pipeline only the names of the stages are looked at, and views may
-//     go in a circle.
-//   - An array within an array is not looked into by $elemMatch with operators.
+//   - All data is in memory, under one lock. The capacity of the oplog is a number
+//     of entries, not of bytes. Hints and most other options for performance and
+//     durability are accepted and ignored.
+//   - No write waits for a transaction: a write outside of it to a document that it
+//     has changed succeeds, and the transaction fails when it commits. A collection
+//     that a transaction creates is visible at once.
+//   - Images are kept as long as their oplog entry; nothing else removes them, and
+//     they can't be read from config.system.preimages. A stream that requires
+//     images skips an event without them if a $match that doesn't depend on images
+//     filters it out, as on a real server; here this also includes a $match on a
+//     field that is computed from an image.
+//   - Regular expressions have Go's syntax; others are refused.
+//   - A resume token must end where its contents do: a real server ignores bytes
+//     after that.
+//   - A field that one stage of a pipeline removes and a later one sets again moves
+//     to the end of the document; on a real server it keeps its position.
+//   - In the pipeline of a view only the names of the stages are checked, and views
+//     may refer to each other in a cycle.
+//   - $elemMatch with operators does not search arrays within an array.
 //
-// The query and update languages are its own, a few hundred lines. A library
-// would have been better. Of those there are, FerretDB keeps its engine to itself
-// (internal packages, and since version 2 it is PostgreSQL's), and lungo is built
-// on the driver's version 1; neither tells what an update changed, which is what
-// change events are made of.
+// The query and update languages are in internal/query, about 2,500 lines, because
+// no library fits: FerretDB's engine is internal (and since version 2 it is
+// PostgreSQL's), lungo depends on version 1 of the driver, and neither reports what
+// an update changed, which change events consist of.
 package mongotest

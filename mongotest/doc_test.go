@@ -20,7 +20,7 @@ func TestDocumentationIsComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	does, _, _ := strings.Cut(string(text), "# What it does not do")
+	does, _, _ := strings.Cut(string(text), "# What it does not support")
 	words := regexp.MustCompile(`\$?\w+`).FindAllString(does, -1)
 	var names []string
 	for name := range allCommands() {

@@ -12,17 +12,18 @@ import (
 
 const opInvalidate = "invalidate"
 
-// An event is one of those that an entry makes for a stream.
+// An event is one of those that an oplog entry makes in a stream.
 type event struct {
 	kind  string
 	entry *entry
 }
 
-// oversize tells whether it counts as larger than a document may be.
+// oversize reports whether it counts as larger than a document may be.
 func (ev *event) oversize() bool { return ev.entry.oversize && ev.kind != opInvalidate }
 
-// events are what a stream is told of an entry: the change itself, and the
-// invalidate that follows it where what the stream watches is gone.
+// events returns the events of an entry in this stream: the change itself, and
+// the invalidate after it if the stream's collection or database no longer
+// exists.
 func (s *stream) events(e *entry) []*event {
 	if !s.sees(e) {
 		return nil
@@ -60,7 +61,7 @@ func (s *stream) sees(e *entry) bool {
 	return !internal
 }
 
-// tokenOf is what the event's token says.
+// tokenOf returns the contents of the event's token.
 func (s *stream) tokenOf(ev *event, format resumetoken.Format) resumetoken.Decoded {
 	e := ev.entry
 	d := resumetoken.Decoded{
@@ -73,8 +74,8 @@ func (s *stream) tokenOf(ev *event, format resumetoken.Format) resumetoken.Decod
 	return d
 }
 
-// build makes the event's document, with its fields in the order that a 6.0
-// server has them.
+// build returns the event's document, with its fields in the order of a 6.0
+// server.
 func (s *stream) build(st *store, ev *event, token bson.Raw) bson.Raw {
 	e := ev.entry
 	d := bsondoc.NewSize(400 + len(e.doc))
@@ -119,7 +120,7 @@ func (s *stream) build(st *store, ev *event, token bson.Raw) bson.Raw {
 	return d.Done()
 }
 
-// lookup is the document as it is now; nil if it is gone.
+// lookup returns the current document; nil if it was deleted.
 func (st *store) lookup(e *entry) bson.Raw {
 	for _, c := range st.colls {
 		if c.uuid == e.uuid {

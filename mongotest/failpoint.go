@@ -11,8 +11,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// failPoints are the two that drivers' tests use, as the server has them when
-// it is started with enableTestCommands.
+// failPoints are the two that the tests of drivers use. A real server has them
+// when it was started with enableTestCommands.
 type failPoints struct {
 	mu     sync.Mutex
 	byName map[string]*failPoint
@@ -72,7 +72,7 @@ func configureFailPoint(r *request) (*bsondoc.Builder, error) {
 	return bsondoc.New().Int32("count", hits), nil
 }
 
-// readFailPoint reads a mode; nil is off.
+// readFailPoint reads the command; nil means off.
 func readFailPoint(mode bson.RawValue) (*failPoint, error) {
 	if word, ok := mode.StringValueOK(); ok {
 		switch word {
@@ -156,8 +156,8 @@ func stringList(v bson.RawValue) ([]string, bool) {
 	return list, true
 }
 
-// strike is what failCommand does to a request: nothing, an error, or what it
-// does to the reply.
+// strike applies failCommand to a request: it returns an error, changes the
+// reply, or does nothing.
 func (f *failPoints) strike(r *request) (fp *failPoint, err error) {
 	fp = f.hit(failCommand, func(fp *failPoint) bool {
 		return r.name != "configureFailPoint" && slices.Contains(fp.commands, r.name) && (fp.appName == "" || fp.appName == r.conn.appName)
@@ -180,8 +180,8 @@ func (f *failPoints) strike(r *request) (fp *failPoint, err error) {
 	return fp, nil
 }
 
-// finish ends the reply of a request that succeeded, with what is wrong about
-// its write concern, if only by the fail point that has struck it.
+// finish completes the reply of a request that succeeded with its write concern
+// error, which may come from the fail point that was applied to it.
 func (r *request) finish(reply *bsondoc.Builder, fp *failPoint) *bsondoc.Builder {
 	concern := r.writeConcernError()
 	var labels []string
@@ -200,8 +200,8 @@ func (r *request) finish(reply *bsondoc.Builder, fp *failPoint) *bsondoc.Builder
 	return reply
 }
 
-// hit counts a request that a fail point is for, and gives the fail point if it
-// is its turn.
+// hit counts a request that matches a fail point, and returns the fail point if
+// it applies to this one.
 func (f *failPoints) hit(name string, meant func(*failPoint) bool) *failPoint {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -223,7 +223,7 @@ func (f *failPoints) hit(name string, meant func(*failPoint) bool) *failPoint {
 	return fp
 }
 
-// blocked holds a command up, but not for longer than its maxTimeMS.
+// blocked delays a command, but for no longer than its maxTimeMS.
 func (r *request) blocked(d time.Duration) error {
 	limit, err := r.maxTime()
 	if err != nil {
@@ -242,7 +242,8 @@ func (r *request) blocked(d time.Duration) error {
 	return nil
 }
 
-// labelsOf are the labels of a code, unless the fail point has some of its own.
+// labelsOf returns the labels of an error code, unless the fail point sets its
+// own.
 func (fp *failPoint) labelsOf(r *request, code int) []string {
 	ends := r.name == "commitTransaction" || r.name == "abortTransaction"
 	again := slices.Contains(retryableCodes, code)
@@ -259,8 +260,8 @@ func (fp *failPoint) labelsOf(r *request, code int) []string {
 	return nil
 }
 
-// The codes after which a write may be tried again, those after which a
-// transaction may as well, and those after which a stream may.
+// The error codes after which a write can be retried, those after which a
+// transaction can be, and those after which a change stream can be resumed.
 var (
 	transientCodes = []int{24, cmderr.WriteConflict, 239, 246, cmderr.NoSuchTransaction, 267}
 	retryableCodes = []int{6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
@@ -277,8 +278,8 @@ func streamLabels(code int) []string {
 	return nil
 }
 
-// afterCheckout is the code with which failGetMoreAfterCursorCheckout fails a
-// getMore; 0 if it doesn't.
+// afterCheckout returns the error code of failGetMoreAfterCursorCheckout for a
+// getMore; 0 if it is off.
 func (f *failPoints) afterCheckout() int {
 	if fp := f.hit(failCheckout, func(*failPoint) bool { return true }); fp != nil {
 		return fp.code

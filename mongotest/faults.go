@@ -8,8 +8,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// What can be done to a server from Go, and can't be told a real one. (The fail
-// point failCommand works as on a real server: send configureFailPoint.)
+// Faults that are injected from Go because a real server has no command for
+// them. (The fail point failCommand works as on a real server: send
+// configureFailPoint.)
 
 func faultCommands() map[string]*command {
 	return map[string]*command{
@@ -18,8 +19,9 @@ func faultCommands() map[string]*command {
 	}
 }
 
-// DropConnections closes all connections, in the middle of whatever they are
-// doing, and returns how many there were. What a write did before that is done.
+// DropConnections closes all connections, whatever they are doing, and returns
+// their number. Writes that were executed remain executed, although their
+// clients get no reply.
 func (s *Server) DropConnections() int {
 	s.connMu.Lock()
 	defer s.connMu.Unlock()
@@ -29,18 +31,18 @@ func (s *Server) DropConnections() int {
 	return len(s.conns)
 }
 
-// Freeze makes the server stop answering, as a process does that is stopped:
-// connections stay open, new ones are taken, and nothing comes back. What was
-// executed before is answered after [Server.Thaw].
+// Freeze makes the server stop replying, like a process that is suspended:
+// connections stay open, new ones are accepted, and nothing is sent. Replies to
+// commands that were executed before are sent after [Server.Thaw].
 func (s *Server) Freeze() { s.ice.set(true) }
 
-// Thaw undoes Freeze.
+// Thaw ends what [Server.Freeze] began.
 func (s *Server) Thaw() { s.ice.set(false) }
 
-// ice is there while the server is frozen.
+// ice is the state of a frozen server.
 type ice struct {
 	mu   sync.Mutex
-	melt chan struct{} // closed by Thaw; nil when there is no ice
+	melt chan struct{} // closed by Thaw; nil unless frozen
 }
 
 func (i *ice) set(frozen bool) {
@@ -61,11 +63,12 @@ func (i *ice) wait() <-chan struct{} {
 	return i.melt
 }
 
-// StepDown makes the server a secondary for so long, and then the primary
-// again. With a duration of 0 or less it stays one until [Server.StepUp].
+// StepDown makes the server a secondary for the duration, and then the primary
+// again. With a duration of 0 or less it stays a secondary until
+// [Server.StepUp].
 //
-// As on a real server, connections and open cursors live on, and getMores go on
-// waiting; writes fail with 10107, and new streams with 13435.
+// As on a real server, connections and open cursors survive and getMores
+// continue to wait; writes fail with 10107, and new streams with 13435.
 func (s *Server) StepDown(d time.Duration) {
 	n := s.topology.set(true)
 	if d <= 0 {
@@ -78,7 +81,8 @@ func (s *Server) StepDown(d time.Duration) {
 	})
 }
 
-// StepUp makes the server the primary, if it isn't.
+// StepUp makes the server the primary. It does nothing if the server is the
+// primary.
 func (s *Server) StepUp() {
 	if !s.topology.primary() {
 		s.store.noop("new primary")
@@ -86,7 +90,7 @@ func (s *Server) StepUp() {
 	}
 }
 
-// still tells whether no later step-down has happened.
+// still reports whether no later step-down has happened.
 func (t *topology) still(n int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,15 +106,15 @@ func stepDown(r *request) (*bsondoc.Builder, error) {
 	return bsondoc.New(), nil
 }
 
-// KillCursors kills all open cursors, and returns how many there were. A
-// getMore that waits fails with 237, the next one with 43.
+// KillCursors kills all open cursors, and returns their number. A waiting
+// getMore fails with 237, a later one with 43.
 func (s *Server) KillCursors() int {
 	return len(s.cursors.kill(func(*cursor) bool { return true }))
 }
 
-// ForgetOplog makes the oplog lose all but its newest entries, as many as keep
-// says (1 at least). Open streams that have not read so far fail with 136, and
-// resuming from before them with 286.
+// ForgetOplog removes all oplog entries but the newest, as many as keep says
+// (at least 1). Open streams that have not read the removed ones fail with 136,
+// and resuming from before them fails with 286.
 func (s *Server) ForgetOplog(keep int) {
 	st := s.store
 	st.mu.Lock()
@@ -118,11 +122,11 @@ func (s *Server) ForgetOplog(keep int) {
 	st.oplog.forget(max(len(st.oplog.entries)-max(keep, 1), 0))
 }
 
-// OversizeNextEvent makes the event of the next write count as larger than a
-// document may be, as that of a large update with updateLookup does on a real
-// server: every stream that comes to it fails with 10334, again and again.
-// Streams with $changeStreamSplitLargeEvent get it in two fragments, the largest
-// field in the second.
+// OversizeNextEvent makes the event of the next write count as larger than 16
+// MB, like that of a large update with updateLookup on a real server: each
+// stream that reaches it fails with 10334, also after resuming. Streams with
+// $changeStreamSplitLargeEvent get it in two fragments, the second with the
+// largest field.
 func (s *Server) OversizeNextEvent() {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
-// A selection is what find, count and their like ask for.
+// A selection holds the arguments that find, count, distinct and findAndModify
+// have in common.
 type selection struct {
 	filter      *query.Filter
 	sort        query.Order
@@ -70,7 +71,7 @@ func (r *request) projection(field string) (*query.Projection, error) {
 	return query.CompileProjection(doc)
 }
 
-// selected are the documents, or those of the oplog.
+// selected returns the selected documents of a collection, or of the oplog.
 func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err error) {
 	if ns == oplogNamespace {
 		return r.server.store.selectOplog(sel)
@@ -95,7 +96,7 @@ func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err er
 	return sel.cut(docs)
 }
 
-// cut sorts, skips, limits and projects.
+// cut sorts documents, applies skip and limit, and projects them.
 func (sel selection) cut(docs []bson.Raw) ([]bson.Raw, error) {
 	sel.sort.Sort(docs)
 	docs = docs[min(sel.skip, len(docs)):]
@@ -179,7 +180,7 @@ func findAndModify(r *request) (*bsondoc.Builder, error) {
 	}
 	sel.limit = 1
 	st := updateStatement{upsert: r.flag("upsert", false)}
-	st.query, _ = r.document("query") // selection has read it
+	st.query, _ = r.document("query") // selection has checked it
 	remove := r.flag("remove", false)
 	_, hasUpdate := r.args["update"]
 	switch {
@@ -204,7 +205,7 @@ func findAndModify(r *request) (*bsondoc.Builder, error) {
 	return reply, err
 }
 
-// findAndModify removes if the statement has no update.
+// findAndModify removes the document if the statement has no update.
 func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, after bool) (*bsondoc.Builder, error) {
 	if err := w.st.noView(ns); err != nil {
 		return nil, err

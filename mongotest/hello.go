@@ -11,7 +11,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// The version that the server says it is.
+// The version that the server reports.
 const (
 	serverVersion  = "6.0.27"
 	maxWireVersion = 17
@@ -21,7 +21,7 @@ func isHello(name string) bool {
 	return name == "hello" || strings.EqualFold(name, "isMaster")
 }
 
-// A topology is what hello tells of the replica set, which is this server.
+// A topology is what hello says about the replica set.
 type topology struct {
 	mu           sync.Mutex
 	processID    bson.ObjectID
@@ -29,7 +29,7 @@ type topology struct {
 	counter      int64
 	stepDowns    int
 	down         bool
-	changed      chan struct{} // closed and replaced at every change
+	changed      chan struct{} // closed and replaced by every change
 }
 
 func (t *topology) primary() bool {
@@ -50,8 +50,8 @@ func (t *topology) versionLocked(d *bsondoc.Builder) {
 	d.Close(at)
 }
 
-// set makes the server a secondary, or the primary again, and wakes the
-// monitors that wait for it. It returns the number of the step-down.
+// set makes the server a secondary or the primary, and wakes waiting monitors.
+// It returns the number of the step-down.
 func (t *topology) set(down bool) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,7 +67,7 @@ func (t *topology) set(down bool) int {
 	return t.stepDowns
 }
 
-// current tells whether a client knows the present state.
+// current reports whether a client knows the current state.
 func (t *topology) current(known bson.Raw) (bool, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -76,8 +76,9 @@ func (t *topology) current(known bson.Raw) (bool, <-chan struct{}) {
 	return ok && isInt && id == t.processID && counter == t.counter, t.changed
 }
 
-// hello answers a handshake or a monitor. A monitor that knows the state waits
-// for the next one, or for maxAwaitTimeMS: answered at once, it would spin.
+// hello replies to a handshake or a monitor. A monitor that knows the current
+// state gets its reply when the state changes or after maxAwaitTimeMS; replied
+// to at once, it would spin.
 func hello(r *request) (*bsondoc.Builder, error) {
 	r.remember()
 	if known, ok := r.args["topologyVersion"].DocumentOK(); ok {
@@ -94,7 +95,7 @@ func hello(r *request) (*bsondoc.Builder, error) {
 	return r.server.describe(r), nil
 }
 
-// remember keeps what a client's first hello says of itself.
+// remember stores what the first hello says about the client.
 func (r *request) remember() {
 	if r.flag("helloOk", false) || r.name == "hello" {
 		r.conn.helloOK = true
@@ -106,7 +107,7 @@ func (r *request) remember() {
 	}
 }
 
-// await waits for a channel, a time, or the end of the connection.
+// await waits for a channel, a timeout, or the end of the connection.
 func (r *request) await(ch <-chan struct{}, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -150,7 +151,7 @@ func (s *Server) describe(r *request) *bsondoc.Builder {
 		Int32("connectionId", int(r.conn.id)).Int32("minWireVersion", 0).Int32("maxWireVersion", maxWireVersion).Bool("readOnly", false)
 }
 
-// electionID grows with the terms; drivers go by it.
+// electionID increases with the terms; drivers compare it.
 func (s *Server) electionID() (id bson.ObjectID) {
 	id[0], id[1], id[2], id[3] = 0x7F, 0xFF, 0xFF, 0xFF
 	term := s.topology.stepDowns + 1

@@ -11,7 +11,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
-// images are the values that the options for images may have.
+// images lists the valid values of the options for images.
 var images = map[string][]string{
 	"fullDocument":             {"default", "updateLookup", "whenAvailable", "required"},
 	"fullDocumentBeforeChange": {"off", "whenAvailable", "required"},
@@ -28,8 +28,8 @@ func readImages(name string, v bson.RawValue) (mode string, err error) {
 	return mode, nil
 }
 
-// postImage is the document after an update. A real server makes it of the one
-// before and the change, and has it only if it has that.
+// postImage returns the document after an update. A real server computes it
+// from the pre-image and the change, so it is nil without a pre-image.
 func (e *entry) postImage() bson.Raw {
 	if e.before == nil {
 		return nil
@@ -37,13 +37,14 @@ func (e *entry) postImage() bson.Raw {
 	return e.doc
 }
 
-// hasBefore tells whether an event is of a change to a document that was there.
+// hasBefore reports whether an event is a change of an existing document.
 func (ev *event) hasBefore() bool {
 	return ev.kind == opUpdate || ev.kind == opReplace || ev.kind == opDelete
 }
 
-// missingImage is the error of an event without an image that the stream
-// requires, and the stages that can keep the event from coming to that.
+// missingImage returns the error for an event without an image that the stream
+// requires, and the stages that can filter the event out before that error
+// occurs.
 func (s *stream) missingImage(ev *event) (early []query.Stage, err *cmderr.Error) {
 	e := ev.entry
 	which, changes := "pre", "update, delete and replace"
@@ -67,9 +68,9 @@ func (s *stream) missingImage(ev *event) (early []query.Stage, err *cmderr.Error
 		which, changes, which, bsondoc.Compact(bsondoc.Value(what.Done())))
 }
 
-// compileEarly makes the stages as they are where an image is missing. A real
-// server looks for images behind those conditions of $match that have nothing
-// to do with them.
+// compileEarly compiles the stages that run before images are looked up. A real
+// server evaluates those conditions of $match first that don't depend on
+// images.
 func (s *stream) compileEarly(stages []bson.Raw) error {
 	if s.full != "required" && s.before != "required" {
 		return nil
@@ -117,7 +118,7 @@ func withoutConditions(query bson.Raw, names []string) bson.Raw {
 	return d.Done()
 }
 
-// mentions tells whether a condition has to do with one of the fields.
+// mentions reports whether a condition depends on one of the fields.
 func mentions(condition bson.RawElement, names []string) bool {
 	name, _, _ := strings.Cut(condition.Key(), ".")
 	return slices.Contains(names, name) || slices.ContainsFunc(bsondoc.Items(condition.Value()), func(item bson.RawValue) bool {

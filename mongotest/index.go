@@ -10,10 +10,10 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
-// An index only keeps what is unique unique. Queries look at every document.
+// An index only enforces uniqueness. Queries scan all documents.
 type index struct {
 	name   string
-	spec   bson.Raw // as listIndexes shows it
+	spec   bson.Raw // as in the reply of listIndexes
 	key    bson.Raw
 	paths  [][]string
 	unique bool
@@ -21,7 +21,7 @@ type index struct {
 	taken  map[string]*record // by canonical key, of a unique one
 }
 
-// idIndex is the one that every collection has.
+// idIndex is the index that every collection has.
 var idIndex = newIndex("_id_", bsondoc.New().Value("_id", bsondoc.Int32(1)).Done(), bsondoc.Empty)
 
 func newIndex(name string, key, options bson.Raw) *index {
@@ -41,14 +41,14 @@ func newIndex(name string, key, options bson.Raw) *index {
 	return ix
 }
 
-// empty is the index without its entries.
+// empty returns the index without its entries.
 func (ix *index) empty() *index {
 	c := *ix
 	c.taken = map[string]*record{}
 	return &c
 }
 
-// keys are a document's entries. An array gives one for each of its elements.
+// keys returns a document's entries; an array has one for each of its elements.
 func (ix *index) keys(doc bson.Raw) []string {
 	keys := []string{""}
 	present := false
@@ -74,7 +74,7 @@ func (ix *index) keys(doc bson.Raw) []string {
 	return keys
 }
 
-// index enters a record into the unique indexes, into all of them or none.
+// index adds a record to all unique indexes, or to none of them.
 func (c *collection) index(rec *record) error {
 	for _, ix := range c.indexes {
 		if !ix.unique {
@@ -106,8 +106,8 @@ func (c *collection) unindex(rec *record) {
 	}
 }
 
-// duplicate is the error that names the key that is there already, which is
-// one of the document's.
+// duplicate returns the error that names the duplicate key, which is one of the
+// document's.
 func duplicate(ns namespace, ix *index, doc bson.Raw, key string) *cmderr.Error {
 	value := bsondoc.New()
 	for i, e := range bsondoc.Fields(ix.key) {
@@ -125,7 +125,7 @@ func duplicate(ns namespace, ix *index, doc bson.Raw, key string) *cmderr.Error 
 	return e
 }
 
-// part is the value, or the element of it, with which a key begins.
+// part returns the value, or the element of it, that a key begins with.
 func (ix *index) part(v bson.RawValue, key string) *bson.RawValue {
 	for _, item := range bsondoc.Spread(v) {
 		if strings.HasPrefix(key, bsondoc.Canonical(item)) {
@@ -135,8 +135,8 @@ func (ix *index) part(v bson.RawValue, key string) *bson.RawValue {
 	return nil
 }
 
-// stored is the index as events and error messages have it: with "unique"
-// before the key.
+// stored returns the index as in events and error messages: with "unique" in
+// front of the key.
 func (ix *index) stored() bson.Raw {
 	d, rest := bsondoc.New(), bsondoc.New()
 	for _, e := range bsondoc.Fields(ix.spec) {
@@ -149,7 +149,7 @@ func (ix *index) stored() bson.Raw {
 	return d.Append(rest.Done()).Done()
 }
 
-// logIndexes tells of indexes that were made or dropped.
+// logIndexes logs indexes that were created or dropped.
 func (w *writer) logIndexes(c *collection, kind string, list ...*index) {
 	var specs []bson.Raw
 	for _, ix := range list {
@@ -203,7 +203,7 @@ func createIndexes(r *request) (*bsondoc.Builder, error) {
 			reply.Str("note", "index already exists")
 		}
 		if len(c.byID) > 0 {
-			w.logIndexes(c, opCreateIndexes, made...) // built together, of what is there
+			w.logIndexes(c, opCreateIndexes, made...) // built together, from the existing documents
 			return nil
 		}
 		for _, ix := range made {
@@ -247,7 +247,7 @@ func parseIndex(spec bson.Raw) (*index, error) {
 
 func (c *collection) createIndex(ix *index) error {
 	if bsondoc.CompareDocs(ix.key, idIndex.key) == 0 {
-		return nil // there already, under whatever name
+		return nil // it exists, whatever its name
 	}
 	for _, have := range c.indexes {
 		sameKey := bsondoc.CompareDocs(have.key, ix.key) == 0

@@ -20,44 +20,44 @@ const (
 	opRename       = "rename"
 	opDropDatabase = "dropDatabase"
 
-	// Those that streams see only with showExpandedEvents.
+	// Kinds that streams see only with showExpandedEvents.
 	opCreate        = "create"
 	opCreateIndexes = "createIndexes"
 	opDropIndexes   = "dropIndexes"
 	opModify        = "modify"
 )
 
-// An entry is one change, as change streams need to know it. It is never
-// changed once it is in the oplog.
+// An entry is one change, with what change streams need. It is immutable once
+// it is in the oplog.
 type entry struct {
 	ts   bson.Timestamp
 	wall time.Time
 	kind string
 	ns   namespace
 	uuid [16]byte
-	view bool // ns is a view, and uuid that of the catalogue
+	view bool // ns is a view, and uuid is that of system.views
 
 	key    bson.Raw      // the documentKey
-	doc    bson.Raw      // the document as it is then, of any write but a delete
-	before bson.Raw      // the document as it was, of collections with images
+	doc    bson.Raw      // the document after a write other than a delete
+	before bson.Raw      // the document before it, in collections with images
 	change *query.Change // of an update
 	to     namespace
 	note   string // of a no-op
 
-	description bson.Raw // of a change to a collection itself: the operationDescription
+	description bson.Raw // the operationDescription of a change to a collection itself
 	state       bson.Raw // stateBeforeChange, of a modify
 
-	// Of a transaction. Its entries have one time.
+	// Of a transaction, whose entries have the same time.
 	txnIndex  int
 	txnNumber int64
 	lsid      bson.Raw
 
-	// oversize: events of it count as larger than a document may be.
+	// oversize means that its events count as larger than a document may be.
 	oversize bool
 }
 
-// An oplog is the capped list of changes. Entries are numbered, from 0, for
-// good; the store's lock protects it.
+// An oplog is the capped list of changes. Entries are numbered from 0, and keep
+// their number. The store's lock guards it.
 type oplog struct {
 	entries []*entry
 	first   int64 // the number of entries[0]
@@ -75,14 +75,15 @@ func (o *oplog) append(e *entry) {
 	o.grown = make(chan struct{})
 }
 
-// forget drops the oldest n entries.
+// forget removes the oldest n entries.
 func (o *oplog) forget(n int) {
-	clear(o.entries[:n]) // the array behind them lives on for a while
+	clear(o.entries[:n]) // the array behind them remains in use for a while
 	o.entries = o.entries[n:]
 	o.first += int64(n)
 }
 
-// at is the entry with that number; nil if it is not there yet, or no more.
+// at returns the entry with that number; nil if it does not exist yet, or no
+// longer.
 func (o *oplog) at(n int64) *entry {
 	if i := n - o.first; i >= 0 && i < int64(len(o.entries)) {
 		return o.entries[i]
@@ -90,13 +91,13 @@ func (o *oplog) at(n int64) *entry {
 	return nil
 }
 
-// since is the number of the first entry at or after a time.
+// since returns the number of the first entry at or after a time.
 func (o *oplog) since(ts bson.Timestamp) int64 {
 	return o.first + int64(sort.Search(len(o.entries), func(i int) bool { return !o.entries[i].ts.Before(ts) }))
 }
 
-// reaches tells whether all entries since a time are still there. An oplog that
-// begins with the set's initiation has all there ever was.
+// reaches reports whether all entries since a time are still there. An oplog
+// that begins with the initiation of the replica set is complete.
 func (o *oplog) reaches(ts bson.Timestamp) bool {
 	return o.first == 0 || !o.entries[0].ts.After(ts)
 }

@@ -6,11 +6,11 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
-// oplogNamespace is where clients look how far back the history goes.
+// oplogNamespace is where clients look up how far back the history goes.
 var oplogNamespace = namespace{"local", "oplog.rs"}
 
-// selectOplog reads the oplog as a collection. The entries of a transaction are
-// shown one by one, with one time.
+// selectOplog reads the oplog as a collection. The entries of a transaction
+// appear as separate documents with the same time.
 func (st *store) selectOplog(sel selection) ([]bson.Raw, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -95,7 +95,7 @@ func collMod(r *request) (*bsondoc.Builder, error) {
 	})
 }
 
-// images is the option changeStreamPreAndPostImages.
+// images returns the option changeStreamPreAndPostImages.
 func (r *request) images() (enabled, given bool, err error) {
 	const name = "changeStreamPreAndPostImages"
 	v := r.args[name]
@@ -125,7 +125,7 @@ func imagesOption(enabled bool) bson.Raw {
 	return bsondoc.New().Doc("changeStreamPreAndPostImages", bsondoc.New().Bool("enabled", enabled).Done()).Done()
 }
 
-// options are the collection's as they are shown.
+// options returns the collection's options, as in the reply of listCollections.
 func (c *collection) options() bson.Raw {
 	if c.images {
 		return imagesOption(true)
@@ -172,7 +172,8 @@ func dropDatabase(r *request) (*bsondoc.Builder, error) {
 	})
 }
 
-// inDatabase are the collections of a database, in the order of their making.
+// inDatabase returns the collections of a database, in the order of their
+// creation.
 func (st *store) inDatabase(db string) []*collection {
 	var all []*collection
 	for _, ns := range st.order {
@@ -239,7 +240,7 @@ func splitNamespace(v bson.RawValue) (namespace, error) {
 	return ns, ns.check()
 }
 
-// filter is that of a command that lists.
+// filter returns the filter of a command that lists.
 func (r *request) filter() (*query.Filter, error) {
 	doc, err := r.document("filter")
 	if err != nil {
@@ -319,7 +320,8 @@ func listDatabases(r *request) (*bsondoc.Builder, error) {
 	return reply, err
 }
 
-// databases are those that have collections, and the three of every server.
+// databases returns those that have collections, and the three that every
+// server has.
 func (st *store) databases() []string {
 	names := []string{"admin", "config", "local"}
 	for _, ns := range st.order {
@@ -331,7 +333,7 @@ func (st *store) databases() []string {
 	return names
 }
 
-// size is how many bytes a database's documents have.
+// size returns the total size of a database's documents in bytes.
 func (st *store) size(db string) int {
 	n := 0
 	for _, c := range st.inDatabase(db) {

@@ -13,20 +13,21 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Options say how a server is to be. The zero value is right for most tests.
+// Options configure a server. The zero value is right for most tests.
 type Options struct {
-	// Address is where it listens; default 127.0.0.1:0, which takes any free
-	// port. Only loopback addresses are taken: the server lets everybody do
-	// everything.
+	// Address is the address to listen on (default 127.0.0.1:0, which selects a
+	// free port). It must be a loopback address, because the server has no
+	// access control.
 	Address string
-	// OplogEntries is how many changes the oplog holds before it forgets the
-	// oldest; default 250,000. It must be at least 1.
+	// OplogEntries is the capacity of the oplog: older entries are removed
+	// (default 250,000). It must be at least 1.
 	OplogEntries int
-	// V2Tokens makes streams give resume tokens of version 2, as MongoDB does by
-	// default since 7.0; they say an event's operationType, too. By default they
-	// are of version 1, as on 6.0, but for streams that ask for version 2 by
-	// $changeStreamSplitLargeEvent, by the field $_generateV2ResumeTokens of
-	// their aggregate, or by a token of version 2 to begin with.
+	// V2Tokens makes streams return resume tokens of version 2, which contain
+	// an event's operationType; MongoDB does so by default since 7.0. Otherwise
+	// tokens are of version 1, as on 6.0, except in streams that request
+	// version 2 by $changeStreamSplitLargeEvent, by the field
+	// $_generateV2ResumeTokens of their aggregate, or by resuming from a token
+	// of version 2.
 	V2Tokens bool
 }
 
@@ -65,7 +66,7 @@ type TB interface {
 	Fatalf(format string, args ...any)
 }
 
-// Start starts a server for one test. It is gone when the test is over.
+// Start starts a server that is closed at the end of the test.
 func Start(t TB) *Server {
 	t.Helper()
 	s, err := Listen(context.Background(), Options{})
@@ -76,8 +77,8 @@ func Start(t TB) *Server {
 	return s
 }
 
-// Listen starts a server, which takes connections when Listen returns. It runs
-// until Close is called or ctx ends.
+// Listen starts a server, which accepts connections when Listen returns. It
+// runs until Close is called or ctx is done.
 func Listen(ctx context.Context, o Options) (*Server, error) {
 	if o.OplogEntries == 0 {
 		o.OplogEntries = defaultOplogEntries
@@ -133,13 +134,14 @@ func loopback(address string) (string, error) {
 
 const replicaSetName = "rs0"
 
-// URI is what a driver connects to. It names the replica set and no database.
+// URI returns the connection string for drivers. It names the replica set and
+// no database.
 func (s *Server) URI() string {
 	return "mongodb://" + s.name + "/?replicaSet=" + replicaSetName
 }
 
-// Close stops the server: connections are closed, and what waits on them ends.
-// It returns when nothing of the server runs any more. All its data is gone.
+// Close stops the server: it closes all connections, and returns when all of
+// the server's goroutines have ended. The data is gone.
 func (s *Server) Close() {
 	s.forgetContext()
 	s.shutDown()
@@ -162,7 +164,7 @@ func (s *Server) accept() {
 			select {
 			case <-s.stop:
 				return
-			case <-time.After(10 * time.Millisecond): // out of file descriptors, say
+			case <-time.After(10 * time.Millisecond): // for example, out of file descriptors
 				continue
 			}
 		}
@@ -170,7 +172,7 @@ func (s *Server) accept() {
 	}
 }
 
-// serve starts the goroutine of a connection, unless the server is closing.
+// serve starts a connection's goroutine, unless the server is closing.
 func (s *Server) serve(nc net.Conn) {
 	c := &conn{server: s, net: nc, id: s.nextConn.Add(1), gone: make(chan struct{})}
 	s.connMu.Lock()
@@ -192,8 +194,9 @@ func (s *Server) serve(nc net.Conn) {
 	}()
 }
 
-// idleNoop is how often a server without writes writes a no-op to its oplog, so
-// that the high-water marks of quiet streams move on; a real one's number.
+// idleNoop is how often an idle server writes a no-op to its oplog, which
+// advances the high-water marks of quiet streams. The number is that of a real
+// server.
 const idleNoop = 10 * time.Second
 
 func (s *Server) housekeeping() {
@@ -210,7 +213,7 @@ func (s *Server) housekeeping() {
 	}
 }
 
-// newUUID is a random UUID, of version 4.
+// newUUID returns a random UUID (version 4).
 func newUUID() (u [16]byte) {
 	rand.Read(u[:])
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80

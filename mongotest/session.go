@@ -11,14 +11,14 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// sessions are the logical sessions that clients have named. They live as long
+// sessions are the logical sessions that clients have used. They exist as long
 // as the server: a client ends its own when it disconnects.
 type sessions struct {
 	mu   sync.Mutex
 	byID map[string]*session
 }
 
-// A session remembers its last retryable write and its transaction.
+// A session holds its last retryable write and its transaction.
 type session struct {
 	mu        sync.Mutex
 	txnNumber int64
@@ -26,7 +26,7 @@ type session struct {
 	txn       *transaction
 }
 
-// openSession finds a request's session and transaction.
+// openSession returns a request's session and transaction.
 func (s *Server) openSession(r *request) error {
 	if v, ok := r.args["lsid"]; ok {
 		lsid, ok := v.DocumentOK()
@@ -64,7 +64,7 @@ func (s *Server) openSession(r *request) error {
 	return nil
 }
 
-// sessionID is what sessions are told apart by.
+// sessionID returns the key that identifies a session.
 func sessionID(lsid bson.Raw) (string, error) {
 	subtype, id, ok := lsid.Lookup("id").BinaryOK()
 	if !ok || subtype != bson.TypeBinaryUUID || len(id) != 16 {
@@ -73,10 +73,11 @@ func sessionID(lsid bson.Raw) (string, error) {
 	return string(id), nil
 }
 
-// nobodyDigest is the digest of the name of the user that nobody is.
+// nobodyDigest is the digest of the user name of a client that is not
+// authenticated.
 func nobodyDigest() [sha256.Size]byte { return sha256.Sum256(nil) }
 
-// sessionText is a session in the words of messages.
+// sessionText returns a session as in error messages.
 func sessionText(id string) string {
 	nobody := nobodyDigest()
 	return bsonUUID([16]byte([]byte(id))) + " - " + base64.StdEncoding.EncodeToString(nobody[:]) + " -  - "
@@ -94,8 +95,8 @@ func (s *sessions) get(id string) *session {
 	return s.byID[id]
 }
 
-// executed is the reply of a retryable write that was executed already; nil if
-// it was not.
+// executed returns the reply of a retryable write that was executed already;
+// nil if it was not.
 func (s *session) executed(number int64) (*bsondoc.Builder, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,8 +120,8 @@ func (s *session) keep(number int64, reply *bsondoc.Builder) {
 	s.txnNumber, s.reply = number, reply.Clone().Done()
 }
 
-// endSessions forgets sessions. Cursors live on: a real server looks for those
-// of ended sessions only every few minutes.
+// endSessions removes sessions. Their cursors remain open: a real server closes
+// those of ended sessions only every few minutes.
 func endSessions(r *request) (*bsondoc.Builder, error) {
 	for _, v := range bsondoc.Items(r.args[r.name]) {
 		if lsid, ok := v.DocumentOK(); ok {
@@ -142,8 +143,8 @@ func (s *Server) forget(id string) {
 	}
 }
 
-// killSessions kills the cursors and transactions of the sessions named, of all
-// sessions if none is.
+// killSessions kills the cursors and transactions of the given sessions, of all
+// sessions if none is given.
 func killSessions(r *request) (*bsondoc.Builder, error) {
 	named := map[string]bool{}
 	for _, v := range bsondoc.Items(r.args[r.name]) {

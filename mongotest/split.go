@@ -14,7 +14,8 @@ import (
 // maxEventSize is the size up to which events are not split.
 const maxEventSize = bsondoc.MaxInternalSize - 8<<10
 
-// splits tells whether the last of a stream's stages is the one that splits.
+// splits reports whether the last of a stream's stages is the one that splits
+// large events.
 func splits(stages []bson.Raw) (bool, error) {
 	for i, spec := range stages {
 		if spec.Index(0).Key() == query.SplitStage {
@@ -27,8 +28,8 @@ func splits(stages []bson.Raw) (bool, error) {
 	return false, nil
 }
 
-// fragments are what an event is split into; none if it is small enough, or if
-// nobody has asked for it.
+// fragments returns the parts of an event that is split; none if it is small
+// enough, or if the stream doesn't split.
 func (s *stream) fragments(ev *event, doc, token bson.Raw) ([]output, error) {
 	all := bySize(doc)
 	if !s.split || len(all) == 0 || len(doc) <= maxEventSize && !ev.oversize() {
@@ -56,7 +57,7 @@ func (s *stream) fragments(ev *event, doc, token bson.Raw) ([]output, error) {
 	return out, nil
 }
 
-// bySize are an event's fields but for its _id, the smallest first.
+// bySize returns an event's fields without _id, the smallest first.
 func bySize(doc bson.Raw) []bson.RawElement {
 	all := slices.DeleteFunc(bsondoc.Fields(doc), func(e bson.RawElement) bool { return e.Key() == "_id" })
 	slices.SortFunc(all, func(a, b bson.RawElement) int {
@@ -65,18 +66,18 @@ func bySize(doc bson.Raw) []bson.RawElement {
 	return all
 }
 
-// A fragment is one of the parts of a large event.
+// A fragment is one part of a large event.
 type fragment struct {
 	token  bson.Raw
 	fields []bson.RawElement
 	limit  int // of its size
 }
 
-// fill takes fields as long as they fit, at least one, and gives the others
-// back. If it is to leave one, the last is for another fragment, however small.
+// fill adds fields as long as they fit, at least one, and returns the others.
+// With leave it does not take the last one, however small.
 func (f *fragment) fill(all []bson.RawElement, leave bool) (rest []bson.RawElement, err error) {
-	// What a server counts: the token and splitEvent, and the token again, by
-	// which it sorts.
+	// What a real server counts: the token and splitEvent, and the token again,
+	// as the sort key.
 	const around = 67
 	size := around + 2*len(f.token)
 	for n, field := range all {

@@ -9,20 +9,19 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
-// A store is all the data there is, in memory, under one lock: a server for
-// tests has few clients, and commands that run one after the other are easy to
-// be right about.
+// A store holds all the data, in memory, under one lock. A test server has few
+// clients, and commands that run one at a time are easy to get right.
 type store struct {
 	mu    sync.Mutex
 	colls map[namespace]*collection
 	order []namespace // in the order of their creation
-	// dbs are the databases that have been made, and not dropped since, also
-	// those without collections.
+	// dbs are the databases that were created and not dropped, also those
+	// without collections.
 	dbs   map[string]bool
 	oplog oplog
-	txns  []*transaction // those that are open, and some that were
+	txns  []*transaction // the open ones, and some that have ended
 
-	// oversizeNext: the next change's events are to be too large.
+	// oversizeNext means that the next change's events count as too large.
 	oversizeNext bool
 }
 
@@ -30,11 +29,11 @@ type store struct {
 type collection struct {
 	ns      namespace
 	uuid    [16]byte
-	images  bool // the oplog gets documents as they were before a change
+	images  bool // the oplog records the document before a change
 	records []*record
 	byID    map[string]*record
 	indexes []*index
-	removed int // how many of records are
+	removed int // the number of removed records
 }
 
 type record struct {
@@ -50,7 +49,7 @@ func newStore(max int) *store {
 	return st
 }
 
-// tick is the time of the next change: later than every one before.
+// tick returns the time of the next change, later than all before.
 func (st *store) tick() bson.Timestamp {
 	now := bson.Timestamp{T: uint32(time.Now().Unix()), I: 1}
 	if len(st.oplog.entries) > 0 {
@@ -79,7 +78,7 @@ func (st *store) noopIfIdle(since time.Duration) {
 	}
 }
 
-// lastWritten is how long ago the newest entry was written.
+// lastWritten returns the age of the newest entry.
 func (st *store) lastWritten() time.Duration {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -90,7 +89,7 @@ func newCollection(ns namespace, images bool) *collection {
 	return &collection{ns: ns, uuid: newUUID(), images: images, byID: map[string]*record{}}
 }
 
-// all are the documents that are there, in order.
+// all iterates over the existing records, in order.
 func (c *collection) all(yield func(*record) bool) {
 	for _, rec := range c.records {
 		if !rec.removed && !yield(rec) {
@@ -99,7 +98,7 @@ func (c *collection) all(yield func(*record) bool) {
 	}
 }
 
-// add puts a document at the end. Its _id and its unique keys must be free.
+// add appends a document. Its _id and its unique keys must be free.
 func (c *collection) add(doc bson.Raw) error {
 	rec := &record{doc: doc, id: bsondoc.Canonical(doc.Lookup("_id"))}
 	if c.byID[rec.id] != nil {
@@ -113,14 +112,14 @@ func (c *collection) add(doc bson.Raw) error {
 	return nil
 }
 
-// set gives a record another document, with the same _id.
+// set replaces the document of a record by one with the same _id.
 func (c *collection) set(rec *record, doc bson.Raw) error {
 	before := rec.doc
 	c.unindex(rec)
 	rec.doc = doc
 	if err := c.index(rec); err != nil {
 		rec.doc = before
-		_ = c.index(rec) // it was there a moment ago
+		_ = c.index(rec) // it had these keys a moment ago
 		return err
 	}
 	return nil
@@ -141,20 +140,20 @@ func (c *collection) remove(rec *record) {
 	}
 }
 
-// copy is what a transaction works on.
+// copy returns a copy for a transaction to work on.
 func (c *collection) copy() *collection {
 	out := &collection{ns: c.ns, uuid: c.uuid, images: c.images, byID: map[string]*record{}}
 	for _, ix := range c.indexes {
 		out.indexes = append(out.indexes, ix.empty())
 	}
 	c.all(func(rec *record) bool {
-		_ = out.add(rec.doc) // free here because it is there
+		_ = out.add(rec.doc) // its keys are unique there, so also here
 		return true
 	})
 	return out
 }
 
-// documentKey is how events name a document.
+// documentKey returns the key that identifies a document in events.
 func documentKey(doc bson.Raw) bson.Raw {
 	return bsondoc.New().Value("_id", doc.Lookup("_id")).Done()
 }

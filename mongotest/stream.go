@@ -11,17 +11,17 @@ import (
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
-// An output is what a stream's client gets next: an event, or a part of one.
+// An output is the next item for a stream's client: an event, or a part of one.
 type output struct {
-	doc   bson.Raw // nil for an invalidate that the stages hide
+	doc   bson.Raw // nil for an invalidate that the stages filter out
 	token bson.Raw
 	at    bson.Timestamp
-	ends  bool // the stream, as an invalidate does
+	ends  bool // it ends the stream, as an invalidate does
 }
 
-// read gives a stream's next events: at most limit (-1 is no limit), and what
-// fits into a reply. grown is closed when there may be more. An error takes the
-// whole batch with it, as it does on a real server.
+// read returns a stream's next events: at most limit (-1 means no limit), and
+// no more than fit into a reply. grown is closed when there may be more. An
+// error discards the whole batch, as on a real server.
 func (st *store) read(s *stream, limit int) (batch []bson.Raw, grown <-chan struct{}, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -57,7 +57,8 @@ func (st *store) read(s *stream, limit int) (batch []bson.Raw, grown <-chan stru
 	}
 }
 
-// nextEvent is the one behind those that were read; nil if there is none yet.
+// nextEvent returns the event after those that were read; nil if there is none
+// yet.
 func (s *stream) nextEvent(o *oplog) *event {
 	for e := o.at(s.next); e != nil; e = o.at(s.next) {
 		if events := s.events(e); s.part < len(events) {
@@ -68,7 +69,8 @@ func (s *stream) nextEvent(o *oplog) *event {
 	return nil
 }
 
-// position finds the stream's place in the oplog, which may have been lost.
+// position finds the stream's position in the oplog, which may have been
+// removed.
 func (st *store) position(s *stream) error {
 	o := &st.oplog
 	if !s.opened {
@@ -86,22 +88,22 @@ func (st *store) position(s *stream) error {
 
 // A resumePoint is the event that a stream was opened after.
 type resumePoint struct {
-	token  bson.Raw // as the client gave it
+	token  bson.Raw // as received from the client
 	format resumetoken.Format
 	key    []byte // of the whole event
-	// fragment is the part of the event that the token is of, -1 if it is of all
-	// of it.
+	// fragment is the number of the fragment that the token belongs to, -1 for
+	// a whole event.
 	fragment int
 }
 
-// pass makes of an event what the client gets of it, after a look for the one
-// that the stream was opened after.
+// pass returns what the client gets for an event, after checking for the one
+// that the stream was resumed from.
 func (s *stream) pass(st *store, ev *event) ([]output, error) {
 	token, _, err := encode(s.tokenOf(ev, s.format))
 	if err != nil {
 		return nil, err
 	}
-	c := 1 // where the event is: behind the one to resume after
+	c := 1 // the event is after the one to resume from
 	if s.after != nil {
 		_, key, err := encode(s.tokenOf(ev, s.after.format))
 		if err != nil {
@@ -118,8 +120,8 @@ func (s *stream) pass(st *store, ev *event) ([]output, error) {
 	case doc == nil && s.after == nil && ev.kind == opInvalidate:
 		return []output{{token: token, at: ev.entry.ts, ends: true}}, nil
 	case doc == nil:
-		// An event that the stages hide is not found either, which is how a
-		// changed $match breaks a token.
+		// An event that the stages filter out is not found either, which is why
+		// a changed $match breaks a token.
 		return nil, nil
 	}
 	fragments, err := s.fragments(ev, doc, token)
@@ -134,7 +136,7 @@ func (s *stream) pass(st *store, ev *event) ([]output, error) {
 	return []output{{doc: doc, token: token, at: ev.entry.ts, ends: ev.kind == opInvalidate}}, check(ev, doc, token)
 }
 
-// visible is the event as the stages leave it; nil if they hide it.
+// visible returns the event after the stages; nil if they filter it out.
 func (s *stream) visible(st *store, ev *event, token bson.Raw) (bson.Raw, error) {
 	doc := s.build(st, ev, token)
 	if early, missing := s.missingImage(ev); missing != nil {
@@ -146,7 +148,7 @@ func (s *stream) visible(st *store, ev *event, token bson.Raw) (bson.Raw, error)
 	return run(s.stages, doc)
 }
 
-// run runs a document through stages; nil if they hide it.
+// run runs a document through stages; nil if they filter it out.
 func run(stages []query.Stage, doc bson.Raw) (bson.Raw, error) {
 	for _, stage := range stages {
 		var err error
@@ -158,7 +160,7 @@ func run(stages []query.Stage, doc bson.Raw) (bson.Raw, error) {
 }
 
 // find handles the first event that is not before the resume point: it must be
-// that one, and the client gets what it has not had of it.
+// that one, and the client gets the rest of it if its token was a fragment's.
 func (s *stream) find(c int, fragments []output) ([]output, error) {
 	n := s.after.fragment
 	switch {
@@ -177,7 +179,7 @@ func (s *stream) find(c int, fragments []output) ([]output, error) {
 	return fragments[n+1:], nil
 }
 
-// fatal is an error after which a stream can't be resumed.
+// fatal returns an error after which the stream can't be resumed.
 func fatal(format string, args ...any) *cmderr.Error {
 	return cmderr.Errorf(cmderr.ChangeStreamFatalError, format, args...).Label("NonResumableChangeStreamError")
 }
@@ -186,8 +188,8 @@ func shellToken(doc bson.Raw) string {
 	return `{_data: "` + doc.Lookup("_data").StringValue() + `"}`
 }
 
-// check refuses an event that is too large, and one whose _id the stages have
-// changed: its client could not resume after it.
+// check refuses an event that is too large, and one whose _id was changed by
+// the stages: its client could not resume from it.
 func check(ev *event, doc, token bson.Raw) error {
 	size := len(doc)
 	if ev.oversize() {

@@ -10,9 +10,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/cmderr"
 )
 
-// A transaction works on copies of the collections that it touches, as they
-// were when it first touched each, and does what it did again when it commits:
-// all of it at one time, if nobody else has changed the same documents.
+// A transaction works on copies of the collections that it uses, made on first
+// use. When it commits, its changes are applied to the store, all at the same
+// time, if nobody else has changed the same documents.
 type transaction struct {
 	number  int64
 	session *session
@@ -30,7 +30,7 @@ const (
 	txnAborted
 )
 
-// A txnChange is one change, and the document that was there before it.
+// A txnChange is one change, and the document before it.
 type txnChange struct {
 	entry *entry
 	base  bson.Raw
@@ -43,7 +43,7 @@ func transactionCommands() map[string]*command {
 	}
 }
 
-// joinTransaction finds the transaction that a command is part of, or begins
+// joinTransaction returns the transaction that a command is part of, or begins
 // it.
 func (st *store) joinTransaction(r *request) error {
 	if r.name == "create" || r.name == "createIndexes" {
@@ -89,14 +89,14 @@ func (st *store) joinTransaction(r *request) error {
 	return nil
 }
 
-// withUser is a session's identifier as events have it: with the digest of the
-// user's name, which is nobody's.
+// withUser returns a session's identifier as in events: with the digest of the
+// user's name, which is empty.
 func withUser(lsid bson.Raw) bson.Raw {
 	nobody := nobodyDigest()
 	return bsondoc.New().Value("id", lsid.Lookup("id")).Binary("uid", bson.TypeBinaryGeneric, nobody[:]).Done()
 }
 
-// collection is the transaction's copy.
+// collection returns the transaction's copy.
 func (t *transaction) collection(st *store, ns namespace) *collection {
 	if c := t.colls[ns]; c != nil {
 		return c
@@ -109,9 +109,10 @@ func (t *transaction) collection(st *store, ns namespace) *collection {
 	return t.colls[ns]
 }
 
-// free refuses a transaction's write to a document that somebody else has
-// changed since the transaction began to read, or that another transaction is
-// changing. base is the document as it is for the transaction, nil if it isn't.
+// free refuses a write of a transaction to a document that was changed by
+// others since the transaction began to read, or that another transaction is
+// changing. base is the document that the transaction sees, nil if there is
+// none.
 func (w *writer) free(c *collection, id string, base bson.Raw) error {
 	if w.txn == nil || w.txn.wrote(c.ns, id) {
 		return nil
@@ -126,8 +127,8 @@ func (w *writer) free(c *collection, id string, base bson.Raw) error {
 	return nil
 }
 
-// holds tells whether a document is still the very one that was read; nil is
-// none.
+// holds reports whether a document is still the very one that was read; nil
+// means none.
 func (c *collection) holds(id string, doc bson.Raw) bool {
 	rec := c.byID[id]
 	if rec == nil || doc == nil {
@@ -154,7 +155,7 @@ func (t *transaction) abort() {
 	t.state, t.colls, t.changes = txnAborted, nil, nil
 }
 
-// failTransaction: a command that fails ends the transaction that it is in.
+// failTransaction aborts the transaction of a command that failed.
 func (st *store) failTransaction(r *request, e *cmderr.Error) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -164,7 +165,7 @@ func (st *store) failTransaction(r *request, e *cmderr.Error) error {
 	return e
 }
 
-// abandon ends a session's transaction, if one is open.
+// abandon aborts a session's transaction, if one is open.
 func (st *store) abandon(s *session) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -175,7 +176,7 @@ func (st *store) abandon(s *session) {
 	}
 }
 
-// checkEnd refuses to end a transaction that there is not.
+// checkEnd refuses to end a transaction that does not exist.
 func (r *request) checkEnd() error {
 	switch {
 	case r.db != "admin":
@@ -202,7 +203,7 @@ func commitTransaction(r *request) (*bsondoc.Builder, error) {
 	}
 	return bsondoc.New(), r.write(func(w *writer) error {
 		if r.txn.state == txnCommitted {
-			return nil // asked again, because the answer was lost
+			return nil // a retry, because the reply was lost
 		}
 		if err := w.st.commit(r.txn); err != nil {
 			return err
@@ -212,7 +213,8 @@ func commitTransaction(r *request) (*bsondoc.Builder, error) {
 	})
 }
 
-// commit does a transaction's changes, after a look whether all of them can be.
+// commit applies a transaction's changes, after checking that all of them can
+// be applied.
 func (st *store) commit(t *transaction) error {
 	if len(t.changes) == 0 {
 		return nil
@@ -235,7 +237,7 @@ func (st *store) commit(t *transaction) error {
 	return nil
 }
 
-// check compares what the transaction found with what is there now.
+// check compares the documents that the transaction read with the current ones.
 func (st *store) check(t *transaction) error {
 	seen := map[namespace]map[string]bool{}
 	for _, ch := range t.changes {
@@ -249,7 +251,7 @@ func (st *store) check(t *transaction) error {
 			seen[e.ns] = map[string]bool{}
 		}
 		if seen[e.ns][id] {
-			continue // after the transaction's own
+			continue // changed before by the transaction itself
 		}
 		seen[e.ns][id] = true
 		if !live.holds(id, ch.base) {
@@ -259,7 +261,7 @@ func (st *store) check(t *transaction) error {
 	return st.checkUnique(t)
 }
 
-// checkUnique tries the changes where unique indexes may stand in the way.
+// checkUnique tries the changes on collections that have unique indexes.
 func (st *store) checkUnique(t *transaction) error {
 	trial := map[namespace]*collection{}
 	for _, ch := range t.changes {
@@ -277,7 +279,7 @@ func (st *store) checkUnique(t *transaction) error {
 	return nil
 }
 
-// redo does what an entry says.
+// redo applies an entry.
 func (c *collection) redo(e *entry) error {
 	rec := c.byID[bsondoc.Canonical(e.key.Lookup("_id"))]
 	switch e.kind {

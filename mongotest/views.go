@@ -11,11 +11,11 @@ import (
 )
 
 // viewsName is the collection of a database's views: {_id: namespace, viewOn,
-// pipeline}. They are only listed, and nothing reads through them. For streams a
-// change of one is no write to this collection.
+// pipeline}. They are only listed, and reading through them is not supported.
+// In streams, changes of a view are not writes to this collection.
 const viewsName = "system.views"
 
-// view is nil if there is none of that name.
+// view returns nil if there is no view of that name.
 func (st *store) view(ns namespace) *record {
 	c := st.colls[namespace{ns.db, viewsName}]
 	if c == nil {
@@ -24,7 +24,7 @@ func (st *store) view(ns namespace) *record {
 	return c.byID[bsondoc.Canonical(bsondoc.New().Str("", ns.String()).Only())]
 }
 
-// noView refuses what can be done to a collection only.
+// noView refuses commands that are for collections only.
 func (st *store) noView(ns namespace) error {
 	if st.view(ns) != nil {
 		return cmderr.Errorf(cmderr.NotSupportedOnView, "Namespace %s is a view, not a collection", ns)
@@ -36,8 +36,8 @@ func noImagesOfView() error {
 	return cmderr.Errorf(cmderr.InvalidOptions, "option not supported on a view: changeStreamPreAndPostImages")
 }
 
-// viewOptions are those of the view that create is to make; nil if that is to
-// make a collection.
+// viewOptions returns the options of the view to create; nil if it is a
+// collection.
 func (r *request) viewOptions(ns namespace) (bson.Raw, error) {
 	given := r.args["viewOn"]
 	on, isString := given.StringValueOK()
@@ -97,7 +97,7 @@ func (w *writer) logView(kind string, ns namespace, description bson.Raw) {
 	w.log(&entry{kind: kind, ns: ns, uuid: w.st.colls[namespace{ns.db, viewsName}].uuid, view: true, description: description})
 }
 
-// viewOptions are the view's as they are shown.
+// viewOptions returns the view's options, as in the reply of listCollections.
 func (rec *record) viewOptions() bson.Raw {
 	return bsondoc.New().Elements(bsondoc.Fields(rec.doc)[1:]).Done()
 }

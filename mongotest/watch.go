@@ -13,8 +13,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
-// A stream is what a change stream's cursor reads: where it is in the oplog,
-// and what it makes of it. Its cursor's getMore, one at a time, owns it.
+// A stream is the state of a change stream's cursor: its position in the oplog,
+// and what it does with the entries. The cursor's getMore, of which one runs at
+// a time, owns it.
 type stream struct {
 	scope    scope
 	full     string // fullDocument
@@ -24,30 +25,30 @@ type stream struct {
 	split    bool // the last of them is $changeStreamSplitLargeEvent
 	format   resumetoken.Format
 
-	// The stages for events without an image that is required.
+	// The stages that run before a required image is looked up.
 	beforeImages, beforePostImage []query.Stage
 
 	start bson.Timestamp
-	// after is what the stream was opened after, until that has been found; nil
-	// if there is nothing, or if it is a high-water mark.
+	// after is what the stream was resumed from, until that has been found; nil
+	// for nothing and for a high-water mark.
 	after *resumePoint
 
 	opened bool     // next has been found
-	moved  bool     // something has been read
+	moved  bool     // an entry has been read
 	next   int64    // the number of the next entry
-	part   int      // how many of its events have been read
-	ready  []output // read, and not given to the client yet
+	part   int      // the number of its events that have been read
+	ready  []output // read, and not yet sent to the client
 
 	mark     bson.Raw // the postBatchResumeToken
 	markTime bson.Timestamp
 	ended    bool // by an invalidate event
 }
 
-// A scope is what a stream watches: a collection, a database (coll is empty), or
-// all of them (both are).
+// A scope is what a stream watches: a collection, a database (coll is empty),
+// or the deployment (both are).
 type scope struct{ db, coll string }
 
-// isWatch tells whether a command opens a change stream.
+// isWatch reports whether a command opens a change stream.
 func isWatch(r *request) bool {
 	if r.name != "aggregate" {
 		return false
@@ -60,8 +61,7 @@ func isWatch(r *request) bool {
 	return ok && doc.Lookup("$changeStream").Type != 0
 }
 
-// v2Tokens tells whether streams that the command opens are to have tokens of
-// version 2.
+// v2Tokens reports whether the command requests tokens of version 2.
 func (r *request) v2Tokens() (bool, error) {
 	const name = "$_generateV2ResumeTokens"
 	v, given := r.args[name]
@@ -71,7 +71,7 @@ func (r *request) v2Tokens() (bool, error) {
 	return boolean(name, v)
 }
 
-// boolean is an option that nothing but a boolean can be.
+// boolean reads an option that must be a boolean.
 func boolean(name string, v bson.RawValue) (bool, error) {
 	on, ok := v.BooleanOK()
 	if !ok {
@@ -119,8 +119,8 @@ func watch(r *request, stages []bson.Raw, v2 bool) (*bsondoc.Builder, error) {
 	return r.openStream(s, ns, n)
 }
 
-// openStream replies with the events that are there already. Asked for none, it
-// does not look, and what is wrong shows at the first getMore.
+// openStream replies with the existing events. With a batch size of 0 it does
+// not read, and errors show at the first getMore.
 func (r *request) openStream(s *stream, ns namespace, n int) (*bsondoc.Builder, error) {
 	st := r.server.store
 	if s.start == (bson.Timestamp{}) && s.mark == nil {
@@ -146,7 +146,7 @@ func (r *request) openStream(s *stream, ns namespace, n int) (*bsondoc.Builder, 
 	return c.reply("firstBatch", s.ended, batch, s.fields), nil
 }
 
-// fields are those that only a stream's batches have.
+// fields adds the fields that only the batches of streams have.
 func (s *stream) fields(d *bsondoc.Builder) {
 	d.Doc("postBatchResumeToken", s.mark)
 	if s.ended {
@@ -154,7 +154,7 @@ func (s *stream) fields(d *bsondoc.Builder) {
 	}
 }
 
-// watched is the namespace of the stream's cursor.
+// watched returns the namespace of the stream's cursor.
 func (r *request) watched(s *stream, spec bson.Raw) (namespace, error) {
 	cluster := false
 	if all, err := spec.LookupErr("allChangesForCluster"); err == nil {
@@ -241,7 +241,7 @@ func wrongOption(name string, v bson.RawValue, want string) *cmderr.Error {
 	return cmderr.Errorf(cmderr.TypeMismatch, "BSON field '$changeStream.%s' is the wrong type '%s', expected type '%s'", name, bsondoc.TypeName(v.Type), want)
 }
 
-// begin sets where the stream starts; nothing is set if that is now.
+// begin sets where the stream starts; by default, now.
 func (s *stream) begin(resume, after, at bson.RawValue) error {
 	switch {
 	case resume.Type != 0 && after.Type != 0:
@@ -291,7 +291,8 @@ func (s *stream) resume(doc bson.Raw, startAfter bool) error {
 	return err
 }
 
-// readToken reads a client's resume token, or fails as the server does.
+// readToken reads a client's resume token, or returns the error that a real
+// server does.
 func readToken(doc bson.Raw) (d resumetoken.Decoded, err error) {
 	data, ok := doc.Lookup("_data").StringValueOK()
 	switch {
@@ -317,7 +318,8 @@ func readToken(doc bson.Raw) (d resumetoken.Decoded, err error) {
 	return d, nil
 }
 
-// malformedToken finds the server's words for what a decoder says.
+// malformedToken translates an error of the decoder into the message of a real
+// server.
 func malformedToken(err error, length int) error {
 	const time, version = 9, 2 // bytes
 	switch {
@@ -342,7 +344,7 @@ func malformedToken(err error, length int) error {
 	return cmderr.Errorf(cmderr.Overflow, "Invalid advance past end of buffer")
 }
 
-// advance makes the stream's mark the high-water mark of a time, unless it is
+// advance sets the stream's mark to the high-water mark of a time, unless it is
 // there already.
 func (s *stream) advance(ts bson.Timestamp) (err error) {
 	if s.mark != nil && !ts.After(s.markTime) {
@@ -353,7 +355,7 @@ func (s *stream) advance(ts bson.Timestamp) (err error) {
 	return err
 }
 
-// encode gives a token's document, and the key in it by which tokens compare.
+// encode returns a token's document, and the key in it by which tokens compare.
 func encode(d resumetoken.Decoded) (bson.Raw, []byte, error) {
 	token, err := resumetoken.Encode(d)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 )
 
 // The wire protocol: OP_MSG, and OP_QUERY with its OP_REPLY for the first hello
-// of a connection, as
-// https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/ has it.
+// of a connection. See
+// https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/.
 
 const (
 	opReply = 1
@@ -27,7 +27,7 @@ const (
 
 	flagChecksum   = 1 << 0
 	flagMoreToCome = 1 << 1
-	flagsRequired  = 1<<16 - 1 // those that a server may not ignore
+	flagsRequired  = 1<<16 - 1 // the ones that a server must not ignore
 )
 
 var (
@@ -35,7 +35,7 @@ var (
 	castagnoliCRC = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// A message is one request as it came.
+// A message is one request.
 type message struct {
 	requestID int32
 	legacy    bool // OP_QUERY
@@ -45,8 +45,8 @@ type message struct {
 	sequences map[string][]bson.Raw
 }
 
-// readMessage reads one. Any error ends the connection: after a wrong length
-// there is no telling where the next message begins.
+// readMessage reads one message. Any error ends the connection: after a wrong
+// length, nobody knows where the next message begins.
 func readMessage(r io.Reader) (*message, error) {
 	var header [headerSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -56,7 +56,8 @@ func readMessage(r io.Reader) (*message, error) {
 	if size < headerSize || size > maxMessageSize {
 		return nil, errFrame
 	}
-	// Read as it comes: a length alone is no reason to take 48 MB of memory.
+	// Memory grows with what is received: a length alone is no reason to
+	// allocate 48 MB.
 	var buf bytes.Buffer
 	if _, err := io.CopyN(&buf, r, int64(size-headerSize)); err != nil {
 		return nil, err
@@ -99,7 +100,7 @@ func (m *message) parseMsg(header, b []byte) error {
 	return nil
 }
 
-// section takes one section off the front of b.
+// section reads one section from the front of b.
 func (m *message) section(kind byte, b []byte) (rest []byte, err error) {
 	switch kind {
 	case 0:
@@ -147,7 +148,7 @@ func (m *message) sequence(b []byte) (rest []byte, err error) {
 	return rest, nil
 }
 
-// parseQuery takes OP_QUERY as far as handshakes use it.
+// parseQuery reads OP_QUERY, as far as handshakes use it.
 func (m *message) parseQuery(b []byte) error {
 	m.legacy = true
 	if len(b) < 4 {
@@ -175,7 +176,7 @@ func (m *message) parseQuery(b []byte) error {
 	return nil
 }
 
-// frame is the reply to a request.
+// frame returns the message that replies to a request.
 func (m *message) frame(id int32, reply bson.Raw) []byte {
 	out := make([]byte, headerSize, headerSize+20+len(reply))
 	binary.LittleEndian.PutUint32(out[4:], uint32(id))
@@ -194,7 +195,7 @@ func (m *message) frame(id int32, reply bson.Raw) []byte {
 	return out
 }
 
-// takeDoc takes a document off the front of b, and checks it.
+// takeDoc reads and checks a document from the front of b.
 func takeDoc(b []byte, limit int) (doc bson.Raw, rest []byte, err error) {
 	if len(b) < 5 {
 		return nil, nil, errFrame
@@ -206,8 +207,8 @@ func takeDoc(b []byte, limit int) (doc bson.Raw, rest []byte, err error) {
 	return bson.Raw(b[:n:n]), b[n:], nil
 }
 
-// checkDoc tells whether a document is whole, all the way down and not too far
-// down. What has passed can be read without fear of what is in it.
+// checkDoc reports whether a document is well-formed at every level, and not
+// nested too deeply. Documents that pass can be read without further checks.
 func checkDoc(b []byte, depth int) bool {
 	if depth > maxDocumentDepth || len(b) < 5 || int(int32(binary.LittleEndian.Uint32(b))) != len(b) || b[len(b)-1] != 0 {
 		return false
@@ -228,7 +229,8 @@ func checkDoc(b []byte, depth int) bool {
 	return true
 }
 
-// valueSize is how long a value says that it is; -1 if it can't be said.
+// valueSize returns the length of a value according to its own header; -1 if it
+// is too short to have one.
 func valueSize(t bson.Type, b []byte) int {
 	length := func(extra int) int {
 		if len(b) < 4 {

@@ -10,9 +10,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
-// A writer changes the store for one command, whose caller has the store's
-// lock. Each change is in the oplog at once and at a time of its own; in a
-// transaction it is kept until that commits.
+// A writer changes the store for one command, while the caller holds the
+// store's lock. Each change enters the oplog at once, with a time of its own;
+// in a transaction it is kept until the commit.
 type writer struct {
 	st  *store
 	txn *transaction
@@ -26,10 +26,10 @@ func (r *request) write(f func(*writer) error) error {
 	return f(&writer{st: st, txn: r.txn})
 }
 
-// read is write for those that change nothing.
+// read is write for commands that change nothing.
 func (r *request) read(f func(*writer) error) error { return r.write(f) }
 
-// collection is nil if there is none of that name.
+// collection returns nil if there is none of that name.
 func (w *writer) collection(ns namespace) *collection {
 	if w.txn != nil {
 		return w.txn.collection(w.st, ns)
@@ -37,7 +37,7 @@ func (w *writer) collection(ns namespace) *collection {
 	return w.st.colls[ns]
 }
 
-// ensure creates the collection if need be.
+// ensure creates the collection unless it exists.
 func (w *writer) ensure(ns namespace) *collection {
 	if c := w.collection(ns); c != nil {
 		return c
@@ -57,8 +57,8 @@ func (w *writer) create(ns namespace, images bool) *collection {
 	return c
 }
 
-// log adds an entry. A collection made within a transaction is made at once,
-// for all to see, which is the one difference to a real server's.
+// log adds an entry. A collection that is created in a transaction is visible
+// to all at once, unlike on a real server.
 func (w *writer) log(e *entry) {
 	e.ts, e.wall = w.st.tick(), time.Now()
 	if !slices.Contains(expandedKinds, e.kind) && !e.view { // most streams have no events of these
@@ -97,8 +97,8 @@ func (w *writer) insert(c *collection, doc bson.Raw) error {
 	return nil
 }
 
-// update gives a record another document. Without a change it is a replace,
-// which is logged as it was given.
+// update replaces the document of a record. Without a change it is a replace,
+// which is logged with the document as given.
 func (w *writer) update(c *collection, rec *record, doc bson.Raw, ch *query.Change) error {
 	base := rec.doc
 	if err := c.set(rec, query.IDFirst(doc)); err != nil {
@@ -142,8 +142,8 @@ func (w *writer) rename(c *collection, to namespace) {
 	w.log(e)
 }
 
-// matching are the records that a filter matches. It finds one by its _id
-// without looking at all the others.
+// matching returns the records that match a filter. It finds one by its _id
+// without a scan.
 func (c *collection) matching(f *query.Filter) []*record {
 	var out []*record
 	if id := f.ID(); id.Type != 0 {

@@ -2,19 +2,20 @@ package resumetoken
 
 import "bytes"
 
-// Compare tells in which order two tokens lie in the stream: -1 if a is before
-// b, 1 if it is after b, 0 if they are at the same place. It is a hint, as good
-// as the tokens: ok is false if they do not compare, and order 0 then.
+// Compare returns the order of two tokens in the stream: -1 if a is before b, +1
+// if it is after b, and 0 if they have the same position. The result is a hint. ok
+// is false, and order 0, if the tokens can't be compared.
 //
-// Tokens of the same format compare, and those of FormatV0, FormatV1 and
-// FormatV2 with one another: by time, and at the same time the lower version is
-// first. An opaque or malformed token compares with none, nor does the zero
-// Token.
+// Tokens of the same format can be compared, and so can those of FormatV0,
+// FormatV1 and FormatV2 with one another: by time, and at the same time the lower
+// version is first. Opaque and malformed tokens and the zero Token can't be
+// compared with any other.
 //
-// Tokens of different deployments do not compare, and those of one deployment
-// before and after it was restored from a backup; no token says where it is
-// from, so Compare cannot know. And order 0 is not always the same event: on
-// MongoDB 4.0 a dropDatabase and its invalidate have one token.
+// The result is meaningless for tokens of different deployments, and for those of
+// one deployment from before and after it was restored from a backup. Compare
+// can't detect that, because a token does not identify its deployment. Order 0
+// does not always mean the same event: on MongoDB 4.0 a dropDatabase and its
+// invalidate have the same token.
 func Compare(a, b Token) (order int, ok bool) {
 	da, err := a.Decode()
 	if err != nil {
@@ -32,6 +33,6 @@ func Compare(a, b Token) (order int, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	// The version stands behind the time, and a lower one is the lower number.
+	// The version follows the time, and a lower one is encoded as a lower number.
 	return bytes.Compare(ka, kb), true
 }

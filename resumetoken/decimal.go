@@ -7,17 +7,17 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// A decimal number is in the key as the double just below it, and what is left
-// to add to that in units of its 34th digit. Its exponent (1.0 and 1.00 sort as
-// equal) is in the type bits, which have the last six bits of it: a number of
-// 34 digits can be written with at most 34 exponents.
+// A decimal number is encoded as the double just below it, followed by the rest
+// in units of its 34th digit. Its exponent (1.0 and 1.00 sort as equal) is in
+// the type bits, which hold its last six bits: a number of 34 digits can be
+// written with at most 34 exponents.
 
 const (
 	maxDigits         = 34
 	exponentBias      = 6176
 	maxBiasedExponent = 12287
 	exponentBits      = 6
-	maxExactWhole     = 1 << 53 // a double holds every whole number up to it
+	maxExactWhole     = 1 << 53 // a double represents every whole number up to it
 )
 
 var ten = big.NewInt(10)
@@ -26,7 +26,7 @@ func pow10(n int) *big.Int { return new(big.Int).Exp(ten, big.NewInt(int64(n)), 
 
 func digits(coef *big.Int) int { return len(coef.Append(nil, 10)) }
 
-// decimal is n as the decimal number it was; false if it was none.
+// decimal returns n as the decimal number that it was; false if it was not one.
 func (n number) decimal(bits *typeBits) (bson.Decimal128, bool) {
 	const infinity, nan = 0x1E << 58, 0x1F << 58
 	var sign uint64
@@ -51,7 +51,7 @@ func (n number) decimal(bits *typeBits) (bson.Decimal128, bool) {
 	return bson.NewDecimal128(sign|uint64(exp+exponentBias)<<49|hi, lo), true
 }
 
-// exact is the magnitude of n, coef times 10^exp.
+// exact returns the magnitude of n: coef times 10^exp.
 func (n number) exact() (coef *big.Int, exp int, ok bool) {
 	switch {
 	case n.form == formDecimal:
@@ -70,8 +70,8 @@ func (n number) exact() (coef *big.Int, exp int, ok bool) {
 	return coef.Add(coef, new(big.Int).SetUint64(n.more)), exp, true
 }
 
-// base is what a continuation is added to. Where the double would be subnormal
-// the server rounds down on the way, else up.
+// base returns what a continuation is added to. Where the double would be
+// subnormal the server rounds down in between, otherwise up.
 func (n number) base() (coef *big.Int, exp int) {
 	const minNormal = 0x1p-1022
 	switch {
@@ -85,7 +85,7 @@ func (n number) base() (coef *big.Int, exp int) {
 	return decimalOf(n.magnitude(), maxDigits, true)
 }
 
-// decimalOf is x > 0 to so many digits, rounded up or down.
+// decimalOf returns x > 0 with the given number of digits, rounded up or down.
 func decimalOf(x float64, n int, up bool) (coef *big.Int, exp int) {
 	frac, e := math.Frexp(x)
 	coef = new(big.Int).SetUint64(uint64(math.Ldexp(frac, 53)))
@@ -119,7 +119,7 @@ func toMaxDigits(coef *big.Int, exp int) (*big.Int, int) {
 	return coef.Mul(coef, pow10(max(n, 0))), exp - max(n, 0)
 }
 
-// reduce takes the zeros off the end.
+// reduce removes trailing zeros.
 func reduce(coef *big.Int, exp int) (*big.Int, int) {
 	for coef.Sign() != 0 {
 		q, rest := new(big.Int).QuoRem(coef, ten, new(big.Int))
@@ -131,8 +131,8 @@ func reduce(coef *big.Int, exp int) (*big.Int, int) {
 	return coef, exp
 }
 
-// atStoredExponent writes a number with the exponent it had. Without type bits,
-// that is the usual one: 0 for a whole number, else the largest.
+// atStoredExponent writes a number with its original exponent. Without type
+// bits that is the usual one: 0 for a whole number, else the largest.
 func atStoredExponent(coef *big.Int, exp int, bits *typeBits) (*big.Int, int, bool) {
 	coef, exp = reduce(coef, exp)
 	spare := maxDigits - digits(coef)

@@ -10,30 +10,29 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// ErrOpaque is returned by [Token.Decode] for a token whose format only its
-// own server reads: Amazon DocumentDB, Azure Cosmos DB and Huawei GaussDB have
-// theirs. Such a token is as good as any to resume with.
+// ErrOpaque is returned by [Token.Decode] for a token whose format is not
+// MongoDB's: Amazon DocumentDB, Azure Cosmos DB and Huawei GaussDB have their own.
+// Such a token can be used to resume like any other.
 //
-// The rule: a token is in MongoDB's own format if its _data is a string or
-// binary data of subtype 0 that begins with the byte 0x82 (in hexadecimal
-// digits where it is a string), as every token of a MongoDB server does, or if
-// it ends before that can be told. Everything else is opaque.
+// A token is in MongoDB's format if its _data is a string or binary data of
+// subtype 0 that begins with the byte 0x82 (as hexadecimal digits in a string),
+// like every token of a MongoDB server, or that is too short to have that byte.
+// Every other token is opaque.
 var ErrOpaque = errors.New("resume token of an unknown format")
 
-// ErrMalformed is returned by [Token.Decode] for a token in MongoDB's own
-// format (see [ErrOpaque] for the rule) that a server would not have written:
-// cut, longer than it should be, of a version that does not exist yet, with a
-// field missing or of the wrong type. The error says which, never what the
-// token holds.
+// ErrMalformed is returned by [Token.Decode] for a token in MongoDB's format (see
+// [ErrOpaque]) that no server has written: it is truncated, has trailing bytes or
+// an unknown version, or a field is missing or of the wrong type. The error says
+// which, and never contains the token's contents.
 var ErrMalformed = errors.New("malformed resume token")
 
-// A Format is one of the layouts that MongoDB has given its tokens. It does not
-// tell the server's version: a new server still writes old formats, depending
-// on the stream's options and on the token that it was resumed from.
+// A Format is one of the layouts of MongoDB's tokens. It does not identify the
+// server's version: new servers still write old formats, depending on the stream's
+// options and on the token that it was resumed from.
 type Format int
 
-// The formats, in the order in which they came. FormatV0 to FormatV2 carry
-// their number inside, as the token's version.
+// The formats, in the order of their introduction. Tokens of FormatV0 to FormatV2
+// contain the number as their version.
 const (
 	Format36 Format = iota + 1 // MongoDB 3.6: binary data, without a version
 	FormatV0                   // since 4.0
@@ -41,7 +40,7 @@ const (
 	FormatV2                   // since 6.0, and the default since 7.0
 )
 
-// String is "3.6", "v0", "v1" or "v2".
+// String returns "3.6", "v0", "v1" or "v2".
 func (f Format) String() string {
 	switch f {
 	case Format36:
@@ -52,73 +51,75 @@ func (f Format) String() string {
 	return "unknown"
 }
 
-// Version is the number in the token: 0, 1 or 2. It is -1 for Format36, which
+// Version returns the number in the token: 0, 1 or 2; -1 for Format36, which
 // has none.
 func (f Format) Version() int { return int(f - FormatV0) }
 
-// Decoded is what a token says. Fields that its format does not have are zero.
+// Decoded holds the contents of a token. Fields that its format does not have
+// are zero.
 type Decoded struct {
 	Format Format
 
-	// ClusterTime is the time of the event, or the time up to which a
-	// high-water mark says that there are no more events.
+	// ClusterTime is the time of the event. For a high-water mark, all events of
+	// earlier times come before it.
 	ClusterTime bson.Timestamp
 
-	// HighWaterMark: the token belongs to no event. A high-water mark of a
-	// time lies before the events of that time. Format36 and FormatV0 do not
-	// tell the two apart; it is false there.
+	// HighWaterMark means that the token belongs to no event. A high-water mark
+	// of a time is before the events of that time. It is false for Format36 and
+	// FormatV0, which don't have the distinction.
 	HighWaterMark bool
 
-	// TxnOpIndex is the place of the event among those of its transaction,
-	// from 0, and 0 for an event outside of one.
+	// TxnOpIndex is the index of the event in its transaction, from 0. It is 0
+	// for an event outside of transactions.
 	TxnOpIndex int
 
-	// FromInvalidate: the token is that of an invalidate event, with which a
-	// stream can only be opened as startAfter. FormatV0 and Format36 do not
-	// say so.
+	// FromInvalidate means that the token is that of an invalidate event, which
+	// a stream can only be opened with as startAfter. It is false for FormatV0
+	// and Format36, which don't have it.
 	FromInvalidate bool
 
-	// UUID is the collection's. It is zero for events that have no collection
-	// (dropDatabase) and for high-water marks.
+	// UUID is that of the collection. It is zero for events without a
+	// collection (dropDatabase) and for high-water marks.
 	UUID UUID
 
-	// OperationType is the event's, known in FormatV2 and for the expanded
-	// events (create, modify, ...) of FormatV1, else empty. An invalidate has
-	// that of the event that caused it.
+	// OperationType is that of the event, or of the event that caused an
+	// invalidate. Only tokens of FormatV2 and those of the expanded events
+	// (create, modify, ...) of FormatV1 have it.
 	OperationType string
 
-	// DocumentKey is the event's documentKey, nil for events without one.
+	// DocumentKey is that of the event, nil for events without one.
 	DocumentKey bson.Raw
 
-	// OperationDescription is the event's, nil for events without one.
+	// OperationDescription is that of the event, nil for events without one.
 	OperationDescription bson.Raw
 
-	// IsFragment: the token is that of a part of an event that
-	// $changeStreamSplitLargeEvent split, and Fragment that part's number from 0.
+	// IsFragment means that the token is that of one part of an event that
+	// $changeStreamSplitLargeEvent has split. Fragment is the part's number,
+	// from 0.
 	IsFragment bool
 	Fragment   int
 }
 
-// Time is the wall-clock second of ClusterTime.
+// Time returns ClusterTime as wall-clock time, in whole seconds.
 func (d Decoded) Time() time.Time { return time.Unix(int64(d.ClusterTime.T), 0) }
 
-// A UUID identifies a collection. The zero UUID is none.
+// A UUID identifies a collection. The zero UUID means none.
 type UUID [16]byte
 
-// IsZero tells whether u is no UUID.
+// IsZero reports whether u is the zero UUID.
 func (u UUID) IsZero() bool { return u == UUID{} }
 
-// String is the usual form, as 4b4a1b0e-3fa2-439b-a6f0-d61ddd6805fb.
+// String returns the usual form, such as 4b4a1b0e-3fa2-439b-a6f0-d61ddd6805fb.
 func (u UUID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-// Decode reads what the token says. It is as strict as the server, and a bit
-// stricter: nothing may follow the token's end. The error is [ErrOpaque],
+// Decode returns the contents of the token. It is as strict as the server, and
+// also refuses bytes after the token's end. The error is [ErrOpaque],
 // [ErrMalformed], or [ErrInvalid] for the zero Token.
 //
-// What it gives is good for display, for lag, for hints on order and for
-// falling back to a time when a token is lost; it never replaces the token.
+// Use the contents for display, for lag, for hints on order, and for starting from
+// a time when the token is unusable; they never replace the token.
 func (t Token) Decode() (Decoded, error) {
 	key, format36, err := t.key()
 	if err != nil {
@@ -136,7 +137,7 @@ func (t Token) Decode() (Decoded, error) {
 	return d, nil
 }
 
-// key is the token's KeyString, by which the server sorts and compares.
+// key returns the token's KeyString, by which the server sorts and compares.
 func (t Token) key() (key []byte, format36 bool, err error) {
 	if t.doc == "" {
 		return nil, false, fmt.Errorf("%w: it is empty", ErrInvalid)

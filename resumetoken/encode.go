@@ -8,15 +8,14 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Encode writes the token that a server gives an event, the inverse of
-// [Token.Decode]: a token that a server wrote comes out byte for byte the same
-// when what it says is encoded. It is for those who play the server, in tests
-// mostly. A token made up for a real server opens a stream there only if it is
-// a high-water mark, or that of an event which the server has.
+// Encode returns the token with the given contents, byte for byte as a server
+// writes it. It is the inverse of [Token.Decode], and is meant for test servers. A
+// real server opens a stream with a made-up token only if it is a high-water mark
+// or the token of an event that the server has.
 //
-// The error is [ErrMalformed] if no token says what d says: a Format that does
-// not exist, a field that the Format does not have, a high-water mark with
-// fields of an event, a document that is broken or nested too deeply.
+// The error is [ErrMalformed] if no token has these contents: the Format does not
+// exist or does not have one of the fields, a high-water mark has fields of an
+// event, or a document is invalid or nested too deeply.
 func Encode(d Decoded) (Token, error) {
 	var w keyWriter
 	w.key = make([]byte, 0, 64+2*len(d.DocumentKey)+2*len(d.OperationDescription))
@@ -35,8 +34,7 @@ func Encode(d Decoded) (Token, error) {
 	return w.token(d.Format)
 }
 
-// check looks for what the fields below would write and a decoder would refuse,
-// or would leave out without a word.
+// check refuses what a decoder would refuse, and what the format would lose.
 func (w *keyWriter) check(d Decoded) {
 	event := d.TxnOpIndex != 0 || d.FromInvalidate || d.DocumentKey != nil || d.OperationType != "" ||
 		d.OperationDescription != nil || d.IsFragment || d.Fragment != 0
@@ -124,7 +122,7 @@ func (d Decoded) eventID() bson.Raw {
 	return closeAt(append(id, 0), 0)
 }
 
-// token is the document around the key.
+// token returns the document around the key.
 func (w *keyWriter) token(format Format) (Token, error) {
 	doc := []byte{0, 0, 0, 0}
 	element := func(t bson.Type, name string, n int) {
@@ -148,6 +146,6 @@ func (w *keyWriter) token(format Format) (Token, error) {
 	return Token{doc: string(closeAt(append(doc, 0), 0))}, nil
 }
 
-// maxTokenSize keeps lengths within the 32 bits that BSON has for them. A
-// server's own limit is lower, and none of a token's.
+// maxTokenSize keeps lengths within the 32 bits of BSON's. The server's own
+// limit for documents is lower, and tokens have none.
 const maxTokenSize = 1 << 30

@@ -13,17 +13,17 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// bsonField is the one field of the form that ExtJSON falls back to.
+// bsonField is the only field of the form that ExtJSON falls back to.
 const bsonField = "$tokenBSON"
 
-// ExtJSON writes the token as canonical Extended JSON v2, from which [Parse]
-// makes the same token again, byte for byte. A document that Extended JSON
-// would change on the way is written as {"$tokenBSON": base64} instead. It is
-// an error for the zero Token.
+// ExtJSON returns the token as canonical Extended JSON v2, from which [Parse]
+// restores the same token, byte for byte. A document that Extended JSON can't
+// represent exactly is written as {"$tokenBSON": base64} instead. The zero Token is
+// an error.
 func (t Token) ExtJSON() ([]byte, error) { return t.AppendExtJSON(nil) }
 
-// AppendExtJSON is [Token.ExtJSON], appended to dst, which comes back as it was
-// beside an error.
+// AppendExtJSON appends the result of [Token.ExtJSON] to dst. With an error it
+// returns dst unchanged.
 func (t Token) AppendExtJSON(dst []byte) ([]byte, error) {
 	if t.doc == "" {
 		return dst, fmt.Errorf("%w: it is empty", ErrInvalid)
@@ -34,12 +34,12 @@ func (t Token) AppendExtJSON(dst []byte) ([]byte, error) {
 	return append(dst, t.slowExtJSON()...), nil
 }
 
-// The two fields of the tokens that MongoDB gives, as BSON has them.
+// The two fields of MongoDB's tokens, in BSON.
 const dataField, bitsField = "\x02_data\x00", "\x05_typeBits\x00"
 
-// appendPlain writes the tokens that MongoDB gives, a string of hexadecimal digits
-// and perhaps type bits, without going through a parser and back: a pipeline
-// writes one with every checkpoint. They have one form, that of slowExtJSON.
+// appendPlain writes MongoDB's tokens, a string of hexadecimal digits and
+// perhaps type bits, without parsing, because a pipeline writes one with every
+// checkpoint. The result is the same as slowExtJSON's.
 func (t Token) appendPlain(dst []byte) ([]byte, bool) {
 	data, rest, ok := cutField(t.doc[4:], dataField, 0)
 	if !ok || !strings.HasSuffix(data, "\x00") {
@@ -62,8 +62,8 @@ func (t Token) appendPlain(dst []byte) ([]byte, bool) {
 	return append(out, '}'), true
 }
 
-// cutField takes a BSON element that begins with its length off the front of s,
-// extra bytes longer than that says.
+// cutField reads a BSON element that begins with its length from the front of
+// s; it has extra bytes more than the length says.
 func cutField(s, field string, extra uint64) (value, rest string, ok bool) {
 	s, ok = strings.CutPrefix(s, field)
 	if !ok || len(s) < 4 {
@@ -85,7 +85,7 @@ func isHex[T string | []byte](s T) bool {
 	return true
 }
 
-// hexDigits has a true for each.
+// hexDigits is true for each hexadecimal digit.
 var hexDigits = func() (is [256]bool) {
 	for _, c := range []byte("0123456789ABCDEFabcdef") {
 		is[c] = true
@@ -93,9 +93,9 @@ var hexDigits = func() (is [256]bool) {
 	return is
 }()
 
-// slowExtJSON reads back what it writes before it trusts it: Extended JSON has
-// no form for some documents, and changes others without a word (text that is
-// not UTF-8, for one).
+// slowExtJSON reads its output back before it relies on it: Extended JSON can't
+// represent some documents, and changes others silently (for example, text that
+// is not UTF-8).
 func (t Token) slowExtJSON() []byte {
 	raw := bson.Raw(t.doc)
 	if text, err := bson.MarshalExtJSON(raw, true, false); err == nil && utf8.Valid(text) {
@@ -106,7 +106,8 @@ func (t Token) slowExtJSON() []byte {
 	return []byte(`{"` + bsonField + `":"` + base64.StdEncoding.EncodeToString(raw) + `"}`)
 }
 
-// Parse reads what [Token.ExtJSON] wrote, or any Extended JSON form of a token.
+// Parse parses the result of [Token.ExtJSON], or any Extended JSON form of a
+// token.
 func Parse(text []byte) (Token, error) {
 	if t, ok := parsePlain(text); ok {
 		return t, nil
@@ -117,7 +118,8 @@ func Parse(text []byte) (Token, error) {
 func slowParse(text []byte) (Token, error) {
 	raw, err := parseExtJSON(text)
 	if err != nil {
-		// The decoder's own message quotes the text, which holds a document's _id.
+		// The decoder's own message quotes the text, which contains a
+		// document's _id.
 		return Token{}, fmt.Errorf("%w: it is not Extended JSON", ErrInvalid)
 	}
 	if v, err := raw.LookupErr(bsonField); err == nil {
@@ -132,8 +134,7 @@ func slowParse(text []byte) (Token, error) {
 	return New(raw)
 }
 
-// parsePlain reads what appendPlain writes, to the letter, without a parser: a fifth of
-// the time.
+// parsePlain parses exactly what appendPlain writes, in a fifth of the time.
 func parsePlain(text []byte) (Token, bool) {
 	const afterData, beforeBits, afterBits = `"}`, `","_typeBits":{"$binary":{"base64":"`, `","subType":"00"}}}`
 	rest, ok := bytes.CutPrefix(text, []byte(`{"_data":"`))
@@ -146,11 +147,11 @@ func parsePlain(text []byte) (Token, bool) {
 	if string(rest) != afterData {
 		rest, ok = bytes.CutPrefix(rest, []byte(beforeBits))
 		rest, end := bytes.CutSuffix(rest, []byte(afterBits))
-		// What isn't in the alphabet, the decoder passes over if it ends a line.
+		// The decoder would ignore line breaks.
 		if !ok || !end || bytes.ContainsAny(rest, "\r\n") {
 			return Token{}, false
 		}
-		// Not nil where they are empty: they are there.
+		// Not nil if empty: the field exists.
 		if bits, ok = decode64(rest); !ok {
 			return Token{}, false
 		}

@@ -8,8 +8,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// number writes a number of any type. Its first byte says how large it is, and
-// its type is in the type bits only.
+// number writes a number of any type. Its first byte holds its magnitude's
+// size; its type is only in the type bits.
 func (w *keyWriter) number(v bson.RawValue) {
 	switch v.Type {
 	case bson.TypeInt32:
@@ -46,7 +46,7 @@ func (w *keyWriter) whole(i int64) {
 }
 
 // wholePart writes a magnitude from 1 to 2^63, shifted by the bit that says
-// whether a fraction follows, and returns how many bytes that took.
+// whether a fraction follows, and returns the number of bytes written.
 func (w *keyWriter) wholePart(shifted uint64, negative bool) int {
 	size := (bits.Len64(shifted) + 7) / 8
 	if negative {
@@ -106,7 +106,7 @@ func (w *keyWriter) middle(magnitude float64, mark marker, negative bool) {
 	w.uint(rest, fraction, maskOf(negative))
 }
 
-// smallestMarked is the least magnitude that has room for a marker beside it.
+// smallestMarked is the least magnitude with room for a marker.
 const smallestMarked = 0x1p-255
 
 func (w *keyWriter) small(magnitude float64, mark marker, negative bool) {
@@ -122,7 +122,8 @@ func (w *keyWriter) scaled(double float64, mark marker, negative bool) {
 	w.uint64((math.Float64bits(double)<<1|uint64(mark&1))+1<<62, maskOf(negative))
 }
 
-// decimal writes a decimal number, whose two type bits are written already.
+// decimal writes a decimal number, whose first two type bits are written
+// already.
 func (w *keyWriter) decimal(d bson.Decimal128) {
 	hi, lo := d.GetBytes()
 	negative := hi>>63 == 1
@@ -141,7 +142,7 @@ func (w *keyWriter) decimal(d bson.Decimal128) {
 	hi &^= 1 << 63
 	coef, exp, ok := unpackDecimal(hi, lo)
 	if !ok || digits(coef) > maxDigits {
-		// A coefficient that does not exist stands for zero.
+		// An invalid coefficient means zero.
 		coef = new(big.Int)
 		if !ok {
 			exp = int(hi>>47&0x3FFF) - exponentBias
@@ -166,8 +167,8 @@ func (w *keyWriter) decimalZero(exp int, negative bool) {
 	w.byte(ksZero)
 }
 
-// decimalMagnitude writes coef times 10^exp as the double below it and what is
-// left. In each case number.exact gives it back.
+// decimalMagnitude writes coef times 10^exp as the double below it and the
+// rest. In each case number.exact restores it.
 func (w *keyWriter) decimalMagnitude(coef *big.Int, exp int, sign float64) {
 	negative := sign < 0
 	below, exact := doubleBelow(coef, exp)
@@ -207,7 +208,7 @@ func (w *keyWriter) withContinuation(coef *big.Int, exp int, x float64) {
 	w.continuation(coef, exp, base, baseExp, x < 0)
 }
 
-// largeWhole writes a number of which a double does not hold the whole part.
+// largeWhole writes a number whose whole part a double can't represent.
 func (w *keyWriter) largeWhole(coef *big.Int, exp int, negative bool) {
 	whole := toExponent(coef, exp, 0)
 	u := whole.Uint64()
@@ -220,7 +221,7 @@ func (w *keyWriter) largeWhole(coef *big.Int, exp int, negative bool) {
 	w.continuation(coef, exp, whole, 0, negative)
 }
 
-// tiny writes what is below the normal doubles, whose precision does not do.
+// tiny writes numbers below the normal doubles, which lack the precision.
 func (w *keyWriter) tiny(coef *big.Int, exp int, below float64, negative bool) {
 	w.byte(sizeByte(ksPositiveSmall, ksNegativeSmall, negative))
 	if below == 0 {
@@ -229,7 +230,8 @@ func (w *keyWriter) tiny(coef *big.Int, exp int, below float64, negative bool) {
 		w.uint64(lo, maskOf(negative))
 		return
 	}
-	// Up: the server's own tokens tell (testdata has one that down gives wrong).
+	// Rounded up, as in the server's own tokens (one in testdata would be wrong
+	// otherwise).
 	scale, scaleExp := decimalOf(0x1p256, maxDigits, true)
 	product, productExp := truncate(scale.Mul(scale, coef), exp+scaleExp, maxDigits, false)
 	n := number{form: formBinary, scaled: true}
@@ -239,7 +241,7 @@ func (w *keyWriter) tiny(coef *big.Int, exp int, below float64, negative bool) {
 	w.continuation(coef, exp, base, baseExp, negative)
 }
 
-// continuation writes what is to add to base, in units of its last of 34
+// continuation writes what to add to base, in units of the last of its 34
 // digits.
 func (w *keyWriter) continuation(coef *big.Int, exp int, base *big.Int, baseExp int, negative bool) {
 	base, baseExp = toMaxDigits(new(big.Int).Set(base), baseExp)
@@ -247,7 +249,7 @@ func (w *keyWriter) continuation(coef *big.Int, exp int, base *big.Int, baseExp 
 	w.uint64(more.Sub(more, base).Uint64(), maskOf(negative))
 }
 
-// toExponent is coef times 10^exp in units of 10^want, rounded down.
+// toExponent returns coef times 10^exp in units of 10^want, rounded down.
 func toExponent(coef *big.Int, exp, want int) *big.Int {
 	if exp >= want {
 		return new(big.Int).Mul(coef, pow10(exp-want))
@@ -260,8 +262,8 @@ func cmpDecimal(a *big.Int, aExp int, b *big.Int, bExp int) int {
 	return toExponent(a, aExp, least).Cmp(toExponent(b, bExp, least))
 }
 
-// doubleBelow is the largest double that is not larger than coef times 10^exp,
-// and whether the two are equal.
+// doubleBelow returns the largest double that is not larger than coef times
+// 10^exp, and whether the two are equal.
 func doubleBelow(coef *big.Int, exp int) (x float64, exact bool) {
 	if digits(coef)+exp > 310 {
 		return math.MaxFloat64, false
@@ -286,7 +288,8 @@ func doubleBelow(coef *big.Int, exp int) (x float64, exact bool) {
 	return x, exact
 }
 
-// packNormal is a decimal's bits, with as many digits as its exponent allows.
+// packNormal returns a decimal's bits, with as many digits as its exponent
+// allows.
 func packNormal(coef *big.Int, exp int) (hi, lo uint64) {
 	down := min(maxDigits-digits(coef), exp+exponentBias)
 	coef = new(big.Int).Mul(coef, pow10(down))

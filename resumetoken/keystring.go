@@ -10,17 +10,17 @@ import (
 
 // A token's _data is a KeyString, the form in which MongoDB sorts values: the
 // bytes of two keys compare as the values do. What follows reads version 1 of
-// it, with all fields ascending, as described in the server's
+// the format, with all fields ascending, as described in the server's
 // src/mongo/db/storage/key_string.cpp, and writes BSON.
 
-// The first byte of an element says its type. Numbers have many such bytes,
-// because the size of a number comes before its digits.
+// The first byte of an element is its type. Numbers have several such bytes,
+// because the size of a number precedes its digits.
 const (
 	ksEnd           = 0x04
 	ksMinKey        = 0x0A
 	ksUndefined     = 0x0F
 	ksNull          = 0x14
-	ksNaN           = 0x1E // also stands for every number where a field's type is named
+	ksNaN           = 0x1E // also means any number where it precedes a field's name
 	ksNegativeLarge = 0x1F
 	ksNegative8     = 0x20 // -(2^63) < x <= -(2^55)
 	ksNegative1     = 0x27
@@ -46,14 +46,14 @@ const (
 	ksMaxKey        = 0xF0
 )
 
-// maxDepth bounds the nesting of documents. A server takes 200 levels unless
-// told otherwise, and 250 at most; the token adds two around an _id.
+// maxDepth limits the nesting of documents. A server allows 200 levels by
+// default, and at most 250; the token adds two around an _id.
 const maxDepth = 255
 
-// A keyReader reads a KeyString from its front. The first thing that goes wrong
-// stays in err, and from then on it reads zeros, which end every loop.
+// A keyReader reads a KeyString from its front. The first error is kept in err,
+// and after that it reads zeros, which end every loop.
 type keyReader struct {
-	key  []byte // what is not read yet
+	key  []byte // the unread rest
 	bits typeBits
 	err  error
 }
@@ -65,7 +65,7 @@ func (r *keyReader) fail(what string) {
 	r.key = nil
 }
 
-// bytes reads n bytes; nil after a failure.
+// bytes reads n bytes; it returns nil after an error.
 func (r *keyReader) bytes(n int) []byte {
 	if r.err != nil || n < 0 || n > len(r.key) {
 		r.fail("it is cut off")
@@ -94,7 +94,7 @@ func (r *keyReader) uint(n int, u uint64, mask byte) uint64 {
 	return u
 }
 
-// cstring reads up to a zero byte, which must be there.
+// cstring reads up to a zero byte, which is required.
 func (r *keyReader) cstring() []byte {
 	n := bytes.IndexByte(r.key, 0)
 	if n < 0 {
@@ -118,7 +118,7 @@ func (r *keyReader) text(dst []byte) []byte {
 	}
 }
 
-// more tells whether a further field stands before the end.
+// more reports whether another field follows.
 func (r *keyReader) more() bool {
 	if r.err == nil && len(r.key) == 0 {
 		r.fail("it is cut off")
@@ -169,8 +169,8 @@ func (r *keyReader) array(dst []byte, depth int) []byte {
 	}
 }
 
-// element appends one element of a document. Its type, which BSON has before
-// its name, is known only when it has been read.
+// element appends one element of a document. BSON has its type before its name,
+// but the type is known only after its value has been read.
 func (r *keyReader) element(dst, name []byte, ctype byte, depth int) []byte {
 	at := len(dst)
 	dst = append(dst, 0)
@@ -180,8 +180,8 @@ func (r *keyReader) element(dst, name []byte, ctype byte, depth int) []byte {
 	return dst
 }
 
-// generic is the type byte that stands before a field's name: documents sort
-// by type first, and there numbers are one type, and booleans.
+// generic returns the type byte that precedes a field's name. Documents sort by
+// type first, where all numbers are one type and both booleans are.
 func generic(ctype byte) byte {
 	switch {
 	case isNumber(ctype):
@@ -194,7 +194,7 @@ func generic(ctype byte) byte {
 
 func isNumber(ctype byte) bool { return ctype >= ksNaN && ctype <= ksPositiveLarge }
 
-// value appends a value, without its type, which it returns.
+// value appends a value without its type, which it returns.
 func (r *keyReader) value(dst []byte, ctype byte, depth int) (bson.Type, []byte) {
 	if depth > maxDepth {
 		r.fail("its documents are nested too deeply")
@@ -274,8 +274,8 @@ func (r *keyReader) binData(dst []byte) []byte {
 	return append(append(dst, subtype), data...)
 }
 
-// closeAt sets the length of what began at the offset at, its own four bytes
-// included.
+// closeAt sets the length of the document that begins at the offset at,
+// including the four bytes of the length.
 func closeAt(dst []byte, at int) []byte {
 	setLength(dst, at, len(dst)-at)
 	return dst

@@ -7,7 +7,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// A keyWriter writes a KeyString: keyReader's other half.
+// A keyWriter writes a KeyString, the inverse of keyReader.
 type keyWriter struct {
 	key  []byte
 	bits bitWriter
@@ -58,7 +58,7 @@ func (w *keyWriter) document(doc bson.Raw) {
 	w.object(doc, 1)
 }
 
-// text writes a string, whose zero bytes become 00 FF.
+// text writes a string, with zero bytes as 00 FF.
 func (w *keyWriter) text(s string) {
 	for i := range len(s) {
 		w.byte(s[i])
@@ -142,7 +142,7 @@ func (w *keyWriter) stringOrSymbol(v bson.RawValue) {
 	w.text(v.StringValue())
 }
 
-// scalar writes the values that need no type bits and hold no others.
+// scalar writes the values that have no type bits and contain no others.
 func (w *keyWriter) scalar(v bson.RawValue) {
 	switch v.Type {
 	case bson.TypeMinKey:
@@ -185,8 +185,8 @@ func (w *keyWriter) scalar(v bson.RawValue) {
 	}
 }
 
-// binData takes a value as it lies in a document. (bson.RawValue.Binary takes
-// off the inner length that binary data of subtype 2 has; a server keeps it.)
+// binData writes binary data as it is in a document. (bson.RawValue.Binary
+// removes the inner length of subtype 2, which a server keeps.)
 func (w *keyWriter) binData(value []byte) {
 	n := int(binary.LittleEndian.Uint32(value))
 	subtype, data := value[4], value[5:5+n]
@@ -218,7 +218,7 @@ func (t *bitWriter) write(u uint, n int) {
 	}
 }
 
-// bytes are the bits with their size before them; nil if they are all zero.
+// bytes returns the bits with their size in front; nil if they are all zero.
 func (t *bitWriter) bytes() []byte {
 	n := len(t.data)
 	switch {

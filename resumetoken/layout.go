@@ -5,7 +5,7 @@ import (
 )
 
 // The fields of a token, in the order of the server's ResumeToken::getData
-// (src/mongo/db/pipeline/resume_token.cpp), each with the check made there.
+// (src/mongo/db/pipeline/resume_token.cpp), with the checks that it makes.
 
 // The two token types of FormatV1 and FormatV2.
 const (
@@ -25,7 +25,7 @@ func (r *keyReader) token(format36 bool) (d Decoded) {
 	return d
 }
 
-// fields36 reads the documentKey and the UUID, which 3.6 has in this order.
+// fields36 reads the documentKey and the UUID, in the order of 3.6.
 func (r *keyReader) fields36(d *Decoded) {
 	if !r.more() {
 		r.fail("it has no document key")
@@ -62,8 +62,8 @@ func (r *keyReader) fields(d *Decoded) {
 	r.event(d)
 }
 
-// event reads what identifies the event at the token's time: all of it may be
-// missing before FormatV2, where a high-water mark is the only one without.
+// event reads what identifies the event at the token's time. Before FormatV2
+// all of it may be missing; in FormatV2 only a high-water mark has none.
 func (r *keyReader) event(d *Decoded) {
 	if !r.more() {
 		if d.Format >= FormatV2 {
@@ -107,8 +107,9 @@ func (r *keyReader) identifier(d *Decoded) {
 	}
 }
 
-// isEventID tells the event identifier of an expanded event from a document
-// key, which stands in the same place in FormatV1: a document key has an _id.
+// isEventID distinguishes the event identifier of an expanded event from a
+// document key, which has the same position in FormatV1: a document key has an
+// _id.
 func isEventID(id bson.Raw) bool {
 	first, err := id.IndexErr(0)
 	if err != nil || first.Key() != "operationType" || first.Value().Type != bson.TypeString {
@@ -137,8 +138,8 @@ func (r *keyReader) highWaterMark() bool {
 	return false
 }
 
-// int reads a number that must be a 32-bit integer. The field's name is for
-// the error.
+// int reads a number that must be a 32-bit integer. The field's name is for the
+// error.
 func (r *keyReader) int(field string) int32 {
 	if !r.more() {
 		r.fail("it has no " + field)

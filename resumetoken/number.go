@@ -7,7 +7,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// A form is how a key holds a number.
+// A form is the encoding of a number in a key.
 type form int
 
 const (
@@ -30,7 +30,7 @@ const (
 
 func (m marker) continued() bool { return m&1 == 1 }
 
-// A number is a number as it stands in the key, whatever type it had.
+// A number is a number as encoded in the key, whatever its type.
 type number struct {
 	form     form
 	negative bool
@@ -71,8 +71,8 @@ func (r *keyReader) number(dst []byte, ctype byte) (bson.Type, []byte) {
 	return bson.TypeNull, dst
 }
 
-// zero appends a zero: besides the four types there are a negative double and
-// 24,576 decimal zeros, of every exponent and both signs.
+// zero appends a zero. Besides those of the four types there are a negative
+// double and 24,576 decimal zeros, of every exponent and both signs.
 func (r *keyReader) zero(dst []byte) (bson.Type, []byte) {
 	switch kind := r.bits.read(2); kind {
 	case bitsInt:
@@ -132,8 +132,8 @@ func (r *keyReader) readNumber(ctype byte) (n number) {
 }
 
 // readMiddle reads a magnitude from 1 to 2^63: size bytes hold the whole part,
-// doubled, and one bit that says whether a fraction follows, in as many bytes
-// as make eight.
+// doubled, and one bit that says whether a fraction follows, in the bytes up to
+// the eighth.
 func (r *keyReader) readMiddle(n *number, size int, mask byte) {
 	u := r.uint(size, 0, mask)
 	n.whole = u >> 1
@@ -146,7 +146,7 @@ func (r *keyReader) readMiddle(n *number, size int, mask byte) {
 	n.double = math.Ldexp(float64(u&^3), -8*rest)
 	n.mark = marker(u & 3)
 	if rest == 0 {
-		// No bits were left for the marker. A double of this size is whole.
+		// There was no room for the marker. A double of this size is whole.
 		n.mark = markAbove
 	}
 }
@@ -186,8 +186,8 @@ func (r *keyReader) readLarge(n *number, mask byte) {
 	}
 }
 
-// natural is the type that a number has most likely, if nothing says which: a
-// token whose _typeBits were lost on the way can still be read so.
+// natural returns the most likely type of a number, so that a token whose
+// _typeBits were lost can still be read.
 func (n number) natural() uint {
 	switch {
 	case n.form == formWhole && n.long() == int64(int32(n.long())):
@@ -200,7 +200,7 @@ func (n number) natural() uint {
 	return bitsDecimal
 }
 
-// isLong tells whether n is a 64-bit integer. The least one is held like a
+// isLong reports whether n is a 64-bit integer. The least one is encoded like a
 // double, because its magnitude needs 64 bits.
 func (n number) isLong() bool {
 	return n.form == formWhole || n.form == formBinary && n.negative && !n.scaled &&
@@ -236,7 +236,7 @@ func (n number) float() (x float64) {
 	return x
 }
 
-// magnitude is the double, at its true scale.
+// magnitude returns the double at its true scale.
 func (n number) magnitude() float64 {
 	if n.scaled {
 		return math.Ldexp(n.double, -256)

@@ -2,30 +2,30 @@ package resumetoken
 
 import "encoding/binary"
 
-// What a number's type bits say. They are the values of the two bits as they
-// come, the first one being the higher.
+// The values of a number's type bits: two bits in the order of the stream, of
+// which the first one is the higher.
 const (
 	bitsInt     = 0
 	bitsLong    = 1
 	bitsDouble  = 2
 	bitsDecimal = 3
-	// bitsUnknown: the token has no type bits at all.
+	// bitsUnknown means that the token has no type bits at all.
 	bitsUnknown = 4
 )
 
 // typeBits are the bits of _typeBits. In a key, numbers of all types sort by
-// their value, and strings with symbols; the bits keep what they were.
+// their value, and strings with symbols; the bits hold the original type.
 type typeBits struct {
 	data []byte
 	next int // in bits
-	// absent: all bits are zero, and there are as many as it takes.
+	// absent means that all bits are zero, any number of them.
 	absent bool
-	// overrun: more bits were read than there are.
+	// overrun means that more bits were read than there are.
 	overrun bool
 }
 
-// newTypeBits reads the size that stands before the bits: none if they fit in
-// seven bits, else one byte, or five.
+// newTypeBits reads the size in front of the bits: none if they fit in seven
+// bits, else one byte, or five.
 func newTypeBits(b []byte) (typeBits, error) {
 	n := len(b)
 	switch {
@@ -68,7 +68,7 @@ func (t *typeBits) read(n int) (u uint) {
 	return u
 }
 
-// number is what the next number was.
+// number returns the type bits of the next number.
 func (t *typeBits) number() uint {
 	if t.absent {
 		return bitsUnknown

@@ -54,7 +54,7 @@ func main() {
 	err = rigatoni.Run(ctx, rigatoni.Config{
 		Name: "paid-orders", Source: source, Store: store,
 		Destination: rigatoni.Typed(ship),
-		Concurrency: 16,   // documents at once; the events of each one stay in order
+		Concurrency: 16, // documents at once; the events of each one stay in order
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -40,7 +40,7 @@ func TestRefusedByName(t *testing.T) {
 		"the parameter 'featureCompatibilityVersion'":     `{"getParameter": 1, "featureCompatibilityVersion": 1}`,
 		"the parameter 'logLevel'":                        `{"getParameter": "*", "logLevel": 1}`,
 		"getParameter without the name of a parameter":    `{"getParameter": 1}`,
-		"the read concern snapshot but in transactions":   `{"find": "c", "readConcern": {"level": "snapshot"}}`,
+		"the read concern snapshot outside of transactions":   `{"find": "c", "readConcern": {"level": "snapshot"}}`,
 		"the read concern's atClusterTime":                `{"find": "c", "readConcern": {"level": "snapshot", "atClusterTime": {"$timestamp": {"t": 1, "i": 1}}}}`,
 		"positional updates, such as of 'l.$'":            update(`{"$set": {"l.$": 1}}`),
 		"the update operator $bit":                        update(`{"$bit": {"n": {"and": 1}}}`),
@@ -63,7 +63,7 @@ func TestRefusedByName(t *testing.T) {
 		"the stage $lookup":                               `{"aggregate": "c", "pipeline": [{"$lookup": {}}], "cursor": {}}`,
 		"aggregate on a database without $changeStream":   `{"aggregate": 1, "pipeline": [], "cursor": {}}`,
 		"the fail point 'onPrimaryTransactionalWrite'":    `{"configureFailPoint": "onPrimaryTransactionalWrite", "mode": "alwaysOn"}`,
-		"$group but for counting: {$group: {_id: 1, n: {": `{"aggregate": "c", "pipeline": [{"$group": {"_id": "$n"}}], "cursor": {}}`,
+		"$group except for counting: {$group: {_id: 1, n: {": `{"aggregate": "c", "pipeline": [{"$group": {"_id": "$n"}}], "cursor": {}}`,
 	} {
 		reply := run(text)
 		if errs, ok := reply.Lookup("writeErrors").ArrayOK(); ok {
@@ -71,8 +71,8 @@ func TestRefusedByName(t *testing.T) {
 		}
 		code, _ := bsondoc.Int(reply.Lookup("code"))
 		msg, _ := reply.Lookup("errmsg").StringValueOK()
-		if code != cmderr.NotImplemented || !strings.Contains(msg, "mongotest does not imitate "+what) {
-			t.Errorf("%s\nis answered %s\nand not that mongotest does not imitate %s", text, reply, what)
+		if code != cmderr.NotImplemented || !strings.Contains(msg, "mongotest does not support "+what) {
+			t.Errorf("%s\nis answered %s\nand not that mongotest does not support %s", text, reply, what)
 		}
 	}
 	if found := run(`{"find": "c"}`).Lookup("cursor", "firstBatch").String(); found != `[{"_id": {"$numberInt":"1"},"l": [{"$numberInt":"1"}],"n": {"$numberInt":"1"}}]` {

@@ -14,15 +14,15 @@ const (
 	// attempts to acquire a lease.
 	firstPause = 50 * time.Millisecond
 	lastPause  = time.Second
-	// patience is how long Hold goes on against a store that is unavailable.
+	// patience is how long Hold retries while the store is unavailable.
 	patience = time.Second
-	// heldSlack is how long after the end of somebody's lease the last attempt
-	// comes: stores tell that time in whole milliseconds.
+	// heldSlack is the time from the end of another's lease to the last attempt:
+	// stores round the end to milliseconds.
 	heldSlack = 10 * time.Millisecond
 )
 
-// An acquirer repeats Acquire, always with the same nonce, until it is granted
-// or there is no more point in it.
+// An acquirer repeats Acquire, always with the same nonce, until the lease is
+// granted or a retry is pointless.
 type acquirer struct {
 	leaser Leaser
 	key    string
@@ -30,8 +30,8 @@ type acquirer struct {
 	opts   HoldOptions
 
 	began     time.Time // of the first attempt
-	giveUp    time.Time // when to stop waiting for the holder; zero: nobody was seen
-	downSince time.Time // when the store began to be unavailable; zero: it isn't
+	giveUp    time.Time // the end of the wait for the holder; zero: no holder seen
+	downSince time.Time // when the store became unavailable; zero: it is available
 	failures  int       // to acquire it, since the store began to be unavailable if it did
 }
 
@@ -47,7 +47,7 @@ func (a *acquirer) acquire(ctx context.Context) (Grant, instant, error) {
 			if trusted.until(a.now()) > 0 {
 				return grant, trusted, nil
 			}
-			err = fmt.Errorf("%w: it took longer than the lease lasts to acquire it", ErrUnavailable)
+			err = fmt.Errorf("%w: acquiring the lease took longer than its TTL", ErrUnavailable)
 		}
 		if ctx.Err() != nil {
 			return Grant{}, instant{}, err
@@ -62,19 +62,19 @@ func (a *acquirer) acquire(ctx context.Context) (Grant, instant, error) {
 	}
 }
 
-// attempt asks once. No answer within the TTL is as good as none.
+// attempt calls Acquire once. A response later than the TTL is useless.
 func (a *acquirer) attempt(ctx context.Context) (Grant, error) {
 	limited, cancel := context.WithTimeout(ctx, a.req.TTL)
 	defer cancel()
 	grant, err := a.leaser.Acquire(limited, a.key, a.req)
 	if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil && ctx.Err() == nil {
-		return Grant{}, fmt.Errorf("%w: no answer within %v: %w", ErrUnavailable, a.req.TTL, err)
+		return Grant{}, fmt.Errorf("%w: no response within %v: %w", ErrUnavailable, a.req.TTL, err)
 	}
 	return grant, err
 }
 
-// judge tells whether to try again after an attempt, begun at the time sent,
-// that failed with err, and after what pause.
+// judge reports whether to retry after an attempt that was sent at that time and
+// failed with err, and the pause before the retry.
 func (a *acquirer) judge(err error, sent time.Time) (pause time.Duration, again bool) {
 	now := time.Now()
 	switch {
@@ -97,11 +97,11 @@ func (a *acquirer) judge(err error, sent time.Time) (pause time.Duration, again 
 	return 0, false
 }
 
-// mayWait decides, when the lease is first found held, until when to wait.
+// mayWait decides, when the lease is first refused, how long to wait for it.
 func (a *acquirer) mayWait(err error) bool {
 	var held *HeldError
 	if !errors.As(err, &held) {
-		held = new(HeldError) // a store that tells no more than ErrLeaseHeld
+		held = new(HeldError) // a store that returns only ErrLeaseHeld
 	}
 	switch {
 	case a.opts.Wait > 0:

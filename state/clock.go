@@ -2,10 +2,10 @@ package state
 
 import "time"
 
-// An instant is a moment by two clocks of this machine, neither of which is
-// ever set: the one that runs on in suspend, and the one of Go's own timers.
-// Whichever says that more time has passed is believed. (The first alone would
-// do on a real machine; the second is what a test with testing/synctest moves.)
+// An instant is a time by two clocks of this machine that are never set: one that
+// keeps running while the machine is suspended, and that of Go's timers. The one
+// by which more time has passed counts. (The first would do on a real machine; a
+// test with testing/synctest moves the second.)
 type instant struct {
 	boot time.Duration
 	mono time.Time
@@ -15,12 +15,12 @@ func (i instant) add(d time.Duration) instant {
 	return instant{boot: i.boot + d, mono: i.mono.Add(d)}
 }
 
-// since is how much time passed from j to i.
+// since returns the time from j to i.
 func (i instant) since(j instant) time.Duration {
 	return max(i.boot-j.boot, i.mono.Sub(j.mono))
 }
 
-// until is how much time is left from now to i: negative once it is over.
+// until returns the time from now to i, negative if i is past.
 func (i instant) until(now instant) time.Duration {
 	return min(i.boot-now.boot, i.mono.Sub(now.mono))
 }

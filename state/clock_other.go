@@ -6,6 +6,6 @@ import "time"
 
 var processStart = time.Now()
 
-// bootClock is the monotonic clock: whether it runs on while the machine is
-// suspended is the operating system's choice.
+// bootClock is the monotonic clock. Whether it includes the time in suspend
+// depends on the operating system.
 func bootClock() time.Duration { return time.Since(processStart) }

@@ -7,40 +7,40 @@ import (
 	"time"
 )
 
-// What can be wrong, for errors.Is.
+// The reasons for which a call fails, for [errors.Is].
 var (
-	// ErrNotFound: the key has no checkpoint, and the store is sure of it.
+	// ErrNotFound: the key certainly has no checkpoint.
 	ErrNotFound = errors.New("no checkpoint")
-	// ErrCorrupt: something is there, and it can't be read.
+	// ErrCorrupt: the key has a checkpoint that can't be read.
 	ErrCorrupt = errors.New("the stored checkpoint is damaged")
-	// ErrNewer: what is there was written by a later version of the store.
-	ErrNewer = errors.New("the stored checkpoint is of a newer version than this program reads")
-	// ErrExpired: there was a checkpoint, and its time to live ran out.
+	// ErrNewer: a later version of the store wrote the checkpoint.
+	ErrNewer = errors.New("the stored checkpoint has a newer version than this program reads")
+	// ErrExpired: the checkpoint's time to live has expired.
 	ErrExpired = errors.New("the checkpoint has expired")
-	// ErrUnavailable: the store can't tell or can't do it now; it may later.
+	// ErrUnavailable: the store can't answer now; a later attempt may succeed.
 	ErrUnavailable = errors.New("the store is unavailable")
-	// ErrRefused: the store's server, or the operating system, says no, and will
-	// until a person changes something: a password, a right, a setting, a full
-	// memory or disk.
+	// ErrRefused: the store's server or the operating system refuses the call, and
+	// requires manual intervention: a password, a right, a setting, a full memory
+	// or disk.
 	ErrRefused = errors.New("refused")
-	// ErrFenced: the lease belongs to somebody else by now. Nothing was written, but
-	// perhaps by an attempt of the same call before that, of which the store never heard
-	// the answer and which it repeated: the new owner then went on from there.
+	// ErrFenced: the lease is no longer held. The call wrote nothing, unless an
+	// earlier attempt of it, whose response was lost, had written before the lease
+	// ended; the new owner then resumed from that.
 	ErrFenced = errors.New("fenced off: the lease is no longer held")
-	// ErrStale: a later checkpoint has been accepted already, and stays. Nothing was
-	// written, but perhaps before that one, as with ErrFenced.
+	// ErrStale: a later checkpoint has been accepted, and is kept. As with
+	// ErrFenced, an earlier attempt may have written before that one.
 	ErrStale = errors.New("a later checkpoint has been saved already")
-	// ErrLeaseHeld: somebody else holds the lease. See [HeldError].
+	// ErrLeaseHeld: another owner holds the lease. See [HeldError].
 	ErrLeaseHeld = errors.New("the lease is held")
 	// ErrClosed: the store has been closed.
 	ErrClosed = errors.New("the store is closed")
-	// ErrInvalid: the call itself is wrong, whatever the store holds.
+	// ErrInvalid: the arguments are invalid, whatever the store holds.
 	ErrInvalid = errors.New("invalid argument")
 )
 
-// An Error is what every store returns: the operation, the store and the key,
-// around a sentinel of this package and what caused it. Neither credentials nor
-// the contents of a token are ever in its message.
+// An Error is the error of every store: the operation, the store and the key,
+// wrapped around a sentinel of this package and the cause. Its message never has
+// credentials or the contents of a token.
 type Error struct {
 	Op    string // "save", "load", "clear", "acquire", …
 	Store string // "filestore", "redisstore", …
@@ -65,16 +65,16 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Retryable tells whether the same call may succeed later without anybody doing
-// anything.
+// Retryable reports whether the same call may succeed later without manual
+// intervention.
 func (e *Error) Retryable() bool { return errors.Is(e.Err, ErrUnavailable) }
 
-// A HeldError says who holds a lease. It is an [ErrLeaseHeld].
+// A HeldError names the owner of a lease. It is an [ErrLeaseHeld].
 type HeldError struct {
 	Owner string
-	// Until is when the lease runs out if it is not renewed, by this machine's
-	// clock as near as the store can tell; zero if it ends with its owner's
-	// process, whenever that is.
+	// Until is the time at which the lease expires if it is not renewed, by this
+	// machine's clock, as precisely as the store can tell. It is zero if the lease
+	// ends with its owner's process.
 	Until time.Time
 }
 

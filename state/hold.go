@@ -13,33 +13,33 @@ import (
 	"unicode/utf8"
 )
 
-// DefaultLeaseTTL is how long a lease lasts without a renewal, where
-// [HoldOptions] doesn't say.
+// DefaultLeaseTTL is the default of [HoldOptions].TTL.
 const DefaultLeaseTTL = 15 * time.Second
 
-// HoldOptions are the options of [Hold]. The zero value is the defaults.
+// HoldOptions are the options of [Hold]. Nil, and the zero value of each field, are
+// the defaults.
 type HoldOptions struct {
 	// Owner is the label under which others see the lease, in the error that
-	// refuses them. Default: "host/pid".
+	// refuses them. The default is "host/pid".
 	Owner string
 
-	// TTL is how long the lease outlives a holder that has died. Default:
-	// [DefaultLeaseTTL]. It is renewed every third of it, and not trusted for the
-	// last tenth.
+	// TTL is how long the lease outlives a holder that has died. The default is
+	// [DefaultLeaseTTL]. The lease is renewed every third of it, and not trusted for
+	// the last tenth.
 	TTL time.Duration
 
-	// Wait is how long to wait for a lease that somebody holds. 0: until it would
-	// run out, as it was last seen when it was first refused, so that a
-	// crashed holder is waited out and a live one, which renews, is named in
-	// the error; a lease that has no end is refused at once. Negative: not at
-	// all. Positive: for that long.
+	// Wait is how long to wait for a lease that is held. By default Hold waits
+	// until the time at which the lease was due to expire when it was first
+	// refused: long enough for the lease of a crashed holder to expire, while a live
+	// holder, which renews, is named in the error. A lease that doesn't expire is
+	// refused at once. -1 means no wait.
 	Wait time.Duration
 
-	// Steal takes the lease from a holder that is alive, where the store can.
+	// Steal takes the lease from a live holder, where the store supports it.
 	Steal bool
 
-	// Logger is told of waiting, of failed renewals and of the lease's loss.
-	// Default: [slog.Default].
+	// Logger receives log output: waiting, failed renewals, and the loss of the
+	// lease. The default is [slog.Default].
 	Logger *slog.Logger
 
 	clock func() time.Duration // in tests, in place of bootClock
@@ -77,21 +77,20 @@ func (o *HoldOptions) check() error {
 	return nil
 }
 
-// margin is the end of a lease that its holder doesn't trust: the store's clock
-// may run a little faster than ours, and a save that has been let through still
-// has to get there.
+// margin is the last part of a lease, in which its holder doesn't trust it: the
+// store's clock may run faster than ours, and a save takes time to arrive.
 func margin(ttl time.Duration) time.Duration { return ttl / 10 }
 
-// A Lease is the right to write one key, for as long as it can be trusted. It
-// is made by [Hold]. All methods may be called concurrently.
+// A Lease is the right to write one key, while it is valid. [Hold] makes one. All
+// methods may be called concurrently.
 //
-// Before each delivery and each save the holder asks [Lease.Valid] ([Lease.Save]
-// and [Lease.Clear] do): a process that was frozen and goes on finds its
-// [Lease.Context] alive for a moment longer than its lease. And should all else
-// fail, it is the fence that keeps its writes out.
+// The holder calls [Lease.Valid] before each delivery ([Lease.Save] and
+// [Lease.Clear] call it before each write): in a process that was frozen and
+// continues, [Lease.Context] may end a moment later than the lease. If all else
+// fails, the fence keeps its writes out.
 //
-// A lease that was lost, or not renewed in time, never comes back; Hold
-// another. Every error that says so is an [ErrFenced].
+// A lease that was lost, or not renewed in time, stays lost; Hold another. Every
+// error that says so is an [ErrFenced].
 type Lease struct {
 	leaser Leaser
 	key    string
@@ -101,35 +100,34 @@ type Lease struct {
 	log    *slog.Logger
 	clock  func() time.Duration
 
-	ctx context.Context // dies with the lease
+	ctx context.Context // ends with the lease
 	end context.CancelCauseFunc
 
 	mu      sync.Mutex
-	trusted instant     // until when the lease can be trusted
-	expiry  *time.Timer // goes off about then
+	trusted instant     // the end of the time in which the lease is valid
+	expiry  *time.Timer // fires at about that time
 	ended   bool
-	fenced  bool  // the store has said that the lease is another's
-	failure error // of the last renewal, nil if it succeeded
+	fenced  bool  // the store has answered that another owner has the lease
+	failure error // the error of the last renewal
 
 	stopRenewing context.CancelFunc
 	renewer      chan struct{} // closed when the renewer has ended
-	releasing    chan struct{} // holds a token while a Release is at work
+	releasing    chan struct{} // a semaphore: one Release at a time
 	released     bool          // guarded by releasing
 }
 
-// Hold acquires the lease on key and keeps it, renewing it in the background,
-// until [Lease.Release] or until it is lost. ctx is for acquiring alone: its end
+// Hold acquires the lease on key and renews it in the background, until
+// [Lease.Release] or until it is lost. ctx applies to acquiring only: its end
 // doesn't end the lease.
 //
-// While somebody else holds it, Hold waits as [HoldOptions].Wait says; the
-// error is then the store's, an [ErrLeaseHeld] that names the holder. A store
-// that is unavailable has its own retries; Hold repeats an attempt that it may
-// have carried out only for a second more, or while it waits for a holder
-// anyway. If the last attempt's answer was lost, the key may stay leased to
-// nobody for a TTL. All other errors are returned as they come.
+// While another owner holds the lease, Hold waits for [HoldOptions].Wait. Then it
+// returns the store's error, an [ErrLeaseHeld] that names the holder. It retries
+// [ErrUnavailable] for a second, in addition to the store's own retries, or while it
+// waits for a holder. If the response to the last attempt was lost, the key may stay
+// leased to nobody for a TTL. Any other error is returned at once.
 //
-// Refused before anything is asked: a key or options that no store takes, with
-// [ErrInvalid], and a store without leases, with [errors.ErrUnsupported].
+// Hold returns [ErrInvalid] for an invalid key or option, and
+// [errors.ErrUnsupported] if s is no [Leaser].
 func Hold(ctx context.Context, s Store, key string, o *HoldOptions) (*Lease, error) {
 	leaser, ok := As[Leaser](s)
 	if !ok {
@@ -177,25 +175,25 @@ func (l *Lease) start(ctx context.Context) {
 
 func (l *Lease) now() instant { return instant{boot: l.clock(), mono: time.Now()} }
 
-// Grant is what the store gave when the lease was acquired: the fence, and the
-// checkpoint from which to go on.
+// Grant returns the store's grant: the fence, and the checkpoint to resume from.
 func (l *Lease) Grant() Grant {
 	g := l.grant
 	g.Checkpoint = g.Checkpoint.Clone()
 	return g
 }
 
-// Owner is the label under which others see the lease.
+// Owner returns the label under which others see the lease.
 func (l *Lease) Owner() string { return l.owner }
 
-// Context ends with the lease: when it is lost, when it was not renewed in
-// time, and when it is released. [context.Cause] says why, and is an
-// [ErrFenced]. It has the values of the context that Hold was given.
+// Context returns a context that is done when the lease ends: when it is lost, not
+// renewed in time, or released. Its [context.Cause] is an [ErrFenced] that gives
+// the reason. It has the values of the context passed to Hold.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Valid returns nil while the lease can be trusted, and otherwise why it can't.
-// It looks at the clock, which takes less than a microsecond. The answer holds
-// for the margin, a tenth of the TTL: what is begun on it should end by then.
+// Valid returns nil while the lease is valid, and otherwise the reason why it
+// isn't. It reads the clock, which takes less than a microsecond. The answer stays
+// true for the margin, a tenth of the TTL; an action that relies on it should end by
+// then.
 func (l *Lease) Valid() error {
 	if l.ctx.Err() != nil {
 		return context.Cause(l.ctx)
@@ -204,16 +202,16 @@ func (l *Lease) Valid() error {
 	ok, failure := l.trusted.until(l.now()) > 0, l.failure
 	l.mu.Unlock()
 	if !ok {
-		l.lose(l.ranOut(failure))
+		l.lose(l.expired(failure))
 		return context.Cause(l.ctx)
 	}
 	return nil
 }
 
-// ranOut is the error of a lease that was not renewed in time. The failure of
-// the last renewal is in its message only: in its chain it would make the loss
-// look like something that passes.
-func (l *Lease) ranOut(failure error) error {
+// expired returns the error of a lease that was not renewed in time. The failure of
+// the last renewal is in its message only: in its chain it would make the loss look
+// retryable.
+func (l *Lease) expired(failure error) error {
 	if failure != nil {
 		return l.error(fmt.Errorf("%w: it was not renewed for %v: %v", ErrFenced, l.ttl-margin(l.ttl), failure))
 	}
@@ -224,16 +222,16 @@ func (l *Lease) error(err error) error {
 	return &Error{Op: "hold", Store: "state", Key: l.key, Err: err}
 }
 
-// Save saves cp under the lease: [Leaser.SaveFenced], after Valid. The call ends
-// with the lease, if ctx doesn't end before. An [ErrFenced] from the store ends
-// the lease.
+// Save saves cp under the lease: [Leaser.SaveFenced], after Valid. The call is
+// cancelled when the lease ends. An [ErrFenced] from the store ends the lease.
 func (l *Lease) Save(ctx context.Context, cp Checkpoint) error {
 	return l.write(ctx, func(ctx context.Context) error {
 		return l.leaser.SaveFenced(ctx, l.key, l.grant.Fence, cp)
 	})
 }
 
-// Clear takes the checkpoint away, under the lease, which is kept: see Save.
+// Clear removes the checkpoint under the lease, as Save saves one. The lease is
+// kept.
 func (l *Lease) Clear(ctx context.Context) error {
 	return l.write(ctx, func(ctx context.Context) error {
 		return l.leaser.ClearFenced(ctx, l.key, l.grant.Fence)
@@ -259,12 +257,12 @@ func (l *Lease) write(ctx context.Context, do func(context.Context) error) error
 	return err
 }
 
-// Release ends the lease and gives it back, so that the next one to Hold it
-// need not wait. It first stops the renewals, and waits for one that is under
-// way. Whoever delivers and saves under the lease has finished before it is
-// called. When it fails, the lease is over all the same, and the store lets
-// it run out; it may then be called again. After success, or when the lease was
-// another's already, it does nothing and returns nil.
+// Release ends the lease and releases it in the store, so that the next Hold need
+// not wait. Before that it stops the renewals, and waits for one that is in
+// progress. The caller has stopped delivering and saving under the lease. If
+// Release fails, the lease has ended nevertheless, and expires in the store; Release
+// may be called again. After success, or if another owner has the lease, it does
+// nothing and returns nil.
 func (l *Lease) Release(ctx context.Context) error {
 	select {
 	case l.releasing <- struct{}{}:
@@ -290,7 +288,7 @@ func (l *Lease) Release(ctx context.Context) error {
 	return err
 }
 
-// finish ends the lease, and tells whether it was alive until now.
+// finish ends the lease, and reports whether it had not ended before.
 func (l *Lease) finish(cause error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -303,14 +301,14 @@ func (l *Lease) finish(cause error) bool {
 	return true
 }
 
-// lose ends the lease against the holder's will.
+// lose ends the lease, which the holder didn't release.
 func (l *Lease) lose(cause error) {
 	if l.finish(cause) {
-		l.log.Error("the lease is lost", "error", cause)
+		l.log.Error("lease lost", "error", cause)
 	}
 }
 
-// loseTo is lose when the store says that the lease is another's by now.
+// loseTo is lose after the store has answered that another owner has the lease.
 func (l *Lease) loseTo(cause error) {
 	l.mu.Lock()
 	l.fenced = true

@@ -210,7 +210,7 @@ func TestHoldSteals(t *testing.T) {
 		if first.Context().Err() == nil {
 			t.Error("a save was fenced off, and the lease's context lives")
 		}
-		if n := strings.Count(logs.String(), "the lease is lost"); n != 1 {
+		if n := strings.Count(logs.String(), "lease lost"); n != 1 {
 			t.Errorf("the loss was told %d times, want once", n)
 		}
 		release(t, first)

@@ -38,31 +38,30 @@ type Call struct {
 	Items int
 }
 
-// An Interceptor is what stands around every call of an intercepted store. It
-// calls next to let the call through: not at all (a fault), once (a metric), or
-// several times, one after the other (a retry), before it returns. It may be
-// called concurrently.
+// An Interceptor runs around every call of an intercepted store. It calls next to
+// make the call: not at all (a fault), once (a metric), or several times, one after
+// the other (a retry), and before it returns. It may be called concurrently.
 //
 // The error that it returns is the call's error. It can't turn a failure into
-// success: if it returns nil and next never has, the call's error is the last
-// that next gave, or an [ErrUnavailable] if next was not called. What the call
-// returns beside its error comes from the last successful next.
+// success: if it returns nil and no next has succeeded, the call's error is that of
+// the last next, or an [ErrUnavailable] if next was not called. The call's other
+// results are those of the last successful next.
 //
-// For a savebatch, next's error has those of all items in its chain, and each
-// further next sends only the items that have not succeeded yet. An error of the
-// Interceptor that has next's in its chain leaves each item with its own answer; any
-// other is given to all.
+// For an OpSaveBatch, next's error has those of all items in its chain, and each
+// further next sends only the items that have not succeeded yet. If the
+// Interceptor's error has next's in its chain, each item keeps its own error;
+// otherwise it becomes the error of every item.
 type Interceptor = func(ctx context.Context, c Call, next func(context.Context) error) error
 
-// Intercept returns a store whose every call goes through f to s. Retry,
-// metrics and faults are one Interceptor each; the outermost is called first.
+// Intercept returns a store whose every call goes through f to s. Retries, metrics
+// and faults are one Interceptor each; the outermost is called first.
 //
-// The store has exactly the capabilities of s, and [As] returns them
-// intercepted as well: [Lister], [BatchSaver], [Forgetter], [Pinger],
-// [io.Closer], [Leaser]; and [Volatile] and [Expirer], whose answers are s's own. A capability
-// that this package doesn't know isn't passed on, since it would go around f. A
-// List is gathered whole before the first key is yielded, so that it can be
-// repeated. Close has no context, and f is given [context.Background].
+// The store has exactly the capabilities of s, and [As] returns them intercepted as
+// well: [Lister], [BatchSaver], [Forgetter], [Pinger], [io.Closer], [Leaser]; and
+// [Volatile] and [Expirer], whose results are s's own. Capabilities that this package
+// doesn't know are not passed on, since their calls would bypass f. A List is read
+// completely before the first key is yielded, so that it can be repeated. Close has
+// no context, so f receives [context.Background].
 func Intercept(s Store, f Interceptor) Store { return &intercepted{s, f} }
 
 type intercepted struct {
@@ -70,11 +69,11 @@ type intercepted struct {
 	f     Interceptor
 }
 
-var errUnasked = fmt.Errorf("%w: the call was intercepted", ErrUnavailable)
+var errNotCalled = fmt.Errorf("%w: the call was intercepted", ErrUnavailable)
 
-// call takes one call through the interceptor.
+// call makes one call through the interceptor.
 func (s *intercepted) call(ctx context.Context, c Call, do func(context.Context) error) error {
-	last, done := errUnasked, false
+	last, done := errNotCalled, false
 	err := s.f(ctx, c, func(ctx context.Context) error {
 		last = do(ctx)
 		done = done || last == nil
@@ -93,7 +92,7 @@ func (s *intercepted) Save(ctx context.Context, key string, cp Checkpoint) error
 }
 
 func (s *intercepted) Load(ctx context.Context, key string) (Checkpoint, error) {
-	return ask(s, ctx, Call{Op: OpLoad, Key: key}, func(ctx context.Context) (Checkpoint, error) {
+	return query(s, ctx, Call{Op: OpLoad, Key: key}, func(ctx context.Context) (Checkpoint, error) {
 		return s.inner.Load(ctx, key)
 	})
 }
@@ -104,8 +103,8 @@ func (s *intercepted) Clear(ctx context.Context, key string) error {
 	})
 }
 
-// ask is call for a method that returns something beside its error.
-func ask[T any](s *intercepted, ctx context.Context, c Call, do func(context.Context) (T, error)) (T, error) {
+// query is call for a method that has another result beside its error.
+func query[T any](s *intercepted, ctx context.Context, c Call, do func(context.Context) (T, error)) (T, error) {
 	var got, none T
 	err := s.call(ctx, c, func(ctx context.Context) error {
 		v, err := do(ctx)
@@ -120,9 +119,8 @@ func ask[T any](s *intercepted, ctx context.Context, c Call, do func(context.Con
 	return got, nil
 }
 
-// capability fills in *to, a pointer to a variable of the type that [As] looks
-// for, if the inner store has that capability. What it gives is never the inner
-// store itself.
+// capability sets *to, where to points to a variable of the type that [As] looks
+// for, if the inner store has that capability. It never exposes the inner store.
 func (s *intercepted) capability(to any) bool {
 	switch to := to.(type) {
 	case *Store:
@@ -155,6 +153,9 @@ func provide[T any](s *intercepted, to *T, wrap func(T) T) bool {
 	}
 	return ok
 }
+
+// The capabilities that are Stores embed *intercepted for the methods of Store, and
+// for capability.
 
 type interceptedLister struct {
 	*intercepted
@@ -190,52 +191,52 @@ type interceptedBatchSaver struct {
 	inner BatchSaver
 }
 
-// A batchError is the error of a batch in which an item failed. It is told
-// from every other one by its address.
+// A batchError is the error of a batch in which an item failed. Its address
+// distinguishes it from every other one.
 type batchError struct{ errs []error }
 
 func (e *batchError) Error() string   { return errors.Join(e.errs...).Error() }
 func (e *batchError) Unwrap() []error { return e.errs }
 
 func (s interceptedBatchSaver) SaveBatch(ctx context.Context, items []Item) []error {
-	answers := make([]error, len(items))
-	for i := range answers {
-		answers[i] = errUnasked
+	errs := make([]error, len(items))
+	for i := range errs {
+		errs[i] = errNotCalled
 	}
 	var last *batchError
 	err := s.f(ctx, Call{Op: OpSaveBatch, Items: len(items)}, func(ctx context.Context) error {
-		last = s.saveRest(ctx, items, answers)
+		last = s.saveFailed(ctx, items, errs)
 		if last == nil {
 			return nil
 		}
 		return last
 	})
 	if err == nil || last != nil && errors.Is(err, last) {
-		return answers
+		return errs
 	}
-	for i := range answers {
-		answers[i] = err
+	for i := range errs {
+		errs[i] = err
 	}
-	return answers
+	return errs
 }
 
-// saveRest saves the items that have an error in answers, and puts the new
-// answers there. (A key that stands there twice is refused again: both are left.)
-func (s interceptedBatchSaver) saveRest(ctx context.Context, items []Item, answers []error) *batchError {
+// saveFailed saves the items that have an error in errs, and replaces those. (A key
+// that occurs twice is refused again, because both of its items are in the rest.)
+func (s interceptedBatchSaver) saveFailed(ctx context.Context, items []Item, errs []error) *batchError {
 	var rest []Item
 	var at []int
-	for i, err := range answers {
+	for i, err := range errs {
 		if err != nil {
 			rest, at = append(rest, items[i]), append(at, i)
 		}
 	}
 	if len(rest) > 0 {
 		for j, err := range s.inner.SaveBatch(ctx, rest) {
-			answers[at[j]] = err
+			errs[at[j]] = err
 		}
 	}
 	var failed []error
-	for _, err := range answers {
+	for _, err := range errs {
 		if err != nil {
 			failed = append(failed, err)
 		}
@@ -263,7 +264,7 @@ type interceptedLeaser struct {
 }
 
 func (s interceptedLeaser) Acquire(ctx context.Context, key string, r LeaseRequest) (Grant, error) {
-	return ask(s.intercepted, ctx, Call{Op: OpAcquire, Key: key}, func(ctx context.Context) (Grant, error) {
+	return query(s.intercepted, ctx, Call{Op: OpAcquire, Key: key}, func(ctx context.Context) (Grant, error) {
 		return s.inner.Acquire(ctx, key, r)
 	})
 }
@@ -310,12 +311,12 @@ func (c interceptedCloser) Close() error {
 	return c.s.call(context.Background(), Call{Op: OpClose}, func(context.Context) error { return c.inner.Close() })
 }
 
-// onlyVolatile hides the store that the answer comes from.
+// onlyVolatile hides the store that has the method.
 type onlyVolatile struct{ volatile func() bool }
 
 func (v onlyVolatile) Volatile() bool { return v.volatile() }
 
-// onlyExpirer does so too.
+// onlyExpirer hides it, too.
 type onlyExpirer struct{ expires func() time.Duration }
 
 func (e onlyExpirer) Expires() time.Duration { return e.expires() }

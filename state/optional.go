@@ -8,11 +8,11 @@ import (
 	"iter"
 )
 
-// As finds the capability T (one of this package's interfaces, or one that only
-// some store has) in s or in what s decorates. A decorator passes on what it
-// wraps with a method Unwrap() Store, which it may have only if keys and
-// checkpoints pass through it unchanged; a store made by [Intercept] gives
-// capabilities that are intercepted as well.
+// As finds the capability T (an interface of this package, or one that only some
+// store has) in s or in the store that s decorates. A decorator exposes the
+// decorated store with a method Unwrap() Store, which it may have only if it leaves
+// keys and checkpoints unchanged. The capabilities of a store made by [Intercept]
+// are intercepted as well.
 func As[T any](s Store) (T, bool) {
 	for s != nil {
 		if c, ok := s.(interface{ capability(any) bool }); ok {
@@ -33,8 +33,8 @@ func As[T any](s Store) (T, bool) {
 	return none, false
 }
 
-// List yields the keys of s that begin with prefix, as [Lister] says. If s can't
-// list, the one error is [errors.ErrUnsupported].
+// List yields the keys of s that begin with prefix, as [Lister] documents. If s is
+// no Lister, it yields [errors.ErrUnsupported].
 func List(ctx context.Context, s Store, prefix string) iter.Seq2[Entry, error] {
 	if l, ok := As[Lister](s); ok {
 		return l.List(ctx, prefix)
@@ -42,8 +42,8 @@ func List(ctx context.Context, s Store, prefix string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) { yield(Entry{}, unsupported(s, "list")) }
 }
 
-// SaveBatch saves the items as [BatchSaver] says, one after the other if s can
-// do no better.
+// SaveBatch saves the items as [BatchSaver] documents, one after the other if s is
+// no BatchSaver.
 func SaveBatch(ctx context.Context, s Store, items []Item) []error {
 	if b, ok := As[BatchSaver](s); ok {
 		return b.SaveBatch(ctx, items)
@@ -80,8 +80,8 @@ func refuseRepeated(items []Item) []error {
 	return errs
 }
 
-// Forget takes key away with all its history, as [Forgetter] says, or returns
-// [errors.ErrUnsupported].
+// Forget removes key with all its history, as [Forgetter] documents. If s is no
+// Forgetter, it returns [errors.ErrUnsupported].
 func Forget(ctx context.Context, s Store, key string) error {
 	if f, ok := As[Forgetter](s); ok {
 		return f.Forget(ctx, key)
@@ -89,8 +89,8 @@ func Forget(ctx context.Context, s Store, key string) error {
 	return unsupported(s, "forget")
 }
 
-// Ping asks s whether it would answer, as [Pinger] says, or returns
-// [errors.ErrUnsupported].
+// Ping checks whether s is available, as [Pinger] documents. If s is no Pinger, it
+// returns [errors.ErrUnsupported].
 func Ping(ctx context.Context, s Store) error {
 	if p, ok := As[Pinger](s); ok {
 		return p.Ping(ctx)
@@ -98,7 +98,7 @@ func Ping(ctx context.Context, s Store) error {
 	return unsupported(s, "ping")
 }
 
-// Close closes s if there is anything to close.
+// Close closes s if it is an [io.Closer].
 func Close(s Store) error {
 	if c, ok := As[io.Closer](s); ok {
 		return c.Close()

@@ -10,22 +10,22 @@ import (
 )
 
 // renewLoop renews the lease every third of its TTL, and after a failure within a
-// thirtieth, until it ends. It waits for nothing else: a save that hangs must
-// not cost the lease.
+// thirtieth, until it ends. It waits for nothing else: a save that hangs must not
+// cost the lease.
 func (l *Lease) renewLoop(ctx context.Context) {
 	defer close(l.renewer)
 	pause := l.ttl / 3
 	for backoff.Wait(ctx, pause) == nil {
-		var goOn bool
-		if pause, goOn = l.renew(ctx); !goOn {
+		var alive bool
+		if pause, alive = l.renew(ctx); !alive {
 			return
 		}
 	}
 }
 
-// renew tries once. An attempt is given a third of the TTL, so that one that a
-// frozen server swallows leaves time for two more.
-func (l *Lease) renew(ctx context.Context) (pause time.Duration, goOn bool) {
+// renew tries once. The limit of an attempt is a third of the TTL, so that one that
+// gets no response leaves time for two more.
+func (l *Lease) renew(ctx context.Context) (pause time.Duration, alive bool) {
 	if l.Valid() != nil {
 		return 0, false
 	}
@@ -51,15 +51,15 @@ func (l *Lease) renew(ctx context.Context) (pause time.Duration, goOn bool) {
 	left := l.trusted.until(l.now())
 	l.mu.Unlock()
 	if first {
-		l.log.Warn("the lease could not be renewed; trying again", "error", err, "left", left.Round(time.Millisecond))
+		l.log.Warn("lease renewal failed, retrying", "error", err, "left_seconds", left.Seconds())
 	}
 	return min(backoff.Jitter(l.ttl/30), max(left, 0)), true
 }
 
-// extend counts a renewal that succeeded, from when it was sent: the store may
-// have carried it out at once and answered late. One that comes after the
-// lease ran out doesn't bring it back, since somebody may have seen it dead.
-func (l *Lease) extend(sent instant) (pause time.Duration, goOn bool) {
+// extend extends the lease after a successful renewal, from the time at which that
+// was sent: the store may have executed it at once and responded late. A response
+// after the lease has expired doesn't revive it, since others may have seen that.
+func (l *Lease) extend(sent instant) (pause time.Duration, alive bool) {
 	if l.Valid() != nil {
 		return 0, false
 	}
@@ -69,7 +69,7 @@ func (l *Lease) extend(sent instant) (pause time.Duration, goOn bool) {
 		return 0, false
 	}
 	if l.failure != nil {
-		l.log.Info("the lease is renewed again")
+		l.log.Info("lease renewed again")
 	}
 	l.failure = nil
 	l.trusted = sent.add(l.ttl - margin(l.ttl))
@@ -77,7 +77,7 @@ func (l *Lease) extend(sent instant) (pause time.Duration, goOn bool) {
 	return l.ttl/3 - l.now().since(sent), true
 }
 
-// watch is called when the lease should have run out, unless it was renewed.
+// watch is called when the lease is due to expire, unless it was renewed.
 func (l *Lease) watch() {
 	if l.Valid() != nil {
 		return

@@ -78,9 +78,9 @@ func (s ledgerSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fe
 // A recordTable has the store's records in the database.
 type recordTable struct{ db Database }
 
-func (t recordTable) Update(ctx context.Context, key string, change func([]byte) ([]byte, error)) error {
+func (t recordTable) Update(ctx context.Context, key string, change func([]byte, time.Time) ([]byte, error)) error {
 	return t.db.Update(ctx, func(tx Tx) error {
-		text, err := change(tx.Record(key))
+		text, err := change(tx.Record(key), time.Now())
 		if err == nil {
 			tx.SetRecord(key, text)
 		}

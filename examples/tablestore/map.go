@@ -3,6 +3,7 @@ package tablestore
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // A Map is a Table in memory. It stands in for a database.
@@ -15,10 +16,10 @@ type Map struct {
 func NewMap() *Map { return &Map{rows: map[string][]byte{}} }
 
 // Update implements Table.
-func (m *Map) Update(_ context.Context, key string, change func([]byte) ([]byte, error)) error {
+func (m *Map) Update(_ context.Context, key string, change func([]byte, time.Time) ([]byte, error)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	row, err := change(m.rows[key])
+	row, err := change(m.rows[key], time.Now())
 	switch {
 	case err != nil:
 		return err

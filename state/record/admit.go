@@ -7,13 +7,12 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// Admit is the rule book of a save, as a pure function: given what a store
-// keeps for the key, it returns what the store must keep after cp was saved
-// under fence f (zero: an unfenced save) at the time now, or the error with
-// which the save is refused. Stores that can lock a record call it between
-// reading and writing; stores that can't (Redis, with a script) do the same in
-// their own language, and statetest holds the two together. [CheckSave] comes
-// before it. The new record shares cp's memory.
+// Admit has the rules of a save: given the record of the key, it returns the record
+// after cp is saved under fence f (zero: an unfenced save) at the time now, or the
+// error with which the save is refused. It changes nothing else. Stores that can
+// lock a record call it between reading and writing it; others, such as Redis with
+// a script, implement the same rules in their own language, and statetest compares
+// the two. Call [CheckSave] first. The new record shares cp's memory.
 func Admit(old Record, f state.Fence, cp state.Checkpoint, now time.Time) (Record, error) {
 	if err := admitFence(&old, f, now); err != nil {
 		return Record{}, err
@@ -23,10 +22,10 @@ func Admit(old Record, f state.Fence, cp state.Checkpoint, now time.Time) (Recor
 		case cp.Sequence < old.LastSequence:
 			return Record{}, fmt.Errorf("%w: sequence %d is below %d", state.ErrStale, cp.Sequence, old.LastSequence)
 		case cp.Sequence == old.LastSequence:
-			// A repeated save is success, provided it can be seen to be one:
-			// after Clear or expiry, it would bring back what is gone.
+			// A repeated save succeeds if the record shows that it is one. After
+			// Clear or expiry it would bring the checkpoint back.
 			if old.Status != Saved || old.Checkpoint.Sequence != cp.Sequence || old.Checkpoint.Token != cp.Token {
-				return Record{}, fmt.Errorf("%w: sequence %d was used before", state.ErrStale, cp.Sequence)
+				return Record{}, fmt.Errorf("%w: sequence %d is already in use", state.ErrStale, cp.Sequence)
 			}
 		}
 		old.LastSequence = cp.Sequence
@@ -40,8 +39,8 @@ func Admit(old Record, f state.Fence, cp state.Checkpoint, now time.Time) (Recor
 	return old, nil
 }
 
-// AdmitClear is the rule book of Clear and ClearFenced. A record that comes out
-// empty ([Record.IsEmpty]) need not be kept.
+// AdmitClear has the rules of Clear and ClearFenced. If the new record is empty
+// ([Record.IsEmpty]), the store need not keep it.
 func AdmitClear(old Record, f state.Fence, now time.Time) (Record, error) {
 	if err := admitFence(&old, f, now); err != nil {
 		return Record{}, err
@@ -53,8 +52,8 @@ func AdmitClear(old Record, f state.Fence, now time.Time) (Record, error) {
 	return old, nil
 }
 
-// AdmitAcquire is the rule book of Acquire. If the nonce of the request holds
-// the lease already, the lease is renewed and keeps its epoch.
+// AdmitAcquire has the rules of Acquire. If the nonce of the request already holds
+// the lease, the lease is renewed and keeps its epoch.
 func AdmitAcquire(old Record, r state.LeaseRequest, now time.Time) (Record, state.Grant, error) {
 	if err := CheckLeaseRequest(r); err != nil {
 		return Record{}, state.Grant{}, err
@@ -71,7 +70,7 @@ func AdmitAcquire(old Record, r state.LeaseRequest, now time.Time) (Record, stat
 	return old, state.Grant{Fence: old.Fence(), Checkpoint: cp, LoadErr: err, LastSequence: old.LastSequence}, nil
 }
 
-// AdmitRenew is the rule book of Renew.
+// AdmitRenew has the rules of Renew.
 func AdmitRenew(old Record, f state.Fence, ttl time.Duration, now time.Time) (Record, error) {
 	if f.IsZero() || old.Fence() != f {
 		return Record{}, state.ErrFenced
@@ -83,8 +82,8 @@ func AdmitRenew(old Record, f state.Fence, ttl time.Duration, now time.Time) (Re
 	return old, nil
 }
 
-// AdmitRelease is the rule book of Release: without an error, since there is
-// nothing to release where the fence is not the current one.
+// AdmitRelease has the rules of Release. It has no error, since there is nothing to
+// release if the fence is not the current one.
 func AdmitRelease(old Record, f state.Fence) Record {
 	if !f.IsZero() && old.Fence() == f {
 		old.Nonce, old.Owner, old.LeaseUntil = "", "", time.Time{}
@@ -92,9 +91,9 @@ func AdmitRelease(old Record, f state.Fence) Record {
 	return old
 }
 
-// admitFence says whether a write under fence f is let through. An unfenced one
-// is, where no lease is live; it then takes the place of the owner whose lease
-// ran out, who would otherwise write over it.
+// admitFence checks a write under fence f. An unfenced write is admitted if no lease
+// is live, and then fences off the owner of an expired one, who would otherwise
+// overwrite it.
 func admitFence(rec *Record, f state.Fence, now time.Time) error {
 	if !f.IsZero() {
 		if rec.Fence() != f {

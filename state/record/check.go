@@ -9,8 +9,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// CheckSave returns nil if a store may save cp under key, and otherwise an
-// [state.ErrInvalid]. Stores call it before they touch anything.
+// CheckSave returns an [state.ErrInvalid] unless a store may save cp under key.
+// Stores call it before anything else.
 func CheckSave(key string, cp state.Checkpoint) error {
 	if err := state.CheckKey(key); err != nil {
 		return err
@@ -19,7 +19,7 @@ func CheckSave(key string, cp state.Checkpoint) error {
 	case cp.Token.IsZero():
 		return fmt.Errorf("%w: the checkpoint has no resume token", state.ErrInvalid)
 	case cp.Sequence > state.MaxSequence:
-		return fmt.Errorf("%w: sequence %d is over %d", state.ErrInvalid, cp.Sequence, uint64(state.MaxSequence))
+		return fmt.Errorf("%w: sequence %d is above the maximum, %d", state.ErrInvalid, cp.Sequence, uint64(state.MaxSequence))
 	case !utf8.ValidString(cp.Fingerprint):
 		return fmt.Errorf("%w: the fingerprint is not UTF-8", state.ErrInvalid)
 	}
@@ -31,8 +31,8 @@ func CheckSave(key string, cp state.Checkpoint) error {
 	return nil
 }
 
-// CheckBatch returns one error per item: nil, or the [state.ErrInvalid] with
-// which a [state.BatchSaver] refuses the item before it touches anything.
+// CheckBatch returns one error per item: nil, or the [state.ErrInvalid] with which
+// a [state.BatchSaver] refuses the item. Stores call it before anything else.
 func CheckBatch(items []state.Item) []error {
 	count := make(map[string]int, len(items))
 	for _, it := range items {
@@ -48,8 +48,7 @@ func CheckBatch(items []state.Item) []error {
 	return errs
 }
 
-// CheckLeaseRequest returns nil if the request is complete, and otherwise an
-// [state.ErrInvalid].
+// CheckLeaseRequest returns an [state.ErrInvalid] unless the request is complete.
 func CheckLeaseRequest(r state.LeaseRequest) error {
 	switch {
 	case r.Nonce == "":

@@ -18,7 +18,7 @@ import (
 // Version is the version of the form that [Record.AppendJSON] writes.
 const Version = 1
 
-// The names of [Status] in the stored form. "saved" is left out; "expired" is a
+// The names of [Status] in the stored form. "saved" is omitted; "expired" is a
 // saved checkpoint without its token.
 const (
 	statusNever   = "never"
@@ -27,26 +27,26 @@ const (
 	statusExpired = "expired"
 )
 
-// AppendJSON appends the record to dst as one line of JSON, without a line
-// break at its end, for [Parse]:
+// AppendJSON appends the record to dst as one line of JSON, without a newline, for
+// [Parse]:
 //
 //	{"version":1,"status":"cleared","token":{…},"startAfter":true,"clusterTime":{"t":1794000000,"i":3},
 //	"sequence":18204,"fingerprint":"…","extra":{…},"lastSequence":18204,"epoch":7,"nonce":"…","owner":"…",
 //	"leaseUntil":"…","savedEpoch":6,"savedAt":"2026-11-23T00:46:01.124Z", …the fields in Unknown, by name}
 //
-// The order is fixed, and it always begins with {"version":1 so that a store
-// can put fields of its own in between. Fields that are zero are left out, and so
-// are lastSequence where it equals sequence, savedEpoch (the checkpoint's Epoch)
-// where it equals epoch, and the status of a checkpoint that is there. The token
-// is written as [resumetoken.Token.ExtJSON] does.
+// The order is fixed, and the line begins with {"version":1 so that a store can
+// insert fields of its own. Fields that are zero are omitted, and so are
+// lastSequence if it equals sequence, savedEpoch (the checkpoint's Epoch) if it
+// equals epoch, and the status of a checkpoint that has not expired. The token is
+// written as by [resumetoken.Token.ExtJSON].
 //
-// Of the documents in Extra and Unknown everything is kept but white space at
-// their ends, and line breaks, which become spaces.
+// The documents in Extra and Unknown keep everything except white space at their
+// ends, and line breaks, which become spaces.
 //
-// It is an [state.ErrInvalid], and dst comes back as it was, if the record holds what
-// the form can't: text that isn't UTF-8, a document that isn't JSON, a
-// checkpoint beside a status other than saved, a sequence over [state.MaxSequence],
-// a year of more than four digits.
+// AppendJSON returns dst unchanged and an [state.ErrInvalid] if the record holds what
+// the form can't: text that isn't UTF-8, a document that isn't JSON, a checkpoint
+// with a status other than Saved, a sequence above [state.MaxSequence], a year with
+// more than four digits.
 func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	if err := r.checkForm(); err != nil {
 		return dst, err
@@ -78,7 +78,7 @@ func (r Record) AppendJSON(dst []byte) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// appendCheckpoint writes the checkpoint but for its epoch and time, which stand
+// appendCheckpoint appends the checkpoint except for its epoch and time, which are
 // among the fields of the record.
 func appendCheckpoint(b []byte, c *state.Checkpoint) ([]byte, error) {
 	if !c.Token.IsZero() {
@@ -127,7 +127,7 @@ func (r *Record) statusName() string {
 	return statusSaved
 }
 
-// checkForm returns an ErrInvalid for what the stored form has no place for.
+// checkForm returns an ErrInvalid for what the stored form can't represent.
 func (r *Record) checkForm() error {
 	c := &r.Checkpoint
 	switch {
@@ -136,7 +136,7 @@ func (r *Record) checkForm() error {
 	case r.Status != Saved && !isZero(c):
 		return fmt.Errorf("%w: the record has a checkpoint and the status %q", state.ErrInvalid, r.statusName())
 	case c.Sequence > state.MaxSequence || r.LastSequence > state.MaxSequence:
-		return fmt.Errorf("%w: a sequence is over %d", state.ErrInvalid, uint64(state.MaxSequence))
+		return fmt.Errorf("%w: a sequence is above the maximum, %d", state.ErrInvalid, uint64(state.MaxSequence))
 	case !utf8.ValidString(c.Fingerprint) || !utf8.ValidString(r.Nonce) || !utf8.ValidString(r.Owner):
 		return fmt.Errorf("%w: fingerprint, nonce or owner is not UTF-8", state.ErrInvalid)
 	case !writableTime(c.SavedAt) || !writableTime(r.LeaseUntil):
@@ -179,7 +179,7 @@ func appendName(b []byte, name string) []byte {
 	return append(appendQuoted(append(b, ','), name), ':')
 }
 
-// Fields are given as they begin: ,"name":
+// The functions below take a field as it begins: ,"name":
 
 func appendUint(b []byte, field string, n uint64) []byte {
 	return strconv.AppendUint(append(b, field...), n, 10)
@@ -192,8 +192,8 @@ func appendText(b []byte, field, text string) []byte {
 	return appendQuoted(append(b, field...), text)
 }
 
-// appendTime writes t, of a year from 0 to 9999, as RFC 3339: with milliseconds,
-// which is what stores keep, or with nanoseconds if some other code has made it.
+// appendTime appends t, of a year from 0 to 9999, as RFC 3339: with milliseconds,
+// the precision of stores, or with nanoseconds if t has them.
 func appendTime(b []byte, field string, t time.Time) []byte {
 	if t.IsZero() {
 		return b
@@ -215,8 +215,8 @@ func appendTime(b []byte, field string, t time.Time) []byte {
 	return append(append(append(b, field...), form[:n]...), `Z"`...)
 }
 
-// appendDoc writes a document that checkDoc has let through. A line break in
-// JSON can only stand between its parts.
+// appendDoc appends a document that checkDoc has accepted. A line break in JSON can
+// only be white space.
 func appendDoc(b []byte, doc json.RawMessage) []byte {
 	from := len(b)
 	b = append(b, bytes.Trim(doc, " \t\r\n")...)
@@ -228,7 +228,7 @@ func appendDoc(b []byte, doc json.RawMessage) []byte {
 	return b
 }
 
-// appendQuoted writes s, which is UTF-8, as a JSON string.
+// appendQuoted appends s, which is UTF-8, as a JSON string.
 func appendQuoted(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')

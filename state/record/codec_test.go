@@ -158,20 +158,20 @@ func TestRecordSharesNoMemory(t *testing.T) {
 
 func TestAppendJSONRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*Record){
-		"UTF-8":                   func(r *Record) { r.Checkpoint.Fingerprint = "\xff" },
-		"owner is not UTF-8":      func(r *Record) { r.Owner = "\xff" },
-		"nonce or owner":          func(r *Record) { r.Nonce = "\xff" },
-		"status is 3":             func(r *Record) { r.Status = 3 },
-		`the status "cleared"`:    func(r *Record) { r.Status = Cleared },
-		"a sequence is over":      func(r *Record) { r.Checkpoint.Sequence = state.MaxSequence + 1 },
-		"sequence is over 9":      func(r *Record) { r.LastSequence = state.MaxSequence + 1 },
-		"not in the years":        func(r *Record) { r.Checkpoint.SavedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"years 0 to 9999":         func(r *Record) { r.LeaseUntil = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
-		`Extra["gap"] is not`:     func(r *Record) { r.Checkpoint.Extra["gap"] = json.RawMessage(`{`) },
-		`Extra["a"] is not`:       func(r *Record) { r.Checkpoint.Extra["a"] = nil },
-		"a name in Extra":         func(r *Record) { r.Checkpoint.Extra["\xff"] = json.RawMessage(`1`) },
-		`Unknown["b"] is not`:     func(r *Record) { r.Unknown["b"] = json.RawMessage("\"\xff\"") },
-		`Unknown["token"] is the`: func(r *Record) { r.Unknown["token"] = json.RawMessage(`1`) },
+		"UTF-8":                            func(r *Record) { r.Checkpoint.Fingerprint = "\xff" },
+		"owner is not UTF-8":               func(r *Record) { r.Owner = "\xff" },
+		"nonce or owner":                   func(r *Record) { r.Nonce = "\xff" },
+		"status is 3":                      func(r *Record) { r.Status = 3 },
+		`the status "cleared"`:             func(r *Record) { r.Status = Cleared },
+		"a sequence is above":              func(r *Record) { r.Checkpoint.Sequence = state.MaxSequence + 1 },
+		"sequence is above the maximum, 9": func(r *Record) { r.LastSequence = state.MaxSequence + 1 },
+		"not in the years":                 func(r *Record) { r.Checkpoint.SavedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"years 0 to 9999":                  func(r *Record) { r.LeaseUntil = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
+		`Extra["gap"] is not`:              func(r *Record) { r.Checkpoint.Extra["gap"] = json.RawMessage(`{`) },
+		`Extra["a"] is not`:                func(r *Record) { r.Checkpoint.Extra["a"] = nil },
+		"a name in Extra":                  func(r *Record) { r.Checkpoint.Extra["\xff"] = json.RawMessage(`1`) },
+		`Unknown["b"] is not`:              func(r *Record) { r.Unknown["b"] = json.RawMessage("\"\xff\"") },
+		`Unknown["token"] is the`:          func(r *Record) { r.Unknown["token"] = json.RawMessage(`1`) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec := full(t)
@@ -203,11 +203,11 @@ func TestParseRefuses(t *testing.T) {
 		`{"version":1.0,` + tok + `}`:        `"version" is not a whole number`,
 		`{"version":-1,` + tok + `}`:         `"version" is not a whole number`,
 		`{"version":0,` + tok + `}`:          `"version" is 0`,
-		`{"version":1,"version":2,"x":1}`:    `"version" stands there twice`,
+		`{"version":1,"version":2,"x":1}`:    `"version" occurs twice`,
 		`{"version":1}`:                      `"token" is missing`,
-		`{"version":1,` + tok + `,"tok\u0065n":{"_data":"82"}}`:              `"token" stands there twice`,
-		`{"version":1,` + tok + `,"x":1,"x":1}`:                              `"x" stands there twice`,
-		`{"version":1,` + tok + `,"extra":{"x":1,"x":2}}`:                    `"x" stands there twice`,
+		`{"version":1,` + tok + `,"tok\u0065n":{"_data":"82"}}`:              `"token" occurs twice`,
+		`{"version":1,` + tok + `,"x":1,"x":1}`:                              `"x" occurs twice`,
+		`{"version":1,` + tok + `,"extra":{"x":1,"x":2}}`:                    `"x" occurs twice`,
 		`{"version":1,"token":"82AB"}`:                                       `"token" is damaged`,
 		`{"version":1,"token":null}`:                                         `"token" is damaged`,
 		`{"version":1,"token":{}}`:                                           `"token" is damaged`,
@@ -254,8 +254,8 @@ func TestParseManyFields(t *testing.T) {
 	}
 	for i := range 100 {
 		_, err := Parse(fmt.Appendf(nil, `%s,"x%d":0}`, text, i))
-		if !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprintf(`"x%d" stands there twice`, i)) {
-			t.Errorf("x%d stands there twice, and the error is %v", i, err)
+		if !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprintf(`"x%d" occurs twice`, i)) {
+			t.Errorf("x%d occurs twice, and the error is %v", i, err)
 		}
 	}
 }

@@ -14,14 +14,13 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// Parse reads what [Record.AppendJSON] wrote; white space around it is
-// allowed. The record shares no memory with text.
+// Parse parses the form of [Record.AppendJSON], with or without white space around
+// it. The record shares no memory with text.
 //
-// Damage is an [state.ErrCorrupt] that says what is wrong and where, and never quotes
-// what stood there: anything that isn't one JSON object, a field that stands
-// twice, is of another type or missing. A version above [Version] is an
-// [state.ErrNewer] that names it. Fields with names unknown to this version are kept
-// in Record.Unknown.
+// Anything but one JSON object, and a field that occurs twice, is missing or has the
+// wrong type, is an [state.ErrCorrupt] that says what is wrong and where, without
+// quoting the text. A version above [Version] is an [state.ErrNewer] that names it.
+// Fields that this version doesn't know are kept in Record.Unknown.
 func Parse(text []byte) (Record, error) {
 	var few [16]field // most records have no more
 	fields, err := parseObject(few[:0], text)
@@ -43,8 +42,8 @@ func Parse(text []byte) (Record, error) {
 	return p.rec, nil
 }
 
-// checkVersion comes before all else, because a later version may give any
-// other field another form.
+// checkVersion comes first, because a later version may change the form of any other
+// field.
 func checkVersion(fields []field) error {
 	for _, f := range fields {
 		if string(f.name) != "version" {
@@ -64,7 +63,7 @@ func checkVersion(fields []field) error {
 	return fmt.Errorf("%w: the field \"version\" is missing", state.ErrCorrupt)
 }
 
-// A recordParser gathers the fields of one record.
+// A recordParser collects the fields of one record.
 type recordParser struct {
 	fields []field
 	rec    Record
@@ -154,7 +153,7 @@ func (p *recordParser) clusterTime(v []byte) error {
 	return nil
 }
 
-// plainTime reads a cluster time as it is written, to the letter.
+// plainTime parses a cluster time exactly as it is written.
 func plainTime(v []byte, t, i *uint32) bool {
 	rest, begins := bytes.CutPrefix(v, []byte(`{"t":`))
 	rest, ends := bytes.CutSuffix(rest, []byte("}"))
@@ -186,7 +185,7 @@ func (p *recordParser) extra(v []byte) error {
 	return nil
 }
 
-// finish fills in what was left out because it follows from the rest.
+// finish fills in what was omitted because it follows from the other fields.
 func (p *recordParser) finish() error {
 	r, c := &p.rec, &p.rec.Checkpoint
 	if !p.has("lastSequence") {
@@ -222,7 +221,7 @@ func present(has bool) string {
 	return "missing"
 }
 
-// The readers of single values. Each is given one valid JSON value.
+// The parsers of single values. Each takes one valid JSON value.
 
 func parseUint(v []byte, most uint64) (uint64, error) {
 	n, err := strconv.ParseUint(string(v), 10, 64)
@@ -260,8 +259,7 @@ func parseText(to *string, v []byte) error {
 }
 
 func parseTime(to *time.Time, v []byte) error {
-	// The layout of time.Parse lets through what isn't RFC 3339: an hour of one
-	// digit, a comma for the point.
+	// time.Parse accepts what isn't RFC 3339: an hour of one digit, a decimal comma.
 	const form = `"2006-01-02T15:04:05Z"`
 	if len(v) < len(form) || v[14] != ':' || v[len(v)-2] != 'Z' || bytes.ContainsRune(v, ',') {
 		return errors.New("is not a time like 2006-01-02T15:04:05.000Z")
@@ -283,8 +281,8 @@ func parseToken(to *resumetoken.Token, v []byte) error {
 	return nil
 }
 
-// A field is one member of a JSON object: its name, without quotation marks and
-// escapes, and its value as it stands in the text.
+// A field is one member of a JSON object: its name, unquoted, and its value as it is
+// in the text.
 type field struct {
 	name, value []byte
 }
@@ -313,7 +311,7 @@ func parseFields(v []byte) ([]field, error) {
 	return splitFields(make([]field, 0, 4), v)
 }
 
-// syntaxError says where text stops being JSON. The decoder's own message would
+// syntaxError says where text is no longer JSON. The decoder's own message would
 // quote it.
 func syntaxError(text []byte) string {
 	var syntax *json.SyntaxError
@@ -327,8 +325,8 @@ func syntaxError(text []byte) string {
 	return fmt.Sprintf("it is not JSON at byte %d", syntax.Offset)
 }
 
-// splitFields walks over the fields of a valid JSON object and refuses a name
-// that stands there twice. Since it is valid, no step can run over its end.
+// splitFields returns the fields of a valid JSON object, and refuses a name that
+// occurs twice. Since the object is valid, no index can run past its end.
 func splitFields(fields []field, obj []byte) ([]field, error) {
 	var names map[string]bool
 	for i := skipSpace(obj, 1); obj[i] != '}'; {
@@ -358,15 +356,15 @@ func fieldName(v []byte) ([]byte, error) {
 	return []byte(name), err
 }
 
-// noteName refuses a name that is among fields already. It makes a map of
-// them only when they are many: a record has about ten.
+// noteName refuses a name that fields have already. It makes a map of them only if
+// there are many: a record has about ten.
 func noteName(names map[string]bool, fields []field, name []byte) (map[string]bool, error) {
 	twice := names[string(name)]
 	if names == nil {
 		twice = hasField(fields, string(name))
 	}
 	if twice {
-		return names, fmt.Errorf("the field %q stands there twice", string(name))
+		return names, fmt.Errorf("the field %q occurs twice", string(name))
 	}
 	if names == nil && len(fields) >= 16 {
 		names = make(map[string]bool, 2*len(fields))
@@ -387,7 +385,7 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// valueEnd is where the value that begins at b[i] ends.
+// valueEnd returns the end of the value that begins at b[i].
 func valueEnd(b []byte, i int) int {
 	for depth := 0; ; i++ {
 		switch b[i] {
@@ -404,7 +402,7 @@ func valueEnd(b []byte, i int) int {
 			depth++
 		case '}', ']':
 			if depth == 0 {
-				return i // a number or a word, and then the end of what it stands in
+				return i // the end of a number or word, and of what encloses it
 			}
 			if depth--; depth == 0 {
 				return i + 1
@@ -423,7 +421,7 @@ func unquote(v []byte) (string, error) {
 	}
 	var s string
 	if err := json.Unmarshal(v, &s); err != nil {
-		return "", errors.New("has a string that can't be read")
+		return "", errors.New("has a string that can't be decoded")
 	}
 	return s, nil
 }

@@ -19,43 +19,43 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// Status says what has become of a key's checkpoint.
+// A Status is the status of a key's checkpoint.
 type Status uint8
 
 const (
-	Never   Status = iota // nothing was ever saved
-	Saved                 // a checkpoint was saved (and may have expired since)
+	Never   Status = iota // no checkpoint was ever saved
+	Saved                 // a checkpoint was saved; it may have expired
 	Cleared               // the checkpoint was cleared
 )
 
-// A Record is what a store keeps for one key. The zero Record is that of a key
-// of which nothing is known.
+// A Record is what a store keeps for one key. The zero Record is that of an unknown
+// key.
 type Record struct {
 	Status Status
-	// Checkpoint is the last one saved, if Status is StatusSaved. A store
-	// whose checkpoints expire leaves its token zero where that has happened.
+	// Checkpoint is the last saved checkpoint, if Status is Saved. A store whose
+	// checkpoints expire sets the token of an expired one to zero.
 	Checkpoint state.Checkpoint
-	// LastSequence is the greatest sequence ever accepted.
+	// LastSequence is the greatest accepted sequence.
 	LastSequence uint64
 
-	// Epoch is that of the last lease, or one more where an unfenced write has
-	// shut its owner out. 0: the key was never leased.
+	// Epoch is the epoch of the last lease, or the next one if an unfenced write
+	// has fenced off its owner. 0 means that the key was never leased.
 	Epoch uint64
-	// Nonce is that of the current fence, "" if there is none.
+	// Nonce is the nonce of the current fence, "" if there is none.
 	Nonce string
-	// Owner is who was granted the current fence.
+	// Owner is the owner of the current fence.
 	Owner string
-	// LeaseUntil is when the lease runs out. A store whose leases live by other
-	// means than the clock sets it to a moment after or before now, as the case
-	// is, before it asks the functions below.
+	// LeaseUntil is the time at which the lease expires. A store whose leases don't
+	// depend on the clock sets it to a time after or before now before it calls the
+	// functions of this package.
 	LeaseUntil time.Time
 
-	// Unknown holds the fields of the stored form that this version knows
-	// nothing of; they are written back as they came.
+	// Unknown holds the fields of the stored form that this version doesn't know;
+	// they are written back unchanged.
 	Unknown map[string]json.RawMessage
 }
 
-// Fence is the current fence, zero if there is none.
+// Fence returns the current fence, zero if there is none.
 func (r *Record) Fence() state.Fence {
 	if r.Nonce == "" {
 		return state.Fence{}
@@ -63,15 +63,16 @@ func (r *Record) Fence() state.Fence {
 	return state.Fence{Epoch: r.Epoch, Nonce: r.Nonce}
 }
 
-// Live tells whether a lease is held at the time now.
+// Live reports whether a lease is held at the time now.
 func (r *Record) Live(now time.Time) bool { return r.Nonce != "" && now.Before(r.LeaseUntil) }
 
-// IsEmpty tells whether the record says nothing that must be kept.
+// IsEmpty reports whether the record has nothing that a store must keep.
 func (r *Record) IsEmpty() bool {
 	return r.Status != Saved && r.Epoch == 0 && r.LastSequence == 0 && len(r.Unknown) == 0
 }
 
-// Load is the answer of [state.Store.Load]. The checkpoint shares the record's memory.
+// Load returns the results of [state.Store.Load]. The checkpoint shares the record's
+// memory.
 func (r *Record) Load() (state.Checkpoint, error) {
 	switch {
 	case r.Status != Saved:

@@ -8,31 +8,31 @@ import (
 )
 
 const (
-	heldRule   = "Held by another nonce: ErrLeaseHeld, as a HeldError that says by whom and until when, unless r.Steal is set and the store can steal."
-	nonceRule  = "The nonce that holds the lease already gets the same grant again, renewed, so that a caller may repeat an Acquire whose answer was lost."
-	renewRule  = "Renew extends the lease to ttl from now, by the store's own clock, and with it the checkpoint's time to live where there is one. If the fence is not the current one: ErrFenced."
-	guardRule  = "While somebody holds a lease on the key, Save is refused with ErrLeaseHeld, naming the owner; when nobody does, it is taken, and an owner whose lease has run out is shut out by it."
-	fencedRule = "SaveFenced is Save for the owner: refused with ErrFenced, and nothing written, if the fence is not the current one."
+	heldRule   = "If another nonce holds the lease, Acquire returns ErrLeaseHeld, as a HeldError that names the owner and the end of the lease, unless r.Steal is set and the store supports it."
+	nonceRule  = "The nonce that already holds the lease gets the same grant again, renewed, so that a caller may repeat an Acquire whose response was lost."
+	renewRule  = "Renew extends the lease to ttl from now, by the store's own clock, and likewise the checkpoint's time to live, if there is one. It returns ErrFenced if the fence is not the current one."
+	guardRule  = "While another owner holds a lease on the key, Save returns ErrLeaseHeld, naming the owner. If the lease has expired, Save succeeds and fences off its owner."
+	fencedRule = "SaveFenced is Save for the owner of the lease. It returns ErrFenced, and writes nothing, if the fence is not the current one."
 )
 
 var acquireCases = []testCase{
-	{"Acquire/GrantOfNew", "LoadErr is ErrNotFound if the key has no checkpoint, ErrExpired if it had one whose time to live ran out, and otherwise nil.", acquireNew},
-	{"Acquire/GrantOfSaved", "The fence is raised when the lease is acquired, in the same step that reads the checkpoint: the old owner is shut out before the new one starts from the place that it left.", acquireSaved},
-	{"Acquire/LastSequence", "LastSequence is the last sequence that was accepted for the key, 0 for none. The owner goes on from it.", acquireLastSequence},
+	{"Acquire/GrantOfNew", "LoadErr is ErrNotFound if the key has no checkpoint, ErrExpired if its time to live has expired, and otherwise nil.", acquireNew},
+	{"Acquire/GrantOfSaved", "Acquire changes the fence in the same step that reads the checkpoint: the old owner is fenced off before the new owner resumes from the checkpoint that it left.", acquireSaved},
+	{"Acquire/LastSequence", "LastSequence is the last sequence that was accepted for the key, 0 for none. The owner's saves continue from it.", acquireLastSequence},
 	{"Acquire/Held", heldRule, acquireHeld},
-	{"Acquire/Until", "Until is when the lease runs out if it is not renewed, by this machine's clock as near as the store can tell; zero if it ends with its owner's process, whenever that is.", acquireUntil},
+	{"Acquire/Until", "Until is the time at which the lease expires if it is not renewed, by this machine's clock, as precisely as the store can tell. It is zero if the lease ends with its owner's process.", acquireUntil},
 	{"Acquire/SameNonce", nonceRule, acquireSameNonce},
 	{"Acquire/SameOwner", "The owner's name is a label; it gives no right.", acquireSameOwner},
-	{"Acquire/OwnerNames", "Owner is a label for people: it stands in the error of whoever is refused.", acquireOwnerNames},
-	{"Acquire/AfterRelease", "Release ends the lease; the next Acquire need not wait.", acquireAfterRelease},
-	{"Acquire/AfterExpiry", "TTL is how long the lease lasts without a renewal.", acquireAfterExpiry},
-	{"Acquire/Steal", "Steal takes the lease from a holder that is alive.", acquireSteal},
-	{"Acquire/Invalid", "CheckLeaseRequest returns nil if the request is complete, and otherwise an ErrInvalid.", acquireInvalid},
-	{"Acquire/EachKeyItsOwn", "A Leaser can give one owner at a time the right to write a key.", acquireEachKeyItsOwn},
+	{"Acquire/OwnerNames", "Owner is a label for people: the error of a caller that is refused has it.", acquireOwnerNames},
+	{"Acquire/AfterRelease", "Release ends the lease, so that the next Acquire need not wait.", acquireAfterRelease},
+	{"Acquire/AfterExpiry", "TTL is how long the lease lasts without a renewal, at least a millisecond.", acquireAfterExpiry},
+	{"Acquire/Steal", "Steal takes the lease from a live holder.", acquireSteal},
+	{"Acquire/Invalid", "CheckLeaseRequest returns an ErrInvalid unless the request is complete.", acquireInvalid},
+	{"Acquire/EachKeyItsOwn", "A Leaser grants one owner at a time the right to write a key.", acquireEachKeyItsOwn},
 	{"Renew/Extends", renewRule, renewExtends},
 	{"Renew/Fenced", renewRule, renewFenced},
-	{"Renew/AfterExpiry", "A lease that ran out and that nobody took since can be renewed.", renewAfterExpiry},
-	{"Release/NotCurrent", "If the fence is not the current one, there is nothing to release, and that is success.", releaseNotCurrent},
+	{"Renew/AfterExpiry", "An expired lease that nobody has acquired since can be renewed.", renewAfterExpiry},
+	{"Release/NotCurrent", "If the fence is not the current one, there is nothing to release, and Release succeeds.", releaseNotCurrent},
 }
 
 func acquireNew(t *trial) {

@@ -35,7 +35,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "Load/NotFound") {
 		t.Errorf("Check of a broken store: %v", err)
 	}
-	for _, want := range []string{"failed   Load/NotFound\n", "    the contract says: A key without one gives ErrNotFound, never a zero Checkpoint and nil.\n", "got success, want \"no checkpoint\""} {
+	for _, want := range []string{"failed   Load/NotFound\n", "    the contract says: For a key without one it returns ErrNotFound, never a zero Checkpoint and nil.\n", "got success, want \"no checkpoint\""} {
 		if !strings.Contains(report.String(), want) {
 			t.Errorf("the report does not say %q:\n%s", want, report)
 		}

@@ -1,8 +1,8 @@
 package statetest
 
 var clearCases = []testCase{
-	{"Clear/NotFound", "Clear takes the checkpoint away, so that Load gives ErrNotFound.", clearNotFound},
-	{"Clear/Absent", "Clearing a key that has none is success.", clearAbsent},
+	{"Clear/NotFound", "Clear removes the checkpoint, so that Load returns ErrNotFound.", clearNotFound},
+	{"Clear/Absent", "Clearing a key that has none succeeds.", clearAbsent},
 	{"Clear/SaveAgain", "Save makes cp the checkpoint of key.", clearSaveAgain},
 	{"Clear/LeavesNothing", "A key that was never leased and whose checkpoints had no sequence leaves nothing behind.", clearLeavesNothing},
 }

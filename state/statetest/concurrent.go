@@ -13,16 +13,16 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-const concurrentRule = "All methods may be called concurrently, for the same key as well; saves and clears of one key happen one after the other, in some order."
+const concurrentRule = "All methods may be called concurrently, also for the same key; saves and clears of one key take effect one after the other, in some order."
 
 var concurrentCases = []testCase{
 	{"Concurrent/Sequenced", concurrentRule, concurrentSequenced},
 	{"Concurrent/Unordered", concurrentRule, concurrentUnordered},
-	{"Concurrent/NeverAMix", "When it fails, the key has the old checkpoint or the new one: never neither, never a mix.", concurrentNeverAMix},
+	{"Concurrent/NeverAMix", "If it fails, the key has the old checkpoint or the new one, never neither and never a mix.", concurrentNeverAMix},
 	{"Concurrent/ManyKeys", concurrentRule, concurrentManyKeys},
 	{"Concurrent/Clear", concurrentRule, concurrentClear},
-	{"Concurrent/Leases", "Each grant has a Fence that no earlier one had, and the store refuses every write under a fence that is not the current one.", concurrentLeases},
-	{"Concurrent/OneOwner", "A Leaser can give one owner at a time the right to write a key.", concurrentOneOwner},
+	{"Concurrent/Leases", "Each grant has a Fence that no earlier grant had, and the store refuses every write under a fence that is not the current one.", concurrentLeases},
+	{"Concurrent/OneOwner", "A Leaser grants one owner at a time the right to write a key.", concurrentOneOwner},
 }
 
 // size is full, or a part of it in short mode.

@@ -8,7 +8,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-const contextRule = "A context that has ended before the call means that nothing happens and its error is returned; one that ends during a Save or Clear may leave it done or not."
+const contextRule = "If the context is done before the call, nothing happens and the context's error is returned; if it ends during a Save or Clear, that may or may not have taken effect."
 
 var contextCases = []testCase{
 	{"Context/Save", contextRule, contextSave},

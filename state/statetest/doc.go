@@ -1,8 +1,8 @@
-// Package statetest tells whether a state store keeps the contract of package
-// [github.com/rigatoni-etl/rigatoni/state]. Whoever writes a store runs it; the
-// stores of this project run it too, each against the real thing.
+// Package statetest tests whether a store follows the contract of package
+// [github.com/rigatoni-etl/rigatoni/state]. It is for authors of a store; the
+// stores of this project run it against real servers and file systems.
 //
-// # For the author of a store
+// # For authors of a store
 //
 // Begin with Save, Load and Clear, and one test:
 //
@@ -15,34 +15,34 @@
 //		})
 //	}
 //
-// Every case carries the sentence of the contract that it enforces, and prints
-// it when it fails. What the store has beyond the three methods (leases, lists,
-// batches and so on) is found with [state.As] and tested where it is there;
-// what isn't there is skipped by name, so that the list of skipped cases is the
-// list of what the store doesn't do, or what nobody has looked at.
+// Every case has the sentence of the contract that it enforces, and prints it when
+// it fails. The suite finds the store's capabilities (leases, lists, batches and so
+// on) with [state.As] and tests those that exist. The other cases are skipped by
+// name, so the list of skipped cases is the list of what the store doesn't support
+// or the harness can't test.
 //
-// A store that can lock a record has most of the work done for it:
-// [record.CheckSave] before anything is touched, then read, [record.Admit], write.
-// A store that can't (because its rules must run in a server's own language)
-// is held to the same answers by the cases under Random, which do the same random
-// operations to the store and to Admit and compare every answer.
+// For a store that can lock a record, package record has the rules: call
+// [record.CheckSave], read, call [record.Admit], write. A store that can't, because
+// its rules must run in a server's own language, is compared with them by the
+// Random cases, which apply the same random operations to the store and to Admit
+// and compare every result.
 //
-// Then fill in the harness. Its hooks do to the store what no caller can do:
-// damage what is stored, let time run out, cut the connection. Each hook that is
-// nil is a set of cases skipped, and those cases are the ones about losing a
-// place without noticing, so they are worth the trouble.
+// Then complete the harness. Its hooks do what no caller can do: damage what is
+// stored, let time pass, cut the connection. A hook that is nil skips the cases that
+// need it. Those cases are about losing a checkpoint without noticing, so they are
+// worth the effort.
 //
-// # For a program
+// # For programs
 //
-// [Check] does the same without package testing and gives back a [Report], so that a
-// command can try a store that its user points it at.
+// [Check] does the same without package testing and returns a [Report], so that a
+// command can test a store that its user names.
 //
-// # What it can't see
+// # Limits
 //
-// The suite calls methods, in one process. It does not cut the power, kill the
-// process in the middle of a write, or lose a replica; what "durable" means in the
-// store's own terms needs a test of its own. Concurrency is tested by recording
-// what happened and looking for what can't have: a race that is rare enough may
-// pass. That a time to live is refreshed by a renewal, or that a list stays right
-// while keys come and go, it does not look at.
+// The suite calls methods in one process. It doesn't cut the power, kill the process
+// during a write, or lose a replica; what "durable" means for the store needs a test
+// of its own. It tests concurrency by recording what happened and looking for
+// histories that are impossible, so it may miss a rare race. It doesn't test that a
+// renewal extends a time to live, or that a list is right while keys are added and
+// removed.
 package statetest

@@ -2,7 +2,7 @@ package statetest
 
 import "github.com/rigatoni-etl/rigatoni/state"
 
-const epochRule = "Acquire grants the lease on key, with a fence whose epoch is greater than every one before: release, expiry, clear and restart never lower it."
+const epochRule = "Acquire grants the lease on key, with a fence whose epoch is greater than every earlier one: release, expiry, clear and restart never lower it."
 
 var epochCases = []testCase{
 	{"Epoch/GrowsThroughRelease", epochRule, epochGrows(func(t *trial, s *handle, key string, g state.Grant) {

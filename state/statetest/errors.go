@@ -9,15 +9,15 @@ import (
 )
 
 var errorCases = []testCase{
-	{"Errors/Struct", "Errors are a *Error around one of the sentinels of this package, with the cause from the store's own library in its chain.", errorsStruct},
-	{"Errors/Sentinel", "Errors are a *Error around one of the sentinels of this package, with the cause from the store's own library in its chain.", errorsSentinel},
-	{"Errors/Retryable", "Retryable tells whether the same call may succeed later without anybody doing anything.", errorsRetryable},
-	{"Errors/NoToken", "Neither credentials nor the contents of a token are ever in its message.", errorsNoToken},
+	{"Errors/Struct", "Every error is an *Error that wraps one of the sentinels of this package, with the cause from the store's own library in its chain.", errorsStruct},
+	{"Errors/Sentinel", "Every error is an *Error that wraps one of the sentinels of this package, with the cause from the store's own library in its chain.", errorsSentinel},
+	{"Errors/Retryable", "Retryable reports whether the same call may succeed later without manual intervention.", errorsRetryable},
+	{"Errors/NoToken", "Its message never has credentials or the contents of a token.", errorsNoToken},
 }
 
 var closeCases = []testCase{
-	{"Close/OthersUntouched", "Every call gives another handle on the same data, as another process would have one.", closeOthersUntouched},
-	{"Close/ErrClosed", "After Close, a store that has one answers ErrClosed.", closeErrClosed},
+	{"Close/OthersUntouched", "Every call returns another handle on the same data, as another process would have.", closeOthersUntouched},
+	{"Close/ErrClosed", "After Close, a store that has that method returns ErrClosed.", closeErrClosed},
 }
 
 // An answer is an error that a case provoked.

@@ -10,31 +10,31 @@ import (
 )
 
 const (
-	corruptRule     = "Something is there and can't be read: ErrCorrupt (or ErrNewer, if a later version of the store wrote it)."
-	expiredRule     = "It was there and its time to live ran out: ErrExpired."
-	unavailableRule = "The store can't tell: ErrUnavailable. Only ErrNotFound may ever lead to a start at \"now\""
+	corruptRule     = "If there is one that can't be read, it returns ErrCorrupt, or ErrNewer if a later version of the store wrote it."
+	expiredRule     = "If its time to live has expired, it returns ErrExpired."
+	unavailableRule = "If the store can't answer, it returns ErrUnavailable. Only ErrNotFound may lead to a start at \"now\""
 )
 
 var damageCases = []testCase{
 	{"Damage/Load", corruptRule, damageLoad},
 	{"Damage/NotGranted", "A key whose checkpoint can't be read is not granted: the error is Load's.", damageNotGranted},
-	{"Damage/List", "What goes wrong with one key is in its Entry.LoadErr, and the others still come; an error beside a zero Entry ends the list.", damageList},
+	{"Damage/List", "The error of one key is in its Entry.LoadErr, and the list goes on; an error beside a zero Entry ends the list.", damageList},
 	{"Damage/Newer", corruptRule, damageNewer},
 }
 
 var expiryCases = []testCase{
 	{"Expiry/Load", expiredRule, expiryLoad},
-	{"Expiry/Grant", "LoadErr is ErrNotFound if the key has no checkpoint, ErrExpired if it had one whose time to live ran out, and otherwise nil.", expiryGrant},
-	{"Expiry/LastSequence", "The last sequence outlives Clear and expiry.", expiryLastSequence},
+	{"Expiry/Grant", "LoadErr is ErrNotFound if the key has no checkpoint, ErrExpired if its time to live has expired, and otherwise nil.", expiryGrant},
+	{"Expiry/LastSequence", "The last sequence survives Clear and expiry.", expiryLastSequence},
 	{"Expiry/Epoch", epochRule, expiryEpoch},
-	{"Expiry/Clear", "Clear takes the checkpoint away, so that Load gives ErrNotFound.", expiryClear},
+	{"Expiry/Clear", "Clear removes the checkpoint, so that Load returns ErrNotFound.", expiryClear},
 }
 
 var breakCases = []testCase{
 	{"Break/Unavailable", unavailableRule, breakUnavailable},
-	{"Break/Retryable", "Retryable tells whether the same call may succeed later without anybody doing anything.", breakRetryable},
-	{"Break/Deadline", "ErrUnavailable: the store can't tell or can't do it now; it may later.", breakDeadline},
-	{"Break/OldOrNew", "When it fails, the key has the old checkpoint or the new one: never neither, never a mix.", breakOldOrNew},
+	{"Break/Retryable", "Retryable reports whether the same call may succeed later without manual intervention.", breakRetryable},
+	{"Break/Deadline", "ErrUnavailable: the store can't answer now; a later attempt may succeed.", breakDeadline},
+	{"Break/OldOrNew", "If it fails, the key has the old checkpoint or the new one, never neither and never a mix.", breakOldOrNew},
 }
 
 // damaged saves cp and lets the harness damage it.

@@ -14,66 +14,64 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// SeedVar is the environment variable from which [Run] takes the seed of all that
-// is random, to repeat a failure. It prints the seed when something fails.
+// SeedVar is the environment variable from which [Run] takes the random seed, to
+// repeat a failure. Run prints the seed when a case fails.
 const SeedVar = "STATETEST_SEED"
 
-// A Harness says how to get at the store under test. Only Open is required. A
-// hook that is nil skips the cases that need it, by name.
+// A Harness gives access to the store under test. Only Open is required. A hook that
+// is nil skips the cases that need it, by name.
 type Harness struct {
-	// Open opens the store. Every call gives another handle on the same data,
-	// as another process would have one. The suite closes what can be closed.
+	// Open opens the store. Every call returns another handle on the same data, as
+	// another process would have. The suite closes it if it is an [io.Closer].
 	Open func(ctx context.Context) (state.Store, error)
 
-	// Volatile says that the data lives no longer than the handle. Then every
-	// call of Open returns the same store, nothing is reopened, and the suite
-	// closes it only in the cases about closing, which come last.
+	// Volatile means that the data lives no longer than the handle. Then every call
+	// of Open returns the same store, the suite doesn't reopen it, and it closes it
+	// only in the cases about closing, which are the last ones.
 	Volatile bool
 
 	// Damage makes what is stored for key unreadable, as a bad disk, an editor or
-	// another program would. Called several times, it may do so in several ways.
+	// another program would. Each call may do so in another way.
 	Damage func(ctx context.Context, key string) error
 
 	// Newer makes what is stored for key look as if a later version of the store
 	// had written it.
 	Newer func(ctx context.Context, key string) error
 
-	// Expire lets the time to live of key's checkpoint run out, now. For stores
-	// whose checkpoints never expire it is nil.
+	// Expire makes the time to live of key's checkpoint expire now. It is nil for
+	// stores whose checkpoints never expire.
 	Expire func(ctx context.Context, key string) error
 
-	// ExpireLease lets the lease on key run out, as if its owner had not renewed
-	// it for too long. If it is nil, the suite takes a short lease and waits, or, if
-	// leases end with their owner's process ([state.HeldError].Until is zero),
-	// closes the owner's handle.
+	// ExpireLease makes the lease on key expire, as if its owner had not renewed it.
+	// If it is nil, the suite acquires a short lease and waits, or, if leases end
+	// with their owner's process ([state.HeldError].Until is zero), closes the owner's
+	// handle.
 	ExpireLease func(ctx context.Context, key string) error
 
-	// Break makes the store unreachable for every handle, and Restore ends
-	// that. Both or neither.
+	// Break makes the store unreachable for every handle, and Restore ends that. Set
+	// both or neither.
 	Break   func(ctx context.Context) error
 	Restore func(ctx context.Context) error
 
-	// Stored counts what the store keeps at this moment (files, rows, keys of a
-	// server), whatever it is for. With it the suite sees whether a cleared key
-	// leaves something behind.
+	// Stored counts everything that the store keeps (files, rows, keys of a server).
+	// With it the suite tests whether a cleared key leaves anything behind.
 	Stored func(ctx context.Context) (int, error)
 
-	// Timeout is the longest that a single call may take while the store is
-	// broken. 0 means 30 seconds.
+	// Timeout limits a single call while the store is broken. The default is 30
+	// seconds.
 	Timeout time.Duration
 
-	// Short makes the random and the concurrent cases shorter. Run sets it if
-	// the tests run with -short.
+	// Short shortens the random and the concurrent cases. Run sets it if the tests run
+	// with -short.
 	Short bool
 
-	// Seed is for all that is random. 0 means a new one for each run.
+	// Seed is the random seed. By default each run has a new one.
 	Seed uint64
 }
 
-// Run runs every case as a subtest of t, each with a harness of its own: data
-// that one case leaves behind are never seen by another, provided that newHarness
-// makes new ones. What newHarness needs to take down again belongs into
-// t.Cleanup.
+// Run runs every case as a subtest of t, each with a harness of its own, so that no
+// case sees the data of another if newHarness makes new data. newHarness registers
+// what it has to clean up with t.Cleanup.
 func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 	t.Helper()
 	seed, err := seedFromEnv()
@@ -104,15 +102,15 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 	}
 }
 
-// Check runs every case on one harness, one after the other, and reports on each.
-// The error is nil if none failed; otherwise it names those that did.
+// Check runs every case on one harness, one after the other, and reports the result
+// of each. The error names the cases that failed, and is nil if none did.
 //
-// It is meant for a store that holds nothing of value. Of what is there already it
-// touches nothing: its keys begin with "statetest-" and something random, but for a
-// few that test how a store bears with strange ones ("." for one); if a
-// checkpoint lies under one of those, Check says so and does nothing. Afterwards
-// it takes its keys away; [Report.Left] has those where that failed. A store
-// without [state.Forgetter] keeps an epoch or a last sequence for some.
+// It is for a store that holds nothing of value, but changes no key that exists: its
+// keys begin with "statetest-" and a random text, except for some that test unusual
+// keys, such as "."; if the store has a checkpoint under one of those, Check returns
+// an error and does nothing. At the end it removes its keys; [Report.Left] has those
+// where that failed. A store that is no [state.Forgetter] keeps an epoch or a last
+// sequence for some of them.
 func Check(ctx context.Context, h Harness) (Report, error) {
 	h, err := h.complete()
 	if err != nil {
@@ -151,19 +149,19 @@ func checkFree(ctx context.Context, h Harness) (err error) {
 	}
 	for _, key := range strangeKeys() {
 		if cp, err := s.Load(ctx, key); err == nil && !cp.Token.IsZero() {
-			return fmt.Errorf("statetest: the store has a checkpoint under the key %q, which the test needs for itself: give it a store without", key)
+			return fmt.Errorf("statetest: the store has a checkpoint under the key %q, which the test needs; use a store without it", key)
 		}
 	}
 	return nil
 }
 
-// complete fills in what was left zero, and says what is missing.
+// complete fills in the defaults, and returns an error if something is missing.
 func (h Harness) complete() (Harness, error) {
 	switch {
 	case h.Open == nil:
-		return h, errors.New("statetest: Harness.Open is nil: say how to open the store")
+		return h, errors.New("statetest: Harness.Open is nil; set it to a function that opens the store")
 	case (h.Break == nil) != (h.Restore == nil):
-		return h, errors.New("statetest: Harness.Break and Harness.Restore go together: set both or neither")
+		return h, errors.New("statetest: only one of Harness.Break and Harness.Restore is set; set both or neither")
 	}
 	if h.Timeout <= 0 {
 		h.Timeout = 30 * time.Second

@@ -142,14 +142,14 @@ func search(left []act, stored uint64, ordered bool) bool {
 func ExampleReport() {
 	r := Report{Seed: 7, Results: []Result{
 		{Name: "Load/NotFound", Status: Passed},
-		{Name: "Clear/Absent", Status: Failed, Rule: "Clearing a key that has none is success.", Detail: `Clear: got "no checkpoint", want success`},
+		{Name: "Clear/Absent", Status: Failed, Rule: "Clearing a key that has none succeeds.", Detail: `Clear: got "no checkpoint", want success`},
 		{Name: "Ping", Status: Skipped, Detail: "the store has no state.Pinger"},
 	}}
 	fmt.Print(r)
 	// Output:
 	// passed   Load/NotFound
 	// failed   Clear/Absent
-	//     the contract says: Clearing a key that has none is success.
+	//     the contract says: Clearing a key that has none succeeds.
 	//     Clear: got "no checkpoint", want success
 	// skipped  Ping: the store has no state.Pinger
 	// 1 passed, 1 failed, 1 skipped; seed 7

@@ -6,7 +6,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-const distinct = "Keys are opaque: any two keys that differ in a byte are different keys, in every store and on every file system, whatever they are made of."
+const distinct = "Keys are opaque: two keys that differ in any byte are different keys, in every store and on every file system."
 
 // keyCases save a family of keys each, so that a failure says which kind of key
 // it was.

@@ -12,17 +12,17 @@ import (
 )
 
 var loadCases = []testCase{
-	{"Load/NotFound", "A key without one gives ErrNotFound, never a zero Checkpoint and nil.", loadNotFound},
-	{"Load/Token", "The place is a Checkpoint: the statement that everything up to and including its resume token has been delivered. A Store keeps one checkpoint for each key, through any crash, and gives it back.", loadToken},
-	{"Load/StartAfter", "StartAfter says that the stream can be opened only with startAfter, not with resumeAfter: Token is that of an invalidate event.", loadStartAfter},
-	{"Load/ClusterTime", "ClusterTime is when the event happened, by the cluster's clock.", loadClusterTime},
-	{"Load/SavedAt", "SavedAt is when the checkpoint was saved, in milliseconds. A store fills it in if it is zero.", loadSavedAt},
+	{"Load/NotFound", "For a key without one it returns ErrNotFound, never a zero Checkpoint and nil.", loadNotFound},
+	{"Load/Token", "A Checkpoint states that everything up to and including its resume token has been delivered. A Store keeps one checkpoint for each key, across crashes.", loadToken},
+	{"Load/StartAfter", "StartAfter means that the stream can be opened only with startAfter, not with resumeAfter, because Token is that of an invalidate event.", loadStartAfter},
+	{"Load/ClusterTime", "ClusterTime is the time of the event, by the cluster's clock.", loadClusterTime},
+	{"Load/SavedAt", "SavedAt is the time of the save, with a precision of milliseconds. A store fills it in if it is zero.", loadSavedAt},
 	{"Load/Sequence", "Sequence numbers the saves of one key.", loadSequence},
-	{"Load/Fingerprint", "Fingerprint says what stream Token belongs to: of which deployment, which namespaces, which filter. Its form is its source's; it is UTF-8.", loadFingerprint},
-	{"Load/Epoch", "A store fills it in and pays no heed to what it is given.", loadEpoch},
-	{"Load/Extra", "Extra holds small named JSON documents that are saved in the same write: what must never be newer or older than the token. White space outside their strings is not kept by every store.", loadExtra},
-	{"Load/TokenAlone", "All fields but Token may be zero.", loadTokenAlone},
-	{"Load/NoSharedMemory", "A Store keeps no reference to what it is given (Checkpoint.Extra) and gives out none to what it holds.", loadNoSharedMemory},
+	{"Load/Fingerprint", "Fingerprint identifies the stream that Token belongs to: deployment, namespaces, filter. Its format is the source's; it is UTF-8.", loadFingerprint},
+	{"Load/Epoch", "A store fills it in and ignores the value that it is given.", loadEpoch},
+	{"Load/Extra", "Extra holds small named JSON documents that are saved in the same write, because they must never be newer or older than the token. Not every store keeps white space outside their strings.", loadExtra},
+	{"Load/TokenAlone", "All fields except Token may be zero.", loadTokenAlone},
+	{"Load/NoSharedMemory", "A Store keeps no reference to the memory of its arguments (Checkpoint.Extra), and returns none to its own.", loadNoSharedMemory},
 }
 
 func loadNotFound(t *trial) {

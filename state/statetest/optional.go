@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	listRule   = "List yields the keys that begin with prefix and have a checkpoint, or are leased, in no particular order; keys that come or go meanwhile may be missing."
-	batchRule  = "SaveBatch saves every item as Save or, where the item has a fence, SaveFenced would, and returns an answer for each, in the order of items: one item's failure is no other's."
-	forgetRule = "Forget takes away the key's checkpoint, epoch, nonce and last sequence."
+	listRule   = "List yields the keys that begin with prefix and have a checkpoint or a lease, in no particular order. Keys that are added or removed meanwhile may be missing."
+	batchRule  = "SaveBatch saves each item as Save would or, if the item has a fence, as SaveFenced would, and returns one error per item, in the order of items. The failure of one item doesn't affect the others: it is not a transaction."
+	forgetRule = "Forget removes the key's checkpoint, epoch, nonce and last sequence."
 )
 
 var listCases = []testCase{
@@ -20,7 +20,7 @@ var listCases = []testCase{
 	{"List/Prefix", listRule, listPrefix},
 	{"List/Cleared", listRule, listCleared},
 	{"List/Leased", "LoadErr is the error that Load would return: ErrNotFound for a key that is leased and has no checkpoint.", listLeased},
-	{"List/Owner", "Owner is who holds a lease on the key, \"\" for nobody.", listOwner},
+	{"List/Owner", "Owner is the owner of the lease on the key, \"\" if there is none.", listOwner},
 	{"List/Many", listRule, listMany},
 	{"List/Stop", listRule, listStop},
 }
@@ -28,20 +28,20 @@ var listCases = []testCase{
 var batchCases = []testCase{
 	{"Batch/SavesAll", batchRule, batchSavesAll},
 	{"Batch/EachItsAnswer", batchRule, batchEachItsAnswer},
-	{"Batch/Twice", "A key that stands in items twice is refused, each time it stands there, with ErrInvalid, because the order of the two would be anyone's guess.", batchTwice},
+	{"Batch/Twice", "All items of a key that occurs more than once are refused with ErrInvalid, because their order would be undefined.", batchTwice},
 	{"Batch/Fenced", batchRule, batchFenced},
-	{"Batch/NoSharedMemory", "A Store keeps no reference to what it is given (Checkpoint.Extra) and gives out none to what it holds.", batchNoSharedMemory},
+	{"Batch/NoSharedMemory", "A Store keeps no reference to the memory of its arguments (Checkpoint.Extra), and returns none to its own.", batchNoSharedMemory},
 	{"Batch/Empty", batchRule, batchEmpty},
 }
 
 var forgetCases = []testCase{
 	{"Forget/All", forgetRule, forgetAll},
-	{"Forget/Absent", "Forgetting an absent key is success.", forgetAbsent},
-	{"Forget/UnderLease", "It is refused with ErrLeaseHeld while a lease is held.", forgetUnderLease},
+	{"Forget/Absent", "Forgetting an absent key succeeds.", forgetAbsent},
+	{"Forget/UnderLease", "It returns ErrLeaseHeld while a lease is held.", forgetUnderLease},
 }
 
 var pingCases = []testCase{
-	{"Ping", "Ping returns nil if the store could serve a call now, and otherwise the error that the call would have got.", ping},
+	{"Ping", "Ping returns nil if the store could serve a call now, and otherwise the error that the call would return.", ping},
 }
 
 // list gives the entries with a prefix, each key once.

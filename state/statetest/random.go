@@ -13,8 +13,8 @@ import (
 )
 
 var randomCases = []testCase{
-	{"Random/Saves", "Stores that can lock a record call it between reading and writing; stores that can't (Redis, with a script) do the same in their own language, and statetest holds the two together.", randomSaves},
-	{"Random/Leases", "Stores that can lock a record call it between reading and writing; stores that can't (Redis, with a script) do the same in their own language, and statetest holds the two together.", randomLeases},
+	{"Random/Saves", "Stores that can lock a record call it between reading and writing it; others, such as Redis with a script, implement the same rules in their own language, and statetest compares the two.", randomSaves},
+	{"Random/Leases", "Stores that can lock a record call it between reading and writing it; others, such as Redis with a script, implement the same rules in their own language, and statetest compares the two.", randomLeases},
 }
 
 func randomSaves(t *trial) {

@@ -3,9 +3,9 @@ package statetest
 import "github.com/rigatoni-etl/rigatoni/state"
 
 var reopenCases = []testCase{
-	{"Reopen/Checkpoint", "A Store keeps one checkpoint for each key, through any crash, and gives it back.", reopenCheckpoint},
-	{"Reopen/LastSequence", "What Clear never takes away is what protects the key: its epoch, and the last sequence accepted, so that a save that was held up on its way can't bring a cleared checkpoint back.", reopenLastSequence},
-	{"Reopen/Epoch", "Acquire grants the lease on key, with a fence whose epoch is greater than every one before: release, expiry, clear and restart never lower it.", reopenEpoch},
+	{"Reopen/Checkpoint", "A Store keeps one checkpoint for each key, across crashes.", reopenCheckpoint},
+	{"Reopen/LastSequence", "Clear keeps what protects the key: its epoch and the last accepted sequence, so that a delayed save can't bring a cleared checkpoint back.", reopenLastSequence},
+	{"Reopen/Epoch", "Acquire grants the lease on key, with a fence whose epoch is greater than every earlier one: release, expiry, clear and restart never lower it.", reopenEpoch},
 }
 
 // reopen closes every handle, and opens the data anew.

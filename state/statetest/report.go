@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Status is what became of a case.
+// A Status is the result of a case.
 type Status string
 
 const (
@@ -19,9 +19,9 @@ const (
 type Report struct {
 	// Results has one entry for each case, in the order in which they ran.
 	Results []Result
-	// Seed was used for all that is random; Harness.Seed repeats it.
+	// Seed is the random seed; Harness.Seed repeats it.
 	Seed uint64
-	// Left has the keys that could not be taken away afterwards.
+	// Left has the keys that could not be removed at the end.
 	Left []string
 }
 
@@ -32,7 +32,7 @@ type Result struct {
 	Status Status
 	Detail string // why it failed or was skipped
 	Took   time.Duration
-	Left   []string // keys of the case that could not be taken away
+	Left   []string // keys of the case that could not be removed
 }
 
 // Failed returns the results of the cases that failed.
@@ -51,8 +51,8 @@ func (r Report) with(s Status) []Result {
 	return some
 }
 
-// String is the report for a person: a line for each case, and below those that
-// failed the rule and what was seen.
+// String returns the report as text: a line for each case, and below those that
+// failed the rule and what happened.
 func (r Report) String() string {
 	var b strings.Builder
 	for _, res := range r.Results {
@@ -73,7 +73,7 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// text is what is printed of a failure: the rule first.
+// text returns the description of a failure.
 func (r Result) text() string {
 	return "the contract says: " + r.Rule + "\n" + r.Detail
 }

@@ -7,17 +7,17 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-const refusedRule = "Refused before anything is touched, with ErrInvalid: a key that CheckKey refuses, a checkpoint without a token, a sequence over MaxSequence, text that isn't UTF-8, an Extra that isn't JSON."
+const refusedRule = "Save returns ErrInvalid, and changes nothing, for a key that CheckKey refuses, a checkpoint without a token, a sequence above MaxSequence, text that isn't UTF-8, and an Extra that isn't JSON."
 
 var saveCases = []testCase{
 	{"Save/Replaces", "Save makes cp the checkpoint of key.", saveReplaces},
-	{"Save/Visible", "When it returns nil, the checkpoint is durable in the store's own terms, which its package doc states.", saveVisible},
+	{"Save/Visible", "If it returns nil, the checkpoint is durable in the sense that the store's package documents.", saveVisible},
 	{"Save/NoToken", refusedRule, saveNoToken},
 	{"Save/SequenceTooBig", refusedRule, saveSequenceTooBig},
 	{"Save/NotJSON", refusedRule, saveNotJSON},
 	{"Save/NotUTF8", refusedRule, saveNotUTF8},
-	{"Save/BadKeys", "CheckKey returns nil if key can be the key of a checkpoint: 1 to MaxKeyLen bytes of UTF-8. Otherwise the error is an ErrInvalid.", saveBadKeys},
-	{"Save/OtherKeysUntouched", "Keys are opaque: any two keys that differ in a byte are different keys, in every store and on every file system, whatever they are made of.", saveOtherKeysUntouched},
+	{"Save/BadKeys", "CheckKey returns an ErrInvalid unless key is a valid key of a checkpoint: 1 to MaxKeyLen bytes of UTF-8.", saveBadKeys},
+	{"Save/OtherKeysUntouched", "Keys are opaque: two keys that differ in any byte are different keys, in every store and on every file system.", saveOtherKeysUntouched},
 }
 
 func saveReplaces(t *trial) {

@@ -6,16 +6,16 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-const sequenceRule = "A store refuses a save with a sequence below the last one that it accepted, or equal to it with another token, with ErrStale: a save that was held up on its way must not step back over a later one."
+const sequenceRule = "A store refuses a save whose sequence is below the last one that it accepted, or equal to it with another token, with ErrStale, because a delayed save must not overwrite a later one."
 
 var sequenceCases = []testCase{
 	{"Sequence/Lower", sequenceRule, sequenceLower},
 	{"Sequence/SameOtherToken", sequenceRule, sequenceSameOtherToken},
-	{"Sequence/SameAgain", "The last one again with the same token is success.", sequenceSameAgain},
+	{"Sequence/SameAgain", "A repeated save, with the last sequence and the same token, succeeds.", sequenceSameAgain},
 	{"Sequence/Higher", "Sequence numbers the saves of one key.", sequenceHigher},
-	{"Sequence/Zero", "0 means unordered: always taken, and the last sequence stays.", sequenceZero},
-	{"Sequence/OutlivesClear", "The last sequence outlives Clear and expiry.", sequenceOutlivesClear},
-	{"Sequence/Greatest", "MaxSequence is the greatest sequence that a store takes: the greatest integer that the scripts of every store (Lua's numbers) can hold exactly.", sequenceGreatest},
+	{"Sequence/Zero", "0 means unordered: such a save is always accepted, and leaves the last sequence as it is.", sequenceZero},
+	{"Sequence/OutlivesClear", "The last sequence survives Clear and expiry.", sequenceOutlivesClear},
+	{"Sequence/Greatest", "MaxSequence is the greatest sequence that a store accepts: the greatest integer that Lua, in which some stores have their scripts, represents exactly.", sequenceGreatest},
 	{"Sequence/EachKeyItsOwn", "Sequence numbers the saves of one key.", sequenceEachKeyItsOwn},
 }
 

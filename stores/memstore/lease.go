@@ -11,7 +11,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// Acquire implements [state.Leaser]. It can steal.
+// Acquire implements [state.Leaser]. It supports Steal.
 func (s *Store) Acquire(ctx context.Context, key string, r state.LeaseRequest) (state.Grant, error) {
 	if err := record.CheckLeaseRequest(r); err != nil {
 		return state.Grant{}, failed("acquire", key, err)
@@ -42,8 +42,8 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	})
 }
 
-// List implements [state.Lister]. It is a snapshot, made when the iteration
-// begins and sorted by key; no lock is held while it is yielded.
+// List implements [state.Lister]. It takes a snapshot when the iteration begins,
+// yields it sorted by key, and holds no lock meanwhile.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[state.Entry, error] {
 	return func(yield func(state.Entry, error) bool) {
 		entries, err := s.snapshot(ctx, prefix)

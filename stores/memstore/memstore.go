@@ -1,12 +1,12 @@
 // Package memstore keeps checkpoints in memory, for tests and development.
 //
-// It keeps the whole contract of package
-// [github.com/rigatoni-etl/rigatoni/state], leases and fences included, so that
-// what a test shows with it holds with the other stores.
+// It implements the whole contract of package
+// [github.com/rigatoni-etl/rigatoni/state], including leases and fences, so that a
+// test with it is valid for the other stores.
 //
-// What it can't do is last: everything is forgotten when the process ends, and
-// it is of this process alone. "Durable" here means until then. A pipeline over it
-// starts at "now" after each restart, and loses what happened in between.
+// It is not durable: the checkpoints are lost when the process ends, and other
+// processes don't see them. A pipeline with this store starts at "now" after each
+// restart, and misses the events in between.
 package memstore
 
 import (
@@ -20,9 +20,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// A Store keeps checkpoints in memory. It has every capability that package
-// state knows. All methods may be called concurrently. A Save or Load without
-// Extra documents allocates nothing, once the key is there.
+// A Store keeps checkpoints in memory. It has every capability of package state
+// except [state.Expirer]. All methods may be called concurrently. A Save or Load of
+// an existing key without Extra documents allocates nothing.
 type Store struct {
 	mu      sync.RWMutex
 	records map[string]*record.Record
@@ -41,15 +41,14 @@ var (
 // New returns an empty store.
 func New() *Store { return &Store{records: make(map[string]*record.Record)} }
 
-// OpenURL returns an empty store for the URL memory: (or memory://). It takes
-// no host, path or parameters, and refuses them, so that nobody believes that
-// memory:/var/lib/x were a file.
+// OpenURL returns an empty store for the URL memory: (or memory://). It refuses a
+// host, a path and parameters, so that nobody takes memory:/var/lib/x for a file.
 func OpenURL(_ context.Context, u *url.URL) (*Store, error) {
 	switch {
 	case u.Scheme != "memory":
-		return nil, fmt.Errorf("memstore: %w: the URL's scheme is %q, not \"memory\"", state.ErrInvalid, u.Scheme)
+		return nil, fmt.Errorf("memstore: %w: the URL's scheme is %q; it must be \"memory\"", state.ErrInvalid, u.Scheme)
 	case u.Opaque != "" || u.Host != "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("memstore: %w: the URL is \"memory:\" and nothing after it", state.ErrInvalid)
+		return nil, fmt.Errorf("memstore: %w: the URL has more than \"memory:\"; write \"memory:\"", state.ErrInvalid)
 	}
 	return New(), nil
 }
@@ -58,7 +57,7 @@ func failed(op, key string, err error) error {
 	return &state.Error{Op: op, Store: "memstore", Key: key, Err: err}
 }
 
-// ready is called under the lock, by every call, before it does anything.
+// ready is called by every method before anything else, with the lock held.
 func (s *Store) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -82,8 +81,8 @@ func (s *Store) SaveFenced(ctx context.Context, key string, f state.Fence, cp st
 	return s.save(ctx, key, f, cp)
 }
 
-// noFence is the answer to a fenced write without a fence: for [record.Admit], that
-// would be an unfenced one.
+// noFence returns the error of a fenced write under the zero fence, which
+// [record.Admit] would take for an unfenced one.
 func (s *Store) noFence(ctx context.Context, op, key string, err error) error {
 	if err == nil {
 		s.mu.RLock()
@@ -111,7 +110,7 @@ func (s *Store) save(ctx context.Context, key string, f state.Fence, cp state.Ch
 	return nil
 }
 
-// put saves under the lock.
+// put saves with the lock held.
 func (s *Store) put(key string, f state.Fence, cp state.Checkpoint) error {
 	rec, known := s.records[key]
 	if !known {
@@ -193,7 +192,7 @@ func (s *Store) clear(ctx context.Context, key string, f state.Fence) error {
 	})
 }
 
-// change replaces the record of key by what f makes of it, unless f fails.
+// change replaces the record of key by the one that f returns, unless f fails.
 func (s *Store) change(ctx context.Context, op, key string, f func(record.Record) (record.Record, error)) error {
 	if err := state.CheckKey(key); err != nil {
 		return failed(op, key, err)
@@ -239,10 +238,10 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Volatile implements [state.Volatile]: it is true.
+// Volatile implements [state.Volatile]. It returns true.
 func (s *Store) Volatile() bool { return true }
 
-// Close forgets everything. Closing again does nothing and returns nil.
+// Close removes everything. A second Close does nothing and returns nil.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

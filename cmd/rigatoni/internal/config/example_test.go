@@ -60,7 +60,6 @@ var others = map[string]string{
 	"owner":           "${HOSTNAME:-this-machine}",
 	"lease-ttl":       "15s",
 	"lease-wait":      "1m",
-	"canonical":       "true",
 }
 
 const exampleHead = `# A pipeline of rigatoni, with every field. Run it with

@@ -48,7 +48,7 @@ func TestPipelineID(t *testing.T) {
 	for name, p := range map[string]Pipeline{
 		"bson.D":      {{{Key: "$match", Value: bson.D{{Key: "a", Value: "x"}, {Key: "b", Value: bson.D{{Key: "$in", Value: bson.A{1, 2}}}}}}}},
 		"maps, int64": {{{Key: "$match", Value: bson.M{"a": "x", "b": map[string]any{"$in": []int64{1, 2}}}}}},
-		"spaces":      mustParse(t, ` [ { "$match" : { "a" : "x", "b": {"$in": [{"$numberLong":"1"}, 2]} } } ]`),
+		"spaces":      mustParse(t, ` [ { "$match" : { "a" : "x", "b": {"$in": [{"$numberLong":"1"}, 2.0]} } } ]`),
 	} {
 		if got := id(p); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
 )
 
@@ -42,7 +43,8 @@ func main() {
 
 	source, err := changestream.New(client, &changestream.Options{
 		Database: "shop", Collections: []string{"orders"},
-		Pipeline: changestream.Pipeline(paid), FullDocument: "updateLookup",
+		Pipeline:     changestream.Pipeline(paid), // the mongo.Pipeline of the loop
+		FullDocument: "updateLookup",
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -51,10 +53,16 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	dead, err := ndjson.OpenDeadLetters("./dead", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
 	err = rigatoni.Run(ctx, rigatoni.Config{
 		Name: "paid-orders", Source: source, Store: store,
 		Destination: rigatoni.Typed(ship),
-		Concurrency: 16, // documents at once; the events of each one stay in order
+		Concurrency: 16,   // documents at once; the events of each one stay in order
+		MaxAttempts: 10,   // then the event is refused,
+		DeadLetters: dead, // and put here; without them the pipeline stops
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -1,6 +1,7 @@
 package rigatoni
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -232,7 +233,8 @@ func (c *checkpointer) trySave(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if pos != c.at {
+	// Also if only what the sink returned has changed: Committed is for what is saved.
+	if pos != c.at || !bytes.Equal(doc, c.savedBySync()) {
 		if err := c.put(ctx, c.checkpoint(pos, c.nextSequence(), doc), c.due.unsaved(m)); err != nil {
 			return err
 		}

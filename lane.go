@@ -140,8 +140,11 @@ func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) a
 	if errors.Is(err, ErrDeliveryHung) {
 		return fatal(err) // the gate stays closed: nothing may run beside it
 	}
-	l.gate.leave()
+	// Before the gate is left: what a Sync makes durable has to be exactly what the
+	// tracker says is delivered, or a sink that cuts its output back to the checkpoint
+	// keeps events that are redelivered.
 	a := judgeAttempt(b, err, l.atomic)
+	l.gate.leave()
 	d := Delivered{Events: a.delivered, Bytes: sizeOf(b.Events[:a.delivered]), Attempt: try, Took: time.Since(began), Err: a.err}
 	var last bson.Timestamp
 	if a.delivered > 0 {

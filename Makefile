@@ -14,13 +14,13 @@ demo: ## "go run ./cmd/rigatoni demo" on a real MongoDB server, fetched on first
 
 test: SHELL := bash
 test: .SHELLFLAGS := -o pipefail -c
-test: servers ## run all tests, with the race detector; says at the end what it skipped
+test: servers ## run all tests, with the race detector; lists at the end what was skipped
 	@go run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg --raw-command -- \
 	  sh -c 'for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...) || failed=1; done; exit $${failed:-0}' \
 	  | awk -f internal/tools/skips.awk
 
-# A server (or a file system's tools) that can't be had is not an error here: the tests
-# that need it are skipped, and named at the end.
+# A missing server is not an error here: the tests that need it are skipped, and listed
+# at the end.
 servers:
 	@go run ./internal/tools/fetchmongod || echo "no mongod: tests against MongoDB will be skipped"
 	@command -v redis-server >/dev/null || { \
@@ -33,7 +33,7 @@ lint: ## gofmt, go vet, staticcheck, and the builds for other systems
 	@for m in $(MODULES); do (cd $$m && go vet ./... && go run $(STATICCHECK) ./...) || exit 1; done
 	@cd cmd/rigatoni && for os in darwin windows; do GOOS=$$os CGO_ENABLED=0 go build -o /dev/null . || exit 1; done
 
-bench: servers ## every benchmark beside its floor, in one run
+bench: servers ## every benchmark, relative to its baseline in the same run
 	@go test -run '^$$' -bench . -benchmem ./state/... ./stores/...
 	@cd stores/redisstore && go test -run '^$$' -bench . -benchmem ./...
 	@go run ./internal/tools/streambench
@@ -47,7 +47,7 @@ powercut: ## the file store: 1,000 power cuts of ext4 and of xfs, and as many of
 kill: ## the file store: 10,000 SIGKILLs at random moments
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run '^TestKill$$' .
 
-mutants: ## the file store: minutes of simulated crashes, and the well-known mistakes that they must find
+mutants: ## the file store: minutes of simulated crashes, and well-known mistakes that the test must find
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSimulated|TestMutants' .
 
 failover: servers ## the Redis store: the suite on every topology with connections cut, 1,000 late writes, failovers under load
@@ -60,5 +60,5 @@ soak: servers ## mongotest: 100,000 events, 500 faults; the pipeline on it and o
 build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni
 
-release: ## prove a release that nobody sees yet, then say how to make it (VERSION=v0.1.0)
+release: ## prove a release before it is published, then print how to publish it (VERSION=v0.1.0)
 	@go run ./internal/tools/release -version '$(VERSION)'

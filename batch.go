@@ -33,6 +33,16 @@ func (b *Batch) Done(n int) {
 	}
 }
 
+// eachIsReported has an error, even a panic, taken to be about the first event that
+// is not reported as delivered.
+func (b *Batch) eachIsReported() {
+	if b.progress != nil {
+		b.progress.mu.Lock()
+		defer b.progress.mu.Unlock()
+		b.progress.each = true
+	}
+}
+
 // A progress is how far the delivery of a batch has come.
 type progress struct {
 	advance func(from, to int) // events from..to-1 of the batch are delivered
@@ -40,6 +50,7 @@ type progress struct {
 	mu    sync.Mutex
 	size  int
 	done  int
+	each  bool  // every event is reported: an error is about the first that is not
 	wrong error // a report that can't be true
 	over  bool  // Deliver has returned or was abandoned: reports are ignored
 }
@@ -57,13 +68,16 @@ func (p *progress) report(n int) {
 	}
 }
 
-// finish ends the reports, with all n events delivered, and returns how many are.
-func (p *progress) finish(n int) (done int, wrong error) {
-	p.report(n)
+// finish ends the reports, with the first n events delivered. It returns how many
+// are, and whether the next one is where an error was.
+func (p *progress) finish(n int) (done int, each bool, wrong error) {
+	if p.misreported() == nil {
+		p.report(n)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
-	return p.done, p.wrong
+	return p.done, p.each, p.wrong
 }
 
 // delivered is how many events have been reported.
@@ -71,4 +85,10 @@ func (p *progress) delivered() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done
+}
+
+func (p *progress) misreported() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.wrong
 }

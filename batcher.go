@@ -8,6 +8,7 @@ type batcher struct {
 	maxEvents, maxBytes int
 	maxAge              time.Duration // not positive: a batch never waits
 	lanes               int
+	single              bool // several lanes take one event at a time
 
 	// careful is how many events are still to be delivered one by one, because
 	// one of them was refused in a batch.
@@ -31,6 +32,8 @@ func (b *batcher) limit(waiting int) int {
 		return 1
 	case b.lanes == 1:
 		return b.maxEvents
+	case b.single:
+		return 1
 	}
 	share := (waiting + 4*b.lanes - 1) / (4 * b.lanes)
 	return min(b.maxEvents, max(1, share))

@@ -156,14 +156,15 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 	return c.put(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync()), 0)
 }
 
-// run saves when it is due, until ctx ends, whatever the lanes do meanwhile.
-func (c *checkpointer) run(ctx context.Context) error {
+// run saves when it is due, whatever the lanes do meanwhile, until stop or ctx ends.
+// A save that is under way when stop ends is completed.
+func (c *checkpointer) run(ctx, stop context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		timer.Reset(c.untilDue())
 		select {
-		case <-ctx.Done():
+		case <-stop.Done():
 			return nil
 		case <-c.tracker.wake:
 			continue

@@ -16,6 +16,7 @@ func (f Func) Open(context.Context, Opening) (Sink, error) { return f, nil }
 
 // Deliver calls f for each event of the batch, until ctx ends.
 func (f Func) Deliver(ctx context.Context, b *Batch) error {
+	b.eachIsReported()
 	for i, ev := range b.Events {
 		if ctx.Err() != nil {
 			return Partial(i, context.Cause(ctx))

@@ -184,13 +184,13 @@ func judgeAttempt(b *Batch, err error, atomic bool) attempted {
 			err = p.Err // a number in a batch is no use to whoever reads the log
 		}
 	}
-	done, misreported := b.progress.finish(n)
+	done, each, misreported := b.progress.finish(n)
 	if wrong = cmp.Or(wrong, misreported); wrong != nil {
 		// To believe it could skip an event, and to deliver all of it again and
 		// again could hide the mistake.
 		return fatal(fmt.Errorf("%w: %w", wrong, cmp.Or(err, errors.New("no error"))))
 	}
-	return attempted{delivered: done, err: err, located: p != nil}
+	return attempted{delivered: done, err: err, located: p != nil || each}
 }
 
 // await calls the sink and waits for it, as long as it makes progress.

@@ -39,12 +39,16 @@ type session struct {
 // delivered one by one.
 func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink sinkParts, careful int) *session {
 	b := newBudget(cfg.MaxInFlightBytes)
+	// A Func is called for one event at a time anyway. With one event a lane, the
+	// unbroken run of delivered events is longest, and one that fails holds up no
+	// other document.
+	_, single := As[Func](sink.sink)
 	s := &session{
 		cfg: cfg, log: c.log, status: c.status, checkpointer: c, sink: sink,
 		reader:  newReader(stream, b),
 		tracker: newTracker(stream.Position(), b),
 		dispatcher: newDispatcher(batcher{
-			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, careful: careful,
+			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, single: single, careful: careful,
 		}),
 	}
 	r := &refuser{
@@ -109,7 +113,7 @@ func (s *session) run(ctx, work context.Context, fail context.CancelCauseFunc) e
 
 	saving, stopSaving := context.WithCancel(work)
 	defer stopSaving()
-	saver := s.start(func() error { return s.checkpointer.run(saving) })
+	saver := s.start(func() error { return s.checkpointer.run(work, saving) })
 	reader := s.start(func() error { s.reader.run(read); return nil })
 	var ended error // why the stream can't continue
 	feeder := s.start(func() error { return s.feed(work, &ended) })
@@ -200,7 +204,12 @@ func (s *session) feed(work context.Context, ended *error) error {
 				s.status.failed(c.err)
 				return nil
 			}
-			if err := s.take(work, c, keys); err != nil {
+			err := s.take(work, c, keys)
+			if errors.As(err, new(*RefusedError)) {
+				*ended = err // what comes before that event is delivered
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 		case <-work.Done():

@@ -35,7 +35,10 @@ func (t *transformer) apply(ctx context.Context, events []Event, emit func([]tra
 		if err == nil {
 			continue
 		}
-		if ctx.Err() != nil {
+		switch {
+		case errors.Is(err, ErrDeliveryHung):
+			return err
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		}
 		err = fmt.Errorf("the transform failed: %w", err)

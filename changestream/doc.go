@@ -1,40 +1,49 @@
 // Package changestream is the source that reads a MongoDB change stream: of some
 // collections, of a database, or of a whole deployment.
 //
-//	source, err := changestream.New(client, changestream.Options{
+//	source, err := changestream.New(client, &changestream.Options{
 //		Database:    "shop",
-//		Collections: []string{"orders", "users"},
+//		Collections: []string{"orders", "log_*"},
+//		Operations:  []string{"insert", "update", "replace"},
 //	})
 //
 // A [Source] goes into rigatoni.Config. Its streams begin at a checkpoint, at a
-// cluster time, or at now, and from then on reopen themselves at their own
-// place, for as long as it takes: through elections, restarts, killed cursors
-// and servers that are away for hours. Only an error that no waiting mends ends
-// a stream: the oplog no longer reaches back to its place
+// cluster time, or at now. When a stream is interrupted, it is reopened at its
+// position, for as long as it takes: through elections, restarts, killed cursors
+// and servers that are down for hours. Only an error that retrying can't mend
+// ends a stream: the oplog no longer reaches back to its position
 // ([rigatoni.ErrHistoryLost]), the server refuses the user, or an event can't be
-// read at all (it is over 16 MB, or a required image is missing), in which case
-// every event before it has been returned.
+// read at all (it is over 16 MB, a required image is missing, or an expression of
+// the pipeline fails on it), in which case every event before it has been
+// returned.
 //
 // A stream survives an invalidate event (its collection was dropped or renamed,
-// its database dropped): the event is returned, and the stream goes on behind
-// it, with the collection that next has the name.
+// its database dropped): the event is returned, and the stream is resumed after
+// it, with the next collection of that name.
 //
-// # What the server must be
+// # Filters
+//
+// The server selects collections and databases by name or pattern, operations by
+// type, and applies the stages of a [Pipeline]. A pipeline can't make an event
+// lose its resume token or the other fields that the stream depends on, or hide
+// the end of the stream. A filter may depend on what changes, such as the
+// document that "updateLookup" looks up: the event to resume after always passes.
+//
+// # Requirements
 //
 // A replica set of MongoDB 4.2 or later; tested with 6.0. Pre- and post-images
 // and expanded events need 6.0. Sharded clusters are reached through mongos in
 // the same way, but that has not been tested. The user needs the privileges find
-// and changeStream on what is watched (the role read has both). With the
-// privilege replSetGetConfig as well (role clusterMonitor) another deployment is told
-// from the checkpoint's for certain, else only by the name of the replica set: when a
-// stream is opened, and each time that its cursor had to be opened again.
+// and changeStream on what is read (the role read has both). With the privilege
+// replSetGetConfig as well (role clusterMonitor) a checkpoint of another
+// deployment is recognized for certain, otherwise only by the name of the replica
+// set: when a stream is opened, and each time that its cursor was reopened.
 //
 // # Limits
 //
-// Events over 16 MB are not split: ask for no images where documents are that
-// large. Server-side filters of one's own are not offered; a transform drops
-// what isn't wanted.
+// Events over 16 MB are not split. Where documents are that large, don't ask for
+// images, or remove large fields with $unset or $project.
 //
-// The first no-op or event behind the place of an invalidate event moves the
-// place on; until then it stays where it is.
+// The position after an invalidate event stays where it is until the next no-op
+// or event.
 package changestream

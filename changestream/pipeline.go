@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -99,14 +100,14 @@ func (p Pipeline) text() ([]byte, error) {
 }
 
 // id identifies normalized stages in a fingerprint. It is of relaxed Extended
-// JSON with sorted keys: the same pipeline has the same id when it is written in
-// Go, in YAML or in JSON, as an int32 or an int64, and from a map or a bson.D.
+// JSON in a canonical form: the same pipeline has the same id when it is written
+// in Go, in YAML or in JSON, with numbers of any type, from a map or a bson.D.
 func (p Pipeline) id() (string, error) {
-	sorted := make(Pipeline, len(p))
+	same := make(Pipeline, len(p))
 	for i, stage := range p {
-		sorted[i] = sortKeys(stage).(bson.D)
+		same[i] = canonical(stage).(bson.D)
 	}
-	text, err := sorted.text()
+	text, err := same.text()
 	if err != nil {
 		return "", err
 	}
@@ -114,21 +115,26 @@ func (p Pipeline) id() (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:8]), nil
 }
 
-func sortKeys(v any) any {
+// canonical sorts the keys of documents, and makes whole numbers integers.
+func canonical(v any) any {
 	switch v := v.(type) {
 	case bson.D:
 		out := make(bson.D, len(v))
 		for i, e := range v {
-			out[i] = bson.E{Key: e.Key, Value: sortKeys(e.Value)}
+			out[i] = bson.E{Key: e.Key, Value: canonical(e.Value)}
 		}
 		slices.SortStableFunc(out, func(a, b bson.E) int { return strings.Compare(a.Key, b.Key) })
 		return out
 	case bson.A:
 		out := make(bson.A, len(v))
 		for i, item := range v {
-			out[i] = sortKeys(item)
+			out[i] = canonical(item)
 		}
 		return out
+	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return int64(v)
+		}
 	}
 	return v
 }

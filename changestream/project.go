@@ -14,7 +14,7 @@ func compileProject(name string, spec any) (stage, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s takes a document", name)
 	}
-	var out bson.D
+	out := bson.D{}
 	var named []string
 	for _, e := range doc {
 		field, ok := kept(e.Key)
@@ -90,7 +90,8 @@ func flagOf(v any) (on, ok bool) {
 	case float64:
 		return v != 0, true
 	case bson.Decimal128:
-		return !v.IsZero(), true
+		n, _, err := v.BigInt() // IsZero is about the bits
+		return err != nil || n.Sign() != 0, true
 	}
 	return false, false
 }

@@ -59,11 +59,11 @@ func getParameter(r *request) (*bsondoc.Builder, error) {
 		case e.Key() == "enableTestCommands":
 			asked = true
 		case !slices.Contains(everyCommand, e.Key()):
-			return nil, cmderr.NotImitated("the parameter '" + e.Key() + "'")
+			return nil, cmderr.Unsupported("the parameter '" + e.Key() + "'")
 		}
 	}
 	if _, isDoc := r.args[r.name].DocumentOK(); isDoc || !asked {
-		return nil, cmderr.NotImitated("getParameter without the name of a parameter")
+		return nil, cmderr.Unsupported("getParameter without the name of a parameter")
 	}
 	return bsondoc.New().Bool("enableTestCommands", true), nil
 }

@@ -25,7 +25,7 @@ func aggregate(r *request) (*bsondoc.Builder, error) {
 		return watch(r, stages, v2)
 	}
 	if r.args["aggregate"].Type != bson.TypeString {
-		return nil, cmderr.NotImitated("aggregate on a database without $changeStream")
+		return nil, cmderr.Unsupported("aggregate on a database without $changeStream")
 	}
 	ns, err := r.namespace()
 	if err != nil {

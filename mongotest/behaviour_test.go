@@ -15,9 +15,9 @@ import (
 
 var recording = flag.Bool("record", false, "write what the real server answers to testdata/behaviour")
 
-// TestBehaviour has every script run against mongotest and, where there is one,
-// against a real server. Both must answer as testdata/behaviour says, word for
-// word, and that was written by a real 6.0.27 (with -record).
+// TestBehaviour runs every script on mongotest and, if there is one, on a real
+// server. The replies of both must be those in testdata/behaviour, word for
+// word, which a real 6.0.27 wrote (with -record).
 func TestBehaviour(t *testing.T) {
 	t.Run("mongotest", func(t *testing.T) {
 		s := Start(t)
@@ -31,7 +31,7 @@ func TestBehaviour(t *testing.T) {
 		mongod.ForTest(t) // skips where there is none
 		for name, run := range behaviours {
 			t.Run(name, func(t *testing.T) {
-				if strings.HasPrefix(name, "split") { // fills an oplog
+				if strings.HasPrefix(name, "split") { // it fills an oplog
 					play(t, name, mongod.OwnForTest(t, mongod.Options{}).URI(), "t_split", nil, run)
 					return
 				}
@@ -48,7 +48,7 @@ func play(t *testing.T, name, uri, db string, server *Server, run func(*script))
 	got := perform(t, uri, db, server, run)
 	if *recording && server == nil {
 		for n, again := 2, ""; again != got && n < 10; n++ {
-			// A real server writes a no-op now and then, and marks move with it.
+			// A real server sometimes writes a no-op, which advances marks.
 			again, got = got, perform(t, uri, fmt.Sprint(db, "_", n), nil, run)
 		}
 		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
@@ -69,7 +69,7 @@ func play(t *testing.T, name, uri, db string, server *Server, run func(*script))
 	compareTranscripts(t, file, got, string(want))
 }
 
-// noops is how many no-ops mongotest has written to its oplog.
+// noops returns the number of no-ops that mongotest has written to its oplog.
 func noops(s *Server) (n int) {
 	if s == nil {
 		return 0
@@ -90,7 +90,7 @@ func perform(t *testing.T, uri, db string, server *Server, run func(*script)) st
 	return s.out.String()
 }
 
-// compareTranscripts shows each answer that differs, below its command.
+// compareTranscripts reports each reply that differs, with its command.
 func compareTranscripts(t *testing.T, file, got, want string) {
 	t.Helper()
 	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")

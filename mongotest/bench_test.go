@@ -11,8 +11,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// BenchmarkCatchUp reads 100,000 events that are there already, through the
-// driver, from both servers.
+// BenchmarkCatchUp reads 100,000 existing events through the driver, from both
+// servers.
 func BenchmarkCatchUp(b *testing.B) {
 	const events = 100_000
 	for name, start := range map[string]func(b *testing.B) (uri, db string){

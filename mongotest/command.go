@@ -111,7 +111,7 @@ func (r *request) checkFields() error {
 		case !slices.Contains(r.cmd.others, name):
 			return cmderr.Errorf(cmderr.UnknownField, "BSON field '%s.%s' is an unknown field.", fullName(r.name), name)
 		case !isUnset(e.Value()):
-			return cmderr.NotImitated("the option '" + name + "' of " + r.name)
+			return cmderr.Unsupported("the option '" + name + "' of " + r.name)
 		}
 	}
 	return nil

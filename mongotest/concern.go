@@ -19,7 +19,7 @@ func (r *request) checkReadConcern() error {
 		switch e.Key() {
 		case "level", "afterClusterTime":
 		case "atClusterTime":
-			return cmderr.NotImitated("the read concern's atClusterTime")
+			return cmderr.Unsupported("the read concern's atClusterTime")
 		default:
 			return cmderr.Errorf(cmderr.InvalidOptions, "Unrecognized option in readConcern: %s", e.Key())
 		}
@@ -40,7 +40,7 @@ func (r *request) checkReadConcern() error {
 	case level == "snapshot" && r.name == "count":
 		why = "read concern snapshot not supported"
 	case level == "snapshot":
-		return cmderr.NotImitated("the read concern snapshot but in transactions")
+		return cmderr.Unsupported("the read concern snapshot outside of transactions")
 	}
 	if why == "" {
 		return nil

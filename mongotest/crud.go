@@ -107,9 +107,9 @@ func (r *request) writable() (namespace, error) {
 	case err != nil:
 		return ns, err
 	case ns.db == "local" && strings.HasPrefix(ns.coll, "oplog."):
-		return ns, cmderr.NotImitated("writes to the oplog")
+		return ns, cmderr.Unsupported("writes to the oplog")
 	case ns.coll == viewsName:
-		return ns, cmderr.NotImitated("writes to " + viewsName)
+		return ns, cmderr.Unsupported("writes to " + viewsName)
 	}
 	return ns, nil
 }
@@ -140,7 +140,7 @@ func statementFields(where string, doc bson.Raw, known string, others string) er
 		case !strings.Contains(others, " "+name+" "):
 			return cmderr.Errorf(cmderr.UnknownField, "BSON field '%s.%s' is an unknown field.", where, name)
 		case !isUnset(e.Value()):
-			return cmderr.NotImitated("the option '" + name + "' of " + where)
+			return cmderr.Unsupported("the option '" + name + "' of " + where)
 		}
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/query"
 )
 
-// The package's documentation names all that the server answers.
+// The package documentation names everything that the server supports.
 func TestDocumentationIsComplete(t *testing.T) {
 	text, err := os.ReadFile("doc.go")
 	if err != nil {

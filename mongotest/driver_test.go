@@ -33,7 +33,7 @@ func connect(t testing.TB, uri string) *mongo.Client {
 	return client
 }
 
-// both runs a test through the driver on mongotest, and on a real server where
+// both runs a test through the driver on mongotest, and on a real server if
 // there is one.
 func both(t *testing.T, run func(t *testing.T, db *mongo.Database)) {
 	t.Run("mongotest", func(t *testing.T) {
@@ -66,7 +66,7 @@ func insertIDs(t testing.TB, c *mongo.Collection, ids ...int) {
 	}
 }
 
-// nextIDs reads the documentKeys of so many events.
+// nextIDs reads the documentKeys of n events.
 func nextIDs(t testing.TB, cs *mongo.ChangeStream, n int) []int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -135,7 +135,7 @@ func TestDriverTransaction(t *testing.T) {
 	})
 }
 
-// Two transactions that change one document: one of them has to give way.
+// Of two transactions that change one document, one must fail.
 func TestTransactionsThatConflict(t *testing.T) {
 	both(t, func(t *testing.T, db *mongo.Database) {
 		c := db.Collection("c")
@@ -165,8 +165,8 @@ func TestTransactionsThatConflict(t *testing.T) {
 	})
 }
 
-// followStream reads a collection's stream as one should: whatever breaks it, it is
-// opened again after the last event that was read.
+// followStream reads a collection's stream as a client should: after any
+// interruption it is reopened after the last event.
 func followStream(ctx context.Context, c *mongo.Collection, at *bson.Timestamp, event func(bson.Raw) bool) error {
 	var token bson.Raw
 	for ctx.Err() == nil {
@@ -191,8 +191,8 @@ func followStream(ctx context.Context, c *mongo.Collection, at *bson.Timestamp, 
 	return ctx.Err()
 }
 
-// A stream while all that can happen to connections, cursors and the primary
-// does: nothing is lost and nothing comes twice.
+// A stream survives everything that can happen to connections, cursors and the
+// primary: no event is lost and none is returned twice.
 func TestSoak(t *testing.T) {
 	events, faults := 3000, 20
 	if campaign.Full(t) {

@@ -17,8 +17,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// The change-stream tests that the official driver itself is tested with end here as
-// they do on a real server: those that pass there pass here.
+// The change-stream tests of the official driver have the same results here as
+// on a real server: those that pass there pass here.
 func TestDriversOwnTests(t *testing.T) {
 	t.Parallel()
 	own := driversTests(t)
@@ -45,13 +45,13 @@ func tell(results map[string]string) string {
 	return b.String()
 }
 
-// A driversTest runs the tests of the driver's version that this module uses.
+// A driversTest runs the tests of the driver version that this module uses.
 type driversTest struct{ modfile string }
 
 const driversPackage = "go.mongodb.org/mongo-driver/v2/internal/integration"
 
-// driversTests prepares them. What they import besides is downloaded, and noted in a
-// go.mod of their own.
+// driversTests prepares them. Their further imports are downloaded, and
+// recorded in a go.mod of their own.
 func driversTests(t *testing.T) driversTest {
 	t.Helper()
 	d := driversTest{filepath.Join(t.TempDir(), "go.mod")}
@@ -82,7 +82,7 @@ func (d driversTest) command(t *testing.T, verb string, args ...string) *exec.Cm
 	return cmd
 }
 
-// run is how each test ends on the server: pass, fail or skip.
+// run returns the result of each test on the server: pass, fail or skip.
 func (d driversTest) run(t *testing.T, uri string) map[string]string {
 	t.Helper()
 	cmd := d.command(t, "test", "-json", "-count=1", "-timeout=5m", "-run", `TestChangeStream_|TestCSOT_.*ChangeStream`, driversPackage)

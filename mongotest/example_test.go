@@ -16,8 +16,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
 )
 
-// A whole pipeline, with nothing installed: it goes on where it was, though all
-// its connections break and its cursor is killed. (In a test, use Start.)
+// A complete pipeline with nothing installed. It resumes although all its
+// connections are cut and its cursor is killed. (In a test, use Start.)
 func Example() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -65,7 +65,7 @@ func Example() {
 	}
 	err = rigatoni.Run(ctx, rigatoni.Config{
 		Name: "orders", Source: source, Destination: rigatoni.Func(handle), Store: memstore.New(), Logger: quiet,
-		FirstStart: rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 1}}, // from the server's first day on
+		FirstStart: rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 1}}, // from the beginning of the oplog
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Println(err)

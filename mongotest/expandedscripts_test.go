@@ -48,8 +48,8 @@ func scriptExpanded(s *script) {
 	s.more("db", "$cmd.aggregate")
 }
 
-// scriptExpandedTokens resumes after expanded events, as one who asks for them
-// and as one who does not.
+// scriptExpandedTokens resumes after expanded events, with showExpandedEvents
+// and without.
 func scriptExpandedTokens(s *script) {
 	s.watch("w", `1`, `[{"$changeStream": {`+expanded+`}}]`)
 	s.run(`{"create": "c"}`)

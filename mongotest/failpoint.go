@@ -40,7 +40,7 @@ type failPoint struct {
 func configureFailPoint(r *request) (*bsondoc.Builder, error) {
 	name, ok := r.args[r.name].StringValueOK()
 	if !ok || name != failCommand && name != failCheckout {
-		return nil, cmderr.NotImitated("the fail point '" + name + "'")
+		return nil, cmderr.Unsupported("the fail point '" + name + "'")
 	}
 	data, err := r.document("data")
 	if err != nil {
@@ -98,7 +98,7 @@ func readFailPoint(mode bson.RawValue) (*failPoint, error) {
 		case e.Key() == "skip":
 			fp.skip = int(n)
 		default:
-			return nil, cmderr.NotImitated("the fail point mode '" + e.Key() + "'")
+			return nil, cmderr.Unsupported("the fail point mode '" + e.Key() + "'")
 		}
 	}
 	return fp, nil
@@ -132,7 +132,7 @@ func (fp *failPoint) readData(data bson.Raw) error {
 		case "writeConcernError":
 			fp.concern, ok = v.DocumentOK()
 		default:
-			return cmderr.NotImitated("the fail point data '" + e.Key() + "'")
+			return cmderr.Unsupported("the fail point data '" + e.Key() + "'")
 		}
 		if !ok {
 			return cmderr.Errorf(cmderr.TypeMismatch, "the fail point's '%s' is of the wrong type %s", e.Key(), bsondoc.TypeName(v.Type))

@@ -16,7 +16,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// A streamClient opens streams by bare commands, and reads on.
+// A streamClient opens streams and reads them by plain commands.
 type streamClient struct {
 	*wireClient
 	id int64
@@ -93,8 +93,8 @@ func TestCappedOplog(t *testing.T) {
 	wantFailure(t, reply, cmderr.ChangeStreamHistoryLost, "NonResumableChangeStreamError")
 }
 
-// Before the oplog is cut, any older time opens; the same on both servers, and
-// with batchSize 0 the failure comes late.
+// Before the oplog is truncated, any older time is accepted; the same on both
+// servers, and with batchSize 0 the failure comes later.
 func TestHistoryIsLookedAtLate(t *testing.T) {
 	s := Start(t)
 	put(t, s, 1, 2)
@@ -162,7 +162,8 @@ func TestOversizeNextEvent(t *testing.T) {
 	wantFailure(t, reply, cmderr.BSONObjectTooLarge)
 }
 
-// A document of 10 MB set twice over, looked up: the event has it twice.
+// An update of a document of 10 MB, with updateLookup: the event contains it
+// twice.
 func TestEventOver16MB(t *testing.T) {
 	both(t, func(t *testing.T, db *mongo.Database) {
 		c := db.Collection("c")
@@ -216,7 +217,7 @@ func TestFreezeAndClose(t *testing.T) {
 	}
 }
 
-// What a step-down does, on a real server of one's own and here.
+// The effects of a step-down, on a real server and here.
 func TestStepDown(t *testing.T) {
 	t.Run("mongotest", func(t *testing.T) {
 		s := Start(t)

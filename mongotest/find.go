@@ -78,7 +78,7 @@ func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err er
 	}
 	err = r.read(func(w *writer) error {
 		if w.st.view(ns) != nil {
-			return cmderr.NotImitated("reading through a view")
+			return cmderr.Unsupported("reading through a view")
 		}
 		c := w.collection(ns)
 		if c == nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// Whatever is done to documents: what an event says was there before is what
-// the last event of the same document left behind.
+// Whatever happens to documents: the pre-image of an event is what the last
+// event of the same document left.
 func TestImagesChain(t *testing.T) {
 	seed := campaign.Seed(t)
 	n := campaign.Size(t, "RIGATONI_IMAGES", 10_000, 300)

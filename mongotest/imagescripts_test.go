@@ -63,8 +63,8 @@ func scriptImages(s *script) {
 	s.watchFrom("db", "on.mark", `1`, ", "+imageModes("whenAvailable", "whenAvailable"), "")
 }
 
-// scriptImagesLater: images that are switched on and off, collections that are
-// renamed and dropped, and the good events before one whose image is missing.
+// scriptImagesLater: images are switched on and off, collections are renamed
+// and dropped, and good events come before one whose image is missing.
 func scriptImagesLater(s *script) {
 	s.run(`{"insert": "c", "documents": [{"_id": 1, "a": 1}]}`)
 	s.watch("w", `"c"`, `[{"$changeStream": {`+imageModes("required", "required")+`}}]`)
@@ -105,8 +105,8 @@ func scriptImagesLater(s *script) {
 	s.watchFrom("y", "x.2", `1`, ", "+imageModes("whenAvailable", "whenAvailable"), "")
 }
 
-// scriptImagesInStages: whether an image is missing is found out, or not,
-// before the stages that the client adds.
+// scriptImagesInStages: whether a missing image is noticed before or after the
+// stages that the client adds.
 func scriptImagesInStages(s *script) {
 	s.run(`{"create": "c"}`)
 	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)

@@ -226,9 +226,9 @@ func parseIndex(spec bson.Raw) (*index, error) {
 		switch e.Key() {
 		case "key", "name", "v", "unique", "sparse", "background", "ns":
 		case "expireAfterSeconds":
-			return nil, cmderr.NotImitated("indexes that remove documents by their age")
+			return nil, cmderr.Unsupported("indexes that remove documents by their age")
 		case "partialFilterExpression", "collation", "weights", "default_language", "hidden", "wildcardProjection", "storageEngine", "clustered":
-			return nil, cmderr.NotImitated("the index option '" + e.Key() + "'")
+			return nil, cmderr.Unsupported("the index option '" + e.Key() + "'")
 		default:
 			return nil, cmderr.Errorf(197, "Error in specification %s :: caused by :: The field '%s' is not valid for an index specification. Specification: %s",
 				bsondoc.ShellDoc(spec), e.Key(), bsondoc.ShellDoc(spec))
@@ -239,7 +239,7 @@ func parseIndex(spec bson.Raw) (*index, error) {
 	}
 	for _, e := range bsondoc.Fields(key) {
 		if n, isNum := bsondoc.Float(e.Value()); !isNum || n == 0 || strings.Contains(e.Key(), "$") {
-			return nil, cmderr.NotImitated("indexes of the kind " + bsondoc.ShellDoc(key))
+			return nil, cmderr.Unsupported("indexes of the kind " + bsondoc.ShellDoc(key))
 		}
 	}
 	return newIndex(name, key, spec), nil
@@ -284,7 +284,7 @@ func dropIndexes(r *request) (*bsondoc.Builder, error) {
 	}
 	name, ok := r.args["index"].StringValueOK()
 	if !ok {
-		return nil, cmderr.NotImitated("dropIndexes by anything but a name or '*'")
+		return nil, cmderr.Unsupported("dropIndexes by anything but a name or '*'")
 	}
 	reply := bsondoc.New()
 	return reply, r.write(func(w *writer) error {

@@ -15,8 +15,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 )
 
-// recordedCommands are those that the scripts send, as their transcripts have
-// them.
+// recordedCommands returns the commands in the transcripts of the scripts.
 func recordedCommands(t *testing.T) (all []bson.D) {
 	files, err := filepath.Glob("testdata/behaviour/*.txt")
 	if err != nil || len(files) == 0 {
@@ -39,8 +38,8 @@ func recordedCommands(t *testing.T) (all []bson.D) {
 	return all
 }
 
-// A mutator changes commands here and there: fields and elements go, and become
-// something else, which may be a part of another command.
+// A mutator changes commands at random: fields and elements are removed, or
+// replaced, also by parts of other commands.
 type mutator struct {
 	rng   *rand.Rand
 	parts []any
@@ -86,7 +85,7 @@ func (m *mutator) mutate(v any, top bool) any {
 	return v
 }
 
-// Commands that are almost right are answered, whatever is wrong with them.
+// Commands that are almost right get a reply, whatever is wrong with them.
 func TestMutatedCommands(t *testing.T) {
 	commands := recordedCommands(t)
 	rng := rand.New(rand.NewPCG(campaign.Seed(t), 0))

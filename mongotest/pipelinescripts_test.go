@@ -6,7 +6,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
-// scriptPipelineUpdates has the server find out what an update did.
+// scriptPipelineUpdates makes the server find out what an update changed.
 func scriptPipelineUpdates(s *script) {
 	s.run(`{"insert": "c", "documents": [{"_id": 1, "a": 1, "b": true, "text": "long enough to make what differs the smaller thing to log", "l": [1, 2, 3, 4, 5, 6, 7, 8], "m": [{"k": "something", "x": [1, 2, 3, 4, 5, 6, 7]}, 2, "the last"], "d": {"e": {"f": 1, "g": "a text"}, "l": [1, [2, 3, 4, 5, 6, 7, 8, 9], 3]}}]}`)
 	s.watch("w", `"c"`, `[{"$changeStream": {"fullDocument": "updateLookup"}}, {"$project": {"ns": 0, "wallTime": 0}}]`)
@@ -89,8 +89,8 @@ func scriptPipelineUpdateErrors(s *script) {
 	s.run(`{"find": "c"}`)
 }
 
-// scriptPipelineUpdateSizes has documents and arrays around the sizes at which they
-// are logged as a whole, because what differs would take as much room.
+// scriptPipelineUpdateSizes uses documents and arrays around the sizes at which
+// they are logged as a whole, because the differences would take as much room.
 func scriptPipelineUpdateSizes(s *script) {
 	s.run(`{"create": "c"}`)
 	s.watch("w", `"c"`, `[{"$changeStream": {}}, {"$match": {"operationType": {"$in": ["update", "replace"]}}}, {"$project": {"operationType": 1, "updateDescription": 1}}]`)

@@ -197,7 +197,7 @@ func renameCollection(r *request) (*bsondoc.Builder, error) {
 		return nil, err
 	}
 	if from.db != to.db {
-		return nil, cmderr.NotImitated("renameCollection into another database")
+		return nil, cmderr.Unsupported("renameCollection into another database")
 	}
 	return bsondoc.New(), r.write(func(w *writer) error {
 		c := w.st.colls[from]

@@ -6,7 +6,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/mongotest/internal/bsondoc"
 )
 
-// behaviours are the scripts that mongotest and a real server play.
+// behaviours are the scripts that run on mongotest and a real server.
 var behaviours = map[string]func(*script){
 	"insert":                 scriptInsert,
 	"long strings":           scriptLongStrings,
@@ -64,7 +64,7 @@ var behaviours = map[string]func(*script){
 	"fail points":            scriptFailPoints,
 }
 
-// scriptLongStrings has errors quote strings that are too long to quote.
+// scriptLongStrings makes errors quote strings that are too long to quote.
 func scriptLongStrings(s *script) {
 	for _, n := range []int{159, 160, 161} {
 		long := strings.Repeat("x", n)
@@ -141,8 +141,8 @@ func scriptUpdateOperators(s *script) {
 	s.more("w", "c")
 }
 
-// scriptUpdateArrays appends to arrays, which is an event that has the new
-// elements, or all of them.
+// scriptUpdateArrays appends to arrays, which makes an event with the new
+// elements, or with all of them.
 func scriptUpdateArrays(s *script) {
 	n := 0
 	for _, array := range []string{`[]`, `[1]`, `[1, 2, 3]`} {

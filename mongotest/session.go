@@ -151,7 +151,7 @@ func killSessions(r *request) (*bsondoc.Builder, error) {
 		if doc, ok := v.DocumentOK(); ok {
 			id, err := sessionID(doc)
 			if err != nil {
-				return nil, cmderr.NotImitated(r.name + " by user")
+				return nil, cmderr.Unsupported(r.name + " by user")
 			}
 			named[id] = true
 		}

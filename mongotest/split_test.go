@@ -27,9 +27,9 @@ func largeEvent(rng *rand.Rand, token bson.Raw) bson.Raw {
 	return d.Done()
 }
 
-// Whatever an event is made of: each of its fields is in one fragment, as it
-// was; no fragment is too large; their numbers and tokens are in order; and a
-// stream that is opened after one of them gets the rest.
+// Whatever an event consists of: each of its fields is in one fragment,
+// unchanged; no fragment is too large; their numbers and tokens are in order;
+// and a stream that is resumed from one of them returns the rest.
 func TestFragments(t *testing.T) {
 	seed := campaign.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))

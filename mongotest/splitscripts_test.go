@@ -8,13 +8,13 @@ import (
 
 const split = `{"$changeStreamSplitLargeEvent": {}}`
 
-// large keeps a string of so many kilobytes as "@name".
+// large stores a string of the given number of kilobytes as "@name".
 func (s *script) large(name string, kilobytes int) {
 	s.keep(name, bsondoc.New().Str("", strings.Repeat(name, kilobytes<<10)).Done().Lookup(""))
 }
 
-// largeUpdate makes the event of an update that has to be split: of two large
-// fields in three fragments, if images are asked for.
+// largeUpdate makes the event of an update that must be split: two large fields
+// in three fragments, with images.
 func (s *script) largeUpdate() {
 	s.run(`{"create": "c", "changeStreamPreAndPostImages": {"enabled": true}}`)
 	s.large("q", 9<<10)

@@ -14,12 +14,12 @@ import (
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
-// A script is a conversation with a server, written down so that two
-// servers' can be compared: what differs from run to run is given a name.
+// A script is a dialog with a server, recorded so that two servers' can be
+// compared: values that differ from run to run are replaced by names.
 type script struct {
 	t      *testing.T
 	client *wireClient
-	server *Server // nil: a real one
+	server *Server // nil for a real one
 	db     string
 	out    strings.Builder
 
@@ -35,8 +35,8 @@ type script struct {
 var volatile = []string{"$clusterTime", "operationTime", "signature", "electionId", "topologyVersion", "opTime"}
 
 // run sends a command to the script's database, or to admin if it begins with
-// "admin ". Strings "@name" in it stand for values kept before, and DB for the
-// database's name.
+// "admin ". Strings "@name" in it stand for values stored before, and DB for
+// the database's name.
 func (s *script) run(command string) bson.Raw {
 	s.t.Helper()
 	db := s.db
@@ -93,7 +93,7 @@ func (s *script) keep(name string, v bson.RawValue) {
 }
 
 // watch opens a stream of the script's database on a collection (1 for the
-// database), and keeps its cursor under a name, its mark as name.mark and the
+// database), and stores its cursor under a name, its mark as name.mark and the
 // events' tokens as name.0, name.1 and so on.
 func (s *script) watch(name, coll, stages string) {
 	s.t.Helper()
@@ -118,7 +118,8 @@ func (s *script) keepEvents(name string, reply bson.Raw, batch string) {
 	}
 }
 
-// more reads on. options are further fields, each with a comma before it.
+// more continues to read. options are further fields, each with a comma before
+// it.
 func (s *script) more(name, coll string, options ...string) bson.Raw {
 	s.t.Helper()
 	s.values["id"] = bsondoc.Int64(s.cursors[name])
@@ -139,7 +140,7 @@ var (
 	objectSize = regexp.MustCompile(`size: \d+ \(0x[0-9A-F]+\)`) // the database's name is part of it
 )
 
-// show writes a value, with names for what varies.
+// show formats a value, with names for what varies.
 func (s *script) show(v bson.RawValue) string {
 	switch v.Type {
 	case bson.TypeEmbeddedDocument:

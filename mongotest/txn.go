@@ -47,7 +47,7 @@ func transactionCommands() map[string]*command {
 // it.
 func (st *store) joinTransaction(r *request) error {
 	if r.name == "create" || r.name == "createIndexes" {
-		return cmderr.NotImitated(r.name + " in a transaction")
+		return cmderr.Unsupported(r.name + " in a transaction")
 	}
 	if isWatch(r) {
 		return cmderr.Errorf(cmderr.NotPermittedInTxn, "Operation not permitted in transaction :: caused by :: Aggregation stage $changeStream "+

@@ -10,11 +10,11 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// Random updates, also such as fail, leave the same documents behind as on a
-// real server, and the same events.
+// Random updates, including failing ones, result in the same documents as on a
+// real server, and in the same events.
 func TestRandomUpdates(t *testing.T) { playRandomly(t, randomUpdates) }
 
-// playRandomly has a random script played to both.
+// playRandomly runs a random script on both.
 func playRandomly(t *testing.T, play func(*script, *rand.Rand)) {
 	t.Helper()
 	uri := mongod.ForTest(t).URI
@@ -76,7 +76,8 @@ func randomUpdates(s *script, rng *rand.Rand) {
 	s.more("w", "c")
 }
 
-// So do random updates by a pipeline: what differs then is for the server to find.
+// So do random updates by a pipeline, where the server must find out what
+// changed.
 func TestRandomPipelineUpdates(t *testing.T) {
 	playRandomly(t, randomPipelineUpdates)
 }
@@ -106,7 +107,7 @@ func randomPipelineUpdates(s *script, rng *rand.Rand) {
 	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)
 	for range 25 {
 		u := stage()
-		// Nothing is set again that was removed, see the package's documentation.
+		// No removed field is set again, see the package documentation.
 		if second := stage(); rng.IntN(3) == 0 && (strings.HasPrefix(second, `{"$unset"`) || strings.HasPrefix(second, `{"$project"`)) {
 			u += ", " + second
 		}

@@ -8,8 +8,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
-// The tokens of newer servers: of version 2 by default, and still of version 1
-// for a stream that wants them.
+// Tokens of newer servers: version 2 by default, and version 1 for a stream
+// that requests it.
 func TestV2Tokens(t *testing.T) {
 	for _, v2 := range []bool{false, true} {
 		s, err := Listen(t.Context(), Options{V2Tokens: v2})

@@ -1,7 +1,7 @@
 package mongotest
 
-// scriptViews has views made, dropped and misused. What reads through one is not
-// in it: mongotest refuses that by name, see TestRefusedByName.
+// scriptViews creates, drops and misuses views. It does not read through one:
+// mongotest refuses that, see TestRefusedByName.
 func scriptViews(s *script) {
 	s.run(`{"create": "c"}`)
 	s.watch("db", `1`, `[{"$changeStream": {`+expanded+`}}]`)

@@ -225,7 +225,7 @@ func (s *stream) readOptions(spec bson.Raw) (err error) {
 			case name == "showExpandedEvents":
 				s.expanded = on
 			case on:
-				return cmderr.NotImitated("the option '" + name + "' of $changeStream")
+				return cmderr.Unsupported("the option '" + name + "' of $changeStream")
 			}
 		default:
 			return cmderr.Errorf(cmderr.UnknownField, "BSON field '$changeStream.%s' is an unknown field.", name)
@@ -272,7 +272,7 @@ func (s *stream) resume(doc bson.Raw, startAfter bool) error {
 	case d.IsFragment && !s.split:
 		return fatal("To resume from a split event, the $changeStream pipeline must include a %s stage", query.SplitStage)
 	case d.Format < resumetoken.FormatV1:
-		return cmderr.NotImitated("tokens of MongoDB 4.0 and before")
+		return cmderr.Unsupported("tokens of MongoDB 4.0 and before")
 	}
 	s.start, s.format = d.ClusterTime, max(s.format, d.Format)
 	if d.HighWaterMark && d.Format != s.format {

@@ -265,8 +265,8 @@ func scriptWatchDatabase(s *script) {
 	s.run(`admin {"aggregate": 1, "pipeline": [{"$changeStream": {"allChangesForCluster": true, "resumeAfter": "@db.1"}}], "cursor": {}}`)
 }
 
-// scriptWatchEmpty: a database without collections may still be there, and
-// dropping it an event.
+// scriptWatchEmpty: a database without collections may still exist, and
+// dropping it makes an event.
 func scriptWatchEmpty(s *script) {
 	s.watch("db", `1`, `[{"$changeStream": {}}]`)
 	s.run(`{"dropDatabase": 1}`)
@@ -284,7 +284,8 @@ func scriptWatchEmpty(s *script) {
 	s.more("db", "$cmd.aggregate")
 }
 
-// scriptWatchVersion2: a stream resumed from a token of version 2 stays at it.
+// scriptWatchVersion2: a stream resumed from a token of version 2 continues
+// with version 2.
 func scriptWatchVersion2(s *script) {
 	s.run(`{"create": "c"}`)
 	s.watch("w", `"c"`, `[{"$changeStream": {}}]`)
@@ -302,8 +303,8 @@ func scriptWatchVersion2(s *script) {
 	s.watch("z", `1`, `[{"$changeStream": {"resumeAfter": "@y.1"}}]`)
 }
 
-// scriptWatchNewTokens asks for tokens of version 2, which newer servers give by
-// default.
+// scriptWatchNewTokens requests tokens of version 2, the default of newer
+// servers.
 func scriptWatchNewTokens(s *script) {
 	open := func(name, coll, options, v2, more string) {
 		s.open(name, `{"aggregate": `+coll+`, "pipeline": [{"$changeStream": {`+options+`}}], "$_generateV2ResumeTokens": `+v2+`, "cursor": {`+more+`}}`)
@@ -419,7 +420,8 @@ func scriptNoTransaction(s *script) {
 	s.run(`admin {"delete": "c", "deletes": [{"q": {}, "limit": 0}]}`)
 }
 
-// failPoint sets one, and tells how often it has struck since the script's first.
+// failPoint sets a fail point, and records how often it has been applied since
+// it was first set.
 func (s *script) failPoint(name, mode, data string) {
 	s.t.Helper()
 	reply := s.client.call("admin", s.parse(`{"configureFailPoint": "`+name+`", "mode": `+mode+`, "data": `+data+`}`))
@@ -463,8 +465,8 @@ func scriptFailPoints(s *script) {
 	set("failGetMoreAfterCursorCheckout", `"off"`, `{}`)
 }
 
-// scriptLabels has fail points strike writes and transactions: which labels drivers
-// go by, and what is left of a transaction.
+// scriptLabels applies fail points to writes and transactions: the error labels
+// that drivers act on, and the state of a transaction afterwards.
 func scriptLabels(s *script) {
 	s.run(`{"create": "c"}`)
 	in := s.session()
@@ -507,7 +509,7 @@ func scriptLabels(s *script) {
 	}
 }
 
-// scriptWriteConcerns has those that one node can't fulfil.
+// scriptWriteConcerns uses write concerns that one node can't satisfy.
 func scriptWriteConcerns(s *script) {
 	s.run(`{"create": "c"}`)
 	for n, concern := range []string{`{"w": 1}`, `{"w": "majority"}`, `{"j": true}`, `{}`, `{"w": 1, "wtimeout": 5}`, `{"w": 2}`, `{"w": 50, "wtimeout": 100}`, `{"w": 3, "j": true}`, `{"w": "nosuch"}`} {
@@ -521,7 +523,7 @@ func scriptWriteConcerns(s *script) {
 	in(1, false, `admin {"commitTransaction": 1, "writeConcern": {"w": 2}}`)
 }
 
-// scriptReadConcerns has those that a command can't have.
+// scriptReadConcerns uses read concerns that a command doesn't allow.
 func scriptReadConcerns(s *script) {
 	s.run(`{"create": "c"}`)
 	for _, command := range []string{`"find": "c"`, `"aggregate": "c", "pipeline": [], "cursor": {}`, `"count": "c"`, `"distinct": "c", "key": "a"`, `"insert": "c", "documents": [{"_id": 1}]`, `"listIndexes": "c"`, `"ping": 1`} {
@@ -538,7 +540,7 @@ func scriptReadConcerns(s *script) {
 	in(1, false, `admin {"abortTransaction": 1}`)
 }
 
-// scriptConflicts has two transactions write what one of them has written.
+// scriptConflicts has two transactions write the same documents.
 func scriptConflicts(s *script) {
 	s.run(`{"insert": "c", "documents": [{"_id": 1}, {"_id": 2}, {"_id": 3}]}`)
 	first, lsid := s.session(), s.values["lsid"]

@@ -23,7 +23,7 @@ func rawPing(t testing.TB) bson.Raw {
 	return raw
 }
 
-// nestedDoc is so many documents in one another.
+// nestedDoc returns documents nested to the given depth.
 func nestedDoc(depth int) bson.Raw {
 	const innermost, more = 5, 8 // bytes
 	var doc []byte
@@ -66,7 +66,7 @@ func malformedFrames(t testing.TB) map[string][]byte {
 	}
 }
 
-// After a malformed message the connection is closed, and the server lives.
+// After a malformed message the connection is closed, and the server continues.
 func TestMalformedMessages(t *testing.T) {
 	s := Start(t)
 	for name, frame := range malformedFrames(t) {
@@ -110,7 +110,7 @@ func TestMoreToCome(t *testing.T) {
 	c.call("admin", bson.D{{Key: "ping", Value: 1}}) // has the first answer, or fails
 	c.conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	if n, err := c.conn.Read(make([]byte, 1)); n != 0 {
-		t.Errorf("an answer that nobody waits for: %v", err)
+		t.Errorf("a reply that the client did not request: %v", err)
 	}
 }
 
@@ -148,8 +148,8 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
-// FuzzCommands sends any document as a command: the server answers or hangs up,
-// and never falls over.
+// FuzzCommands sends any document as a command: the server replies or closes
+// the connection, and never panics.
 func FuzzCommands(f *testing.F) {
 	s, err := Listen(f.Context(), Options{OplogEntries: 100})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// A wireClient sends bare commands, so that whole replies can be compared.
+// A wireClient sends plain commands, so that whole replies can be compared.
 type wireClient struct {
 	t    testing.TB
 	conn net.Conn
@@ -59,7 +59,7 @@ func (c *wireClient) receive() (bson.Raw, error) {
 	return body[5:], nil
 }
 
-// call sends a command to a database and gives its reply.
+// call sends a command to a database and returns its reply.
 func (c *wireClient) call(db string, cmd bson.D) bson.Raw {
 	c.t.Helper()
 	raw, err := bson.Marshal(append(cmd, bson.E{Key: "$db", Value: db}))

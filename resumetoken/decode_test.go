@@ -85,7 +85,7 @@ func tokenOf(t testing.TB, doc any) Token {
 	return tok
 }
 
-// hexToken is the token whose _data is the hexadecimal text.
+// hexToken returns the token whose _data is the hexadecimal text.
 func hexToken(t testing.TB, data string) Token {
 	t.Helper()
 	return tokenOf(t, bson.D{{Key: "_data", Value: data}})
@@ -260,7 +260,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// noContents checks that an error shows nothing of the tokens above.
+// noContents checks that an error contains nothing of the tokens above.
 func noContents(t *testing.T, err error) {
 	t.Helper()
 	for _, s := range []string{"secret", "736563726574", "6A91ADB6", "6a91adb6", "CDFFC2D5", "cdffc2d5"} {

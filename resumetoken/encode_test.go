@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Every token of a real server comes out as it went in.
+// Every token of a real server is the same after decoding and encoding.
 func TestEncodeIsTheInverseOfDecode(t *testing.T) {
 	var tokens []Token
 	genuine, _ := knownTokens(t)
@@ -36,8 +36,8 @@ func TestEncodeIsTheInverseOfDecode(t *testing.T) {
 		}
 		want := upper(t, tok)
 		if _, err := tok.Raw().LookupErr("_typeBits"); err != nil && d.Format == FormatV1 && hasFraction(d) {
-			// Somebody lost its type bits: a server would have written them for
-			// a number that is no 32-bit integer.
+			// Its type bits were lost: a server would have written them for a
+			// number that is not a 32-bit integer.
 			want, got = dataOnly(t, want), dataOnly(t, got)
 		}
 		if got != want {
@@ -51,7 +51,7 @@ func dataOnly(t *testing.T, tok Token) Token {
 	return hexToken(t, tok.Raw().Lookup("_data").StringValue())
 }
 
-// upper is the token with the digits that servers write: some of the known
+// upper returns the token with the digits that servers write: some of the known
 // tokens were collected in lower case.
 func upper(t *testing.T, tok Token) Token {
 	t.Helper()
@@ -112,8 +112,7 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// FuzzEncode: what is decoded can be encoded, says the same then, and is the
-// same from then on.
+// FuzzEncode: what is decoded can be encoded, and then decodes to the same.
 func FuzzEncode(f *testing.F) {
 	genuine, _ := knownTokens(f)
 	for _, k := range genuine {

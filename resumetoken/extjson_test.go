@@ -10,7 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// strange are tokens as no MongoDB gives them, to keep byte for byte as well.
+// strange are tokens that no MongoDB server writes, which must be kept byte for
+// byte as well.
 func strange(t testing.TB) map[string]Token {
 	t.Helper()
 	deep := bson.D{}
@@ -70,7 +71,7 @@ func roundTrip(t *testing.T, name string, tok Token) {
 	}
 }
 
-// What a person, a mongosh script or another program finds in a checkpoint.
+// What people, mongosh scripts and other programs find in a checkpoint.
 func TestExtJSONIsCanonical(t *testing.T) {
 	for want, tok := range map[string]Token{
 		`{"_data":"8264AB"}`: hexToken(t, "8264AB"),

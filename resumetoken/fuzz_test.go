@@ -9,8 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// FuzzDecode: of any _data and _typeBits, Decode never panics, gives one of its
-// two errors, and what it gives can be read.
+// FuzzDecode: for any _data and _typeBits, Decode never panics, returns one of
+// its two errors, and its results can be read.
 func FuzzDecode(f *testing.F) {
 	genuine, broken := knownTokens(f)
 	for _, k := range append(genuine, broken...) {
@@ -85,7 +85,7 @@ func readable(t *testing.T, doc bson.Raw) {
 }
 
 // FuzzExtJSON: every token survives its text form byte for byte, and the fast
-// way of writing it is the slow one. It prints as something, too.
+// path writes the same as the slow one. Printing works, too.
 func FuzzExtJSON(f *testing.F) {
 	for _, tok := range strange(f) {
 		f.Add([]byte(tok.Raw()))
@@ -105,7 +105,8 @@ func FuzzExtJSON(f *testing.F) {
 	})
 }
 
-// FuzzParsePlain: what the short way reads, the long way reads as the same.
+// FuzzParsePlain: the slow path parses what the fast path does, with the same
+// result.
 func FuzzParsePlain(f *testing.F) {
 	genuine, broken := knownTokens(f)
 	for _, k := range append(genuine, broken...) {

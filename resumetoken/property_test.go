@@ -77,9 +77,9 @@ func TestAppended(t *testing.T) {
 	}
 }
 
-// A changed bit gives another token or none, never the same one. Fractions are
-// the exception: their last bits can be more than their type holds, which the
-// server doesn't mind either.
+// A changed bit makes another token or an invalid one, never the same one.
+// Fractions are the exception: their last bits can be more than their type
+// holds, which the server accepts too.
 func TestFlippedBits(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -122,7 +122,7 @@ func same(a, b Decoded) bool {
 		a.OperationType == b.OperationType && a.IsFragment == b.IsFragment && a.Fragment == b.Fragment
 }
 
-// nested is a token around an _id of so many documents in one another.
+// nested returns a token with an _id of documents nested to the given depth.
 func nested(t testing.TB, depth int) Token {
 	t.Helper()
 	key := "82687F3418000000012B022C0100296E5A100402029C35AFFD457AA3093B44F7D71C6D" +
@@ -181,7 +181,7 @@ func TestDocumentKeyWithAnOperationType(t *testing.T) {
 	}
 }
 
-// A length in the key that promises gigabytes allocates nothing.
+// A length of gigabytes in the key allocates nothing.
 func TestLengthsAreNotTrusted(t *testing.T) {
 	size := make([]byte, 4)
 	for _, n := range []uint32{1 << 30, 1<<31 - 1, 1 << 31, 1<<32 - 1} {

@@ -10,8 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// A serverToken is an event's token beside what the event itself said, as a
-// real server gave them.
+// A serverToken is an event's token with the fields of the event, both from a
+// real server.
 type serverToken struct {
 	Stream string
 	Token  Token
@@ -29,9 +29,9 @@ type serverToken struct {
 }
 
 // serverTokens were written by MongoDB 6.0.27. They have an _id of every type
-// and, in the streams of version 1, some hundred numbers each of which is an
-// edge of the key format: TestServerTokens is the proof that types and decimals
-// come out as they went in.
+// and, in the streams of version 1, some hundred numbers at the edges of the
+// key format: TestServerTokens proves that types and decimals are restored
+// exactly.
 func serverTokens(t testing.TB) []serverToken {
 	t.Helper()
 	var out []serverToken

@@ -13,8 +13,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// secretToken holds an _id that nobody may see, and the ways in which it would
-// show.
+// secretToken contains an _id that must not be shown, and the ways in which it
+// could be.
 func secretToken(t testing.TB) (Token, []string) {
 	t.Helper()
 	const key = "82687F3418000000012B022C0100296E5A100402029C35AFFD457AA3093B44F7D71C6D463C5F6964003C736563726574000004"

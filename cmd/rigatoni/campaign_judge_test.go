@@ -71,6 +71,12 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 	if res.Lost > 0 {
 		add("%d changes were written and never arrived", res.Lost)
 	}
+	if res.Twice > 0 {
+		add("%d lines of finished files are repeats", res.Twice)
+	}
+	if res.Finished != r.changes && res.FaultCount == 0 {
+		add("%d changes are in finished files, not %d", res.Finished, r.changes)
+	}
 	if res.FaultCount > 0 {
 		add("%d faults, of which the first are:", res.FaultCount)
 		wrong = append(wrong, res.Faults...)
@@ -146,6 +152,6 @@ func (r *record) tell(t *testing.T, res *crashtest.Result) {
 			life.Resumed, life.Before, life.Again, life.Lines, ended)
 		most = max(most, life.Again)
 	}
-	t.Logf("%d inserts, %d updates, %d deletes in %.1f s; %d processes; %d arrived, %d lost, %d came again (at most %d in one life)",
-		res.Inserts, res.Updates, res.Deletes, res.Took.Seconds(), len(res.Lives), res.Arrived, res.Lost, res.Twice, most)
+	t.Logf("%d inserts, %d updates, %d deletes in %.1f s; %d processes; in finished files %d, of them twice %d, lost %d; delivered again, and cut back before, %d (at most %d in one life)",
+		res.Inserts, res.Updates, res.Deletes, res.Took.Seconds(), len(res.Lives), res.Finished, res.Twice, res.Lost, res.Redelivered, most)
 }

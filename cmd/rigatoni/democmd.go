@@ -214,7 +214,7 @@ func (d *demo) summary(r *crashtest.Result) {
 	row("written", r.Written, fmt.Sprintf("%s inserts, %s updates, %s deletes, each acknowledged by the server",
 		grouped(r.Inserts), grouped(r.Updates), grouped(r.Deletes)))
 	row("arrived", r.Arrived, "different changes, compared one by one, each document's in order")
-	row("twice", r.Twice, "after a kill, what was delivered since the last save comes again (--save-interval)")
+	row("twice", r.Twice, "in finished files; what was delivered since the last save was cut back, and delivered again")
 	verdict := d.style.good("nothing was lost")
 	if r.Lost > 0 {
 		verdict = d.style.bad("THESE ARE LOST")

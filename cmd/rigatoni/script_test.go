@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,11 +161,14 @@ func waitLines(ts *testscript.TestScript, neg bool, args []string) {
 
 // inserted counts the inserts of each _id in the files of a folder.
 func inserted(ts *testscript.TestScript, dir string) map[int]int {
-	files, err := filepath.Glob(filepath.Join(ts.MkAbs(dir), "*.ndjson"))
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(dir), "*.ndjson*")) // finished or not
 	ts.Check(err)
 	found := map[int]int{}
 	for _, f := range files {
 		text, err := os.ReadFile(f)
+		if errors.Is(err, fs.ErrNotExist) {
+			return inserted(ts, dir) // it got its final name just now
+		}
 		ts.Check(err)
 		for _, line := range bytes.SplitAfter(text, []byte("\n")) {
 			var ev struct {

@@ -1,7 +1,9 @@
 // Package ndjson is a destination that writes change events as
-// newline-delimited JSON: one event a line, as relaxed Extended JSON v2
-// (canonical by option), with the server's own fields in the server's order.
-// [Open] writes to files, [To] to standard output or any other writer.
+// newline-delimited JSON: one event a line, as relaxed Extended JSON v2 (canonical
+// or plain JSON by option, see package extjson), with the server's fields in the
+// server's order. [Open] writes to files, each event exactly once; [To] to standard
+// output or any other writer, at least once. [OpenDeadLetters] keeps events that
+// were refused.
 //
 // # Files
 //
@@ -10,63 +12,77 @@
 //	shop-0000000007-000001.ndjson
 //
 // by the key of the checkpoint (see below), the epoch of the lease, and a number
-// that counts the files of that epoch. Sorted by name they are in the order in
-// which they were written. Each epoch writes files of its own, so that what
-// an owner writes who was only presumed dead is never among the lines of the
-// one that took over. Without a lease the epoch is 0.
+// that counts the files of that epoch. Sorted by name they are in the order of the
+// stream, as long as the store keeps its epochs. Without a lease the epoch is 0.
 //
-// A file is created with its first event. It is ended before the event that
-// would make it larger than MaxFileBytes, or once it is MaxFileAge old. It is
-// finished as soon as there is a later one of the same key: finished files may
-// be moved away, or deleted. They may not be truncated or edited in place.
+// A file has this name once it is finished: a checkpoint that was saved covers all
+// of it, and it will not change again. Until then it is called
+//
+//	shop-0000000007-000001.ndjson.partial
+//
+// (and for a moment .partial.0000000008, if the owner of epoch 8 takes over from one
+// that may be alive), which a pattern such as *.ndjson doesn't match. A consumer
+// takes finished files: it may read, move and delete them whenever it likes, and
+// leaves the others alone, and the hidden .shop-0000000007.finished.json, too.
+//
+// A file ends before the event that would make it larger than MaxFileBytes, or once
+// it is MaxFileAge old, and is finished with the next checkpoint: at the next save,
+// at most SaveInterval later while events come. An idle stream's file is finished
+// at MaxFileAge, and the last file when the pipeline stops cleanly. After a crash,
+// the next start finishes what the checkpoint covers.
 //
 // In the name, the key keeps a-z, 0-9, "-", "_" and ".". All other bytes,
-// capital letters among them, stand as %xx, so that different keys have different
-// files on file systems of any kind: the key "shop/orders" writes
-// "shop%2forders-…". What is longer than 110 bytes is cut, and a hash stands for
-// the rest.
+// capital letters among them, are written as %xx, so that different keys have
+// different files on file systems of any kind: the key "shop/orders" writes
+// "shop%2forders-…". A key of more than 90 bytes is cut, and a hash stands for the
+// rest.
 //
 // The directory is created with permissions 0750 and files with 0640, less the
 // umask. For others, create the directory beforehand.
 //
-// # What is guaranteed
+// # Guarantees
 //
-//   - The files are flushed to the disk (fsync), and so is their directory, before
-//     the checkpoint that covers their lines is saved. A checkpoint never speaks
-//     of a line that a power cut can take away, if the disk does as it is told.
-//   - Every line that ends in a newline is one whole event, apart from the last
-//     moments before a power cut or a crash: what they left torn is cut off when
-//     the stream is next attached, that is before anything new is written. Only
-//     what lies behind the last checkpoint is looked at and cut; whole lines are
-//     kept.
+//   - Exactly once: in finished files each event of the stream is there once, in the
+//     order of the stream, however often the process is killed and the power fails.
+//     When the stream is opened, output is cut back to exactly what the checkpoint
+//     covers, and what is behind it is written again, to other files.
+//   - A file is flushed to the disk (fsync), and so is its entry in the directory,
+//     before the checkpoint that covers its lines is saved.
+//   - An owner that was frozen, was replaced and thaws changes no finished file, and
+//     finishes none that the checkpoint does not cover. The file that it may have
+//     open is copied by the new owner, as far as the checkpoint covers it. Whether
+//     it is open is known from an advisory lock (flock); without locks, the file is
+//     copied at each start. On a network file system, the locks must reach all
+//     machines that may own the stream.
 //   - A write that fails (a full disk) is taken back and tried again. A flush that
-//     fails is never repeated on the same file, because the kernel may have thrown
-//     the data away and report success the next time: what the file got since the
-//     flush before is cut off, and the stream goes back to its checkpoint, and on
-//     in a new file.
-//   - Lines of one file are in the order of the stream, and so are those of all
-//     files, except that after a restart the stream repeats from its checkpoint.
+//     fails is never repeated on the same file, because the kernel may have dropped
+//     the data and report success the next time: the stream goes back to its
+//     checkpoint.
 //
-// # What is not
+// The guarantee needs the lease, which keeps two owners of a stream apart. Without
+// one (LeaseTTL off) a second process on the same machine is refused while the first
+// has a file open.
 //
-// Events may be there twice: after a crash, what was delivered since the last
-// checkpoint comes again, in a new file. The same event has the same _id, and no
-// other event of the stream has it (but for MongoDB 4.0, which gives a dropDatabase and its
-// invalidate the same). To read each once, remember the _id of the lines read,
-// and pass over a line whose _id is known; what must be remembered goes back as
-// far as one save interval of the pipeline and what was in flight then. Don't
-// compare tokens for order.
+// What a consumer does with a file outside of this directory is its own: if the power
+// fails within moments after a file was finished, the file may have its partial name
+// again, and is finished again, with the same name and the same contents.
 //
-// A line can be read before it is safe on disk. After a power cut it may be gone
-// from the file; its event comes again.
+// MongoDB 4.0 gives a dropDatabase and its invalidate the same _id. Otherwise no two
+// lines have the same.
 //
-// An owner that was frozen and thaws after it was replaced finishes the write it
-// was in, into its own file. If the power then fails before that file is flushed, its
-// last line stays torn, because it is no longer among the files that the new
-// owner looks after. Those events are in the new owner's files.
+// # Refusals
 //
-// When there is output of a key but no checkpoint, the stream is not started
-// ([rigatoni.ErrOutputExists]): it looks as if the checkpoint had been lost.
-// Neither is it if the file that the checkpoint names is shorter than what was
-// flushed of it.
+// Where output and checkpoint disagree, the stream is not opened, with a
+// [rigatoni.OutputError] that has the facts:
+//
+//   - [rigatoni.ErrOutputExists]: there is output, or was, and no checkpoint. It looks
+//     as if the checkpoint had been lost.
+//   - [rigatoni.ErrOutputAhead]: finished files hold events that the checkpoint does
+//     not cover, as when an old one was restored. A consumer would see them twice.
+//     Known from the hidden file, also when consumers have taken the files.
+//   - [ErrOutputMissing]: a file with events that the checkpoint covers is gone, or
+//     shorter, although it was not finished.
+//
+// Config.AcceptOutput accepts such a case, once, by its code. Output that is
+// accepted without a checkpoint is finished as it is, whole lines of it.
 package ndjson

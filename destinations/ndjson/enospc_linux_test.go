@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 )
 
 // TestAFullDisk fills a real file system, frees some of it, and goes on.
@@ -26,7 +26,7 @@ func TestAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}, FirstStart: true})
+	s := openSink(t, d, rigatoni.Opening{Fence: fence(1), FirstStart: true})
 	n := 0
 	for {
 		err := s.Deliver(t.Context(), batch(t, n+1, n+10, 1000))
@@ -38,7 +38,7 @@ func TestAFullDisk(t *testing.T) {
 		}
 		n += 10
 	}
-	if n == 0 || readAll(t, d.dir) != want(t, false, batch(t, 1, n, 1000)) {
+	if n == 0 || readAll(t, d.dir) != want(t, extjson.Relaxed, batch(t, 1, n, 1000)) {
 		t.Fatalf("after %d events the disk is full, and the files are not what was delivered", n)
 	}
 	doSync(t, s)
@@ -47,7 +47,7 @@ func TestAFullDisk(t *testing.T) {
 	}
 	deliver(t, s, batch(t, n+1, n+10, 1000))
 	doSync(t, s)
-	if readAll(t, d.dir) != want(t, false, batch(t, 1, n+10, 1000)) {
+	if readAll(t, d.dir) != want(t, extjson.Relaxed, batch(t, 1, n+10, 1000)) {
 		t.Error("after the disk had room again, the files are not what was delivered")
 	}
 }

@@ -46,3 +46,19 @@ func ExampleTo() {
 	// {"operationType":"insert","fullDocument":{"n":5,"paid":12.0}}
 	// <nil>
 }
+
+// Events that the destination refuses are kept, and the pipeline goes on.
+func ExampleOpenDeadLetters() {
+	dead, err := ndjson.OpenDeadLetters("./dead", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = rigatoni.Config{
+		Name:        "shop",
+		Source:      source,
+		Destination: rigatoni.Func(func(context.Context, rigatoni.Event) error { return nil }),
+		Store:       memstore.New(),
+		MaxAttempts: 5,
+		DeadLetters: dead,
+	}
+}

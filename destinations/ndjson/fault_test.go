@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 )
 
 // failOn makes the disk fail at each operation of a kind, as long as it is so set.
@@ -28,19 +28,19 @@ func TestAFailedWriteIsTakenBack(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	disk := d.fs.(*disk)
-	s := attach(t, d, rigatoni.Opening{})
+	s := openSink(t, d, rigatoni.Opening{})
 	deliver(t, s, batch(t, 1, 2, 0))
 
 	disk.fault = failOn("write", syscall.ENOSPC)
 	if err := s.Deliver(t.Context(), batch(t, 3, 4, 0)); !errors.Is(err, syscall.ENOSPC) || errors.As(err, new(*rigatoni.PartialError)) {
 		t.Fatalf("got %v", err)
 	}
-	if read(t, dir, name(0, 1)) != want(t, false, batch(t, 1, 2, 0)) {
+	if read(t, dir, open(0, 1)) != want(t, extjson.Relaxed, batch(t, 1, 2, 0)) {
 		t.Fatal("something of the failed write is left")
 	}
 	disk.fault = nil
 	deliver(t, s, batch(t, 3, 4, 0))
-	if read(t, dir, name(0, 1)) != want(t, false, batch(t, 1, 4, 0)) {
+	if read(t, dir, open(0, 1)) != want(t, extjson.Relaxed, batch(t, 1, 4, 0)) {
 		t.Error("the file isn't what was delivered")
 	}
 	doSync(t, s)
@@ -56,7 +56,7 @@ func TestAFailedWriteIsTakenBack(t *testing.T) {
 	if err := s.Deliver(t.Context(), batch(t, 5, 5, 0)); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a short write: %v", err)
 	}
-	if read(t, dir, name(0, 1)) != want(t, false, batch(t, 1, 4, 0)) {
+	if read(t, dir, open(0, 1)) != want(t, extjson.Relaxed, batch(t, 1, 4, 0)) {
 		t.Error("something of the short write is left")
 	}
 }
@@ -77,7 +77,7 @@ func (f shortFile) Write(p []byte) (int, error) {
 func TestAFailedWriteTellsHowFarItGot(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{MaxFileBytes: 3000})
-	s := attach(t, d, rigatoni.Opening{})
+	s := openSink(t, d, rigatoni.Opening{})
 	writes := 0
 	d.fs.(*disk).fault = func(op, _ string, size int) (int, error) {
 		if op != "write" {
@@ -95,12 +95,12 @@ func TestAFailedWriteTellsHowFarItGot(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	got := readAll(t, dir)
-	if got != want(t, false, batch(t, 1, p.Delivered, 0)) {
+	if got != want(t, extjson.Relaxed, batch(t, 1, p.Delivered, 0)) {
 		t.Errorf("it says %d events, and %d are there", p.Delivered, strings.Count(got, "\n"))
 	}
 	b.Events = b.Events[p.Delivered:]
 	deliver(t, s, b)
-	if readAll(t, dir) != want(t, false, batch(t, 1, 40, 0)) {
+	if readAll(t, dir) != want(t, extjson.Relaxed, batch(t, 1, 40, 0)) {
 		t.Error("the files aren't what was delivered")
 	}
 }
@@ -109,7 +109,7 @@ func TestATornEndThatCannotBeTakenBackIsCutLater(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	disk := d.fs.(*disk)
-	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
+	s := openSink(t, d, rigatoni.Opening{Fence: fence(1)})
 	deliver(t, s, batch(t, 1, 2, 0))
 	saved := doSync(t, s)
 	deliver(t, s, batch(t, 3, 3, 0))
@@ -123,12 +123,12 @@ func TestATornEndThatCannotBeTakenBackIsCutLater(t *testing.T) {
 		t.Fatal("no error")
 	}
 	disk.fault = nil
-	torn := read(t, dir, name(1, 1))
-	if torn == want(t, false, batch(t, 1, 3, 0)) {
+	torn := read(t, dir, open(1, 1))
+	if torn == want(t, extjson.Relaxed, batch(t, 1, 3, 0)) {
 		t.Fatal("nothing is torn: the test tests nothing")
 	}
 	deliver(t, s, batch(t, 4, 4, 0)) // comes again after Sync
-	if got := read(t, dir, name(1, 1)); got != torn {
+	if got := read(t, dir, open(1, 1)); got != torn {
 		t.Error("something was written behind a torn line")
 	}
 	for range 2 {
@@ -137,8 +137,8 @@ func TestATornEndThatCannotBeTakenBackIsCutLater(t *testing.T) {
 		}
 	}
 	s.Close()
-	s = attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}, Saved: saved})
-	if got := read(t, dir, name(1, 1)); got != want(t, false, batch(t, 1, 2, 0)) {
+	s = openSink(t, d, rigatoni.Opening{Fence: fence(1), Saved: saved})
+	if got := read(t, dir, name(1, 1)); got != want(t, extjson.Relaxed, batch(t, 1, 2, 0)) {
 		t.Error("what is behind the checkpoint was not cut off")
 	}
 	deliver(t, s, batch(t, 3, 4, 0))
@@ -157,7 +157,7 @@ func TestAFailedFlushIsNeverRepeated(t *testing.T) {
 				d.o.MaxFileBytes = 1
 			}
 			disk := d.fs.(*disk)
-			s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
+			s := openSink(t, d, rigatoni.Opening{Fence: fence(1)})
 			deliver(t, s, batch(t, 1, 1, 0))
 			disk.fault = failOn(op, syscall.EIO)
 			if rotated {
@@ -175,27 +175,27 @@ func TestAFailedFlushIsNeverRepeated(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Errorf("%s: Close: %v", op, err)
 			}
-			wantNames(t, dir, name(1, 1))
-			s = attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
+			wantNames(t, dir, open(1, 1))
+			s = openSink(t, d, rigatoni.Opening{Fence: fence(1)})
 			deliver(t, s, batch(t, 1, 1, 0))
 			doSync(t, s)
-			wantNames(t, dir, name(1, 1), name(1, 2))
+			wantNames(t, dir, open(1, 2))
 		}
 	}
 }
 
-// TestAFlushThatFailsAtAttach: whether the tail is on disk is then unknown for
+// TestAFlushThatFailsAtOpening: whether the tail is on disk is then unknown for
 // good, so it goes.
-func TestAFlushThatFailsAtAttach(t *testing.T) {
+func TestAFlushThatFailsAtOpening(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
 	disk := d.fs.(*disk)
-	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
+	s := openSink(t, d, rigatoni.Opening{Fence: fence(1)})
 	deliver(t, s, batch(t, 1, 2, 0))
 	saved := doSync(t, s)
 	deliver(t, s, batch(t, 3, 4, 0))
 	s.Close()
-	at := rigatoni.Opening{Key: "shop", Fence: state.Fence{Epoch: 2, Nonce: "n"}, Saved: saved}
+	at := rigatoni.Opening{Key: "shop", Fence: fence(2), Saved: saved}
 	for _, op := range []string{"open", "syncDir", "sync"} {
 		disk.fault = failOn(op, syscall.EIO)
 		if _, err := d.Open(t.Context(), at); !errors.Is(err, syscall.EIO) {
@@ -203,15 +203,15 @@ func TestAFlushThatFailsAtAttach(t *testing.T) {
 		}
 	}
 	disk.fault = nil
-	attach(t, d, at)
-	if got := read(t, dir, name(1, 1)); got != want(t, false, batch(t, 1, 2, 0)) {
+	openSink(t, d, at)
+	if got := read(t, dir, name(1, 1)); got != want(t, extjson.Relaxed, batch(t, 1, 2, 0)) {
 		t.Error("lines whose flush failed are still there")
 	}
 }
 
 func TestCloseReportsErrors(t *testing.T) {
 	d := openFiles(t, tempDir(t), Options{})
-	s := attach(t, d, rigatoni.Opening{})
+	s := openSink(t, d, rigatoni.Opening{})
 	deliver(t, s, batch(t, 1, 1, 0))
 	d.fs.(*disk).fault = failOn("close", syscall.EIO)
 	if err := s.Close(); !errors.Is(err, syscall.EIO) {
@@ -225,14 +225,14 @@ func TestCloseReportsErrors(t *testing.T) {
 func TestAFileThatCannotBeCreated(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
-	s := attach(t, d, rigatoni.Opening{})
+	s := openSink(t, d, rigatoni.Opening{})
 	d.fs.(*disk).fault = failOn("create", syscall.EMFILE)
 	if err := s.Deliver(t.Context(), batch(t, 1, 1, 0)); !errors.Is(err, syscall.EMFILE) {
 		t.Errorf("Deliver: %v", err)
 	}
 	d.fs.(*disk).fault = nil
 	deliver(t, s, batch(t, 1, 1, 0))
-	wantNames(t, dir, name(0, 1))
+	wantNames(t, dir, open(0, 1))
 }
 
 // TestAFileThatSomebodyElseCuts: taking a failed write back must not fill the
@@ -241,19 +241,19 @@ func TestAFileThatSomebodyElseCuts(t *testing.T) {
 	for _, flushed := range []bool{false, true} {
 		dir := tempDir(t)
 		d := openFiles(t, dir, Options{})
-		s := attach(t, d, rigatoni.Opening{})
+		s := openSink(t, d, rigatoni.Opening{})
 		deliver(t, s, batch(t, 1, 5, 0))
 		if flushed {
 			doSync(t, s)
 		}
-		if err := os.Truncate(filepath.Join(dir, name(0, 1)), 0); err != nil {
+		if err := os.Truncate(filepath.Join(dir, open(0, 1)), 0); err != nil {
 			t.Fatal(err)
 		}
 		d.fs.(*disk).fault = failOn("write", syscall.ENOSPC)
 		if err := s.Deliver(t.Context(), batch(t, 6, 6, 0)); err == nil {
 			t.Fatal("no error")
 		}
-		if got := read(t, dir, name(0, 1)); strings.Contains(got, "\x00") {
+		if got := read(t, dir, open(0, 1)); strings.Contains(got, "\x00") {
 			t.Errorf("there are zeros now: %q", got)
 		}
 		d.fs.(*disk).fault = nil
@@ -286,10 +286,13 @@ func TestTheDirectoryIsFlushedToo(t *testing.T) {
 		}
 		flushed = nil
 	}
-	attach(t, d, rigatoni.Opening{})
+	openSink(t, d, rigatoni.Opening{})
 	wantFlushed("new", filepath.Base(root), "a")
-	s := attach(t, d, rigatoni.Opening{})
-	wantFlushed("made by another life", "a")
+	if err := os.Remove(filepath.Join(dir, markerName("shop", 0))); err != nil {
+		t.Fatal(err)
+	}
+	s := openSink(t, d, rigatoni.Opening{})
+	wantFlushed("made by a process that was killed", "a")
 	deliver(t, s, batch(t, 1, 1, 0))
 	doSync(t, s)
 	wantFlushed("a new file", "b")

@@ -1,12 +1,12 @@
 package ndjson
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,9 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -34,21 +33,37 @@ func openFiles(t testing.TB, dir string, o Options) *Files {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.fs = newDisk() // spares the tests the time of flushing
+	d.fs = newDisk(tempDir(t)) // spares the tests the time of flushing
 	return d
 }
 
-func attach(t testing.TB, d *Files, a rigatoni.Opening) *stream {
+func fence(epoch int) state.Fence { return state.Fence{Epoch: uint64(epoch), Nonce: "n"} }
+
+func openSink(t testing.TB, d *Files, o rigatoni.Opening) *sink {
 	t.Helper()
-	if a.Key == "" {
-		a.Key = "shop"
+	if o.Key == "" {
+		o.Key = "shop"
 	}
-	dest, err := d.Open(t.Context(), a)
+	opened, err := d.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { dest.(io.Closer).Close() })
-	return dest.(*stream)
+	t.Cleanup(func() { opened.(io.Closer).Close() })
+	return opened.(*sink)
+}
+
+// refused is the error of an opening that must be refused.
+func refused(t testing.TB, d *Files, o rigatoni.Opening, want error) *rigatoni.OutputError {
+	t.Helper()
+	if o.Key == "" {
+		o.Key = "shop"
+	}
+	_, err := d.Open(t.Context(), o)
+	var refused *rigatoni.OutputError
+	if !errors.As(err, &refused) || !errors.Is(err, want) || refused.Accept == "" {
+		t.Fatalf("got %v, want %v with a code", err, want)
+	}
+	return refused
 }
 
 // batch has the events from first to last, and payloads of n bytes.
@@ -78,12 +93,12 @@ func doSync(t testing.TB, s rigatoni.Syncer) json.RawMessage {
 	return doc
 }
 
-// want is what the batches must look like, by the driver's own encoder.
-func want(t testing.TB, canonical bool, batches ...*rigatoni.Batch) string {
+// want is what the batches must look like, as lines.
+func want(t testing.TB, mode extjson.Mode, batches ...*rigatoni.Batch) string {
 	var b strings.Builder
 	for _, batch := range batches {
 		for _, ev := range batch.Events {
-			line, err := bson.MarshalExtJSON(ev.Raw, canonical, false)
+			line, err := extjson.Append(nil, ev.Raw, mode)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,17 +125,19 @@ func readAll(t testing.TB, dir string) (all string) {
 	return all
 }
 
-func names(t testing.TB, dir string) []string {
+// names are the files that are not hidden.
+func names(t testing.TB, dir string) (visible []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if !strings.HasPrefix(e.Name(), ".") {
+			visible = append(visible, e.Name())
+		}
 	}
-	return names
+	return visible
 }
 
 func wantNames(t testing.TB, dir string, want ...string) {
@@ -132,10 +149,29 @@ func wantNames(t testing.TB, dir string, want ...string) {
 
 func name(epoch, number int) string { return fmt.Sprintf("shop-%010d-%06d.ndjson", epoch, number) }
 
+func open(epoch, number int) string { return name(epoch, number) + ".partial" }
+
+// commit saves a checkpoint, as the pipeline does.
+func commit(t testing.TB, s *sink) json.RawMessage {
+	t.Helper()
+	doc := doSync(t, s)
+	if err := s.Committed(t.Context(), doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func closeSink(t testing.TB, s *sink) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEachEventIsALine(t *testing.T) {
-	for _, canonical := range []bool{false, true} {
+	for _, mode := range []extjson.Mode{extjson.Relaxed, extjson.Canonical, extjson.Simplified} {
 		dir := filepath.Join(tempDir(t), "new", "out")
-		s := attach(t, openFiles(t, dir, Options{Canonical: canonical}), rigatoni.Opening{Fence: state.Fence{Epoch: 7, Nonce: "n"}})
+		s := openSink(t, openFiles(t, dir, Options{Format: mode}), rigatoni.Opening{Fence: fence(7), FirstStart: true})
 		wantNames(t, dir)
 		if doc := doSync(t, s); doc != nil {
 			t.Errorf("Sync returns %s though nothing was written", doc)
@@ -143,31 +179,95 @@ func TestEachEventIsALine(t *testing.T) {
 		a, b := batch(t, 1, 3, 10), batch(t, 4, 3000, 300) // more than a chunk
 		deliver(t, s, a)
 		deliver(t, s, b)
-		wantNames(t, dir, name(7, 1))
-		text := want(t, canonical, a, b)
-		if read(t, dir, name(7, 1)) != text {
+		wantNames(t, dir, open(7, 1))
+		text := want(t, mode, a, b)
+		if read(t, dir, open(7, 1)) != text {
 			t.Error("the file isn't what was delivered")
 		}
-		if got, want := string(doSync(t, s)), fmt.Sprintf(`{"file":"%s","size":%d}`, name(7, 1), len(text)); got != want {
+		if got, want := string(commit(t, s)), fmt.Sprintf(`{"file":"%s","size":%d,"files":1}`, name(7, 1), len(text)); got != want {
 			t.Errorf("Sync returns %s, want %s", got, want)
 		}
-		for path, most := range map[string]os.FileMode{dir: 0o750, filepath.Join(dir, name(7, 1)): 0o640} {
+		for path, most := range map[string]os.FileMode{dir: 0o750, filepath.Join(dir, open(7, 1)): 0o640} {
 			if info, err := os.Stat(path); err != nil || info.Mode().Perm()&^most != 0 {
 				t.Errorf("%s: %v, %v", path, info.Mode(), err)
 			}
 		}
+		closeSink(t, s)
+		wantNames(t, dir, name(7, 1))
+	}
+}
+
+// TestAFileGetsItsNameOnceACheckpointCoversIt: not when it ends, and not when it is
+// flushed.
+func TestAFileGetsItsNameOnceACheckpointCoversIt(t *testing.T) {
+	dir := tempDir(t)
+	s := openSink(t, openFiles(t, dir, Options{MaxFileBytes: 1}), rigatoni.Opening{Fence: fence(1)})
+	deliver(t, s, batch(t, 1, 2, 0))
+	first := doSync(t, s) // its checkpoint could not be saved
+	wantNames(t, dir, open(1, 1), open(1, 2))
+	deliver(t, s, batch(t, 3, 3, 0))
+	second := doSync(t, s)
+	wantNames(t, dir, open(1, 1), open(1, 2), open(1, 3))
+	if err := s.Committed(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	wantNames(t, dir, name(1, 1), name(1, 2), open(1, 3))
+	if err := s.Committed(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	wantNames(t, dir, name(1, 1), name(1, 2), open(1, 3)) // more may come
+	deliver(t, s, batch(t, 4, 4, 0))
+	closeSink(t, s)
+	wantNames(t, dir, name(1, 1), name(1, 2), open(1, 3), open(1, 4))
+	if err := s.Committed(t.Context(), second); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Committed after Close: %v", err)
+	}
+}
+
+// TestACleanStopFinishesEverything: a consumer of finished files has all events then.
+func TestACleanStopFinishesEverything(t *testing.T) {
+	dir := tempDir(t)
+	d := openFiles(t, dir, Options{MaxFileBytes: 1000})
+	s := openSink(t, d, rigatoni.Opening{Fence: fence(1)})
+	deliver(t, s, batch(t, 1, 7, 0))
+	commit(t, s)
+	closeSink(t, s)
+	for _, n := range names(t, dir) {
+		if !strings.HasSuffix(n, ".ndjson") {
+			t.Errorf("%s is left", n)
+		}
+	}
+	if readAll(t, dir) != want(t, extjson.Relaxed, batch(t, 1, 7, 0)) {
+		t.Error("the files aren't what was delivered")
+	}
+}
+
+// TestAFileThatIsGoneBeforeItIsFinished: somebody has removed it.
+func TestAFileThatIsGoneBeforeItIsFinished(t *testing.T) {
+	dir := tempDir(t)
+	s := openSink(t, openFiles(t, dir, Options{MaxFileBytes: 1}), rigatoni.Opening{Fence: fence(1)})
+	deliver(t, s, batch(t, 1, 2, 0))
+	doc := doSync(t, s)
+	if err := os.Remove(filepath.Join(dir, open(1, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Committed(t.Context(), doc); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Committed: %v", err)
+	}
+	if _, err := s.Sync(t.Context()); err == nil {
+		t.Error("a later Sync reports success")
 	}
 }
 
 func TestFilesEndBeforeTheyAreTooLarge(t *testing.T) {
-	line := len(want(t, false, batch(t, 21, 21, 100))) // 22 to 29 have as many bytes
+	line := len(want(t, extjson.Relaxed, batch(t, 21, 21, 100))) // 22 to 29 have as many bytes
 	for _, tc := range []struct {
 		limit int64
 		files int
 	}{{int64(line), 9}, {int64(2*line - 1), 9}, {int64(2 * line), 5}, {int64(3*line + 5), 3}, {1, 9}, {-1, 1}, {0, 1}} {
 		for _, size := range []int{1, 3, 9} { // events in a batch
 			dir := tempDir(t)
-			s := attach(t, openFiles(t, dir, Options{MaxFileBytes: tc.limit}), rigatoni.Opening{})
+			s := openSink(t, openFiles(t, dir, Options{MaxFileBytes: tc.limit}), rigatoni.Opening{})
 			for i := 21; i <= 29; i += size {
 				deliver(t, s, batch(t, i, min(29, i+size-1), 100))
 			}
@@ -179,7 +279,7 @@ func TestFilesEndBeforeTheyAreTooLarge(t *testing.T) {
 					t.Errorf("limit %d: a file has %d bytes", tc.limit, len(text))
 				}
 			}
-			if len(names(t, dir)) != tc.files || all != want(t, false, batch(t, 21, 29, 100)) {
+			if len(names(t, dir)) != tc.files || all != want(t, extjson.Relaxed, batch(t, 21, 29, 100)) {
 				t.Errorf("limit %d, batches of %d: %d files, want %d, with %d bytes", tc.limit, size, len(names(t, dir)), tc.files, len(all))
 			}
 		}
@@ -189,74 +289,44 @@ func TestFilesEndBeforeTheyAreTooLarge(t *testing.T) {
 func TestFilesEndWhenTheyAreOld(t *testing.T) {
 	dir := tempDir(t)
 	synctest.Test(t, func(t *testing.T) {
-		s := attach(t, openFiles(t, dir, Options{MaxFileAge: time.Hour}), rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
+		s := openSink(t, openFiles(t, dir, Options{MaxFileAge: time.Hour}), rigatoni.Opening{Fence: fence(1)})
 		time.Sleep(2 * time.Hour) // a file's age begins with its first event
 		deliver(t, s, batch(t, 1, 1, 0))
 		time.Sleep(time.Hour - 1)
 		deliver(t, s, batch(t, 2, 2, 0))
 		doSync(t, s)
-		wantNames(t, dir, name(1, 1))
+		wantNames(t, dir, open(1, 1))
 		time.Sleep(1 * time.Nanosecond)
+		synctest.Wait()
+		wantNames(t, dir, open(1, 1)) // no checkpoint covers it
 		deliver(t, s, batch(t, 3, 3, 0))
+		wantNames(t, dir, open(1, 1), open(1, 2))
+		commit(t, s)
+		wantNames(t, dir, name(1, 1), open(1, 2))
+
+		time.Sleep(2 * time.Hour) // without an event, and without a save
+		synctest.Wait()
 		wantNames(t, dir, name(1, 1), name(1, 2))
 
-		time.Sleep(time.Hour) // also without events, at a save
-		doc := doSync(t, s)
-		if s.cur != nil {
-			t.Error("an old file stays open")
-		}
-		if got := string(doSync(t, s)); got != string(doc) {
-			t.Errorf("the place of the end went from %s to %s", doc, got)
-		}
 		deliver(t, s, batch(t, 4, 4, 0))
+		time.Sleep(time.Hour + 1) // a save that comes late
+		synctest.Wait()
+		wantNames(t, dir, name(1, 1), name(1, 2), open(1, 3))
+		doc := commit(t, s)
 		wantNames(t, dir, name(1, 1), name(1, 2), name(1, 3))
-	})
-}
+		if got := string(doSync(t, s)); got != string(doc) {
+			t.Errorf("the end went from %s to %s", doc, got)
+		}
 
-func TestEveryLifeHasFilesOfItsOwn(t *testing.T) {
-	dir := tempDir(t)
-	d := openFiles(t, dir, Options{})
-	zombie := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 7, Nonce: "n"}})
-	deliver(t, zombie, batch(t, 1, 2, 0))
-	owner := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 8, Nonce: "n"}, Saved: doSync(t, zombie)})
-	deliver(t, owner, batch(t, 3, 4, 0))
-	deliver(t, zombie, batch(t, 3, 3, 0))
-	wantNames(t, dir, name(7, 1), name(8, 1))
-	if read(t, dir, name(8, 1)) != want(t, false, batch(t, 3, 4, 0)) {
-		t.Error("the owner's file has other lines than the owner's")
-	}
-
-	saved := doSync(t, owner)
-	if err := owner.Close(); err != nil {
-		t.Fatal(err)
-	}
-	again := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 8, Nonce: "n"}, Saved: saved})
-	deliver(t, again, batch(t, 5, 5, 0))
-	wantNames(t, dir, name(7, 1), name(8, 1), name(8, 2))
-
-	// Files that a consumer has taken keep their names to themselves.
-	saved = doSync(t, again)
-	again.Close()
-	for _, n := range names(t, dir) {
-		if err := os.Remove(filepath.Join(dir, n)); err != nil {
+		deliver(t, s, batch(t, 5, 5, 0))
+		doc = doSync(t, s)
+		time.Sleep(time.Hour + 1) // a save that takes long
+		synctest.Wait()
+		if err := s.Committed(t.Context(), doc); err != nil {
 			t.Fatal(err)
 		}
-	}
-	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 8, Nonce: "n"}, Saved: saved})
-	if got := string(doSync(t, s)); got != string(saved) {
-		t.Errorf("before anything is written, Sync returns %s, want what was saved: %s", got, saved)
-	}
-	deliver(t, s, batch(t, 6, 6, 0))
-	wantNames(t, dir, name(8, 3))
-}
-
-func TestWithoutALeaseTheNextFreeNumberIsTaken(t *testing.T) {
-	dir := tempDir(t)
-	d := openFiles(t, dir, Options{})
-	a, b := attach(t, d, rigatoni.Opening{}), attach(t, d, rigatoni.Opening{})
-	deliver(t, a, batch(t, 1, 1, 0))
-	deliver(t, b, batch(t, 1, 1, 0))
-	wantNames(t, dir, name(0, 1), name(0, 2))
+		wantNames(t, dir, name(1, 1), name(1, 2), name(1, 3), name(1, 4))
+	})
 }
 
 func TestStreamsWriteConcurrently(t *testing.T) {
@@ -266,7 +336,7 @@ func TestStreamsWriteConcurrently(t *testing.T) {
 	keys := []string{"shop/a", "shop/A", "shop/b", "shop"}
 	for _, key := range keys {
 		wg.Go(func() {
-			dest, err := d.Open(context.Background(), rigatoni.Opening{Key: key, Fence: state.Fence{Epoch: 1, Nonce: "n"}, FirstStart: true})
+			dest, err := d.Open(context.Background(), rigatoni.Opening{Key: key, Fence: fence(1), FirstStart: true})
 			if err != nil {
 				t.Error(err)
 				return
@@ -288,77 +358,19 @@ func TestStreamsWriteConcurrently(t *testing.T) {
 	for _, key := range keys {
 		all := ""
 		for _, n := range names(t, dir) {
-			if f, _ := parseName(n); f.stem == stemOf(key) {
+			if f, _, _ := parseName(n); f.stem == stemOf(key) {
 				all += read(t, dir, n)
 			}
 		}
-		if all != want(t, false, batch(t, 0, 199, 50)) {
+		if all != want(t, extjson.Relaxed, batch(t, 0, 199, 50)) {
 			t.Errorf("the files of %q have other lines than were delivered for it", key)
 		}
 	}
 }
 
-func TestAFirstStartRefusesOutputThatIsThere(t *testing.T) {
-	dir := tempDir(t)
-	d := openFiles(t, dir, Options{})
-	if err := os.WriteFile(filepath.Join(dir, name(1, 1)), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	attach(t, d, rigatoni.Opening{FirstStart: true}) // an empty file is no output
-	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 2, Nonce: "n"}})
-	deliver(t, s, batch(t, 1, 1, 0))
-	doSync(t, s)
-	_, err := d.Open(t.Context(), rigatoni.Opening{Key: "shop", Fence: state.Fence{Epoch: 3, Nonce: "n"}, FirstStart: true})
-	if !errors.Is(err, rigatoni.ErrOutputExists) {
-		t.Fatalf("got %v, want ErrOutputExists", err)
-	}
-	for _, part := range []string{dir, "1 files", name(2, 1), "NewStream", "directory"} {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("the error doesn't say %q: %v", part, err)
-		}
-	}
-	attach(t, d, rigatoni.Opening{Key: "shop-2", FirstStart: true})                             // another key's output is not ours
-	attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 3, Nonce: "n"}, FirstStart: false}) // accepted
-	attach(t, openFiles(t, tempDir(t), Options{}), rigatoni.Opening{FirstStart: true})
-}
-
-func TestWhatTheCheckpointSaysOfTheOutput(t *testing.T) {
-	dir := tempDir(t)
-	d := openFiles(t, dir, Options{})
-	s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 1, Nonce: "n"}})
-	deliver(t, s, batch(t, 1, 3, 0))
-	saved := doSync(t, s)
-	s.Close()
-	path := filepath.Join(dir, name(1, 1))
-	if err := os.Truncate(path, 100); err != nil {
-		t.Fatal(err)
-	}
-	_, err := d.Open(t.Context(), rigatoni.Opening{Key: "shop", Fence: state.Fence{Epoch: 2, Nonce: "n"}, Saved: saved})
-	if err == nil || !strings.Contains(err.Error(), path+" has 100 bytes") {
-		t.Errorf("a file that lost flushed lines: %v", err)
-	}
-	if info, _ := os.Stat(path); info.Size() != 100 {
-		t.Error("the file was changed")
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 2, Nonce: "n"}, Saved: saved})
-
-	for _, foreign := range []string{`{"lsn":"0/15E8"}`, `5`, `"x"`, `{"file":"../shop-0000000001-000001.ndjson"}`, `{"file":"other-0000000001-000001.ndjson","size":1}`} {
-		var log bytes.Buffer
-		d := openFiles(t, dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		s := attach(t, d, rigatoni.Opening{Fence: state.Fence{Epoch: 3, Nonce: "n"}, Saved: json.RawMessage(foreign)})
-		if doc := doSync(t, s); doc != nil || !strings.Contains(log.String(), "not one of this destination") {
-			t.Errorf("%s: Sync returns %s; log: %s", foreign, doc, &log)
-		}
-		s.Close()
-	}
-}
-
 func TestAnEventThatIsBrokenStopsAtItself(t *testing.T) {
 	dir := tempDir(t)
-	s := attach(t, openFiles(t, dir, Options{}), rigatoni.Opening{})
+	s := openSink(t, openFiles(t, dir, Options{}), rigatoni.Opening{})
 	b := batch(t, 1, 5, 0)
 	b.Events[3].Raw = b.Events[3].Raw[:20]
 	err := s.Deliver(t.Context(), b)
@@ -369,7 +381,7 @@ func TestAnEventThatIsBrokenStopsAtItself(t *testing.T) {
 	if fmt.Sprintf("%T", p.Err) != fmt.Sprintf("%T", rigatoni.Permanent(io.EOF)) {
 		t.Errorf("%v is not permanent", p.Err)
 	}
-	if read(t, dir, name(0, 1)) != want(t, false, batch(t, 1, 3, 0)) {
+	if read(t, dir, open(0, 1)) != want(t, extjson.Relaxed, batch(t, 1, 3, 0)) {
 		t.Error("the events before it are not in the file")
 	}
 }
@@ -377,7 +389,7 @@ func TestAnEventThatIsBrokenStopsAtItself(t *testing.T) {
 func TestAfterTheContextOrCloseNothingIsWritten(t *testing.T) {
 	dir := tempDir(t)
 	d := openFiles(t, dir, Options{})
-	s := attach(t, d, rigatoni.Opening{})
+	s := openSink(t, d, rigatoni.Opening{})
 	lost := errors.New("the lease is lost")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(lost)
@@ -399,20 +411,20 @@ func TestAfterTheContextOrCloseNothingIsWritten(t *testing.T) {
 	if _, err := s.Sync(t.Context()); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Sync after Close: %v", err)
 	}
-	if read(t, dir, name(0, 1)) != want(t, false, batch(t, 1, 1, 0)) {
+	if read(t, dir, open(0, 1)) != want(t, extjson.Relaxed, batch(t, 1, 1, 0)) {
 		t.Error("something else was written")
 	}
 	if _, err := d.Open(t.Context(), rigatoni.Opening{}); err == nil {
 		t.Error("an attachment without a key is taken")
 	}
-	file := filepath.Join(dir, name(0, 1))
+	file := filepath.Join(dir, open(0, 1))
 	if _, err := openFiles(t, file, Options{}).Open(t.Context(), rigatoni.Opening{Key: "k"}); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file for a directory: %v", err)
 	}
 }
 
 func TestALargeEventLeavesNoLargeBuffer(t *testing.T) {
-	s := attach(t, openFiles(t, tempDir(t), Options{}), rigatoni.Opening{})
+	s := openSink(t, openFiles(t, tempDir(t), Options{}), rigatoni.Opening{})
 	deliver(t, s, batch(t, 1, 1, 5<<20))
 	if cap(s.buf) > keepBytes {
 		t.Errorf("%d bytes are kept", cap(s.buf))
@@ -424,7 +436,7 @@ func TestALargeEventLeavesNoLargeBuffer(t *testing.T) {
 }
 
 func BenchmarkDeliver(b *testing.B) {
-	s := attach(b, openFiles(b, b.TempDir(), Options{}), rigatoni.Opening{})
+	s := openSink(b, openFiles(b, b.TempDir(), Options{}), rigatoni.Opening{})
 	events := batch(b, 1, 1000, 300)
 	b.SetBytes(int64(events.Bytes))
 	b.ReportAllocs()

@@ -10,7 +10,8 @@ import (
 
 // A file is what the destination needs of an *os.File.
 type file interface {
-	io.ReadWriteSeeker
+	io.Writer
+	io.ReaderAt
 	Stat() (fs.FileInfo, error)
 	Sync() error
 	Truncate(size int64) error
@@ -20,13 +21,25 @@ type file interface {
 // fileSystem is what the destination needs of the operating system. Tests make
 // it fail, or lose what was never flushed.
 type fileSystem interface {
-	// create makes a file that did not exist, to append to.
+	// create makes a file that did not exist, to append to, and locks it.
 	create(path string) (file, error)
-	// open opens a file to read it and to cut its end off.
-	open(path string) (file, error)
+	// open opens a file to read it and to cut its end off. It locks it, if nobody
+	// else has, and returns what is known of that.
+	open(path string) (file, use, error)
+	rename(from, to string) error
+	remove(path string) error
 	// syncDir flushes the entries of a directory.
 	syncDir(path string) error
 }
+
+// A use is what is known of who else has a file open to write to it.
+type use int
+
+const (
+	unknown use = iota // the file system has no locks
+	free               // nobody
+	taken              // a living process, perhaps this one
+)
 
 type osFS struct{}
 
@@ -39,19 +52,17 @@ func (osFS) create(path string) (file, error) {
 	return f, nil
 }
 
-func (osFS) open(path string) (file, error) {
+func (osFS) open(path string) (file, use, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return nil, unknown, err
 	}
-	if !lock(f) {
-		return nil, errors.Join(errInUse, f.Close())
-	}
-	return f, nil
+	return f, lock(f), nil
 }
 
-// errInUse: a living process writes to the file.
-var errInUse = errors.New("another process writes to it")
+func (osFS) rename(from, to string) error { return os.Rename(from, to) }
+
+func (osFS) remove(path string) error { return os.Remove(path) }
 
 // mkdir creates dir, and flushes the entry of each directory it creates.
 func mkdir(fsys fileSystem, dir string) error {
@@ -71,33 +82,4 @@ func mkdir(fsys fileSystem, dir string) error {
 		return err
 	}
 	return fsys.syncDir(parent)
-}
-
-// listFiles are the files of a stem, with their sizes, in no order.
-func listFiles(dir, stem string) (map[fileName]int64, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[fileName]int64)
-	for _, s := range names {
-		n, ok := parseName(s)
-		if !ok || n.stem != stem {
-			continue
-		}
-		info, err := os.Lstat(filepath.Join(dir, s))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a consumer has just moved it away
-		}
-		if err != nil {
-			return nil, err
-		}
-		found[n] = info.Size()
-	}
-	return found, nil
 }

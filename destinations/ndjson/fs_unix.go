@@ -7,21 +7,24 @@ import (
 	"syscall"
 )
 
-// lock marks f as being written by this process, until it is closed, and tells
-// whether nobody else has marked it. An advisory lock: all it guards against is
-// that a second owner cuts the end off a file that the first still writes,
-// which can happen only without a lease. Where it isn't supported (some network
-// file systems), nothing is marked.
-func lock(f *os.File) bool {
-	free := true
+// lock marks f as being written by this process until it is closed, and reports
+// whether somebody else has marked it. The lock is advisory: it says whether the
+// process that began a file is still there, frozen perhaps.
+func lock(f *os.File) use {
 	c, err := f.SyscallConn()
 	if err != nil {
-		return free
+		return unknown
 	}
+	known := unknown
 	_ = c.Control(func(fd uintptr) { // fails only for a file that is closed
-		free = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB) != syscall.EWOULDBLOCK
+		switch syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB) {
+		case nil:
+			known = free
+		case syscall.EWOULDBLOCK:
+			known = taken
+		}
 	})
-	return free
+	return known
 }
 
 func (osFS) syncDir(path string) error {

@@ -10,33 +10,61 @@ import (
 )
 
 const (
-	suffix = ".ndjson"
+	suffix     = ".ndjson"
+	openSuffix = ".partial" // behind suffix, while no checkpoint covers the whole file
 
-	// With epoch and number a name stays below 143 bytes, what eCryptfs allows;
-	// elsewhere it is 255.
-	maxStem    = 110
-	longPrefix = 60
+	// With epoch, number and suffixes a name stays below 143 bytes, what eCryptfs
+	// allows; elsewhere it is 255.
+	maxStem    = 90
+	longPrefix = 49
 )
 
-// A fileName is what the name of a file says.
+// A fileName is what the name of a file says. A file keeps it from its first
+// event on; only what follows the suffix changes.
 type fileName struct {
 	stem   string // the key, encoded
 	epoch  uint64
 	number uint64
 }
 
+// String returns the name of the finished file.
 func (n fileName) String() string {
 	return fmt.Sprintf("%s-%010d-%06d%s", n.stem, n.epoch, n.number, suffix)
 }
+
+// open returns the name that the file has until it is finished.
+func (n fileName) open() string { return n.String() + openSuffix }
+
+// claimed returns the name that an owner of a later epoch gives to an open file
+// that its writer may still hold; see recovery.claim.
+func (n fileName) claimed(epoch uint64) string { return fmt.Sprintf("%s.%010d", n.open(), epoch) }
 
 // compare orders the files of one key as they were written.
 func (n fileName) compare(m fileName) int {
 	return cmp.Or(cmp.Compare(n.epoch, m.epoch), cmp.Compare(n.number, m.number))
 }
 
-// parseName reads a name. Epoch and number stand at the end and have no "-", so
-// that a key may have as many as it likes.
-func parseName(s string) (fileName, bool) {
+// parseName reads the name of a file, finished or not.
+func parseName(s string) (n fileName, finished, ok bool) {
+	if n, ok = parseFinished(s); ok {
+		return n, true, true
+	}
+	i := strings.LastIndex(s, suffix+openSuffix)
+	if i < 0 {
+		return fileName{}, false, false
+	}
+	n, ok = parseFinished(s[:i+len(suffix)])
+	claim := s[i+len(suffix+openSuffix):]
+	if !ok || claim == "" {
+		return n, false, ok
+	}
+	epoch, err := strconv.ParseUint(claim[1:], 10, 64)
+	return n, false, err == nil && n.claimed(epoch) == s
+}
+
+// parseFinished reads the name of a finished file. Epoch and number stand at the
+// end and have no "-", so that a key may have as many as it likes.
+func parseFinished(s string) (fileName, bool) {
 	rest, ok := strings.CutSuffix(s, suffix)
 	if !ok {
 		return fileName{}, false
@@ -88,7 +116,7 @@ func escape(key string) string {
 	return b.String()
 }
 
-// reserved tells whether Windows takes a name that begins so for a device: it
+// reserved reports whether Windows takes a name that begins so for a device: it
 // looks at what stands before the first dot.
 func reserved(key string) bool {
 	name, _, dot := strings.Cut(key, ".")

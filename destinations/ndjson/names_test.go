@@ -31,7 +31,7 @@ func TestNamesAreInjective(t *testing.T) {
 	keys := rapid.OneOf(
 		rapid.StringN(1, 1024, 1024),
 		rapid.StringMatching(`[aAbB.%~/\-0-9]{1,150}`),
-		rapid.SampledFrom([]string{"shop", "shop-0000000001-000001", "shop-0000000001-000001.ndjson", "SHOP", "shop%", "shop~"}),
+		rapid.SampledFrom([]string{"shop", "shop-0000000001-000001", "shop-0000000001-000001.ndjson", "shop-0000000001-000001.ndjson.partial", "shop.partial", "SHOP", "shop%", "shop~"}),
 	).Filter(func(s string) bool { return s != "" })
 	rapid.Check(t, func(rt *rapid.T) {
 		draw := func(label string) (string, fileName) {
@@ -40,8 +40,13 @@ func TestNamesAreInjective(t *testing.T) {
 		}
 		keyA, a := draw("a")
 		keyB, b := draw("b")
-		if got, ok := parseName(a.String()); !ok || got != a {
-			rt.Fatalf("%s is read as %v, %v", a, got, ok)
+		for name, finished := range map[string]bool{a.String(): true, a.open(): false, a.claimed(b.epoch): false} {
+			if got, fin, ok := parseName(name); !ok || got != a || fin != finished {
+				rt.Fatalf("%s is read as %v, %v, %v", name, got, fin, ok)
+			}
+		}
+		if epoch, ok := parseMarker(markerName(a.stem, a.epoch), a.stem); !ok || epoch != a.epoch {
+			rt.Fatalf("%s is read as %d, %v", markerName(a.stem, a.epoch), epoch, ok)
 		}
 		if keyA != keyB && strings.EqualFold(a.stem, b.stem) {
 			rt.Fatalf("%q and %q have the same stem %s", keyA, keyB, a.stem)
@@ -49,7 +54,7 @@ func TestNamesAreInjective(t *testing.T) {
 		if a != b && strings.EqualFold(a.String(), b.String()) {
 			rt.Fatalf("%v and %v have the same name %s", a, b, a)
 		}
-		name := fileName{a.stem, 7, 1}.String()
+		name := fileName{a.stem, 7, 1}.claimed(8)
 		if len(name) > 143 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.%~") != "" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-") {
 			rt.Fatalf("%q is not safe everywhere (%d bytes)", name, len(name))
 		}
@@ -60,8 +65,9 @@ func TestForeignNamesAreNotOurs(t *testing.T) {
 	for _, s := range []string{
 		"", ".ndjson", "shop.ndjson", "shop-1-1.ndjson", "-0000000001-000001.ndjson", "shop-0000000001-000001.ndjson.gz",
 		"shop-0000000001-000001", "shop-+000000001-000001.ndjson", "shop-00000000001-000001.ndjson", "shop-0000000001-0000001.ndjson",
+		"shop-0000000001-000001.ndjson.partial.", "shop-0000000001-000001.ndjson.partial.8", "shop-0000000001-000001.ndjson.partialx", "shop-0000000001-000001.ndjson.partial.00000000008",
 	} {
-		if n, ok := parseName(s); ok {
+		if n, _, ok := parseName(s); ok {
 			t.Errorf("%q is taken for %+v", s, n)
 		}
 	}

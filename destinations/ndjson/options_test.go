@@ -12,10 +12,13 @@ import (
 )
 
 func TestOptionsOutOfRangeAreNamed(t *testing.T) {
-	for _, o := range []Options{{MaxFileBytes: -2}, {MaxFileAge: -2}, {MaxFileAge: -time.Second}} {
+	for _, o := range []Options{{MaxFileBytes: -2}, {MaxFileAge: -2}, {MaxFileAge: -time.Second}, {Format: 7}} {
 		_, err := Open(t.TempDir(), &o)
-		field := "MaxFileBytes"
-		if o.MaxFileBytes == 0 {
+		field := "Format"
+		switch {
+		case o.MaxFileBytes != 0:
+			field = "MaxFileBytes"
+		case o.MaxFileAge != 0:
 			field = "MaxFileAge"
 		}
 		if err == nil || !strings.Contains(err.Error(), "Options."+field) {
@@ -34,7 +37,7 @@ func TestOptionsOutOfRangeAreNamed(t *testing.T) {
 		t.Error("To takes nil")
 	}
 	d, err := Open("out", nil)
-	if err != nil || d.o.MaxFileBytes != 128<<20 || d.o.MaxFileAge != time.Hour || d.o.Canonical || !filepath.IsAbs(d.dir) {
+	if err != nil || d.o.MaxFileBytes != 128<<20 || d.o.MaxFileAge != time.Hour || d.o.Format != extjson.Relaxed || !filepath.IsAbs(d.dir) {
 		t.Errorf("the defaults are %+v in %s, %v", d.o, d.dir, err)
 	}
 }
@@ -49,43 +52,44 @@ func TestOpenURL(t *testing.T) {
 		o   Options
 	}
 	for text, want := range map[string]dest{
-		"ndjson:out":           {dir: here + "/out"},
-		"ndjson:./out":         {dir: here + "/out"},
-		"ndjson:/var/my%20out": {dir: "/var/my out"},
-		"ndjson:my%3Fout":      {dir: here + "/my?out"},
-		"ndjson:///var/out":    {dir: "/var/out"},
-		"ndjson:o?canonical=1": {dir: here + "/o", o: Options{Canonical: true}},
-		"ndjson:o?max_file_age=30m&max_file_bytes=5": {dir: here + "/o", o: Options{MaxFileAge: 30 * time.Minute, MaxFileBytes: 5}},
-		"ndjson:o?max_file_age=-1&max_file_bytes=-1": {dir: here + "/o", o: Options{MaxFileAge: -1, MaxFileBytes: -1}},
+		"ndjson:out":                                   {dir: here + "/out"},
+		"ndjson:./out":                                 {dir: here + "/out"},
+		"ndjson:/var/my%20out":                         {dir: "/var/my out"},
+		"ndjson:my%3Fout":                              {dir: here + "/my?out"},
+		"ndjson:///var/out":                            {dir: "/var/out"},
+		"ndjson:o?format=canonical":                    {dir: here + "/o", o: Options{Format: extjson.Canonical}},
+		"ndjson:o?format=simplified":                   {dir: here + "/o", o: Options{Format: extjson.Simplified}},
+		"ndjson:o?max-file-age=30m&max-file-bytes=5":   {dir: here + "/o", o: Options{MaxFileAge: 30 * time.Minute, MaxFileBytes: 5}},
+		"ndjson:o?max-file-age=off&max-file-bytes=off": {dir: here + "/o", o: Options{MaxFileAge: -1, MaxFileBytes: -1}},
 	} {
-		d, err := OpenURL(parse(t, text), nil, nil)
+		d, err := OpenURL(t.Context(), parse(t, text), nil)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		wantOptions, _ := want.o.withDefaults()
+		wantOptions, _ := want.o.orDefaults()
 		if f := d.(*Files); f.dir != filepath.FromSlash(want.dir) || f.o != wantOptions {
 			t.Errorf("%s: got %s, %+v", text, f.dir, f.o)
 		}
 	}
 	var out bytes.Buffer
-	d, err := OpenURL(parse(t, "ndjson:-?canonical=true"), &out, nil)
+	d, err := OpenURL(t.Context(), parse(t, "ndjson:-?format=canonical"), &Options{Stdout: &out})
 	if w, ok := d.(*Writer); err != nil || !ok || w.mode != extjson.Canonical || w.w != &out {
 		t.Errorf("ndjson:- is %+v, %v", d, err)
 	}
 	for text, says := range map[string]string{
-		"ndjson:":                     "directory",
-		"ndjson://host/out":           "path",
-		"file:out":                    "scheme",
-		"ndjson:o?colour=red":         "colour",
-		"ndjson:o?canonical=perhaps":  "canonical",
-		"ndjson:o?max_file_bytes=1GB": "max_file_bytes",
-		"ndjson:o?max_file_bytes=-2":  "MaxFileBytes",
-		"ndjson:o?max_file_age=60":    "max_file_age",
-		"ndjson:-?max_file_age=1m":    "MaxFileAge",
-		"ndjson:o%zz":                 "%",
+		"ndjson:":                      "directory",
+		"ndjson://host/out":            "path",
+		"file:out":                     "scheme",
+		"ndjson:o?colour=red":          "colour",
+		"ndjson:o?format=bson":         "simplified",
+		"ndjson:o?max-file-bytes=much": "max-file-bytes",
+		"ndjson:o?max-file-bytes=-2":   "max-file-bytes",
+		"ndjson:o?max-file-age=60":     "max-file-age",
+		"ndjson:-?max-file-age=1m":     "MaxFileAge",
+		"ndjson:o%zz":                  "%",
 	} {
-		if _, err := OpenURL(parse(t, text), &out, nil); err == nil || !strings.Contains(err.Error(), says) {
+		if _, err := OpenURL(t.Context(), parse(t, text), nil); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
@@ -54,7 +55,7 @@ func TestInAPipeline(t *testing.T) {
 		go func() { done <- run(ctx) }()
 		add(10)
 		time.Sleep(5 * time.Second) // saved
-		if got := readAll(t, dir); got != want(t, false, &events) {
+		if got := readAll(t, dir); got != want(t, extjson.Relaxed, &events) {
 			t.Errorf("the files are %s", got)
 		}
 		failing.Store(true)
@@ -67,7 +68,7 @@ func TestInAPipeline(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if got := readAll(t, dir); got != want(t, false, &events) {
+		if got := readAll(t, dir); got != want(t, extjson.Relaxed, &events) {
 			t.Errorf("after a flush that failed, the files have %d lines, want %d", strings.Count(got, "\n"), len(events.Events))
 		}
 
@@ -76,7 +77,7 @@ func TestInAPipeline(t *testing.T) {
 		if err := run(t.Context()); !errors.Is(err, rigatonitest.ErrEnd) {
 			t.Fatal(err)
 		}
-		if got := readAll(t, dir); got != want(t, false, &events) {
+		if got := readAll(t, dir); got != want(t, extjson.Relaxed, &events) {
 			t.Errorf("after a restart, the files have %d lines, want %d", strings.Count(got, "\n"), len(events.Events))
 		}
 		if last := names(t, dir)[len(names(t, dir))-1]; last != name(2, 1) {

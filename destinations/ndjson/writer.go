@@ -20,12 +20,12 @@ import (
 // output. Streams share it: their lines are mixed, but each is whole. It is safe
 // for concurrent use.
 //
-// What it can't promise: an event counts as delivered once the writer has
-// taken it. What a pipe's reader has not read, or has not made durable, is lost if
-// the reader dies. Nothing is cut off at a start either. Where that
-// matters, use files, or a reader that remembers the last _id it has dealt
-// with. Standard output that is redirected to a regular file is flushed to the
-// disk before each checkpoint.
+// It delivers at least once: events since the last checkpoint are written again
+// after a crash, because what was written can't be taken back. An event counts as
+// delivered once the writer has taken it. What a pipe's reader has not read, or has
+// not made durable, is lost if the reader dies. Where that matters, use files, or a
+// reader that remembers the _id of the events it has processed. Standard output that
+// is redirected to a regular file is flushed to the disk before each checkpoint.
 //
 // A program whose standard output is a pipe that nobody reads any more ends by
 // SIGPIPE, as any does, before the checkpoint is saved. On other descriptors, or if the
@@ -39,24 +39,29 @@ type Writer struct {
 	torn []byte // what is missing of the last line, after a write that stopped inside it
 }
 
-var _ rigatoni.Syncer = (*Writer)(nil)
+var (
+	_ rigatoni.Destination = (*Writer)(nil)
+	_ rigatoni.Syncer      = (*Writer)(nil)
+)
 
-// To returns a destination that writes to w. It uses o.Canonical alone, and
-// refuses options of files. It does not close w.
+// To returns a destination that writes to w. It uses o.Format alone, and refuses
+// options of files. It does not close w.
 func To(w io.Writer, o *Options) (*Writer, error) {
 	if w == nil {
 		return nil, errors.New("ndjson: To got a nil writer")
 	}
-	if o == nil {
-		o = &Options{}
+	if o != nil && (o.MaxFileBytes != 0 || o.MaxFileAge != 0) {
+		return nil, errors.New("ndjson: MaxFileBytes and MaxFileAge are for files; a writer has none")
 	}
-	if o.MaxFileBytes != 0 || o.MaxFileAge != 0 {
-		return nil, errors.New("ndjson: MaxFileBytes and MaxFileAge are of files; a writer has none to end")
+	c, err := o.orDefaults()
+	if err != nil {
+		return nil, err
 	}
-	return &Writer{mode: o.mode(), w: w}, nil
+	return &Writer{mode: c.Format, w: w}, nil
 }
 
-// Open returns d.
+// Open returns the writer itself. It keeps nothing of the opening: there is no
+// output that it could compare with the checkpoint.
 func (d *Writer) Open(context.Context, rigatoni.Opening) (rigatoni.Sink, error) { return d, nil }
 
 // Deliver writes a line for each event. If the writer stops inside a line, the
@@ -120,8 +125,8 @@ func (d *Writer) put(p []byte) (int, error) {
 // method (bufio.Writer) and then a Sync method (os.File) are called. A pipe and a
 // terminal have nothing to flush. It returns no document.
 //
-// After an error the stream goes back to its checkpoint and writes
-// again all that a flush may have lost, so that the next Sync speaks of that.
+// After an error the stream goes back to its checkpoint, and all that a flush
+// may have lost is redelivered.
 func (d *Writer) Sync(ctx context.Context) (json.RawMessage, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -144,7 +149,7 @@ func (d *Writer) Sync(ctx context.Context) (json.RawMessage, error) {
 	return nil, nil
 }
 
-// isDurable tells whether flushing means something: fsync of a pipe or a terminal
+// isDurable reports whether flushing means something: fsync of a pipe or a terminal
 // is an error.
 func (d *Writer) isDurable() bool {
 	f, ok := d.w.(interface{ Stat() (fs.FileInfo, error) })

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 )
 
 func newWriter(t *testing.T, w io.Writer) *Writer {
@@ -27,16 +28,16 @@ func newWriter(t *testing.T, w io.Writer) *Writer {
 }
 
 func TestWriterWritesLines(t *testing.T) {
-	for _, canonical := range []bool{false, true} {
+	for _, mode := range []extjson.Mode{extjson.Relaxed, extjson.Canonical, extjson.Simplified} {
 		var out bytes.Buffer
-		d, err := To(&out, &Options{Canonical: canonical})
+		d, err := To(&out, &Options{Format: mode})
 		if err != nil {
 			t.Fatal(err)
 		}
 		b := batch(t, 1, 2000, 300)
 		deliver(t, d, b)
-		if doc := doSync(t, d); doc != nil || out.String() != want(t, canonical, b) {
-			t.Errorf("canonical=%v: the output isn't what was delivered; Sync returns %s", canonical, doc)
+		if doc := doSync(t, d); doc != nil || out.String() != want(t, mode, b) {
+			t.Errorf("%v: the output isn't what was delivered; Sync returns %s", mode, doc)
 		}
 	}
 }
@@ -89,7 +90,7 @@ func (w *halting) Write(p []byte) (int, error) {
 
 func TestAWriterThatStopsInsideALine(t *testing.T) {
 	b := batch(t, 1, 3, 0)
-	text := want(t, false, b)
+	text := want(t, extjson.Relaxed, b)
 	line := len(text) / 3
 	for takes := 0; takes < len(text); takes++ {
 		w := &halting{takes: takes, err: errors.New("away")}
@@ -129,7 +130,7 @@ func TestSyncFinishesATornLine(t *testing.T) {
 	}
 	w.takes = 1 << 20
 	doSync(t, d)
-	if w.String() != want(t, false, b) {
+	if w.String() != want(t, extjson.Relaxed, b) {
 		t.Errorf("got %q", w.String())
 	}
 }

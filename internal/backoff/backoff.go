@@ -1,4 +1,8 @@
 // Package backoff has the pauses between attempts at something that fails.
+//
+// A module of its own, such as stores/redisstore, is released for a version of
+// this module and may be linked with a newer one. Therefore what is exported here
+// stays compatible, as if it were public.
 package backoff
 
 import (

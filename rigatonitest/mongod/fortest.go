@@ -12,15 +12,15 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// The environment variables that [ForTest] and [OwnForTest] heed.
+// Environment variables of [ForTest] and [OwnForTest].
 const (
-	// EnvURI names a server to test on, instead of one that ForTest starts. It
-	// must be a replica set and let tests create and drop databases.
+	// EnvURI is the server to test on, instead of one that ForTest starts. It
+	// must be a replica set and allow tests to create and drop databases.
 	EnvURI = "RIGATONI_TEST_MONGODB_URI"
 	// EnvVersion is the version to start: Options.Version.
 	EnvVersion = "RIGATONI_TEST_MONGODB_VERSION"
-	// EnvRequire, or CI, if set to anything but "" and "0" and "false", makes
-	// tests fail, instead of being skipped, where there is no server.
+	// EnvRequire, or CI, if set to anything but "", "0" and "false", makes
+	// tests fail, instead of being skipped, if there is no server.
 	EnvRequire = "RIGATONI_REQUIRE_SERVERS"
 )
 
@@ -36,13 +36,13 @@ type TB interface {
 	Skipf(format string, args ...any)
 }
 
-// A Database is one test's own database on a server.
+// A Database is a test's own database on a server.
 type Database struct {
-	// URI is the server's. It names no database.
+	// URI is that of the server. It names no database.
 	URI string
-	// Name is the database's, different for each test. It does not exist yet;
-	// it is dropped when the test ends, as are the databases whose name begins
-	// with it.
+	// Name is the name of the database, different for each test. The database
+	// does not exist yet; it is dropped at the end of the test, as are all
+	// databases whose names begin with Name.
 	Name string
 }
 
@@ -53,10 +53,9 @@ var shared struct {
 	err     error
 }
 
-// ForTest gives a test a database of its own on a server that all tests of the
-// test binary share. Nothing that breaks the server may be done to it; see
-// [OwnForTest] for that. Where no server can be had, the test is skipped, or
-// fails where a server is required.
+// ForTest returns a database for one test on a server that all tests of the
+// test binary share. A test must not break that server; use [OwnForTest] for
+// that. Without a server the test is skipped, or fails if a server is required.
 func ForTest(tb TB) *Database {
 	tb.Helper()
 	uri := os.Getenv(EnvURI)
@@ -76,8 +75,7 @@ func ForTest(tb TB) *Database {
 	return db
 }
 
-// sharedServer starts the server at the first call. It lives as long as the
-// process, whose end it doesn't outlive.
+// sharedServer starts the server at the first call. It ends with the process.
 func sharedServer(tb TB) (*Server, error) {
 	shared.Lock()
 	defer shared.Unlock()
@@ -88,8 +86,8 @@ func sharedServer(tb TB) (*Server, error) {
 	return shared.server, shared.err
 }
 
-// OwnForTest starts a server for one test and stops it when the test ends.
-// Options.Version is, if it is empty, that of the environment.
+// OwnForTest starts a server for one test and stops it at its end. If
+// Options.Version is empty, the version is that of the environment.
 func OwnForTest(tb TB, o Options) *Server {
 	tb.Helper()
 	if o.Version == "" {
@@ -108,9 +106,9 @@ func OwnForTest(tb TB, o Options) *Server {
 	return s
 }
 
-// noServer ends the test: a server that can't be had is no failure unless one is
-// required, a server that is there and doesn't start is. The words "no MongoDB server" are what a test command
-// can look for to say at its end what was skipped.
+// noServer ends the test. A missing server is a failure only if one is
+// required; a server that is found and doesn't start always is. A test command
+// can search for the words "no MongoDB server" to report what was skipped.
 func noServer(tb TB, err error) {
 	tb.Helper()
 	if isSet("CI") || isSet(EnvRequire) || !errors.Is(err, ErrNotFound) {
@@ -126,7 +124,7 @@ func isSet(env string) bool {
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
-// databaseName is short: names of databases have 63 bytes at most.
+// databaseName returns a short name: database names are limited to 63 bytes.
 func databaseName(test string) string {
 	name := notInNames.ReplaceAllString(test, "_")
 	return fmt.Sprintf("t_%.40s_%s", name, randomHex(4))

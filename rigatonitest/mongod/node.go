@@ -19,25 +19,25 @@ import (
 )
 
 // A Node is one member of the replica set. Its methods are safe for concurrent
-// use; one that starts or ends the process waits for another that does.
+// use; those that start or end the process wait for each other.
 type Node struct {
 	server *Server
 	port   int
 	dir    string // data and log
 
 	mu   sync.Mutex
-	proc *process // nil while it doesn't run
+	proc *process // nil while not running
 }
 
-// Addr is the node's address, "127.0.0.1:27017". It stays the same for ever.
+// Addr returns the node's address, such as "127.0.0.1:27017". It never changes.
 func (n *Node) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(n.port)) }
 
-// URI connects to this node alone, whatever its state.
+// URI returns the connection string for this node alone, whatever its state.
 func (n *Node) URI() string {
 	return "mongodb://" + n.server.userinfo() + n.Addr() + "/?directConnection=true"
 }
 
-// PID is the process's id, 0 while it doesn't run.
+// PID returns the process's id, 0 while it doesn't run.
 func (n *Node) PID() int {
 	if p := n.running(); p != nil {
 		return p.pid
@@ -45,18 +45,18 @@ func (n *Node) PID() int {
 	return 0
 }
 
-// Kill ends the process with SIGKILL, and returns when it is gone. It is nothing
-// for a node that doesn't run.
+// Kill ends the process with SIGKILL, and returns when it has ended. It does
+// nothing if the node doesn't run.
 func (n *Node) Kill() error { return n.end(syscall.SIGKILL) }
 
-// Shutdown ends the process with SIGTERM, as a service manager does: a primary
+// Shutdown ends the process with SIGTERM, like a service manager: a primary
 // hands over to another member, and connections are closed. It returns when the
-// process is gone.
+// process has ended.
 func (n *Node) Shutdown() error { return n.end(syscall.SIGTERM) }
 
-// Pause freezes the process (SIGSTOP): connections stay open, nothing answers. On
-// Linux it returns when all its threads stand still; elsewhere that may take a moment
-// more.
+// Pause suspends the process (SIGSTOP): connections stay open, nothing answers.
+// On Linux it returns when all its threads have stopped; elsewhere they may
+// stop a moment later.
 func (n *Node) Pause() error {
 	if err := n.signal(sigStop); err != nil {
 		return err
@@ -97,14 +97,15 @@ func (n *Node) end(sig syscall.Signal) error {
 	return nil
 }
 
-// errPortTaken: somebody else listens on the port that was free a moment ago.
+// errPortTaken means that another process listens on the port that was free a
+// moment ago.
 var errPortTaken = errors.New("the port was taken meanwhile")
 
-// exitPortTaken is mongod's own exit code for it (EXIT_NET_ERROR).
+// exitPortTaken is mongod's exit code for it (EXIT_NET_ERROR).
 const exitPortTaken = 48
 
-// Start starts the process on the data that is there, and returns once it
-// answers, which is before it has a primary. It is an error if it runs already.
+// Start starts the process on the existing data, and returns when it answers,
+// which is before it has a primary. It is an error if it runs already.
 func (n *Node) Start(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -148,11 +149,12 @@ func (n *Node) command() *exec.Cmd {
 	return cmd
 }
 
-// logFile lies beside the data folder, which mongod wants for itself.
+// logFile returns a path next to the data directory, which must contain only
+// mongod's files.
 func (n *Node) logFile() string { return n.dir + ".log" }
 
-// awaitAnswer waits for mongod to say in its log that it listens. A connection to
-// the port would prove less: somebody else may have it.
+// awaitAnswer waits until mongod's log says that it listens. A connection to
+// the port would prove less: another process may have it.
 func (n *Node) awaitAnswer(ctx context.Context, p *process, logged int64) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -185,7 +187,7 @@ func (n *Node) logTail() string {
 	return lastLines(text, 3)
 }
 
-// connect makes a client of this node alone. Connections come later.
+// connect returns a client of this node alone, which connects on first use.
 func (n *Node) connect() (*mongo.Client, error) {
 	return mongo.Connect(options.Client().ApplyURI(n.URI()).SetServerSelectionTimeout(startTimeout))
 }

@@ -2,30 +2,33 @@ package mongod
 
 import "errors"
 
-// Options say what to start. The zero value is one node of whatever mongod there
-// is, fetched if need be.
+// Options configure a server. The zero value means one node of any mongod,
+// which is fetched if necessary.
 type Options struct {
-	// Binary is the server to run; default: what [Find] finds, which may fetch it.
+	// Binary is the server to run; default: the result of [Find], which may
+	// fetch one.
 	Binary Binary
-	// Version is what Find is asked for if there is no Binary.
+	// Version is the version to find if there is no Binary.
 	Version string
-	// Logf, if it is not nil, is told when a server is fetched.
+	// Logf, if it is not nil, logs downloads.
 	Logf func(format string, args ...any)
 
-	// Nodes is how many members the replica set has; default 1, at most 7.
+	// Nodes is the number of members of the replica set; default 1, at most 7.
 	Nodes int
-	// OplogMB is the size of the oplog; default 64. It is a lower bound: the
-	// oplog is cut now and then, not at every write (see SyncDelay).
+	// OplogMB is the size of the oplog; default 64. It is a lower bound,
+	// because the oplog is truncated from time to time, not at every write (see
+	// SyncDelay).
 	OplogMB int
 	// SyncDelay is mongod's --syncdelay, the seconds between two checkpoints of
-	// the storage engine; default 60. With 1 a full oplog is cut within seconds.
+	// the storage engine; default 60. With 1 a full oplog is truncated within
+	// seconds.
 	SyncDelay int
-	// Auth switches access control on. URI then has the credentials of a user
-	// "root" who may do anything.
+	// Auth enables access control. URI then contains the credentials of a user
+	// "root" with all rights.
 	Auth bool
 	// Args are further arguments to mongod.
 	Args []string
-	// Dir is where the data lies, in a folder of its own that Stop removes;
+	// Dir is where the directory of the data is created, which Stop removes;
 	// default os.TempDir().
 	Dir string
 }

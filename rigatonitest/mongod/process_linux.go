@@ -13,11 +13,11 @@ func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// apartAttr is for a child that shall outlive this process.
+// apartAttr is for a child that outlives this process.
 func apartAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// awaitStop waits until a child that was sent SIGSTOP has stopped: a thread may go on
-// until the one that takes the signal gets its turn.
+// awaitStop waits until a child that was sent SIGSTOP has stopped: its threads
+// may run until the one that handles the signal is scheduled.
 func awaitStop(pid int) error {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil)

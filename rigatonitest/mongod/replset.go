@@ -11,7 +11,7 @@ import (
 )
 
 // initiate makes the nodes a replica set, waits for a primary, and with access
-// control makes the user that URI names.
+// control creates the user that URI names.
 func (s *Server) initiate(ctx context.Context) error {
 	members := bson.A{}
 	for i, n := range s.nodes {
@@ -32,7 +32,8 @@ func (s *Server) initiate(ctx context.Context) error {
 	if err != nil || !s.options.Auth {
 		return err
 	}
-	// Without any user yet, a client on the same machine may make the first one.
+	// As long as there is no user, a client on the same machine may create the
+	// first one.
 	password := randomHex(12)
 	user := bson.D{
 		{Key: "createUser", Value: rootUser}, {Key: "pwd", Value: password}, {Key: "roles", Value: bson.A{"root"}},
@@ -63,7 +64,8 @@ func runOn(ctx context.Context, client *mongo.Client, cmd bson.D, reply any) err
 	return res.Decode(reply)
 }
 
-// Primary waits for the set to have a primary that takes writes, and returns it.
+// Primary waits until the set has a primary that accepts writes, and returns
+// it.
 func (s *Server) Primary(ctx context.Context) (*Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -97,7 +99,7 @@ func (s *Server) Primary(ctx context.Context) (*Node, error) {
 	}
 }
 
-// isPrimary asks one node, for a second at most: it may be frozen.
+// isPrimary asks one node, for a second at most, because it may be suspended.
 func isPrimary(ctx context.Context, client *mongo.Client) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -108,8 +110,8 @@ func isPrimary(ctx context.Context, client *mongo.Client) bool {
 	return err == nil && hello.Primary
 }
 
-// StepDown makes the primary step down, and returns once there is another one (or
-// in a set of one node, the same again).
+// StepDown makes the primary step down, and returns when there is another one
+// (or in a set of one node, the same again).
 func (s *Server) StepDown(ctx context.Context) error {
 	old, err := s.Primary(ctx)
 	if err != nil {
@@ -117,7 +119,7 @@ func (s *Server) StepDown(ctx context.Context) error {
 	}
 	seconds := int(electionTimeout.Seconds())
 	if len(s.nodes) > 1 {
-		seconds = 10 // not again itself
+		seconds = 10 // long enough for another to be elected
 	}
 	cmd := bson.D{{Key: "replSetStepDown", Value: seconds}, {Key: "secondaryCatchUpPeriodSecs", Value: seconds - 1}}
 	if len(s.nodes) == 1 {

@@ -21,8 +21,7 @@ const (
 	rootUser   = "root"
 )
 
-// A Server is a replica set that runs on this machine. It is safe for concurrent
-// use.
+// A Server is a replica set on this machine. It is safe for concurrent use.
 type Server struct {
 	options  Options
 	binary   Binary
@@ -35,9 +34,9 @@ type Server struct {
 	stopErr error
 }
 
-// Start starts a replica set and returns once it has a primary that takes
-// writes: a fifth of a second for one node, two seconds for three. The caller
-// calls Stop.
+// Start starts a replica set and returns when it has a primary that accepts
+// writes: after a fifth of a second for one node, two seconds for three. The
+// caller must call Stop.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if runtime.GOOS == "windows" {
 		return nil, fmt.Errorf("%w: servers for tests run on Linux and macOS only", ErrNotFound)
@@ -51,7 +50,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	// A port that is free now may be somebody else's a moment later.
+	// Another process may take a port between finding it and using it.
 	for range 3 {
 		s, startErr := start(ctx, o)
 		if startErr == nil {
@@ -97,11 +96,11 @@ func start(ctx context.Context, o Options) (_ *Server, err error) {
 	return s, s.initiate(ctx)
 }
 
-// startReaper starts a process that removes dir when this one is gone, however
-// it ended. A test binary that is killed would leave 300 MB behind. Closing the
-// reaper ends it; it removes the folder then, too.
+// startReaper starts a process that removes dir when this process has ended,
+// for whatever reason. A test binary that is killed would leave 300 MB behind.
+// Closing the reaper ends it; it then removes the directory, too.
 func startReaper(dir string) (io.Closer, error) {
-	// The servers are killed at the same moment and may still write.
+	// The servers are killed at the same moment and may still be writing.
 	const script = `read _; for i in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" && break; sleep 0.2; done`
 	cmd := exec.Command("/bin/sh", "-c", script, "sh", dir)
 	cmd.SysProcAttr = apartAttr()
@@ -119,7 +118,8 @@ type closerFunc func() error
 
 func (f closerFunc) Close() error { return f() }
 
-// URI connects to the whole set. With Options.Auth it holds a password.
+// URI returns the connection string of the whole set. With Options.Auth it
+// contains a password.
 func (s *Server) URI() string {
 	addrs := make([]string, len(s.nodes))
 	for i, n := range s.nodes {
@@ -128,20 +128,20 @@ func (s *Server) URI() string {
 	return "mongodb://" + s.userinfo() + strings.Join(addrs, ",") + "/?replicaSet=" + replicaSet
 }
 
-// Nodes are the members of the set, running or not.
+// Nodes returns the members of the set, running or not.
 func (s *Server) Nodes() []*Node { return s.nodes }
 
-// Version is the version of MongoDB that runs.
+// Version returns the version of MongoDB that runs.
 func (s *Server) Version() string { return s.binary.Version }
 
 // Kill ends all nodes with SIGKILL, as a power cut would.
 func (s *Server) Kill() error { return s.each((*Node).Kill) }
 
-// Shutdown ends all nodes with SIGTERM, in good order.
+// Shutdown ends all nodes with SIGTERM, cleanly.
 func (s *Server) Shutdown() error { return s.each((*Node).Shutdown) }
 
 // Restart starts the nodes that don't run, on their old data and ports, and
-// returns once there is a primary that takes writes.
+// returns when there is a primary that accepts writes.
 func (s *Server) Restart(ctx context.Context) error {
 	if err := s.startNodes(ctx); err != nil {
 		return err
@@ -150,8 +150,8 @@ func (s *Server) Restart(ctx context.Context) error {
 	return err
 }
 
-// Stop kills all nodes and removes their data. Calls after the first do nothing
-// and return the same.
+// Stop kills all nodes and removes their data. Further calls do nothing and
+// return the same result.
 func (s *Server) Stop() error {
 	s.stop.Do(func() {
 		s.stopErr = s.Kill()
@@ -163,9 +163,9 @@ func (s *Server) Stop() error {
 	return s.stopErr
 }
 
-// StartOver kills the nodes, throws away all that they have, and makes them a new
-// replica set with the same addresses: to a client of URI, another deployment under
-// the same name. It is an error with Options.Auth.
+// StartOver kills the nodes, deletes all their data, and makes them a new
+// replica set with the same addresses: for a client of URI, another deployment
+// with the same name. It is an error with Options.Auth.
 func (s *Server) StartOver(ctx context.Context) error {
 	if s.options.Auth {
 		return errors.New("mongod: StartOver is for servers without access control")
@@ -193,7 +193,7 @@ func (s *Server) startNodes(ctx context.Context) error {
 	})
 }
 
-// each calls f for all nodes at once.
+// each calls f for all nodes concurrently.
 func (s *Server) each(f func(*Node) error) error {
 	errs := make([]error, len(s.nodes))
 	var wg sync.WaitGroup
@@ -226,7 +226,8 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// Log is what all nodes have logged so far, a line of JSON for each entry.
+// Log returns what all nodes have logged so far, one line of JSON for each
+// entry.
 func (s *Server) Log() string {
 	var b bytes.Buffer
 	for _, n := range s.nodes {

@@ -3,11 +3,11 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -118,15 +118,9 @@ func (s *Store) persist(ctx context.Context, key string, again bool, f func(cont
 	}
 }
 
-// backOff waits before the next attempt: twice as long each time, and half of it
-// left to chance, so that many clients of a server that comes back don't come
-// all at once.
+// backOff waits before the next attempt.
 func (s *Store) backOff(ctx context.Context, attempt int) error {
-	d := s.opts.MaxRetryBackoff
-	if attempt < 30 {
-		d = min(d, s.opts.MinRetryBackoff<<attempt)
-	}
-	timer := time.NewTimer(d/2 + rand.N(d/2+1))
+	timer := time.NewTimer(backoff.Duration(s.opts.MinRetryBackoff, s.opts.MaxRetryBackoff, attempt))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

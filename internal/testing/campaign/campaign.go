@@ -1,6 +1,5 @@
-// Package campaign tells the random tests of this repository how long to be, and which
-// seed to begin with. By default they are short; variables of the environment change
-// that.
+// Package campaign configures the random tests of this repository: their length
+// and their seed. They are short by default; environment variables change that.
 package campaign
 
 import (
@@ -11,14 +10,15 @@ import (
 )
 
 const (
-	// Var set to "full" makes campaigns as long as the Makefile's targets have them.
+	// Var set to "full" makes campaigns as long as in the targets of the
+	// Makefile.
 	Var = "RIGATONI_CAMPAIGN"
-	// SeedVar repeats the campaign that had this seed: the same calls, as far as
-	// servers, disks and the scheduler let themselves be repeated.
+	// SeedVar sets the seed, which repeats the calls of an earlier campaign, as
+	// far as servers, disks and the scheduler are repeatable.
 	SeedVar = "RIGATONI_CAMPAIGN_SEED"
 )
 
-// Full tells whether campaigns are to be long.
+// Full reports whether campaigns run in full length.
 func Full(t testing.TB) bool {
 	t.Helper()
 	switch v := os.Getenv(Var); v {
@@ -32,7 +32,7 @@ func Full(t testing.TB) bool {
 	}
 }
 
-// Seed is the seed of a campaign, which is logged.
+// Seed returns the seed of a campaign, and logs it.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	seed := rand.Uint64() >> 1
@@ -46,8 +46,8 @@ func Seed(t testing.TB) uint64 {
 	return seed
 }
 
-// Size is what a variable of the campaign's own says, or else what the full or the
-// short form has.
+// Size returns the value of an environment variable, or else the size for the
+// full or the short form.
 func Size(t testing.TB, variable string, full, short int) int {
 	t.Helper()
 	if text := os.Getenv(variable); text != "" {

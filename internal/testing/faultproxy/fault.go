@@ -12,11 +12,11 @@ import (
 type Request struct {
 	Conn int      // which connection, from 0
 	N    int      // which request on it, from 0
-	Args [][]byte // the command's name and what follows
-	More bool     // another request is at hand already: they come in a pipeline
+	Args [][]byte // the command and its arguments
+	More bool     // another request has arrived already, as in a pipeline
 }
 
-// Is tells whether the command is one of those, in any case of letters.
+// Is reports whether the command is one of those, ignoring case.
 func (r Request) Is(commands ...string) bool {
 	for _, c := range commands {
 		if len(r.Args) > 0 && strings.EqualFold(string(r.Args[0]), c) {
@@ -26,7 +26,7 @@ func (r Request) Is(commands ...string) bool {
 	return false
 }
 
-// A Fault is what befalls one request.
+// A Fault is what happens to one request.
 type Fault struct {
 	kind kind
 	d    time.Duration
@@ -46,24 +46,23 @@ const (
 	hold
 )
 
-// The faults that need nothing said.
+// Faults without parameters.
 var (
 	Pass      = Fault{}                // none
-	CutBefore = Fault{kind: cutBefore} // the connection ends, and the server has not got the request
-	CutInside = Fault{kind: cutInside} // the server gets the first half
-	CutAfter  = Fault{kind: cutAfter}  // the server executes it, and the connection ends before its answer
-	Vanish    = Fault{kind: vanish}    // the connection stays half open: nothing arrives, now and later
+	CutBefore = Fault{kind: cutBefore} // the connection is cut before the server receives the request
+	CutInside = Fault{kind: cutInside} // the server receives the first half
+	CutAfter  = Fault{kind: cutAfter}  // the server executes it, and the connection is cut before its answer
+	Vanish    = Fault{kind: vanish}    // the connection stays half open: nothing arrives any more
 )
 
-// Delay has the request wait before it is sent on, and all after it on its
-// connection.
+// Delay delays the request, and all after it on its connection.
 func Delay(d time.Duration) Fault { return Fault{kind: delay, d: d} }
 
-// DelayAnswer has the answer wait.
+// DelayAnswer delays the answer.
 func DelayAnswer(d time.Duration) Fault { return Fault{kind: delayAnswer, d: d} }
 
-// A Held is a request that waits in the network until it is let through. It arrives
-// even if its client has gone meanwhile, as a packet does.
+// A Held is a request that is held in the network until it is released. It
+// arrives even if its client has disconnected meanwhile, like a packet.
 type Held struct {
 	arrived  chan struct{}
 	released chan struct{}
@@ -73,7 +72,7 @@ type Held struct {
 	arrive, release, over sync.Once
 }
 
-// NewHeld makes one, for one request.
+// NewHeld returns a Held for one request.
 func NewHeld() *Held {
 	return &Held{
 		arrived: make(chan struct{}), released: make(chan struct{}), ended: make(chan struct{}),
@@ -81,18 +80,17 @@ func NewHeld() *Held {
 	}
 }
 
-// Fault is what holds a request.
+// Fault returns the fault that holds a request.
 func (h *Held) Fault() Fault { return Fault{kind: hold, held: h} }
 
 // Arrived is closed when the request is held.
 func (h *Held) Arrived() <-chan struct{} { return h.arrived }
 
-// ErrLost is for a request that was held, and whose connection to the server ended
+// ErrLost is returned for a held request whose connection to the server ended
 // before it was answered.
 var ErrLost = errors.New("faultproxy: the connection of the request that was held has ended")
 
-// Release lets the request through and returns what the server answered, as it
-// came.
+// Release lets the request through and returns the server's raw answer.
 func (h *Held) Release(ctx context.Context) (string, error) {
 	h.release.Do(func() { close(h.released) })
 	select {
@@ -110,7 +108,7 @@ func (h *Held) Release(ctx context.Context) (string, error) {
 	}
 }
 
-// await holds until it is released, or false if the connection ends before.
+// await waits for the release; it returns false if the connection ends before.
 func (h *Held) await(l *link) bool {
 	h.arrive.Do(func() { close(h.arrived) })
 	select {

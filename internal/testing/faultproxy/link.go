@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A link is one connection of a client and the one that stands for it at the
-// server.
+// A link is one connection of a client, with the proxy's connection to the
+// server for it.
 type link struct {
 	w      *wires
 	number int
@@ -22,8 +22,8 @@ type link struct {
 
 	mu     sync.Mutex
 	server net.Conn // written by serve only, once
-	asked  []Fault  // of the requests that were sent and not answered
-	dead   bool     // something was swallowed: nothing gets through any more
+	asked  []Fault  // for the requests that were sent and not answered
+	dead   bool     // something was swallowed: nothing passes any more
 	done   chan struct{}
 }
 
@@ -36,13 +36,13 @@ func (l *link) close() {
 	default:
 	}
 	close(l.done)
-	_ = l.client.Close() // what was on its way is meant to be lost
+	_ = l.client.Close() // data in transit is meant to be lost
 	if l.server != nil {
 		_ = l.server.Close()
 	}
 }
 
-// kill has the link let nothing through any more.
+// kill makes the link pass nothing any more.
 func (l *link) kill() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,7 +55,7 @@ func (l *link) isDead() bool {
 	return l.dead
 }
 
-// serve takes what the client sends.
+// serve handles what the client sends.
 func (l *link) serve() {
 	defer l.w.forget(l)
 	defer l.lose()
@@ -71,13 +71,14 @@ func (l *link) serve() {
 	}
 }
 
-// request takes the n-th request, and tells whether the connection goes on.
+// request handles the n-th request, and reports whether the connection
+// continues.
 func (l *link) request(n int) bool {
 	raw, args, err := readRequest(l.in)
 	if err == nil {
 		l.count(1)
 	}
-	// While they are parted, the server does not learn of the connection's end
+	// During a partition the server does not learn of the end of a connection
 	// either.
 	if !l.w.open(l) {
 		return false
@@ -89,7 +90,7 @@ func (l *link) request(n int) bool {
 	return l.forward(raw, l.w.judge(Request{Conn: l.number, N: n, Args: args, More: l.in.Buffered() > 0}))
 }
 
-// chunk takes some bytes, and tells whether the connection goes on.
+// chunk handles raw bytes, and reports whether the connection continues.
 func (l *link) chunk(int) bool {
 	buf := make([]byte, 64<<10)
 	n, err := l.in.Read(buf)
@@ -110,12 +111,12 @@ func (l *link) chunk(int) bool {
 	return err == nil
 }
 
-// finish tells the server that the client has ended, and waits until it has
-// executed what came before and ends as well.
+// finish forwards the end of the client's connection to the server, and waits
+// until the server has executed what came before and has closed its side.
 func (l *link) finish() {
 	half, ok := l.server.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
-		return // never connected, or gone
+		return // never connected, or closed
 	}
 	<-l.done
 }
@@ -126,11 +127,11 @@ func (l *link) count(n int64) {
 	l.w.inFlight.Add(n)
 }
 
-// lose takes out of that count what is lost with the link.
+// lose subtracts the requests that are lost with the link.
 func (l *link) lose() { l.w.inFlight.Add(-l.pending.Swap(0)) }
 
-// forward sends a request on, as fault says, and tells whether the connection
-// goes on.
+// forward sends a request to the server, subject to fault, and reports whether
+// the connection continues.
 func (l *link) forward(raw []byte, fault Fault) bool {
 	switch fault.kind {
 	case cutBefore:
@@ -154,7 +155,7 @@ func (l *link) forward(raw []byte, fault Fault) bool {
 		return false
 	}
 	if fault.kind == cutInside {
-		_, _ = l.server.Write(raw[:len(raw)/2]) // and if not even that arrives, all the better
+		_, _ = l.server.Write(raw[:len(raw)/2]) // if not even that arrives, it is as good
 		return false
 	}
 	l.mu.Lock()
@@ -163,12 +164,12 @@ func (l *link) forward(raw []byte, fault Fault) bool {
 	if _, err := l.server.Write(raw); err != nil {
 		return false
 	}
-	// The client of a request that was held may be gone, and its end is not to
+	// The client of a held request may have disconnected; that must not
 	// overtake the answer.
 	return fault.kind != hold || fault.held.answered(l)
 }
 
-// connect connects to the server if that was not done.
+// connect connects to the server unless it is connected.
 func (l *link) connect() bool {
 	if l.server != nil {
 		return true
@@ -190,7 +191,7 @@ func (l *link) connect() bool {
 	}
 }
 
-// answer sends back what the server sends.
+// answer forwards the server's answers.
 func (l *link) answer() {
 	defer l.close()
 	r := bufio.NewReaderSize(l.server, 64<<10)
@@ -214,7 +215,7 @@ func (l *link) chunkBack(r *bufio.Reader) bool {
 	return true
 }
 
-// reply sends one answer back, and tells whether the connection goes on.
+// reply forwards one answer, and reports whether the connection continues.
 func (l *link) reply(r *bufio.Reader) bool {
 	raw, unasked, err := readReply(r)
 	if !l.w.open(l) || err != nil {
@@ -241,7 +242,7 @@ func (l *link) reply(r *bufio.Reader) bool {
 	return true
 }
 
-// oldest is the fault of the request that the next answer belongs to.
+// oldest returns the fault of the request that the next answer belongs to.
 func (l *link) oldest() Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()

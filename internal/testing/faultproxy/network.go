@@ -7,17 +7,17 @@ import (
 	"testing"
 )
 
-// A Network is one client's way to any number of servers, for a client that can
-// be given a dialer. Its methods may be called concurrently.
+// A Network is one client's path to any number of servers, for a client that
+// accepts a dialer. Its methods are safe for concurrent use.
 type Network struct {
 	*wires
 	opts Options
-	// Address, if not nil, says where a server is that the client knows by another
-	// address. It is set before the first Dial.
+	// Address, if not nil, translates the address by which the client knows a
+	// server into the real one. It is set before the first Dial.
 	Address func(addr string) string
 }
 
-// NewNetwork makes one. Nil options are the zero Options.
+// NewNetwork returns a Network. Nil options mean the zero Options.
 func NewNetwork(o *Options) *Network {
 	n := &Network{wires: newWires()}
 	if o != nil {
@@ -26,7 +26,7 @@ func NewNetwork(o *Options) *Network {
 	return n
 }
 
-// StartNetwork is [NewNetwork] for a test; it ends with it.
+// StartNetwork is [NewNetwork] for a test, and closes the network at its end.
 func StartNetwork(t testing.TB, o *Options) *Network {
 	t.Helper()
 	n := NewNetwork(o)
@@ -34,8 +34,8 @@ func StartNetwork(t testing.TB, o *Options) *Network {
 	return n
 }
 
-// Dial connects to a server. While client and servers are parted it waits for
-// the end of that, or of ctx.
+// Dial connects to a server. During a partition it waits for the end of that,
+// or until ctx is done.
 func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if err := n.wait(ctx); err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
@@ -59,10 +59,12 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 	return client, nil
 }
 
-// Close cuts all connections and waits until nothing of the network runs.
+// Close cuts all connections and waits until all of the network's goroutines
+// have ended.
 func (n *Network) Close() { n.close() }
 
-// pair makes the two ends of a connection, with what a kernel holds in between.
+// pair returns the two ends of a connection, with a kernel's buffers in
+// between.
 func pair() (client, end net.Conn, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -80,6 +82,6 @@ func pair() (client, end net.Conn, err error) {
 		if end.RemoteAddr().String() == client.LocalAddr().String() {
 			return client, end, nil
 		}
-		_, _ = client.Close(), end.Close() // a stranger came first
+		_, _ = client.Close(), end.Close() // another client was faster
 	}
 }

@@ -1,12 +1,12 @@
-// Package faultproxy stands between a client and Redis servers and breaks what it
-// is told to: it cuts connections before a request, in the middle of one, or
-// after the server has executed it; it delays, loses or holds requests; it parts
-// client and servers, as a network does, and lets what was on its way arrive later.
+// Package faultproxy is a proxy between a client and Redis servers that injects
+// faults: it cuts connections before a request, in the middle of one, or after
+// the server has executed it; it delays, loses or holds requests; it partitions
+// client and servers like a network, and delivers what was in transit later.
 //
-// It understands no command. It knows where requests and answers begin and end,
-// and which answer belongs to which request. On a connection on which the server
-// speaks unasked in RESP2 (a subscription) that is not so, and only what befalls a
-// whole connection can be used there.
+// It interprets no command. It knows where requests and answers begin and end,
+// and which answer belongs to which request. This is not possible on a
+// connection on which the server sends unrequested messages in RESP2 (a
+// subscription): there, only faults of the whole connection can be used.
 package faultproxy
 
 import (
@@ -18,17 +18,18 @@ import (
 	"time"
 )
 
-// Options say how a proxy connects.
+// Options configure how a proxy connects.
 type Options struct {
-	// Front makes it speak TLS with its clients, Back with the servers. Without
-	// them TLS can't pass: the proxy reads what it forwards.
+	// Front is for TLS with clients, Back for TLS with servers. Without them
+	// TLS can't pass, because the proxy reads what it forwards.
 	Front, Back *tls.Config
-	// Raw forwards bytes as they come: for what is neither requests nor answers, such
-	// as replication, and TLS. Then nothing is counted, and there are no plans.
+	// Raw forwards bytes without parsing, for protocols other than requests and
+	// answers, such as replication, and for TLS. Then nothing is counted, and
+	// there are no plans.
 	Raw bool
 }
 
-// A Proxy is the way to one server. Its methods may be called concurrently.
+// A Proxy is the path to one server. Its methods are safe for concurrent use.
 type Proxy struct {
 	*wires
 	listener net.Listener
@@ -36,8 +37,8 @@ type Proxy struct {
 	opts     Options
 }
 
-// New makes a proxy for the server at target, host:port. Nil options are the zero
-// Options.
+// New returns a proxy for the server at target, host:port. Nil options mean the
+// zero Options.
 func New(target string, o *Options) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +53,7 @@ func New(target string, o *Options) (*Proxy, error) {
 	return p, nil
 }
 
-// Start is [New] for a test; the proxy ends with it.
+// Start is [New] for a test, and closes the proxy at its end.
 func Start(t testing.TB, target string, o *Options) *Proxy {
 	t.Helper()
 	p, err := New(target, o)
@@ -63,12 +64,13 @@ func Start(t testing.TB, target string, o *Options) *Proxy {
 	return p
 }
 
-// Addr is where the proxy listens, host:port.
+// Addr returns the address on which the proxy listens, host:port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Close cuts all connections and waits until nothing of the proxy runs.
+// Close cuts all connections and waits until all of the proxy's goroutines have
+// ended.
 func (p *Proxy) Close() {
-	_ = p.listener.Close() // the one error is that it is closed
+	_ = p.listener.Close() // the only error is that it is closed
 	p.close()
 }
 
@@ -81,8 +83,8 @@ func (p *Proxy) accept() {
 		if p.opts.Front != nil {
 			c = tls.Server(c, p.opts.Front)
 		}
-		// Who parts the two must see connections hang that are new, so that the
-		// server is dialled when there is something to send.
+		// During a partition new connections must hang, too, so the server is
+		// dialed only when there is something to send.
 		p.connect(c, nil, func() (net.Conn, error) { return dial(p.life, "tcp", p.target, p.opts.Back) })
 	}
 }

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// errProtocol is for bytes that are neither a request nor an answer.
+// errProtocol is returned for bytes that are neither a request nor an answer.
 var errProtocol = errors.New("faultproxy: no RESP")
 
-// readRequest reads one request, as it came and divided. A line that is no array
-// is an inline command.
+// readRequest reads one request, raw and split into its parts. A line that is
+// no array is an inline command.
 func readRequest(r *bufio.Reader) (raw []byte, args [][]byte, err error) {
 	line, err := r.ReadBytes('\n')
 	if err != nil {
@@ -49,8 +49,8 @@ func readRequest(r *bufio.Reader) (raw []byte, args [][]byte, err error) {
 	return raw, args, nil
 }
 
-// readReply reads one answer of RESP2 or RESP3, and tells whether it is one that
-// nobody asked for.
+// readReply reads one answer of RESP2 or RESP3, and reports whether it is an
+// unrequested message.
 func readReply(r *bufio.Reader) (raw []byte, unasked bool, err error) {
 	raw, err = appendReply(nil, r)
 	return raw, err == nil && raw[0] == '>', err
@@ -78,7 +78,7 @@ func appendReply(raw []byte, r *bufio.Reader) ([]byte, error) {
 	case '*', '~', '>':
 	case '%':
 		n *= 2
-	case '|': // attributes come before what they belong to
+	case '|': // attributes precede what they belong to
 		n = 2*n + 1
 	default:
 		return nil, fmt.Errorf("%w: an answer begins with %q", errProtocol, line[0])

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// wires are the connections of a proxy or a network, and what befalls them.
+// wires are the connections of a proxy or a network, with their faults.
 type wires struct {
 	accepted atomic.Int64
 	requests atomic.Int64
@@ -17,10 +17,10 @@ type wires struct {
 
 	mu      sync.Mutex
 	plan    func(Request) Fault
-	parted  chan struct{} // closed when they are no longer parted; nil: they aren't
+	parted  chan struct{} // closed at the end of a partition; nil without one
 	swallow bool
 	links   map[*link]bool
-	life    context.Context // ends with Close
+	life    context.Context // done after Close
 	end     context.CancelFunc
 	wg      sync.WaitGroup
 }
@@ -30,27 +30,28 @@ func newWires() *wires {
 	return &wires{links: map[*link]bool{}, life: life, end: end}
 }
 
-// Accepted is how many connections came, ever.
+// Accepted returns the number of connections that were ever accepted.
 func (w *wires) Accepted() int { return int(w.accepted.Load()) }
 
-// Requests is how many requests came, ever.
+// Requests returns the number of requests that ever arrived.
 func (w *wires) Requests() int { return int(w.requests.Load()) }
 
-// InFlight is how many requests came and were neither answered nor lost. A lost
-// client does not count: what it has sent is still on its way.
+// InFlight returns the number of requests that arrived and were neither
+// answered nor lost. It includes those of clients that have disconnected, which
+// are still in transit.
 func (w *wires) InFlight() int { return int(w.inFlight.Load()) }
 
-// Plan says what befalls each request from now on; nil: nothing does. f is called
-// by one goroutine at a time, in the order in which requests come, and must not call
-// the proxy's methods.
+// Plan sets the fault of each further request; nil means none. f is called by
+// one goroutine at a time, in the order in which requests arrive, and must not
+// call the proxy's methods.
 func (w *wires) Plan(f func(Request) Fault) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.plan = f
 }
 
-// Partition stops everything on its way in both directions, and the ends of
-// connections too. Nothing is lost: [wires.Heal] lets it arrive.
+// Partition stops all traffic in both directions, including the ends of
+// connections. Nothing is lost: after [wires.Heal] it arrives.
 func (w *wires) Partition() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -59,8 +60,8 @@ func (w *wires) Partition() {
 	}
 }
 
-// Swallow takes connections and everything on them and lets nothing through. Those
-// from which something was swallowed stay half open, also after [wires.Heal].
+// Swallow accepts connections and discards everything on them. Connections of
+// which something was discarded stay half open, also after [wires.Heal].
 func (w *wires) Swallow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -77,7 +78,7 @@ func (w *wires) Heal() {
 	w.parted, w.swallow = nil, false
 }
 
-// Cut closes all connections there are, on both sides.
+// Cut closes all existing connections, on both sides.
 func (w *wires) Cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -92,7 +93,7 @@ func (w *wires) close() {
 	w.wg.Wait()
 }
 
-// connect serves a client's connection; server is nil if it is to be dialled.
+// connect serves a client's connection; server is nil if it is to be dialed.
 func (w *wires) connect(client, server net.Conn, dial func() (net.Conn, error)) {
 	l := &link{
 		w: w, client: client, server: server, dial: dial, number: int(w.accepted.Add(1)) - 1,
@@ -117,7 +118,7 @@ func (w *wires) forget(l *link) {
 	delete(w.links, l)
 }
 
-// judge is what befalls a request.
+// judge returns the fault of a request.
 func (w *wires) judge(r Request) Fault {
 	w.requests.Add(1)
 	w.mu.Lock()
@@ -128,8 +129,8 @@ func (w *wires) judge(r Request) Fault {
 	return w.plan(r)
 }
 
-// now is whether client and servers are parted, and until when; and whether what
-// comes is swallowed.
+// now reports whether there is a partition, and until when, and whether data is
+// swallowed.
 func (w *wires) now() (parted chan struct{}, swallow bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -159,7 +160,7 @@ func (w *wires) wait(ctx context.Context) error {
 	for {
 		parted, swallow := w.now()
 		if swallow {
-			parted = nil // no end of that is told; the caller gives up
+			parted = nil // swallowing has no known end; the caller gives up
 		} else if parted == nil {
 			return ctx.Err()
 		}

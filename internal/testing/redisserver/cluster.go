@@ -10,33 +10,36 @@ import (
 	"time"
 )
 
-// slots are what a Cluster divides its keys into.
+// slots is the number of slots of a Cluster.
 const slots = 16384
 
-// ClusterOptions say what Cluster to run.
+// ClusterOptions configure a Cluster.
 type ClusterOptions struct {
-	// Options are those of every node. With TLS the nodes use it among themselves
-	// too.
+	// Options are those of every node. With TLS the nodes also use it among
+	// themselves.
 	Options
-	// Masters share the slots. 0: 3, the least with which one can be failed over.
+	// Masters is the number of masters. 0: 3, the least with which one can be
+	// failed over.
 	Masters int
-	// Replicas each master has. 0: 1; -1: none.
+	// Replicas is the number of replicas of each master. 0: 1; -1: none.
 	Replicas int
-	// NodeTimeout is how long a node may be silent. 0: 1 s.
+	// NodeTimeout is the time after which a silent node is considered down. 0:
+	// 1 s.
 	NodeTimeout time.Duration
 }
 
 // A Cluster is a Redis Cluster.
 type Cluster struct {
-	// Nodes are all of it; the first ones were the masters at the beginning.
+	// Nodes are all nodes; the first ones were the masters at the start.
 	Nodes []*Server
 
 	opts ClusterOptions
 	ids  map[string]*Server
 }
 
-// NewCluster starts one and returns when every node says that it is whole and
-// every replica has its data. Nil options are the zero ClusterOptions.
+// NewCluster starts a Cluster and returns when every node reports that it is
+// complete and every replica has its data. Nil options mean the zero
+// ClusterOptions.
 func NewCluster(ctx context.Context, o *ClusterOptions) (*Cluster, error) {
 	t := &Cluster{ids: map[string]*Server{}}
 	if o != nil {
@@ -140,8 +143,9 @@ func (t *Cluster) meet(ctx context.Context) error {
 	})
 }
 
-// Settled waits until every running node says that the Cluster is whole, agrees
-// with the others about the masters, and has its master's data if it is a replica.
+// Settled waits until every running node reports that the Cluster is complete,
+// agrees with the others on the masters, and has its master's data if it is a
+// replica.
 func (t *Cluster) Settled(ctx context.Context) error {
 	return eventually(ctx, "the Cluster to be whole", func(ctx context.Context) error {
 		var want string
@@ -164,8 +168,8 @@ func (t *Cluster) Settled(ctx context.Context) error {
 	})
 }
 
-// view is how a node sees the Cluster: which of the nodes are masters. It is an error
-// if it sees that something is wrong.
+// view returns which nodes are masters in the view of one node. It is an error
+// if that node reports a problem.
 func (s *Server) view(ctx context.Context) (string, error) {
 	text, err := s.text(ctx, "CLUSTER", "INFO")
 	if err != nil {
@@ -209,7 +213,7 @@ func (n clusterNode) has(slot int) bool {
 		if err == nil && isRange {
 			last, err = strconv.Atoi(to)
 		}
-		if err == nil && first <= slot && slot <= last { // else it is a slot on its way: [n->-id]
+		if err == nil && first <= slot && slot <= last { // else it is a slot that is being moved: [n->-id]
 			return true
 		}
 	}
@@ -230,7 +234,7 @@ func (s *Server) nodes(ctx context.Context) ([]clusterNode, error) {
 	return nodes, nil
 }
 
-// Slot is the slot of a key.
+// Slot returns the slot of a key.
 func (t *Cluster) Slot(ctx context.Context, key string) (int, error) {
 	for _, s := range t.Nodes {
 		if s.PID() == 0 {
@@ -243,8 +247,8 @@ func (t *Cluster) Slot(ctx context.Context, key string) (int, error) {
 	return 0, errors.New("redisserver: no node runs")
 }
 
-// MasterOf is the node that has a slot, as the first node says that answers
-// and sees the Cluster whole.
+// MasterOf returns the node that has a slot, according to the first node that
+// answers and reports the Cluster as complete.
 func (t *Cluster) MasterOf(ctx context.Context, slot int) (*Server, error) {
 	var errs error
 	for _, s := range t.Nodes {
@@ -269,7 +273,7 @@ func (t *Cluster) MasterOf(ctx context.Context, slot int) (*Server, error) {
 	return nil, errors.Join(fmt.Errorf("redisserver: nobody has slot %d", slot), errs)
 }
 
-// MoveSlot gives a slot with its keys to another master, as a resharding does.
+// MoveSlot moves a slot with its keys to another master, as resharding does.
 func (t *Cluster) MoveSlot(ctx context.Context, slot int, to *Server) error {
 	from, err := t.MasterOf(ctx, slot)
 	if err != nil || from == to {
@@ -322,7 +326,7 @@ func (t *Cluster) migrate(ctx context.Context, from, to *Server, keys []any) err
 	return err
 }
 
-// endMove tells the new master first, so that at no time nobody has the slot.
+// endMove informs the new master first, so that the slot always has a master.
 func (t *Cluster) endMove(ctx context.Context, slot int, to *Server) error {
 	for _, s := range append([]*Server{to}, t.Nodes...) {
 		if s.PID() == 0 {
@@ -351,10 +355,10 @@ func (t *Cluster) id(s *Server) string {
 	return ""
 }
 
-// Addrs are the addresses of all nodes.
+// Addrs returns the addresses of all nodes.
 func (t *Cluster) Addrs() []string { return addrs(t.Nodes) }
 
-// URL is redis+cluster://:password@host:port,… (rediss+cluster with TLS).
+// URL returns redis+cluster://:password@host:port,… (rediss+cluster with TLS).
 func (t *Cluster) URL() string {
 	return t.opts.url("redis+cluster", strings.Join(t.Addrs(), ","), "")
 }

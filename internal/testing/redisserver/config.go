@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// config is the server's redis.conf. Of two lines with the same name the last
-// one counts.
+// config returns the server's redis.conf. Of two lines with the same name the
+// last one is used.
 func (s *Server) config() string {
 	lines := append([]string{"bind 127.0.0.1", "dir " + s.Dir, "daemonize no"}, s.ports()...)
 	if s.mode != sentinel {
@@ -42,7 +42,7 @@ func (s *Server) ports() []string {
 
 func (s *Server) configFile() string { return filepath.Join(s.Dir, "redis.conf") }
 
-// configure writes the file of a server that keeps its configuration itself.
+// configure writes the file of a server that rewrites its configuration itself.
 func (s *Server) configure() error {
 	if s.mode != replicated && s.mode != sentinel {
 		return nil

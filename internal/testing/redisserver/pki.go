@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// ServerName is a name that the server's certificate has besides 127.0.0.1 and
-// localhost, and that no DNS knows.
+// ServerName is a name in the server's certificate, besides 127.0.0.1 and
+// localhost, that no DNS resolves.
 const ServerName = "redis.test"
 
-// A PKI is a certificate authority that nobody else trusts, with a certificate
-// for servers and one for clients, in files as servers and clients want them.
+// A PKI is a private certificate authority, with a certificate for servers and
+// one for clients, in files.
 type PKI struct {
 	CAFile                string
 	CertFile, KeyFile     string // the servers', who also show it to each other
 	ClientCert, ClientKey string
 }
 
-// NewPKI makes one, valid for a day, in the folder dir.
+// NewPKI creates one in the directory dir; it is valid for a day.
 func NewPKI(dir string) (*PKI, error) {
 	p := &PKI{
 		CAFile:   filepath.Join(dir, "ca.pem"),
@@ -54,8 +54,8 @@ func NewPKI(dir string) (*PKI, error) {
 	return p, nil
 }
 
-// Client is the configuration of a client that trusts the authority and has
-// the client's certificate.
+// Client returns the configuration of a client that trusts the authority and
+// has the client's certificate.
 func (p *PKI) Client() (*tls.Config, error) {
 	roots, err := p.pool()
 	if err != nil {
@@ -68,8 +68,8 @@ func (p *PKI) Client() (*tls.Config, error) {
 	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12}, nil
 }
 
-// Server is the configuration of something that passes for one of the servers,
-// such as a proxy. It asks clients for no certificate.
+// Server returns the configuration of something that acts as one of the
+// servers, such as a proxy. It requires no certificate from clients.
 func (p *PKI) Server() (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(p.CertFile, p.KeyFile)
 	if err != nil {
@@ -102,14 +102,14 @@ func certificate(name string, ca bool) *x509.Certificate {
 	return c
 }
 
-// An issuer signs certificates: the first, which is its own, and all after it.
+// An issuer signs certificates: its own first, and then others.
 type issuer struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	n    int64
 }
 
-// issue writes what was signed, and its key, to files.
+// issue writes a signed certificate and its key to files.
 func (i *issuer) issue(template *x509.Certificate, certFile, keyFile string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -7,15 +7,15 @@ import (
 	"strconv"
 )
 
-// Ports lie below those that systems give to outgoing connections (from 32,768 on
-// Linux, higher elsewhere): a server that is down for a moment must find its port
-// free, and who knocks at the closed port must not be connected with itself.
+// Ports are below those that systems use for outgoing connections (from 32,768
+// on Linux, higher elsewhere): the port of a server that is down for a moment
+// must stay free, and a client that dials it must not be connected with itself.
 const (
 	firstPort = 10_240
 	lastPort  = 32_767
 )
 
-// freeAddr is an address on which nobody listens.
+// freeAddr returns an address on which nothing listens.
 func freeAddr() (string, error) {
 	var err error
 	for range 100 {
@@ -28,7 +28,7 @@ func freeAddr() (string, error) {
 	return "", fmt.Errorf("redisserver: no free port was found: %w", err)
 }
 
-// freePort is a port on which nobody listens.
+// freePort returns a port on which nothing listens.
 func freePort() (int, error) {
 	addr, err := freeAddr()
 	if err != nil {

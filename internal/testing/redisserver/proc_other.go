@@ -4,6 +4,6 @@ package redisserver
 
 import "os/exec"
 
-// dieWithParent does nothing where the kernel has no such service: a server
-// outlives a process that was killed.
+// dieWithParent does nothing where the kernel has no such feature: servers
+// outlive a process that is killed.
 func dieWithParent(*exec.Cmd) {}

@@ -1,12 +1,12 @@
 // Package redisserver runs real Redis servers for tests, campaigns and
-// benchmarks: one ([New]), one with replicas and sentinels ([NewSentinel]), or a
-// Cluster ([NewCluster]), all of them with TLS if need be ([NewPKI]). They are on
-// 127.0.0.1, on free ports, each in a directory of its own. Every one can be
-// stopped, restarted on the same data, killed and frozen, and none outlives the
-// process that started it (on Linux the kernel sees to that).
+// benchmarks: a single one ([New]), one with replicas and sentinels
+// ([NewSentinel]), or a Cluster ([NewCluster]), all of them optionally with TLS
+// ([NewPKI]). They listen on 127.0.0.1, on free ports, each with a directory of
+// its own. Each can be stopped, restarted on the same data, killed and frozen,
+// and on Linux none outlives the process that started it.
 //
-// It needs redis-server on PATH, which is the sentinel too, and speaks to it with
-// nothing but the standard library.
+// It needs redis-server on PATH, which is also the sentinel, and uses only the
+// standard library to talk to it.
 package redisserver
 
 import (
@@ -26,39 +26,39 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/testing/sharedlog"
 )
 
-// ErrNotInstalled is returned by [New] where there is no redis-server on PATH.
+// ErrNotInstalled is returned by [New] if there is no redis-server on PATH.
 var ErrNotInstalled = errors.New("redisserver: there is no redis-server on PATH")
 
-// Options say what server to run. The zero Options are a server without a
-// password that writes nothing to disk and evicts nothing.
+// Options configure a server. The zero Options mean a server without a password
+// that writes nothing to disk and evicts nothing.
 type Options struct {
-	// Password is asked of the default user. "": none is.
+	// Password is that of the default user; empty for none.
 	Password string
-	// Users are those of its access control list, besides the default one.
+	// Users are those of the access control list, besides the default user.
 	Users []User
-	// TLS is whose certificate the server has; then it speaks nothing but TLS.
-	// It asks clients for no certificate, but one that they show must be good;
-	// "tls-auth-clients yes" in Config makes it ask. nil: no TLS.
+	// TLS provides the server's certificate; the server then accepts only TLS.
+	// Clients need no certificate, but one that they present must be valid;
+	// "tls-auth-clients yes" in Config requires one.
 	TLS *PKI
-	// Socket has it listen on a Unix socket as well, Server.Socket.
+	// Socket makes it also listen on a Unix socket, Server.Socket.
 	Socket bool
 	// Config holds further lines of redis.conf, such as "appendonly yes" for
-	// data that lives through a restart. They come last and so win.
+	// data that survives a restart. They come last and take precedence.
 	Config []string
 }
 
-// A User is one of a server's access control list.
+// A User is one entry of a server's access control list.
 type User struct {
 	Name, Password string
 	Rules          string // as after ACL SETUSER: "~rigatoni:* +get"
 }
 
 // A Server is one redis-server. Its methods are for one goroutine at a time,
-// but for Do and Info, which any number may call.
+// except Do and Info, which are safe for concurrent use.
 type Server struct {
-	// Addr is host:port; it stays the same over a restart.
+	// Addr is host:port, also after a restart.
 	Addr string
-	// Dir is where the server keeps its files.
+	// Dir is the server's directory.
 	Dir string
 	// Socket is the path of the Unix socket, if there is one.
 	Socket string
@@ -66,36 +66,36 @@ type Server struct {
 	opts   Options
 	client *tls.Config // nil without TLS
 	mode   mode
-	admin  *User    // whom Do logs in as; nil: the default user
-	bus    int      // the port on which the nodes of a Cluster talk
-	extra  []string // configuration that its part in a topology asks for
-	proc   *process // nil while it is stopped
+	admin  *User    // the user of Do; nil for the default user
+	bus    int      // the port for the nodes of a Cluster
+	extra  []string // configuration for its role in a topology
+	proc   *process // nil while stopped
 }
 
-// A mode is what kind of server the binary is run as.
+// A mode is the kind of server that the binary runs as.
 type mode int
 
 const (
 	plain mode = iota
-	// replicated: sentinels may change the configuration, so that it lies in a
-	// file that the server can write.
+	// replicated servers have their configuration in a file that they can
+	// write, because sentinels change it.
 	replicated
-	sentinel // reads its configuration from such a file as well, or won't start
+	sentinel // also needs such a file to start
 	clustered
 )
 
-// A process is one life of the server.
+// A process is one run of the server.
 type process struct {
 	cmd    *exec.Cmd
 	log    sharedlog.Buffer
 	exited chan struct{} // closed when it has ended
 }
 
-// startTimeout is how long a server may take until it answers.
+// startTimeout is the time in which a server must answer after its start.
 const startTimeout = 20 * time.Second
 
-// New starts a server and returns when it answers. The caller calls
-// [Server.Close]; nil options are the zero Options.
+// New starts a server and returns when it answers. The caller must call
+// [Server.Close]. Nil options mean the zero Options.
 func New(ctx context.Context, o *Options) (*Server, error) {
 	if o == nil {
 		o = &Options{}
@@ -120,7 +120,7 @@ func newServer(ctx context.Context, o Options, m mode, extra ...string) (*Server
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
 	}
-	// Somebody may take the free port between finding it and using it.
+	// Another process may take the free port before it is used.
 	for range 5 {
 		if s.Addr, err = freeAddr(); err != nil {
 			break
@@ -138,8 +138,7 @@ func newServer(ctx context.Context, o Options, m mode, extra ...string) (*Server
 	return s, nil
 }
 
-// URL is the server's URL, with the password if it has one; rediss:// if it
-// speaks TLS.
+// URL returns the server's URL, with its password; rediss:// with TLS.
 func (s *Server) URL() string { return s.URLOn(s.Addr) }
 
 // URLOn is URL with another address, such as a proxy's.
@@ -156,10 +155,10 @@ func (o *Options) url(scheme, host, path string) string {
 	return u.String()
 }
 
-// Port is the port of Addr.
+// Port returns the port of Addr.
 func (s *Server) Port() int { return portOf(s.Addr) }
 
-// PID is the process id of the running server, 0 if it is stopped.
+// PID returns the process id of the running server, 0 while stopped.
 func (s *Server) PID() int {
 	if s.proc == nil {
 		return 0
@@ -167,7 +166,7 @@ func (s *Server) PID() int {
 	return s.proc.cmd.Process.Pid
 }
 
-// Log is what the server has logged since it was last started.
+// Log returns what the server has logged since its last start.
 func (s *Server) Log() string {
 	if s.proc == nil {
 		return ""
@@ -175,8 +174,8 @@ func (s *Server) Log() string {
 	return s.proc.log.String()
 }
 
-// Stop asks the server to end, as SHUTDOWN does, and waits until it has. A
-// stopped server may be started again with [Server.Restart].
+// Stop ends the server with SHUTDOWN, and waits until it has ended. It can be
+// started again with [Server.Restart].
 func (s *Server) Stop() error {
 	if s.proc == nil {
 		return nil
@@ -193,7 +192,7 @@ func (s *Server) Stop() error {
 	}
 }
 
-// Kill ends the server as a crash does.
+// Kill ends the server like a crash.
 func (s *Server) Kill() error {
 	if s.proc == nil {
 		return nil
@@ -206,7 +205,7 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// Restart stops the server if it runs, starts it with the same address,
+// Restart stops the server if it runs, starts it again with the same address,
 // configuration and directory, and returns when it answers.
 func (s *Server) Restart(ctx context.Context) error {
 	if err := s.Stop(); err != nil {
@@ -215,11 +214,11 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.start(ctx)
 }
 
-// Freeze stops the server's process where it is (SIGSTOP): its connections stay
-// open and nothing answers.
+// Freeze suspends the server's process (SIGSTOP): its connections stay open and
+// nothing answers.
 func (s *Server) Freeze() error { return s.signal(freeze) }
 
-// Thaw lets a frozen server go on (SIGCONT).
+// Thaw resumes a frozen server (SIGCONT).
 func (s *Server) Thaw() error { return s.signal(thaw) }
 
 func (s *Server) signal(send func(*os.Process) error) error {
@@ -245,7 +244,7 @@ func (s *Server) start(ctx context.Context) error {
 	case sentinel:
 		p.cmd = exec.Command("redis-server", s.configFile(), "--sentinel")
 	default:
-		// Through standard input, the password stands in no file.
+		// On standard input the password is in no file.
 		p.cmd.Stdin = strings.NewReader(s.config())
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
@@ -265,8 +264,8 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-// run starts the process from a thread that lives as long as the process does:
-// on Linux the kernel kills the child when the *thread* that made it ends.
+// run starts the process from a thread that lives as long as the process: on
+// Linux the kernel kills the child when the *thread* that started it ends.
 func (p *process) run() error {
 	started := make(chan error)
 	go func() {
@@ -275,7 +274,7 @@ func (p *process) run() error {
 		err := p.cmd.Start()
 		started <- err
 		if err == nil {
-			_ = p.cmd.Wait() // how it ended says nothing: we end it ourselves
+			_ = p.cmd.Wait() // the result means nothing: we end it ourselves
 			close(p.exited)
 		}
 	}()
@@ -310,7 +309,8 @@ func (s *Server) ping(ctx context.Context) error {
 	}
 	defer c.Close()
 	_, err = exchange(c, bufio.NewReader(c), "PING")
-	// A server that wants a password is up; one that loads its data is not yet.
+	// A server that requires a password is up; one that loads its data is not
+	// yet.
 	if refusal := ReplyError(""); errors.As(err, &refusal) && strings.HasPrefix(string(refusal), "NOAUTH") {
 		return nil
 	}

@@ -13,16 +13,17 @@ import (
 	"time"
 )
 
-// A ReplyError is what a server answered instead of doing what it was asked.
+// A ReplyError is an error that the server replied.
 type ReplyError string
 
 func (e ReplyError) Error() string { return string(e) }
 
-// callTimeout is how long a server may take to answer one command.
+// callTimeout is the time in which a server must answer one command.
 const callTimeout = 2 * time.Second
 
-// Do sends one command on a connection of its own, with all rights, and returns the answer: a string, an int64, nil, or a []any of these. A server's
-// error is a [ReplyError].
+// Do sends one command on a new connection, with all rights, and returns the
+// answer: a string, an int64, nil, or a []any of these. An error of the server
+// is a [ReplyError].
 func (s *Server) Do(ctx context.Context, args ...string) (any, error) {
 	c, err := s.dial(ctx)
 	if err != nil {
@@ -48,13 +49,13 @@ func (s *Server) auth() []string {
 	return nil
 }
 
-// Info is one section of INFO, as name and value.
+// Info returns one section of INFO, as names and values.
 func (s *Server) Info(ctx context.Context, section string) (map[string]string, error) {
 	text, err := s.text(ctx, "INFO", section)
 	return pairs(text), err
 }
 
-// text is Do for an answer that is text.
+// text is Do for text answers.
 func (s *Server) text(ctx context.Context, args ...string) (string, error) {
 	v, err := s.Do(ctx, args...)
 	if err != nil {

@@ -11,31 +11,34 @@ import (
 	"time"
 )
 
-// MasterName is what the sentinels call the master that they watch.
+// MasterName is the name of the master that the sentinels watch.
 const MasterName = "mymaster"
 
-// SentinelOptions say what to run: a master, its replicas and their sentinels.
+// SentinelOptions configure a master, its replicas and their sentinels.
 type SentinelOptions struct {
-	// Options are those of master and replicas. With TLS they replicate over it, and
-	// the sentinels use it too.
+	// Options are those of master and replicas. With TLS they also replicate
+	// over it, and the sentinels use it too.
 	Options
-	// Replicas of the master. 0: 1; -1: none.
+	// Replicas is their number. 0: 1; -1: none.
 	Replicas int
-	// Sentinels watch it. 0: 3, of which two must agree; -1: none.
+	// Sentinels is their number. 0: 3, of which two must agree; -1: none.
 	Sentinels int
-	// SentinelUser and SentinelPassword are what the sentinels ask of their
-	// clients and of each other. Without a user it is the default user's; "": nothing.
+	// SentinelUser and SentinelPassword are the credentials that the sentinels
+	// require from clients and from each other. Without a user it is the
+	// default user's password; empty for none.
 	SentinelUser, SentinelPassword string
-	// DownAfter is how long the master may be silent. 0: 500 ms.
+	// DownAfter is the time after which a silent master is considered down. 0:
+	// 500 ms.
 	DownAfter time.Duration
-	// Announce, if not nil, gives the address by which a node is known to all
-	// others, such as a proxy's, from its own. It is called once for each.
+	// Announce, if not nil, returns the address that a node announces to all
+	// others, such as a proxy's, given its own. It is called once for each.
 	Announce func(addr string) (string, error)
 }
 
 // A Sentinel is a master, its replicas and their sentinels.
 type Sentinel struct {
-	// Nodes are the master and replicas; the first was the master at the beginning.
+	// Nodes are the master and its replicas; the first was the master at the
+	// start.
 	Nodes []*Server
 	// Sentinels watch them.
 	Sentinels []*Server
@@ -45,7 +48,7 @@ type Sentinel struct {
 }
 
 // NewSentinel starts them, and returns when the replicas have their data and
-// the sentinels know all of it. Nil options are the zero SentinelOptions.
+// the sentinels know all of them. Nil options mean the zero SentinelOptions.
 func NewSentinel(ctx context.Context, o *SentinelOptions) (*Sentinel, error) {
 	t := &Sentinel{announced: map[string]*Server{}}
 	if o != nil {
@@ -95,8 +98,8 @@ func (t *Sentinel) start(ctx context.Context) error {
 	return eventually(ctx, "the sentinels to know each other", t.Watched)
 }
 
-// startNode starts the master, or a replica of the one at master, and returns the
-// address by which it is known.
+// startNode starts the master, or a replica of the one at master, and returns
+// the address that it announces.
 func (t *Sentinel) startNode(ctx context.Context, master string) (string, error) {
 	s, err := newServer(ctx, t.opts.Options, replicated, replication(&t.opts.Options)...)
 	if err != nil {
@@ -109,8 +112,8 @@ func (t *Sentinel) startNode(ctx context.Context, master string) (string, error)
 	}
 	t.announced[addr] = s
 	host, port, _ := net.SplitHostPort(addr)
-	// Before it looks for its master: a replica that learns its name while the two
-	// shake hands waits for an answer that never comes (Redis 7.0).
+	// Set before it connects to its master: a replica whose name is set during
+	// the handshake waits for an answer that never comes (Redis 7.0).
 	steps := [][]string{{"CONFIG", "SET", "replica-announce-ip", host, "replica-announce-port", port}}
 	if master != "" {
 		host, port, _ := net.SplitHostPort(master)
@@ -124,8 +127,8 @@ func (t *Sentinel) startNode(ctx context.Context, master string) (string, error)
 	return addr, nil
 }
 
-// replication is the configuration of who replicates or is replicated: without
-// the waits that spare a large server work.
+// replication returns the configuration of replication without the delays that
+// save work on large servers.
 func replication(o *Options) []string {
 	lines := []string{"repl-diskless-sync yes", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"}
 	if o.Password != "" {
@@ -173,21 +176,22 @@ func (t *Sentinel) startSentinel(ctx context.Context, master string) error {
 	return hasten(ctx, s)
 }
 
-// hasten has a sentinel look, and tell of what it sees, more often than every
-// second or two. A server that is asked only once in the time in which it is taken
-// for dead is taken for dead too easily. And one that was held up for two seconds,
-// by a busy disk, is not to look on for half a minute.
+// hasten makes a sentinel check, and report, more often than every second or
+// two. With only one check in the time after which a server counts as down,
+// servers are considered down too easily. And after a delay of two seconds, for
+// example by a busy disk, the sentinel must not watch passively for half a
+// minute.
 func hasten(ctx context.Context, s *Server) error {
 	_, err := s.Do(ctx, "SENTINEL", "DEBUG", "PUBLISH-PERIOD", "200", "INFO-PERIOD", "1000", "PING-PERIOD", "200", "TILT-PERIOD", "1000")
 	var refusal ReplyError
 	if errors.As(err, &refusal) && strings.Contains(strings.ToLower(err.Error()), "unknown") {
-		return nil // before Redis 7: it takes longer
+		return nil // before Redis 7 it takes longer
 	}
 	return err
 }
 
-// replicated returns nil if every running node but one is a replica that has its
-// master's data.
+// replicated returns nil if every running node except one is a replica that has
+// its master's data.
 func (t *Sentinel) replicated(ctx context.Context) error {
 	masters := 0
 	for _, s := range t.Nodes {
@@ -208,8 +212,8 @@ func (t *Sentinel) replicated(ctx context.Context) error {
 	return nil
 }
 
-// Watched returns nil if every sentinel sees the master up, all its replicas, and
-// all other sentinels: a failover would succeed.
+// Watched returns nil if every sentinel sees the master as up, all its
+// replicas, and all other sentinels, so that a failover would succeed.
 func (t *Sentinel) Watched(ctx context.Context) error {
 	for _, s := range t.Sentinels {
 		m, err := s.sentinelMaster(ctx)
@@ -223,8 +227,8 @@ func (t *Sentinel) Watched(ctx context.Context) error {
 	return nil
 }
 
-// Settled waits until the failover is over: one master, all running nodes its
-// replicas, known to the sentinels.
+// Settled waits until the failover has ended: there is one master, and all
+// other running nodes are its replicas and known to the sentinels.
 func (t *Sentinel) Settled(ctx context.Context) error {
 	return eventually(ctx, "the end of a failover", func(ctx context.Context) error {
 		return errors.Join(t.replicated(ctx), t.Watched(ctx))
@@ -245,8 +249,7 @@ func (s *Server) sentinelMaster(ctx context.Context) (map[string]string, error) 
 	return m, nil
 }
 
-// Master is the node that the sentinels call the master: what the most of them
-// say who answer.
+// Master returns the node that most of the answering sentinels call the master.
 func (t *Sentinel) Master(ctx context.Context) (*Server, error) {
 	votes := map[string]int{}
 	best := ""
@@ -269,16 +272,17 @@ func (t *Sentinel) Master(ctx context.Context) (*Server, error) {
 	return nil, errors.Join(fmt.Errorf("redisserver: the sentinels name no master (%q)", best), errs)
 }
 
-// SentinelAddrs are the addresses of the sentinels.
+// SentinelAddrs returns the addresses of the sentinels.
 func (t *Sentinel) SentinelAddrs() []string { return addrs(t.Sentinels) }
 
-// URL is redis+sentinel://:password@host:port,…/mymaster/0 (rediss+sentinel with
-// TLS). The sentinels' own credentials are not in it.
+// URL returns redis+sentinel://:password@host:port,…/mymaster/0
+// (rediss+sentinel with TLS). It does not contain the sentinels' own
+// credentials.
 func (t *Sentinel) URL() string {
 	return t.opts.url("redis+sentinel", strings.Join(t.SentinelAddrs(), ","), "/"+MasterName+"/0")
 }
 
-// All are all servers.
+// All returns all servers.
 func (t *Sentinel) All() []*Server { return slices.Concat(t.Nodes, t.Sentinels) }
 
 // Close kills all of them and removes their files.

@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// RequireEnv, set to anything, makes a missing server a failure rather than a
-// skipped test, as CI does.
+// RequireEnv, set to anything, makes a missing server fail the test instead of
+// skipping it, as CI does.
 const RequireEnv = "RIGATONI_REQUIRE_SERVERS"
 
-// Start is [New] for a test: the server ends with it. Where no redis-server is
-// installed the test is skipped, or fails if CI or [RequireEnv] is set.
+// Start is [New] for a test, and closes the server at its end. Without
+// redis-server the test is skipped, or fails if CI or [RequireEnv] is set.
 func Start(t testing.TB, o *Options) *Server {
 	t.Helper()
 	s, err := New(t.Context(), o)
@@ -38,7 +38,7 @@ func StartCluster(t testing.TB, o *ClusterOptions) *Cluster {
 	return c
 }
 
-// TestPKI is [NewPKI] in a folder that goes with the test.
+// TestPKI is [NewPKI] in a temporary directory of the test.
 func TestPKI(t testing.TB) *PKI {
 	t.Helper()
 	p, err := NewPKI(t.TempDir())

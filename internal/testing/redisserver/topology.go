@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// settleTimeout is how long several servers may take to agree.
+// settleTimeout is the time in which several servers must agree.
 const settleTimeout = 60 * time.Second
 
-// eventually asks until there is no error, for a minute at most.
+// eventually repeats until there is no error, for a minute at most.
 func eventually(ctx context.Context, what string, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
@@ -31,8 +31,9 @@ func eventually(ctx context.Context, what string, ask func(context.Context) erro
 	}
 }
 
-// replicating is the server's role. It is an error if it is a replica that has not
-// got its master's data, or a master with a replica to which it sends nothing yet.
+// replicating returns the server's role. It is an error if it is a replica that
+// does not have its master's data, or a master with a replica that it does not
+// send to yet.
 func (s *Server) replicating(ctx context.Context) (role string, err error) {
 	info, err := s.Info(ctx, "replication")
 	if err != nil {
@@ -42,7 +43,8 @@ func (s *Server) replicating(ctx context.Context) (role string, err error) {
 		return "", fmt.Errorf("%s waits for its master", s.Addr)
 	}
 	for name, value := range info {
-		// A replica that is online and has acknowledged nothing gets nothing (Redis 7.0).
+		// A replica that is online and has acknowledged nothing is sent nothing
+		// (Redis 7.0).
 		if strings.HasPrefix(value, "ip=") && (!strings.Contains(value, "state=online") || strings.Contains(value, "offset=0,")) {
 			return "", fmt.Errorf("%s sends nothing to the replica %s yet: %s", s.Addr, name, value)
 		}
@@ -50,7 +52,7 @@ func (s *Server) replicating(ctx context.Context) (role string, err error) {
 	return info["role"], nil
 }
 
-// withLogs is err with what the servers have logged.
+// withLogs adds the servers' logs to err.
 func withLogs(err error, servers []*Server) error {
 	for _, s := range servers {
 		err = fmt.Errorf("%w\nthe log of %s:\n%s", err, s.Addr, s.Log())
@@ -74,8 +76,8 @@ func closeAll(servers []*Server) error {
 	return err
 }
 
-// Replicated waits until every replica of the server says that it has what the
-// server has now.
+// Replicated waits until every replica of the server reports that it has the
+// server's current data.
 func (s *Server) Replicated(ctx context.Context) error {
 	offset := int64(-1)
 	return eventually(ctx, "the replicas to have it all", func(ctx context.Context) error {

@@ -1,5 +1,5 @@
-// Package sharedlog keeps what several goroutines write, for tests that read it
-// meanwhile.
+// Package sharedlog has a buffer that several goroutines write while tests read
+// it.
 package sharedlog
 
 import (
@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// A Buffer takes what is written to it. The zero Buffer is empty and ready.
+// A Buffer collects what is written to it. The zero Buffer is empty and ready
+// to use.
 type Buffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -19,7 +20,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// String is all that was written so far.
+// String returns what was written so far.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

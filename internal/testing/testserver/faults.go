@@ -29,21 +29,21 @@ func (s *Server) Admin(t testing.TB, cmd bson.D) bson.Raw {
 // The fail points that both servers have.
 const (
 	FailCommand  = "failCommand"
-	FailCheckout = "failGetMoreAfterCursorCheckout" // the cursor dies of it
+	FailCheckout = "failGetMoreAfterCursorCheckout" // it closes the cursor
 )
 
-// FailPoint sets one, and switches it off when the test ends.
+// FailPoint sets a fail point, and switches it off at the end of the test.
 func (s *Server) FailPoint(t testing.TB, name string, mode any, data bson.D) {
 	t.Helper()
 	s.Admin(t, bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: mode}, {Key: "data", Value: data}})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = s.off(ctx, name) // the server may be gone
+		_ = s.off(ctx, name) // the server may have been closed
 	})
 }
 
-// FailPointOff switches one off.
+// FailPointOff switches a fail point off.
 func (s *Server) FailPointOff(t testing.TB, name string) {
 	t.Helper()
 	if err := s.off(context.Background(), name); err != nil {
@@ -55,11 +55,11 @@ func (s *Server) off(ctx context.Context, name string) error {
 	return s.Client.Database("admin").RunCommand(ctx, bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: "off"}}).Err()
 }
 
-// Times is the mode of a fail point that strikes n times.
+// Times is the mode of a fail point that applies n times.
 func Times(n int) bson.D { return bson.D{{Key: "times", Value: n}} }
 
-// Code is a failCommand that gives a command an error. Without labels it has those
-// that the server gives to that code.
+// Code returns the failCommand that fails a command with an error code. Without
+// labels the error has those that the server adds to that code.
 func Code(command string, code int, labels ...string) bson.D {
 	d := bson.D{{Key: "failCommands", Value: bson.A{command}}, {Key: "errorCode", Value: code}}
 	if labels != nil {
@@ -68,14 +68,15 @@ func Code(command string, code int, labels ...string) bson.D {
 	return d
 }
 
-// A Cursor is one that is open on a server.
+// A Cursor is an open one on a server.
 type Cursor struct {
 	ID         int64
-	Collection string // as killCursors wants it
+	Collection string // as in killCursors
 	DB         string
 }
 
-// Cursors are the open cursors of change streams on a real server, waiting or not.
+// Cursors returns the open cursors of change streams on a real server, waiting
+// or not.
 func (s *Server) Cursors(t testing.TB) (open []Cursor) {
 	t.Helper()
 	ctx := context.Background()
@@ -102,15 +103,16 @@ func (s *Server) Cursors(t testing.TB) (open []Cursor) {
 	return open
 }
 
-// KillCursors kills the cursors of all change streams, as an operator may, and
-// returns how many there were.
+// KillCursors kills the cursors of all change streams, as an operator can, and
+// returns their number.
 func (s *Server) KillCursors(t testing.TB) int {
 	t.Helper()
 	return s.CursorKiller(t)()
 }
 
-// CursorKiller looks for the cursors of all change streams, and returns what kills
-// them: to look takes an aggregate, which may be about to fail.
+// CursorKiller finds the cursors of all change streams, and returns the
+// function that kills them: finding them takes an aggregate, which may be about
+// to fail.
 func (s *Server) CursorKiller(t testing.TB) (kill func() int) {
 	t.Helper()
 	if s.Fake != nil {
@@ -129,7 +131,8 @@ func (s *Server) CursorKiller(t testing.TB) (kill func() int) {
 	}
 }
 
-// StepDown has the primary step down and returns when there is one again.
+// StepDown makes the primary step down and returns when there is a primary
+// again.
 func (s *Server) StepDown(ctx context.Context) error {
 	if s.Fake != nil {
 		s.Fake.StepDown(0)
@@ -139,12 +142,11 @@ func (s *Server) StepDown(ctx context.Context) error {
 	return s.Real.StepDown(ctx)
 }
 
-// SmallOplog is for servers whose oplog is to be lost.
+// SmallOplog is for servers that lose oplog entries in a test.
 var SmallOplog = mongod.Options{OplogMB: 1, SyncDelay: 1}
 
-// LoseOplog makes the oplog move on until it no longer reaches back to a time. A
-// real server should be of SmallOplog; it takes seconds, and with -short the test is
-// skipped.
+// LoseOplog makes the oplog lose the entries at and before a time. A real
+// server should have SmallOplog; it takes seconds, and is skipped with -short.
 func (s *Server) LoseOplog(t testing.TB, ts bson.Timestamp) {
 	t.Helper()
 	if s.Fake == nil && testing.Short() {
@@ -172,8 +174,8 @@ func (s *Server) LoseOplog(t testing.TB, ts bson.Timestamp) {
 	}
 }
 
-// StartOver makes the server another deployment at the same address, with nothing in
-// it. It must be the test's own.
+// StartOver turns the server into another, empty deployment at the same
+// address. It must be the test's own.
 func (s *Server) StartOver(t testing.TB) {
 	t.Helper()
 	if s.Real != nil {
@@ -193,7 +195,8 @@ func (s *Server) StartOver(t testing.TB) {
 	t.Cleanup(s.Fake.Close)
 }
 
-// OplogTime is the time of the first entry of the oplog (1) or of the last (-1).
+// OplogTime returns the time of the first entry of the oplog (1) or of the last
+// (-1).
 func (s *Server) OplogTime(t testing.TB, direction int) bson.Timestamp {
 	t.Helper()
 	oplog := s.Client.Database("local").Collection("oplog.rs")
@@ -206,7 +209,7 @@ func (s *Server) OplogTime(t testing.TB, direction int) bson.Timestamp {
 		switch {
 		case err == nil:
 			return e.TS
-		case errors.As(err, &ce) && ce.HasErrorCode(cappedPositionLost): // it was being cut
+		case errors.As(err, &ce) && ce.HasErrorCode(cappedPositionLost): // it was being truncated
 		default:
 			t.Fatal(err)
 		}

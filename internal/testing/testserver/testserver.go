@@ -1,7 +1,7 @@
-// Package testserver gives a test a MongoDB server, of one of two kinds: package
-// mongotest's, which is there always and does at once what it is told, and a real
-// mongod, which is right where the two differ. What a test asserts of a server's
-// behaviour it asserts of both.
+// Package testserver provides a test with a MongoDB server of one of two kinds:
+// mongotest's, which is always available and executes faults at once, and a
+// real mongod, which is right where the two differ. Tests of a server's
+// behavior run on both.
 package testserver
 
 import (
@@ -25,22 +25,23 @@ type Server struct {
 	Client *mongo.Client
 	DB     *mongo.Database
 
-	Fake *mongotest.Server // nil: it is a real one
-	Real *mongod.Server    // nil: it is mongotest's, or shared with other tests
+	Fake *mongotest.Server // nil for a real one
+	Real *mongod.Server    // nil for mongotest's, and for one that other tests share
 
 	failures *failures
 }
 
-// Both runs a test on mongotest, and on a real server where there is one. Real ones
-// are shared: nothing may be done to them that other tests would notice.
+// Both runs a test on mongotest, and on a real server if there is one. Real
+// ones are shared: a test must not do anything to them that other tests would
+// notice.
 func Both(t *testing.T, test func(*testing.T, *Server)) {
 	t.Helper()
 	t.Run("mongotest", func(t *testing.T) { test(t, Mongotest(t)) })
 	t.Run("mongod", func(t *testing.T) { test(t, Mongod(t)) })
 }
 
-// BothOwn is Both with servers that only this test has, which may be broken. The
-// options are the real one's.
+// BothOwn is Both with servers that only this test uses, which it may break.
+// The options are for the real one.
 func BothOwn(t *testing.T, o mongod.Options, test func(*testing.T, *Server)) {
 	t.Helper()
 	t.Run("mongotest", func(t *testing.T) { test(t, Mongotest(t)) })
@@ -49,22 +50,22 @@ func BothOwn(t *testing.T, o mongod.Options, test func(*testing.T, *Server)) {
 
 const ownDatabase = "shop"
 
-// Mongotest starts one of mongotest's.
+// Mongotest starts a server of mongotest.
 func Mongotest(t testing.TB) *Server {
 	t.Helper()
 	fake := mongotest.Start(t)
 	return connect(t, &Server{URI: fake.URI(), Fake: fake}, ownDatabase)
 }
 
-// Mongod is the real server that the tests of a package share. Where none can be
-// had the test is skipped.
+// Mongod returns the real server that the tests of a package share. Without one
+// the test is skipped.
 func Mongod(t testing.TB) *Server {
 	t.Helper()
 	db := mongod.ForTest(t)
 	return connect(t, &Server{URI: db.URI}, db.Name)
 }
 
-// OwnMongod starts a real server. Where none can be had the test is skipped.
+// OwnMongod starts a real server. Without one the test is skipped.
 func OwnMongod(t testing.TB, o mongod.Options) *Server {
 	t.Helper()
 	real := mongod.OwnForTest(t, o)
@@ -79,7 +80,7 @@ func connect(t testing.TB, s *Server, db string) *Server {
 	return s
 }
 
-// Connect makes another client, with options of its own.
+// Connect returns another client, with its own options.
 func (s *Server) Connect(t testing.TB, o ...*options.ClientOptions) *mongo.Client {
 	t.Helper()
 	all := options.Client().ApplyURI(s.URI).SetMonitor(&event.CommandMonitor{Failed: s.failures.count})
@@ -91,18 +92,18 @@ func (s *Server) Connect(t testing.TB, o ...*options.ClientOptions) *mongo.Clien
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if s.Fake != nil {
-			// Now and then Disconnect waits, whatever its context says, for the server
-			// to answer the client's monitor, which takes ten seconds.
+			// Sometimes Disconnect waits, whatever its context says, for the
+			// reply to the client's monitor, which takes ten seconds.
 			s.Fake.Close()
 			cancel()
 		}
-		_ = client.Disconnect(ctx) // the server may be gone
+		_ = client.Disconnect(ctx) // the server may have been closed
 	})
 	return client
 }
 
-// Failures is how often a command of the clients has failed, also where the driver
-// did it again by itself and nobody else was told.
+// Failures returns the number of failed commands of the clients, including
+// those that the driver retried by itself.
 func (s *Server) Failures(command string) int {
 	s.failures.mu.Lock()
 	defer s.failures.mu.Unlock()

@@ -1,5 +1,5 @@
-// Command fetchmongod fetches a MongoDB server for tests into the user's cache
-// folder, unless there is one already, and prints where it is.
+// Command fetchmongod downloads a MongoDB server for tests into the user's cache
+// directory, unless there is one already, and prints its path.
 //
 //	go run ./internal/tools/fetchmongod [version]
 package main

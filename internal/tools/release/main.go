@@ -1,18 +1,17 @@
-// Command release proves a release before anybody can see it, and says how to
-// make it.
+// Command release proves a release before it is published, and prints the commands
+// that publish it.
 //
 //	go run ./internal/tools/release [-version v0.1.0] [-write] [-keep dir]
 //	go run ./internal/tools/release -tidy
 //
-// The modules of this repository ask for each other in the version that is
-// released next. Inside the workspace that works without it; whether it will
-// work for users can't be seen there, and a version that was published once is
-// published for good. So: HEAD is cloned, its modules are tidied and tagged in
-// the clone, and the go command makes of the tags what it will make of them for
-// users, in a module proxy made of files. From that proxy the command is
-// installed, and programs of users are built.
+// The modules of this repository require each other in the version that is
+// released next. Inside the workspace that version need not exist; whether it will
+// work for users can't be seen there, and a published version can't be changed.
+// So: HEAD is cloned, its modules are tidied and tagged in the clone, and the go
+// command builds a module proxy of files from the tags, as it will for users. From
+// that proxy the command is installed, and programs of users are built.
 //
-// Nothing is pushed, and no tag is made outside the clone. Without -write and
+// Nothing is pushed, and no tag is created outside the clone. Without -write and
 // -tidy nothing in the working tree changes.
 package main
 
@@ -44,8 +43,8 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	flags := flag.NewFlagSet("release", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	version := flags.String("version", "", "the version to release (default: the one that the modules ask each other for)")
-	keep := flags.String("keep", "", "a `directory` to work in, which is made and kept (default: a temporary one, removed at the end)")
+	version := flags.String("version", "", "the version to release (default: the one in which the modules require each other)")
+	keep := flags.String("keep", "", "a `directory` to work in, which is created and kept (default: a temporary one, removed at the end)")
 	write := flags.Bool("write", false, "write what the release must commit into the working tree")
 	tidy := flags.Bool("tidy", false, "only tidy every go.mod and go.sum of the working tree, as go mod tidy can't before the release is out")
 	if err := flags.Parse(args); err != nil {
@@ -75,8 +74,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	return t.instruct(ctx, stdout, *write)
 }
 
-// tidyOnly leaves out the sums of this repository's own modules: they change
-// with every commit before the release, and the workspace has no use for them.
+// tidyOnly omits the sums of this repository's own modules: they change with
+// every commit before the release, and the workspace does not use them.
 func (t *trial) tidyOnly(ctx context.Context, stdout io.Writer) error {
 	if err := t.tidyAll(ctx); err != nil {
 		return err
@@ -99,8 +98,9 @@ func (t *trial) tidyOnly(ctx context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// refuseTagged: what was published under a version is kept by proxies for good,
-// so a second tag of the same name would be seen by some users and not by others.
+// refuseTagged refuses a version that has a tag: proxies keep a published
+// version forever, so a second tag of the same name would be seen by some users
+// and not by others.
 func (t *trial) refuseTagged(ctx context.Context) error {
 	for _, m := range modules {
 		if !m.published {
@@ -116,7 +116,7 @@ func (t *trial) refuseTagged(ctx context.Context) error {
 	return nil
 }
 
-// instruct prints what is left for a person to do, in the form of commands.
+// instruct prints the remaining manual steps as commands.
 func (t *trial) instruct(ctx context.Context, stdout io.Writer, write bool) error {
 	dirty, err := output(ctx, t.source, nil, "git", "status", "--porcelain", "--untracked-files=no")
 	if err != nil {
@@ -166,16 +166,16 @@ func instructions(version string, files []string, written bool) string {
 	return b.String()
 }
 
-// base is the path of the root module; all others lie below it.
+// base is the path of the root module; the others are below it.
 const base = "github.com/rigatoni-etl/rigatoni"
 
-// A module is one of this repository's.
+// A module is one of this repository.
 type module struct {
 	dir       string // from the root of the repository
-	published bool   // tagged; otherwise only built, as in a clone
+	published bool   // tagged; the others are only built
 }
 
-// Each module comes after those that it asks for.
+// Each module comes after those that it requires.
 var modules = []module{
 	{".", true},
 	{"stores/redisstore", true},
@@ -185,8 +185,8 @@ var modules = []module{
 
 func (m module) path() string { return path.Join(base, m.dir) }
 
-// tag is how the go command wants the version of a module tagged that is not at
-// the root of its repository: https://go.dev/ref/mod#vcs-version
+// tag returns the name of the tag for a version of a module that is not at the
+// root of its repository: https://go.dev/ref/mod#vcs-version
 func (m module) tag(version string) string { return path.Join(m.dir, version) }
 
 func (m module) file(name string) string { return path.Join(m.dir, name) }

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// prove goes through a release as users will meet it.
+// prove performs the steps of a release and of its users.
 func (t *trial) prove(ctx context.Context) error {
 	if err := t.tidyAll(ctx); err != nil {
 		return err
@@ -21,8 +21,8 @@ func (t *trial) prove(ctx context.Context) error {
 	if err := t.step("tag all at one commit", func() error { return t.lockstep(ctx) }); err != nil {
 		return err
 	}
-	// Before what users do: here every module that comes in is checked against a
-	// go.sum, and it is these copies that are used from here on.
+	// Before the steps of users: here every downloaded module is checked
+	// against a go.sum, and these copies are used from here on.
 	for _, m := range modules {
 		err := t.step("build "+m.path(), func() error {
 			_, err := output(ctx, filepath.Join(t.repo(), m.dir), t.inClone(), "go", "build", "./...")
@@ -43,13 +43,15 @@ func (t *trial) prove(ctx context.Context) error {
 	return nil
 }
 
-// asUser is the environment of a user's go command. It asks no checksum database:
-// everything was compared with our go.sum files before, and is in the cache.
+// asUser is the environment of a user's go command. It uses no checksum
+// database: everything was compared with our go.sum files before, and is
+// cached.
 func (t *trial) asUser(more ...string) []string {
 	return t.goEnv(append(more, "GOSUMDB=off")...)
 }
 
-// install installs the command by its version and, as the README says, by "latest".
+// install installs the command by its version and, as in the README, by
+// "latest".
 func (t *trial) install(ctx context.Context) error {
 	command := path.Join(base, "cmd", "rigatoni")
 	for _, query := range []string{t.version, "latest"} {
@@ -68,7 +70,7 @@ func (t *trial) install(ctx context.Context) error {
 	return nil
 }
 
-// exe ends the name of a program.
+// exe returns the file name of a program.
 var exe = map[string]string{"windows": ".exe"}[runtime.GOOS]
 
 //go:embed testdata
@@ -79,13 +81,14 @@ const (
 	redisClient  = "github.com/redis/go-redis/v9"
 )
 
-// A program is a user's, in testdata, with what it must link and what it must not.
+// A program is one of a user, in testdata, with what it must link and what it
+// must not.
 type program struct {
 	name      string
-	get       string // the module a user asks for
+	get       string // the module that a user gets
 	wants     []string
 	refuses   []string
-	runsTwice []string // what it prints at its first and second run; nil: it isn't run
+	runsTwice []string // its output in the first and second run; nil if it is not run
 }
 
 var programs = []program{
@@ -102,8 +105,8 @@ var programs = []program{
 	},
 }
 
-// prove makes a module of the program as a user would, builds it and looks at what
-// is in it.
+// prove creates a module of the program as a user would, builds it and checks
+// its contents.
 func (p program) prove(ctx context.Context, t *trial) error {
 	dir := filepath.Join(t.dir, p.name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -126,7 +129,8 @@ func (p program) prove(ctx context.Context, t *trial) error {
 	return errors.Join(p.checkLinked(ctx, t, dir), p.checkRuns(ctx, dir))
 }
 
-// checkLinked asks both the go command what it links and the program what is in it.
+// checkLinked checks both what the go command links and what the program
+// contains.
 func (p program) checkLinked(ctx context.Context, t *trial, dir string) error {
 	deps, err := output(ctx, dir, t.asUser(), "go", "list", "-deps", ".")
 	if err != nil {
@@ -157,7 +161,7 @@ func (p program) checkLinked(ctx context.Context, t *trial, dir string) error {
 	return wrong
 }
 
-// within tells whether a package is dir or below it.
+// within reports whether a package is dir or below it.
 func within(pkg, dir string) bool { return pkg == dir || strings.HasPrefix(pkg, dir+"/") }
 
 func (p program) checkRuns(ctx context.Context, dir string) error {

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// git runs git in the clone, whatever identity and signing the user has set up.
+// git runs git in the clone, independent of the user's identity and signing.
 func (t *trial) git(ctx context.Context, args ...string) error {
 	settings := []string{"-c", "user.name=release", "-c", "user.email=release@localhost", "-c", "commit.gpgSign=false", "-c", "tag.gpgSign=false"}
 	_, err := output(ctx, t.repo(), nil, "git", append(settings, args...)...)
 	return err
 }
 
-// commit commits what has changed in the clone, if anything has.
+// commit commits the changes in the clone, if there are any.
 func (t *trial) commit(ctx context.Context) error {
 	if err := t.git(ctx, "add", "--all"); err != nil {
 		return err
@@ -31,10 +31,11 @@ func (t *trial) tag(ctx context.Context, m module) error {
 	return t.git(ctx, "tag", "--force", m.tag(t.version))
 }
 
-// publish makes of a tagged module in the clone what users will get, below dir, and
-// gives its sum. The go command itself makes it, as it does for those who fetch from
-// git: which files belong in, and that a module without a licence gets the root's, is
-// not for us to copy. Its download cache has the form of a module proxy.
+// publish creates, below dir, what users will get for a tagged module in the
+// clone, and returns its sum. The go command itself creates it, as it does for
+// those who fetch from git, so that its rules (which files belong in it, that a
+// module without a license gets the root's) are not copied here. Its download
+// cache has the layout of a module proxy.
 func (t *trial) publish(ctx context.Context, m module, dir string) (string, error) {
 	env := append([]string{
 		"GOMODCACHE=" + filepath.Join(t.dir, dir), "GOPROXY=direct", ownUnknown,
@@ -54,8 +55,9 @@ func (t *trial) publish(ctx context.Context, m module, dir string) (string, erro
 	return made.Sum, nil
 }
 
-// lockstep checks that all modules can be tagged at one commit: the last one, which
-// has the sums of all in it. While tidying, each was published from an earlier one.
+// lockstep checks that all modules can be tagged at one commit: the last one,
+// which contains the sums of all. While tidying, each was published from an
+// earlier one.
 func (t *trial) lockstep(ctx context.Context) error {
 	for _, m := range modules {
 		if !m.published {

@@ -16,7 +16,7 @@ import (
 // TestRelease goes through a whole release of what is committed at HEAD.
 func TestRelease(t *testing.T) {
 	if os.Getenv("RIGATONI_RELEASE") == "" {
-		t.Skip("the proof of a release builds everything anew, which takes minutes: run make release, or set RIGATONI_RELEASE")
+		t.Skip("the proof of a release builds everything from scratch, which takes minutes: run make release, or set RIGATONI_RELEASE")
 	}
 	source := repositoryOrSkip(t)
 	// The work is done by other processes. That go test sees when its cached

@@ -39,9 +39,9 @@ func (t *trial) tidyAll(ctx context.Context) error {
 	return t.commit(ctx)
 }
 
-// setVersion lets the modules ask for each other in the version on trial. It is
-// done for all of them before any is published, because go.work is one of the files
-// of the root module.
+// setVersion makes the modules require each other in the version on trial. It
+// is done for all of them before any is published, because go.work is one of
+// the files of the root module.
 func (t *trial) setVersion(ctx context.Context) error {
 	args := []string{"work", "edit"}
 	for _, m := range modules {
@@ -88,8 +88,8 @@ func (t *trial) workReplaces(ctx context.Context) ([]replace, error) {
 	return work.Replace, json.Unmarshal([]byte(out), &work)
 }
 
-// tidy remembers in untidy which files it had to change, besides the sums of our
-// own modules: those are in a go.sum only from a release on.
+// tidy records in untidy which files it had to change, other than the sums of
+// our own modules: those are in a go.sum only from a release on.
 func (t *trial) tidy(ctx context.Context, m module) error {
 	dir := filepath.Join(t.repo(), m.dir)
 	if err := t.dropOwnSums(m); err != nil {
@@ -119,8 +119,9 @@ func (t *trial) tidy(ctx context.Context, m module) error {
 
 var modFiles = [2]string{"go.mod", "go.sum"}
 
-// dropOwnSums takes the sums of our own modules out of a go.sum of the clone. On the
-// way to a release they are of an earlier commit, and the go command would refuse.
+// dropOwnSums removes the sums of our own modules from a go.sum of the clone.
+// During a release they are of an earlier commit, and the go command would
+// refuse them.
 func (t *trial) dropOwnSums(m module) error {
 	name := filepath.Join(t.repo(), m.file("go.sum"))
 	sums, err := readIfThere(name)
@@ -133,8 +134,8 @@ func (t *trial) dropOwnSums(m module) error {
 	return nil
 }
 
-// withoutOwnSums also leaves a go.mod as it is: the lines in there that begin with
-// a path are indented.
+// withoutOwnSums leaves a go.mod as it is: the lines there that begin with a
+// path are indented.
 func withoutOwnSums(sums []byte) []byte {
 	var rest []byte
 	for line := range bytes.Lines(sums) {
@@ -155,7 +156,7 @@ func readIfThere(name string) ([]byte, error) {
 	return b, err
 }
 
-// changed are the files of the clone that differ from those at HEAD.
+// changed returns the files of the clone that differ from those at HEAD.
 func (t *trial) changed(ctx context.Context) ([]string, error) {
 	if _, err := output(ctx, t.repo(), nil, "git", "add", "--all"); err != nil {
 		return nil, err
@@ -164,8 +165,8 @@ func (t *trial) changed(ctx context.Context) ([]string, error) {
 	return strings.Fields(out), err
 }
 
-// writeBack copies files of the clone into the working tree. It refuses if one of
-// them has changes there that are not committed, since they would be lost.
+// writeBack copies files of the clone into the working tree. It refuses if one
+// of them has uncommitted changes there, which would be lost.
 func (t *trial) writeBack(ctx context.Context, files []string) error {
 	if len(files) == 0 {
 		return nil

@@ -16,11 +16,12 @@ import (
 	"time"
 )
 
-// A trial is a release in a directory of its own. The user's module cache is read
-// and never written: there, a version that was never published would stay for good.
+// A trial is a release in a directory of its own. The user's module cache is
+// read and never written: a version that was never published would remain there
+// forever.
 type trial struct {
 	source  string // the repository
-	head    string // the commit of it that is tried
+	head    string // the commit that is tried
 	version string
 	dir     string
 	keep    bool
@@ -28,11 +29,11 @@ type trial struct {
 	cache   string // the user's module cache
 	log     io.Writer
 
-	untidy []string          // files that the go command would have otherwise
+	untidy []string          // files that are not as the go command writes them
 	sums   map[string]string // of each module as it was published, by path
 }
 
-// repository is the root of the git repository that dir is in.
+// repository returns the root of the git repository that contains dir.
 func repository(ctx context.Context, dir string) (string, error) {
 	out, err := output(ctx, dir, nil, "git", "rev-parse", "--show-toplevel")
 	if err != nil {
@@ -49,8 +50,8 @@ func repository(ctx context.Context, dir string) (string, error) {
 	return root, nil
 }
 
-// newTrial clones HEAD of the repository source. The directory keep is made and
-// stays; if it is empty a temporary one serves, until close.
+// newTrial clones HEAD of the repository source. The directory keep is created
+// and kept; if it is empty a temporary one is used, until close.
 func newTrial(ctx context.Context, source, keep, version string, log io.Writer) (*trial, error) {
 	t := &trial{source: source, keep: keep != "", log: log, sums: map[string]string{}}
 	var err error
@@ -104,7 +105,7 @@ func (t *trial) clone(ctx context.Context, version string) error {
 	return checkVersion(t.version)
 }
 
-// askedVersion is the version of the root module that the others ask for.
+// askedVersion returns the version of the root module that the others require.
 func (t *trial) askedVersion(ctx context.Context) (string, error) {
 	name := modules[1].file("go.mod")
 	mod, err := readMod(ctx, filepath.Join(t.repo(), name))
@@ -139,7 +140,7 @@ func (t *trial) close() error {
 func (t *trial) repo() string  { return filepath.Join(t.dir, "clone") }
 func (t *trial) proxy() string { return filepath.Join(t.dir, "proxy", "cache", "download") }
 
-// step runs f and says in the log how long it took.
+// step runs f and logs how long it took.
 func (t *trial) step(what string, f func() error) error {
 	begin := time.Now()
 	if err := f(); err != nil {
@@ -149,12 +150,13 @@ func (t *trial) step(what string, f func() error) error {
 	return nil
 }
 
-// common is for every go command of a trial. -trimpath lets the build cache serve
-// from one trial to the next, though the module cache is a new one each time.
+// common is for every go command of a trial. With -trimpath the build cache is
+// shared between trials, though each has a new module cache.
 var common = []string{"GOWORK=off", "GOFLAGS=-trimpath -modcacherw", "GOTOOLCHAIN=local", "GONOPROXY=none"}
 
-// goEnv is what a user's go command sees: our modules in the proxy made here, the
-// rest from the user's cache where it is there, or from where it comes always.
+// goEnv is the environment of a user's go command: our modules come from the
+// proxy created here, the rest from the user's cache or else from where it is
+// always fetched.
 func (t *trial) goEnv(more ...string) []string {
 	return append(append(more,
 		"GOMODCACHE="+filepath.Join(t.dir, "modcache"),
@@ -162,8 +164,8 @@ func (t *trial) goEnv(more ...string) []string {
 	), common...)
 }
 
-// ownUnknown tells the go command to ask the checksum database for all modules but
-// our own, which it can't know.
+// ownUnknown makes the go command use the checksum database for all modules
+// except ours, which it can't know.
 const ownUnknown = "GONOSUMDB=" + base
 
 // inClone is the environment of a go command that works on the clone's modules.
@@ -177,7 +179,7 @@ func fileURL(path string) string {
 	return "file://" + path
 }
 
-// modFile is the part of "go mod edit -json" that is of interest.
+// modFile is the relevant part of "go mod edit -json".
 type modFile struct {
 	Module  struct{ Path string }
 	Require []struct{ Path, Version string }
@@ -192,8 +194,8 @@ func readMod(ctx context.Context, name string) (modFile, error) {
 	return mod, json.Unmarshal([]byte(out), &mod)
 }
 
-// output is what a command prints, without the line break at its end. The error
-// has what it said on standard error.
+// output returns the output of a command, without the final line break. The
+// error contains its standard error.
 func output(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

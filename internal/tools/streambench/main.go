@@ -1,10 +1,11 @@
-// Command streambench measures the pipeline beside its floor: the loop over the
-// driver's change stream that a program would write by hand, in the same run and
-// on the same server. Ratios last; times are the machine's.
+// Command streambench measures the pipeline relative to a baseline: the loop over
+// the driver's change stream that a program would write by hand, in the same run
+// and on the same server. The ratios are comparable between machines, the times are
+// not.
 //
 //	go run ./internal/tools/streambench [-events 200000] [-rounds 3]
 //
-// Each measurement is a process of its own, so that its memory is its own too.
+// Each measurement runs in a process of its own, so that memory is measured too.
 package main
 
 import (
@@ -29,15 +30,15 @@ import (
 
 const database, collection = "bench", "orders"
 
-// result is what a measuring process prints.
+// result is the output of a measuring process.
 type result struct {
 	Seconds float64
-	RSSKiB  int64 // the most memory that was resident
+	RSSKiB  int64 // peak resident memory
 }
 
 func main() {
 	events := flag.Int("events", 200_000, "change events to read")
-	rounds := flag.Int("rounds", 3, "how often each is measured")
+	rounds := flag.Int("rounds", 3, "the number of times each is measured")
 	child := flag.String("measure", "", "in a child: what to measure")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
@@ -66,7 +67,7 @@ func run(ctx context.Context, events, rounds int) error {
 	fmt.Printf("%d insert events of about %d bytes, %d rounds, the median of each\n\n", events, size, rounds)
 	results := map[string][]result{}
 	for range rounds {
-		// Interleaved: what else the machine does falls on all alike.
+		// Interleaved, so that other load on the machine affects all alike.
 		for _, m := range measurements {
 			r, err := spawn(m.name, server.URI(), start, events)
 			if err != nil {
@@ -80,7 +81,7 @@ func run(ctx context.Context, events, rounds int) error {
 
 func print(results map[string][]result, events int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\tevents/s\tof the floor\tgoal\tmemory")
+	fmt.Fprintln(w, "\tevents/s\tof the baseline\tgoal\tmemory")
 	floor := median(results[measurements[0].name])
 	for _, m := range measurements {
 		r := median(results[m.name])
@@ -103,7 +104,7 @@ func median(rs []result) result {
 	return m
 }
 
-// fill writes the documents, and returns the time before the first one.
+// fill inserts the documents, and returns the time before the first one.
 func fill(ctx context.Context, uri string, events int) (bson.Timestamp, int, error) {
 	client, err := mongo.Connect(options.Client().ApplyURI(uri))
 	if err != nil {
@@ -131,7 +132,7 @@ func fill(ctx context.Context, uri string, events int) (bson.Timestamp, int, err
 			}
 			if size == 0 {
 				raw, _ := bson.Marshal(doc)
-				size = len(raw) + 250 // and what the event adds
+				size = len(raw) + 250 // plus what the event adds
 			}
 			docs = append(docs, doc)
 			at++

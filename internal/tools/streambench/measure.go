@@ -20,7 +20,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
 )
 
-// measurements are what is measured; the first is the floor of the others.
+// measurements are what is measured; the first is the baseline.
 var measurements = []struct {
 	name, what string
 	goal       float64
@@ -54,7 +54,7 @@ func measure(name string, events int) error {
 	return fmt.Errorf("there is no measurement %q", name)
 }
 
-// bareLoop is what a program writes by hand, without any place kept.
+// bareLoop is what a program writes by hand, without checkpoints.
 func bareLoop(uri, _ string, start bson.Timestamp, events int) error {
 	ctx := context.Background()
 	client, err := mongo.Connect(options.Client().ApplyURI(uri))
@@ -121,8 +121,8 @@ func pipeline(uri, dir string, start bson.Timestamp, dest rigatoni.Destination, 
 	return p.Run(ctx)
 }
 
-// peakRSS is the most memory that this process ever had resident, in KiB, as
-// Linux tells; 0 elsewhere.
+// peakRSS returns the peak resident memory of this process in KiB, on Linux; 0
+// elsewhere.
 func peakRSS() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

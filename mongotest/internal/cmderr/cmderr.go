@@ -33,10 +33,10 @@ func Missing(where, field string) *Error {
 	return Errorf(MissingField, "BSON field '%s.%s' is missing but a required field", where, field)
 }
 
-// NotImitated returns the error for what a real server supports and mongotest does
+// Unsupported returns the error for what a real server supports and mongotest does
 // not.
-func NotImitated(what string) *Error {
-	return Errorf(NotImplemented, "mongotest does not imitate %s", what)
+func Unsupported(what string) *Error {
+	return Errorf(NotImplemented, "mongotest does not support %s", what)
 }
 
 // Label adds error labels, which drivers act on.

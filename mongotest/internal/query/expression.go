@@ -34,7 +34,7 @@ func compileExpression(v bson.RawValue) (expression, error) {
 		return func(bson.Raw) bson.RawValue { return literal }, nil
 	}
 	if slices.Contains(knownExpressions, name) {
-		return nil, cmderr.NotImitated("the expression " + name)
+		return nil, cmderr.Unsupported("the expression " + name)
 	}
 	return nil, cmderr.Errorf(cmderr.InvalidOperator, "Unrecognized expression '%s'", name)
 }
@@ -56,7 +56,7 @@ func compileString(v bson.RawValue) (expression, error) {
 	case s == "$$REMOVE":
 		return func(bson.Raw) bson.RawValue { return bson.RawValue{} }, nil
 	case strings.HasPrefix(s, "$$"):
-		return nil, cmderr.NotImitated("the variable " + s)
+		return nil, cmderr.Unsupported("the variable " + s)
 	case strings.HasPrefix(s, "$"):
 		path := strings.Split(s[1:], ".")
 		if slices.Contains(path, "") {

@@ -89,7 +89,7 @@ func compileClause(name string, v bson.RawValue) (node, error) {
 	case "$where":
 		return nil, cmderr.Errorf(cmderr.BadValue, "$where is not allowed in this context")
 	case "$expr", "$text", "$jsonSchema", "$alwaysTrue", "$alwaysFalse", "$sampleRate":
-		return nil, cmderr.NotImitated("the query operator " + name)
+		return nil, cmderr.Unsupported("the query operator " + name)
 	}
 	if strings.HasPrefix(name, "$") {
 		return nil, cmderr.Errorf(cmderr.BadValue, "unknown top level operator: %s. If you have a field name that starts with a '$' symbol, "+

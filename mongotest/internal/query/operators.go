@@ -52,7 +52,7 @@ func compileOperator(doc bson.Raw, name string, v bson.RawValue) (predicate, err
 	case "$mod":
 		return compileMod(v)
 	case "$geoWithin", "$geoIntersects", "$near", "$nearSphere", "$bitsAllClear", "$bitsAllSet", "$bitsAnyClear", "$bitsAnySet":
-		return nil, cmderr.NotImitated("the query operator " + name)
+		return nil, cmderr.Unsupported("the query operator " + name)
 	}
 	return nil, cmderr.Errorf(cmderr.BadValue, "unknown operator: %s", name)
 }
@@ -171,7 +171,7 @@ func compileAll(v bson.RawValue) (predicate, error) {
 	var all []predicate
 	for _, item := range bsondoc.Items(v) {
 		if isOperators(item) {
-			return nil, cmderr.NotImitated("the query operator $all with operators in it")
+			return nil, cmderr.Unsupported("the query operator $all with operators in it")
 		}
 		p, err := compileField(item)
 		if err != nil {
@@ -261,14 +261,14 @@ func compileRegex(v bson.RawValue) (predicate, error) {
 // common, and refuses any other.
 func regexPredicate(pattern, options string) (predicate, error) {
 	if strings.Trim(options, "ims") != "" {
-		return nil, cmderr.NotImitated("regular expressions with the options " + options)
+		return nil, cmderr.Unsupported("regular expressions with the options " + options)
 	}
 	if options != "" {
 		pattern = "(?" + options + ")" + pattern
 	}
 	re, err := regexp.Compile(pattern)
 	if err != nil {
-		return nil, cmderr.NotImitated("this regular expression: " + err.Error())
+		return nil, cmderr.Unsupported("this regular expression: " + err.Error())
 	}
 	return anyOf(func(v bson.RawValue) bool { return bsondoc.IsText(v) && re.MatchString(bsondoc.Text(v)) }), nil
 }

@@ -27,7 +27,7 @@ func CompileSort(doc bson.Raw) (Order, error) {
 		n, ok := bsondoc.Int(e.Value())
 		switch {
 		case !ok && e.Value().Type == bson.TypeEmbeddedDocument:
-			return nil, cmderr.NotImitated("a sort by " + bsondoc.Shell(e.Value()))
+			return nil, cmderr.Unsupported("a sort by " + bsondoc.Shell(e.Value()))
 		case !ok:
 			return nil, cmderr.Errorf(15974, "Illegal key in $sort specification: %s: %s", e.Key(), bsondoc.Shell(e.Value()))
 		case n != 1 && n != -1:

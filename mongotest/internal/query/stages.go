@@ -67,7 +67,7 @@ func compileStage(spec bson.Raw, watching bool) (Stage, error) {
 	case SplitStage:
 		return compileSplit(v, watching)
 	}
-	return nil, cmderr.NotImitated("the stage " + name)
+	return nil, cmderr.Unsupported("the stage " + name)
 }
 
 // compileSplit checks the stage.
@@ -261,7 +261,7 @@ func groupCount(docs []bson.Raw, v bson.RawValue) ([]bson.Raw, error) {
 	one := bsondoc.New().Value("$sum", bsondoc.Int32(1)).Done()
 	if len(elements) != 2 || elements[0].Key() != "_id" || !bsondoc.IsNumber(elements[0].Value()) && elements[0].Value().Type != bson.TypeNull ||
 		elements[1].Value().Type != bson.TypeEmbeddedDocument || bsondoc.CompareDocs(elements[1].Value().Document(), one) != 0 {
-		return nil, cmderr.NotImitated("$group but for counting: {$group: {_id: 1, n: {$sum: 1}}}")
+		return nil, cmderr.Unsupported("$group except for counting: {$group: {_id: 1, n: {$sum: 1}}}")
 	}
 	return counted(docs, bsondoc.New().Value("_id", elements[0].Value()), elements[1].Key()), nil
 }

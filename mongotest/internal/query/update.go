@@ -132,7 +132,7 @@ func compileReplacement(doc bson.Raw) (*Update, error) {
 func (u *Update) addOperator(name string, v bson.RawValue) error {
 	if _, ok := updateOperators[name]; !ok {
 		if name == "$bit" {
-			return cmderr.NotImitated("the update operator $bit")
+			return cmderr.Unsupported("the update operator $bit")
 		}
 		return cmderr.Errorf(cmderr.FailedToParse, "Unknown modifier: %s. Expected a valid update modifier or pipeline-style update specified as an array", name)
 	}
@@ -171,7 +171,7 @@ func updatePath(field string) ([]string, error) {
 		case p == "":
 			return nil, cmderr.Errorf(56, "The update path '%s' contains an empty field name, which is not allowed.", field)
 		case p == "$" || strings.HasPrefix(p, "$["):
-			return nil, cmderr.NotImitated("positional updates, such as of '" + field + "'")
+			return nil, cmderr.Unsupported("positional updates, such as of '" + field + "'")
 		case i == 0 && p[0] == '$':
 			return nil, cmderr.Errorf(cmderr.DollarPrefixedFieldName, "The dollar ($) prefixed field '%s' in '%s' is not allowed in the context of "+
 				"an update's replacement document. Consider using an aggregation pipeline with $replaceWith.", p, field)

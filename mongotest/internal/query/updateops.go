@@ -71,7 +71,7 @@ func arithmetic(name string, arg bson.RawValue) (leaf, error) {
 		return nil, cmderr.Errorf(cmderr.TypeMismatch, "Cannot %s with non-numeric argument: {%s: %s}", verb, pathMark, bsondoc.Shell(arg))
 	}
 	if arg.Type == bson.TypeDecimal128 {
-		return nil, cmderr.NotImitated(name + " with a decimal")
+		return nil, cmderr.Unsupported(name + " with a decimal")
 	}
 	return func(old bson.RawValue) (outcome, error) {
 		switch {
@@ -80,7 +80,7 @@ func arithmetic(name string, arg bson.RawValue) (leaf, error) {
 		case !bsondoc.IsNumber(old):
 			return outcome{}, cmderr.Errorf(cmderr.TypeMismatch, "Cannot apply %s to a value of non-numeric type. {_id: %s} has the field '%s' of non-numeric type %s", name, idMark, fieldMark, bsondoc.TypeName(old.Type))
 		case old.Type == bson.TypeDecimal128:
-			return outcome{}, cmderr.NotImitated(name + " of a decimal")
+			return outcome{}, cmderr.Unsupported(name + " of a decimal")
 		}
 		value, err := compute(name, old, arg)
 		return outcome{action: set, value: value}, err
@@ -195,7 +195,7 @@ func push(arg bson.RawValue) (leaf, error) {
 		case "$slice":
 			limit, hasLimit = int(n), true
 		case "$sort":
-			return nil, cmderr.NotImitated("$sort in $push")
+			return nil, cmderr.Unsupported("$sort in $push")
 		default:
 			return nil, cmderr.Errorf(cmderr.BadValue, "Unrecognized clause in $push: %s", e.Key())
 		}

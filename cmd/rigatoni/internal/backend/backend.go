@@ -72,12 +72,12 @@ var Stores = []*Kind{
 	},
 }
 
-func openNDJSON(_ context.Context, r Ref, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
+func openNDJSON(ctx context.Context, r Ref, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
 	o := *r.Options.(*ndjson.Options)
-	o.Logger = log
+	o.Logger, o.Stdout = log, stdout
 	u := *r.URL
 	u.RawQuery = "" // its options are in o
-	return ndjson.OpenURL(&u, stdout, &o)
+	return ndjson.OpenURL(ctx, &u, &o)
 }
 
 // opened keeps a nil pointer from becoming an interface that is not nil.

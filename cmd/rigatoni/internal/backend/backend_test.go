@@ -80,7 +80,7 @@ func TestDestinations(t *testing.T) {
 		_, err := ref.Open(t.Context(), io.Discard, nil)
 		return err
 	}
-	for _, url := range []string{"ndjson:out", "ndjson:./out?max-file-bytes=off", "ndjson:/a%20b", "ndjson:-", "ndjson:-?canonical=true"} {
+	for _, url := range []string{"ndjson:out", "ndjson:./out?max-file-bytes=off", "ndjson:/a%20b", "ndjson:-", "ndjson:-?format=canonical"} {
 		if err := open(url); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}

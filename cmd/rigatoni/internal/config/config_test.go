@@ -19,6 +19,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 )
 
 func env(pairs ...string) func(string) (string, bool) {
@@ -200,7 +201,7 @@ const server = "source: mongodb://h\ndatabase: d\n"
 
 // A back end is a URL, or a mapping with the URL and its options.
 func TestMappings(t *testing.T) {
-	file := write(t, server+"store:\n  url: file:./state\nto:\n  url: ndjson:./${OUT}\n  max-file-bytes: 64MiB\n  max-file-age: off\n  canonical: true\n")
+	file := write(t, server+"store:\n  url: file:./state\nto:\n  url: ndjson:./${OUT}\n  max-file-bytes: 64MiB\n  max-file-age: off\n  format: canonical\n")
 	s, err := config.Read(config.Input{File: file, Env: env("OUT", "out")})
 	if err != nil {
 		t.Fatal(err)
@@ -208,16 +209,16 @@ func TestMappings(t *testing.T) {
 	if s.Checkpoints.Store.Text != "file:./state" || s.Output.To.URL.Opaque != "./out" {
 		t.Errorf("got %+v", s)
 	}
-	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 64 << 20, MaxFileAge: -1, Canonical: true}, s.Output.To.Options); d != "" {
+	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 64 << 20, MaxFileAge: -1, Format: extjson.Canonical}, s.Output.To.Options); d != "" {
 		t.Error(d)
 	}
 	// A flag overrides the whole mapping, with its mistakes.
 	file = write(t, server+"store: 'memory:'\nto:\n  url: ndjson:./out\n  max-file-bytes: 0\n  nope: 1\n")
-	s, err = config.Read(config.Input{File: file, Env: env(), Flags: map[string]string{"to": "ndjson:./other?canonical=true"}})
+	s, err = config.Read(config.Input{File: file, Env: env(), Flags: map[string]string{"to": "ndjson:./other?format=canonical"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(&ndjson.Options{Canonical: true}, s.Output.To.Options); d != "" {
+	if d := cmp.Diff(&ndjson.Options{Format: extjson.Canonical}, s.Output.To.Options); d != "" {
 		t.Error(d)
 	}
 }
@@ -226,16 +227,16 @@ func TestMistakesInMappings(t *testing.T) {
 	for _, c := range []struct{ to, want string }{
 		{"{url: 'ndjson:./out', max-file-bytes: 0}", `p.yaml:4: to.max-file-bytes is "0"; write off (no limit), or leave it out for the default (128MiB)`},
 		{"\n  url: ndjson:./out\n  max-file-byte: 1", `p.yaml:6: to.max-file-byte is no option of ndjson; did you mean max-file-bytes or max-file-age?`},
-		{"\n  url: ndjson:./out\n  rotate-size: 1", `p.yaml:6: to.rotate-size is no option of ndjson; there are canonical, max-file-age, max-file-bytes`},
+		{"\n  url: ndjson:./out\n  rotate-size: 1", `p.yaml:6: to.rotate-size is no option of ndjson; there are format, max-file-age, max-file-bytes`},
 		{"\n  url: ndjson:./out\n  url: ndjson:./out", `p.yaml:6: to.url stands here a second time (first in line 5)`},
-		{"\n  url: ndjson:./out\n  canonical: [a]", `p.yaml:6: to.canonical is a list; it must be true or false`},
-		{"\n  url: ndjson:./out\n  canonical: ${X}", `p.yaml:6: to.canonical is "${X}"; it must be true or false`},
-		{"\n  url: ndjson:./out?canonical=true\n  canonical: false", `p.yaml:6: to.canonical is a parameter of the url as well; write it once`},
-		{"\n  url: ndjson:./out?rotate-size=1", `p.yaml:5: to.url is "ndjson:./out?rotate-size=1": the URL has the unknown parameter "rotate-size"; there are canonical, max-file-age, max-file-bytes`},
+		{"\n  url: ndjson:./out\n  format: [a]", `p.yaml:6: to.format is a list; it must be a single value`},
+		{"\n  url: ndjson:./out\n  format: ${X}", `p.yaml:6: to.format is "${X}"; it must be relaxed, canonical or simplified`},
+		{"\n  url: ndjson:./out?format=canonical\n  format: relaxed", `p.yaml:6: to.format is a parameter of the url as well; write it once`},
+		{"\n  url: ndjson:./out?rotate-size=1", `p.yaml:5: to.url is "ndjson:./out?rotate-size=1": the URL has the unknown parameter "rotate-size"; there are format, max-file-age, max-file-bytes`},
 		{"\n  url: kafka://u:hunter2@h", `p.yaml:5: to.url is "kafka://***@h": there is no destination with this scheme; there are ndjson:DIR, ndjson:-`},
 		{"\n  url: ndjson:./out\n  [a]: b", `p.yaml:6: to has a list where an option's name should stand`},
-		{"{canonical: true}", `p.yaml:4: to has no url; where events go, as --to ndjson:./out`},
-		{"{url: 'ndjson:-', max-file-age: 1h}", `p.yaml:4: to can't be used: ndjson: MaxFileBytes and MaxFileAge are of files; a writer has none to end`},
+		{"{format: canonical}", `p.yaml:4: to has no url; where events go, as --to ndjson:./out`},
+		{"{url: 'ndjson:-', max-file-age: 1h}", `p.yaml:4: to can't be used: ndjson: MaxFileBytes and MaxFileAge are for files; a writer has none`},
 		{"[a]", `p.yaml:4: to is a list; it must be a single value`},
 	} {
 		_, err := config.Read(config.Input{File: write(t, server+"store: 'memory:'\nto: "+c.to+"\n"), Env: env("X", "hunter2")})

@@ -53,14 +53,15 @@ var examples = map[string]string{
 
 // others are the values of fields that stand in the file as comments.
 var others = map[string]string{
-	"one-each":        "true",
-	"operations":      "[insert, update, replace, delete]",
-	"pipeline":        "[{$match: {fullDocument.status: paid}}]",
-	"expanded-events": "true",
-	"owner":           "${HOSTNAME:-this-machine}",
-	"lease-ttl":       "15s",
-	"lease-wait":      "1m",
-	"canonical":       "true",
+	"one-each":                    "true",
+	"operations":                  "[insert, update, replace, delete]",
+	"pipeline":                    "[{$match: {fullDocument.status: paid}}]",
+	"full-document":               "updateLookup",
+	"full-document-before-change": "whenAvailable",
+	"expanded-events":             "true",
+	"owner":                       "${HOSTNAME:-this-machine}",
+	"lease-ttl":                   "15s",
+	"lease-wait":                  "1m",
 }
 
 const exampleHead = `# A pipeline of rigatoni, with every field. Run it with

@@ -172,8 +172,11 @@ func TestTail(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	tl := tail{dir: dir, files: map[string]int64{}}
 	var got []string
-	poll := func() error {
-		return tl.poll(func(_ string, line []byte) { got = append(got, string(line)) })
+	poll := func(want string) {
+		t.Helper()
+		if err := tl.poll(func(_ string, line []byte) { got = append(got, string(line)) }); err != nil || strings.Join(got, " ") != want {
+			t.Fatalf("got %v, %v, want %s", got, err, want)
+		}
 	}
 	put := func(name, text string) {
 		t.Helper()
@@ -181,29 +184,53 @@ func TestTail(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := poll(); err != nil {
-		t.Fatalf("there is no folder yet: %v", err)
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	poll("") // there is no folder yet
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	put("p-1.ndjson", "a\nb\nto")
+	put("p-1.ndjson.partial", "a\nb\nto")
 	put("p-2.ndjson", "c\n")
 	put("other", "x\n")
-	if err := poll(); err != nil || strings.Join(got, " ") != "a b c" {
-		t.Fatalf("got %v, %v", got, err)
-	}
-	if torn := tl.torn(); len(torn) != 1 || filepath.Base(torn[0]) != "p-1.ndjson" {
-		t.Errorf("torn: %v", torn)
-	}
-	put("p-1.ndjson", "a\nb\n")
+	put(".p-1.finished.json", "x\n")
+	poll("a b c")
+	rename("p-1.ndjson.partial", "p-1.ndjson.partial.0000000007")
 	put("p-2.ndjson", "c\nd\n")
-	if err := poll(); err != nil || strings.Join(got, " ") != "a b c d" || len(tl.torn()) > 0 {
-		t.Errorf("got %v, %v, torn %v", got, err, tl.torn())
+	poll("a b c d")
+	put("p-1.ndjson.partial.0000000007", "a\n") // cut back
+	rename("p-1.ndjson.partial.0000000007", "p-1.ndjson")
+	poll("a b c d")
+}
+
+func TestConsumer(t *testing.T) {
+	dir, to := t.TempDir(), t.TempDir()
+	c := consumer{dir: dir, moveTo: to, seen: map[string]bool{}, ledger: newLedger(1, false)}
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.take(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	put("p-1.ndjson", "a\n")
-	if err := poll(); err == nil {
-		t.Error("a whole line that is gone was not noticed")
+	put("p-1.ndjson.partial", "x")
+	put(".p-1.finished.json", "x")
+	if left, err := c.left(); err != nil || len(left) != 1 || len(c.seen) > 0 {
+		t.Errorf("left %v, %v, taken %v", left, err, c.seen)
+	}
+	put("p-1.ndjson", "")
+	if c.ledger.faults.n > 0 {
+		t.Errorf("faults: %v", c.ledger.faults.words)
+	}
+	put("p-1.ndjson", "torn") // again, and torn
+	if c.ledger.faults.n != 2 {
+		t.Errorf("faults: %v", c.ledger.faults.words)
 	}
 }
 

@@ -52,8 +52,11 @@ type Config struct {
 	Store    state.Store
 	// OneEach gives each collection a stream of its own (the flag is added).
 	OneEach bool
-	// Out is the directory for the files, ToOptions the parameters of its URL: "?canonical=true".
+	// Out is the directory for the files, ToOptions the parameters of its URL: "?format=canonical".
 	Out, ToOptions string
+	// TakeTo is where the consumer of finished files moves them while the
+	// pipeline runs; empty: it reads them where they are.
+	TakeTo string
 
 	// RestartOn are exit codes upon which a life is followed by another, as a
 	// supervisor would do it. With any other the test has failed.
@@ -72,10 +75,12 @@ type Config struct {
 
 // Progress is how things are.
 type Progress struct {
-	Written int // changes acknowledged
-	Arrived int // changes that arrived, each counted once
-	Twice   int // lines that were repeats
-	Lives   []Life
+	Written     int // changes acknowledged
+	Arrived     int // changes that were delivered, each counted once
+	Redelivered int // lines that were repeats, and were cut back before a consumer saw the first of them
+	Finished    int // changes that the consumer of finished files has seen, each counted once
+	Twice       int // lines of finished files that were repeats: must be none
+	Lives       []Life
 }
 
 // Result is how it ended.
@@ -83,8 +88,8 @@ type Result struct {
 	Progress
 	Inserts, Updates, Deletes int // written
 
-	Lost   int // written and never arrived
-	MadeUp int // arrived and never written
+	Lost   int // written and never in a finished file
+	MadeUp int // in a finished file and never written
 
 	// FaultCount counts everything that should not be: each lost or made-up
 	// change, each line out of order, torn, unreadable or repeated without need.
@@ -135,8 +140,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	r := &runner{
 		cfg: &cfg, writer: newWriter(client, &cfg), ledger: newLedger(cfg.Seed, cfg.OneEach),
-		tail: tail{dir: cfg.Out, files: map[string]int64{}},
-		rng:  rand.New(rand.NewPCG(cfg.Seed, 1<<63)),
+		tail:     tail{dir: cfg.Out, files: map[string]int64{}},
+		consumer: consumer{dir: cfg.Out, moveTo: cfg.TakeTo, seen: map[string]bool{}, ledger: newLedger(cfg.Seed, cfg.OneEach)},
+		rng:      rand.New(rand.NewPCG(cfg.Seed, 1<<63)),
 	}
 	return r.run(ctx)
 }
@@ -144,9 +150,11 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 type runner struct {
 	cfg    *Config
 	writer *writer
-	ledger *ledger
+	ledger *ledger // of what was delivered
 	tail   tail
 	rng    *rand.Rand
+
+	consumer consumer
 
 	proc  *process
 	lives []Life
@@ -334,6 +342,9 @@ func (r *runner) poll() error {
 	life := &r.lives[len(r.lives)-1]
 	life.Lines, life.Again, life.Reached = r.lines-r.linesBefore(life), r.ledger.twice-r.twiceBefore(life), r.ledger.arrived
 	life.Streaming = r.proc.isStreaming()
+	if err == nil {
+		err = r.consumer.take()
+	}
 	r.watch()
 	return err
 }
@@ -360,8 +371,8 @@ func (r *runner) watch() {
 
 func (r *runner) progress() Progress {
 	return Progress{
-		Written: int(r.writer.written.Load()), Arrived: r.ledger.arrived, Twice: r.ledger.twice,
-		Lives: slices.Clone(r.lives),
+		Written: int(r.writer.written.Load()), Arrived: r.ledger.arrived, Redelivered: r.ledger.twice,
+		Finished: r.consumer.ledger.arrived, Twice: r.consumer.ledger.twice, Lives: slices.Clone(r.lives),
 	}
 }
 
@@ -414,12 +425,20 @@ func (r *runner) result(written map[Doc][]Change, took time.Duration) *Result {
 			}
 		}
 	}
-	res.Lost, res.MadeUp = r.ledger.compare(written)
-	r.ledger.faults.kind()
-	for _, file := range r.tail.torn() {
-		r.ledger.faults.add("%s ends in the middle of a line, or has lost lines", file)
+	consumed := &r.consumer.ledger.faults
+	res.Lost, res.MadeUp = r.consumer.ledger.compare(written)
+	consumed.kind()
+	open, err := r.consumer.left()
+	if err != nil {
+		consumed.add("%v", err)
+	}
+	for _, file := range open {
+		consumed.add("%s is not finished after a clean stop", file)
 	}
 	res.Progress = r.progress()
-	res.FaultCount, res.Faults = r.ledger.faults.n, r.ledger.faults.words
+	for _, f := range []*faults{consumed, &r.ledger.faults} {
+		res.FaultCount += f.n
+		res.Faults = append(res.Faults, f.words...)
+	}
 	return res
 }

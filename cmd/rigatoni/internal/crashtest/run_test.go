@@ -49,7 +49,7 @@ func run(t *testing.T, cfg crashtest.Config) *crashtest.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("written %d, arrived %d, twice %d, lost %d, lives %d, in %v", res.Written, res.Arrived, res.Twice, res.Lost, len(res.Lives), res.Took)
+	t.Logf("written %d, arrived %d, redelivered %d, finished %d, twice %d, lost %d, lives %d, in %v", res.Written, res.Arrived, res.Redelivered, res.Finished, res.Twice, res.Lost, len(res.Lives), res.Took)
 	if res.Written != cfg.Changes || res.Inserts+res.Updates+res.Deletes != cfg.Changes {
 		t.Errorf("written %d (%d, %d, %d), want %d", res.Written, res.Inserts, res.Updates, res.Deletes, cfg.Changes)
 	}
@@ -58,7 +58,7 @@ func run(t *testing.T, cfg crashtest.Config) *crashtest.Result {
 
 func wantOK(t *testing.T, res *crashtest.Result, lives int) {
 	t.Helper()
-	if !res.OK() || res.Lost > 0 || res.MadeUp > 0 || res.Arrived != res.Written {
+	if !res.OK() || res.Lost > 0 || res.MadeUp > 0 || res.Twice > 0 || res.Arrived != res.Written || res.Finished != res.Written {
 		t.Errorf("lost %d, made up %d, %d faults:\n%s", res.Lost, res.MadeUp, res.FaultCount, strings.Join(res.Faults, "\n"))
 	}
 	if len(res.Lives) < lives {

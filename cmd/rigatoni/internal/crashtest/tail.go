@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -57,54 +56,64 @@ func parse(line []byte) (arrival, error) {
 	return a, nil
 }
 
-// A tail reads the files of a folder as they grow, whole lines only.
+// A tail reads the files of a folder as they grow, whole lines only, also those
+// that are not finished: what the pipeline has delivered, before any of it is cut
+// back to a checkpoint.
 type tail struct {
 	dir   string
-	files map[string]int64 // what has been read of each
+	files map[string]int64 // what has been read of each, by its final name
+}
+
+// finalName is what a file is called once it is finished.
+func finalName(base string) (name string, ok bool) {
+	name, _, open := strings.Cut(base, ".ndjson.partial")
+	if open {
+		return name + ".ndjson", true
+	}
+	return base, strings.HasSuffix(base, ".ndjson")
 }
 
 // poll reads what is new, in the order of the files' names, and hands each line
 // to take.
 func (t *tail) poll(take func(file string, line []byte)) error {
-	names, err := t.names()
+	names, err := namesIn(t.dir)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := t.read(name, take); err != nil {
+	for _, base := range names {
+		if err := t.read(base, take); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *tail) names() ([]string, error) {
+// namesIn are the output's files, finished or not, in order.
+func namesIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // there is no output yet
+	}
 	var names []string
-	err := filepath.WalkDir(t.dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && strings.HasSuffix(path, ".ndjson") {
-			names = append(names, path)
+	for _, e := range entries {
+		if _, ok := finalName(e.Name()); ok && e.Type().IsRegular() {
+			names = append(names, e.Name())
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // there is no output yet
-		}
-		return err
-	})
-	slices.Sort(names)
+	}
 	return names, err
 }
 
-func (t *tail) read(name string, take func(string, []byte)) error {
-	f, err := os.Open(name)
+func (t *tail) read(base string, take func(string, []byte)) error {
+	f, err := os.Open(filepath.Join(t.dir, base))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was finished, or removed, just now
+	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return err
-	} else if info.Size() < t.files[name] {
-		return fmt.Errorf("%s has lost lines that were there: it is down from %d bytes to %d", name, t.files[name], info.Size())
-	}
-	text, err := io.ReadAll(io.NewSectionReader(f, t.files[name], 1<<62))
+	name, _ := finalName(base)
+	text, err := io.ReadAll(io.NewSectionReader(f, t.files[name], 1<<62)) // nothing, if it was cut back
 	if err != nil {
 		return err
 	}
@@ -113,21 +122,8 @@ func (t *tail) read(name string, take func(string, []byte)) error {
 		if !whole {
 			return nil
 		}
-		take(name, line)
+		take(base, line)
 		t.files[name] += int64(len(line)) + 1
 		text = rest
 	}
-}
-
-// torn names the files that end in the middle of a line, or are gone or shorter
-// than what was read of them.
-func (t *tail) torn() []string {
-	var bad []string
-	for name, n := range t.files {
-		if info, err := os.Stat(name); err != nil || info.Size() != n {
-			bad = append(bad, name)
-		}
-	}
-	slices.Sort(bad)
-	return bad
 }

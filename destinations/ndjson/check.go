@@ -1,0 +1,162 @@
+package ndjson
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+// ErrOutputMissing: a file that holds events which the checkpoint covers is gone,
+// or shorter than it was, although it was never finished. A consumer would not
+// see those events.
+var ErrOutputMissing = errors.New("output that the checkpoint covers is missing")
+
+// check refuses to open where output and checkpoint disagree, unless the operator
+// accepts it. What is accepted is written into the marker, so that it is accepted
+// once.
+func (r *recovery) check() error {
+	refused := r.disagreement()
+	if refused == nil {
+		return nil
+	}
+	accepted := r.o.AcceptOutput != "" && r.o.AcceptOutput == refused.Accept ||
+		r.o.AcceptAnyOutput && errors.Is(refused, rigatoni.ErrOutputExists)
+	if !accepted {
+		return refused
+	}
+	r.log.Warn("output accepted", "reason", refused.Err, "facts", refused.Facts)
+	end := endOf(r.covered)
+	m := marker{Size: end.size, Ordinal: end.ordinal, ClusterTime: r.o.ClusterTime}
+	if r.marker != nil {
+		m.File = r.marker.File // its name is taken
+	}
+	if err := r.d.writeMarker(r.stem, r.o.Fence.Epoch, m); err != nil {
+		return err
+	}
+	r.marker, r.accepted = &m, refused.Err
+	others := slices.DeleteFunc(r.listing.markers, func(e uint64) bool { return e == r.o.Fence.Epoch })
+	return r.d.removeMarkers(r.stem, others) // they say more, and may be of later epochs if the store lost its own
+}
+
+// disagreement returns what is wrong between output and checkpoint, or nil.
+func (r *recovery) disagreement() *rigatoni.OutputError {
+	switch {
+	case r.o.FirstStart:
+		return r.exists()
+	case r.isAhead():
+		return r.ahead()
+	}
+	return r.missing()
+}
+
+func (r *recovery) exists() *rigatoni.OutputError {
+	last, count := r.listing.last()
+	finished := uint64(0)
+	if r.marker != nil {
+		finished = r.marker.Ordinal
+	}
+	if count == 0 && finished == 0 {
+		return nil
+	}
+	facts := fmt.Sprintf("in %s there are %d files of %q", r.d.dir, count, r.o.Key)
+	if count > 0 {
+		facts += fmt.Sprintf(", the last one %s", last)
+	}
+	if finished > 0 {
+		facts += fmt.Sprintf("; %d were finished, the last one %s at %s", finished, r.marker.File, stamp(r.marker.At))
+	}
+	facts += "; restore the checkpoint, or write to another directory, or accept the output: the new stream then writes beside it"
+	return r.refuse(rigatoni.ErrOutputExists, facts, last.String(), count, finished)
+}
+
+// isAhead reports whether more was finished than the checkpoint covers. Without a
+// marker the names of finished files say so, as far as they are still there.
+func (r *recovery) isAhead() bool {
+	end := endOf(r.covered)
+	if r.marker != nil {
+		return r.marker.extent().compare(end) > 0
+	}
+	for n, size := range r.listing.finished {
+		if c := n.compare(end.name); c > 0 || c == 0 && size > end.size {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *recovery) ahead() *rigatoni.OutputError {
+	var facts strings.Builder
+	end := endOf(r.covered)
+	fmt.Fprintf(&facts, "the checkpoint was saved at %s, at the cluster time %s, and covers ", stamp(r.o.SavedAt), clock(r.o.ClusterTime.T))
+	if end.ordinal == 0 {
+		facts.WriteString("no file")
+	} else {
+		fmt.Fprintf(&facts, "%s up to byte %d", end.name, end.size)
+	}
+	last, _ := r.listing.last()
+	if m := r.marker; m != nil {
+		fmt.Fprintf(&facts, "; in %s, files up to %s (%d bytes) were finished, at %s, with events up to the cluster time %s", r.d.dir, m.File, m.Size, stamp(m.At), clock(m.ClusterTime.T))
+		last = m.extent().name
+	} else {
+		fmt.Fprintf(&facts, "; in %s there is the finished file %s", r.d.dir, last)
+	}
+	facts.WriteString("; an older checkpoint seems to have been restored: the events between would be delivered to consumers a second time; restore the newer checkpoint, or accept the repetition")
+	return r.refuse(rigatoni.ErrOutputAhead, facts.String(), last)
+}
+
+// missing looks for the files that the checkpoint covers and that were not
+// finished. Where the marker says that a file was finished, a consumer may have
+// taken it. Without a marker that is unknown.
+func (r *recovery) missing() *rigatoni.OutputError {
+	for _, e := range r.covered {
+		f, open := r.listing.find(e.name)
+		size, finished := r.listing.finished[e.name]
+		switch {
+		case open && f.size < e.size:
+			return r.lost(e, fmt.Sprintf("%s has %d bytes, but %d were flushed before the checkpoint was saved", filepath.Join(r.d.dir, f.base), f.size, e.size))
+		case open, finished && size >= e.size, r.marker != nil && r.marker.extent().compare(e) >= 0:
+		case r.marker == nil:
+			r.log.Warn("a file that the checkpoint covers is not in the directory; if it ends in .partial elsewhere, its events were not finished", "file", e.name.String(), "dir", r.d.dir)
+		default:
+			return r.lost(e, fmt.Sprintf("%s, of %d bytes, is gone from %s although it was never finished", e.name.open(), e.size, r.d.dir))
+		}
+	}
+	return nil
+}
+
+func (r *recovery) lost(e extent, facts string) *rigatoni.OutputError {
+	facts += fmt.Sprintf("; the checkpoint was saved at %s; restore the file, or set the checkpoint back, or accept that consumers don't see these events", stamp(r.o.SavedAt))
+	return r.refuse(ErrOutputMissing, facts, e.name.String(), e.size)
+}
+
+// refuse makes the error. Its code stands for the checkpoint and for what was
+// found, so that it can't accept a later case.
+func (r *recovery) refuse(err error, facts string, found ...any) *rigatoni.OutputError {
+	h := sha256.New()
+	fmt.Fprintf(h, "%v\n%s\n%s\n%v\n%v\n", err, r.o.Key, r.o.Saved, r.o.ClusterTime, found)
+	if r.marker != nil {
+		fmt.Fprintf(h, "%+v\n", *r.marker)
+	}
+	return &rigatoni.OutputError{Err: err, Facts: facts, Accept: hex.EncodeToString(h.Sum(nil)[:6])}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "an unknown time"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func clock(seconds uint32) string {
+	if seconds == 0 {
+		return "unknown"
+	}
+	return stamp(time.Unix(int64(seconds), 0))
+}

@@ -1,0 +1,94 @@
+package ndjson
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// A listing is what a directory has of one key.
+type listing struct {
+	finished map[fileName]int64 // with their sizes
+	open     []openFile         // in order
+	markers  []uint64           // the epochs of the markers, in order
+}
+
+// An openFile does not have its final name.
+type openFile struct {
+	name fileName
+	base string // what it is called now
+	size int64
+}
+
+func (l *listing) find(n fileName) (openFile, bool) {
+	i := slices.IndexFunc(l.open, func(f openFile) bool { return f.name == n })
+	if i < 0 {
+		return openFile{}, false
+	}
+	return l.open[i], true
+}
+
+// last returns the last file by name that has something in it.
+func (l *listing) last() (last fileName, count int) {
+	add := func(n fileName, size int64) {
+		if size == 0 {
+			return
+		}
+		count++
+		if n.compare(last) >= 0 {
+			last = n
+		}
+	}
+	for n, size := range l.finished {
+		add(n, size)
+	}
+	for _, f := range l.open {
+		add(f.name, f.size)
+	}
+	return last, count
+}
+
+// list returns the files of a stem.
+func list(dir, stem string) (*listing, error) {
+	entries, err := readNames(dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &listing{finished: map[fileName]int64{}}
+	for _, base := range entries {
+		if epoch, ok := parseMarker(base, stem); ok {
+			l.markers = append(l.markers, epoch)
+			continue
+		}
+		n, finished, ok := parseName(base)
+		if !ok || n.stem != stem {
+			continue
+		}
+		info, err := os.Lstat(filepath.Join(dir, base))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a consumer has just moved it away
+		}
+		if err != nil {
+			return nil, err
+		}
+		if finished {
+			l.finished[n] = info.Size()
+		} else {
+			l.open = append(l.open, openFile{n, base, info.Size()})
+		}
+	}
+	slices.Sort(l.markers)
+	slices.SortFunc(l.open, func(a, b openFile) int { return a.name.compare(b.name) })
+	return l, nil
+}
+
+func readNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}

@@ -1,0 +1,162 @@
+package rigatoni
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+func TestWait(t *testing.T) {
+	bubble(t, "nil when every stream is open", func(t *testing.T) {
+		r := newRig(t, newFakeSource())
+		r.src.names = []string{"a", "b"}
+		r.start()
+		if err := r.p.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.p.Wait(t.Context()); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+	bubble(t, "Run's error, and a closed Ready, when Run fails first", func(t *testing.T) {
+		away := errors.New("no server there")
+		for _, streams := range [][]string{{""}, {"a", "b"}, {}, {"a", "a"}} {
+			r := newRig(t, newFakeSource())
+			r.src.names, r.src.openErrs = streams, []error{nil, away}[2-max(1, len(streams)):]
+			if len(streams) == 1 {
+				r.src.openErrs = []error{away}
+			}
+			r.start()
+			err := r.p.Wait(t.Context())
+			if ran := <-r.ended; err == nil || err != ran {
+				t.Errorf("%q: Wait returned %v, Run %v", streams, err, ran)
+			}
+			<-r.p.Ready()
+		}
+	})
+	bubble(t, "an error when it is stopped before", func(t *testing.T) {
+		r := newRig(t, newFakeSource())
+		if _, err := r.store.Acquire(t.Context(), "shop", state.LeaseRequest{Owner: "other", Nonce: "n", TTL: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		r.cfg.LeaseWait = time.Hour
+		r.start()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.p.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Wait returned %v", err)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.p.Wait(t.Context()); err == nil {
+			t.Error("Wait returned nil, though no stream was open")
+		}
+	})
+}
+
+func TestStatus(t *testing.T) {
+	bubble(t, "each stream has its own", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 3), idle(3)))
+		r.src.names = []string{"orders", "users"}
+		r.cfg.Owner = "me"
+		r.sink.deliver = func(_ context.Context, b *Batch) error {
+			if b.Stream == "users" {
+				return errors.New("away")
+			}
+			return nil
+		}
+		if n := len(newPipeline(t, r).Status()); n != 0 {
+			t.Errorf("%d streams before Run", n)
+		}
+		r.start()
+		r.sink.wait(t, 3)
+		time.Sleep(time.Minute)
+		s := r.p.Status()
+		if len(s) != 2 || s[0].Stream != "orders" || s[0].Key != "shop/orders" || s[1].Stream != "users" {
+			t.Fatalf("the status is %+v", s)
+		}
+		o, u := s[0], s[1]
+		if o.Phase != PhaseStreaming || o.Owner != "me" || o.Epoch != 1 || o.Events != 3 || o.Bytes != uint64(3*len(event(1).Raw)) || o.Batches != 1 ||
+			o.InFlight != 0 || o.LastEvent != time.Unix(1000, 0) || o.Saves < 2 || o.Checkpoint.IsZero() && o.LastSave.IsZero() || o.LastError != nil {
+			t.Errorf("orders: %+v", o)
+		}
+		if u.Events != 0 || u.InFlight != 3 || u.Retries == 0 || u.LastError == nil || u.LastErrorAt.IsZero() {
+			t.Errorf("users: %+v", u)
+		}
+		if lag := u.Lag(time.Now()); lag != 0 {
+			t.Errorf("users: a position that is unknown has a lag of %v", lag)
+		}
+		if lag := (StreamStatus{Position: time.Unix(100, 0)}).Lag(time.Unix(107, 0)); lag != 7*time.Second {
+			t.Errorf("the lag is %v", lag)
+		}
+		if err := r.end(); !errors.Is(err, ErrUndelivered) {
+			t.Fatal(err)
+		}
+		s = r.p.Status()
+		if s[0].Phase != PhaseStopped || s[1].Phase != PhaseFailed || !errors.Is(s[1].LastError, ErrUndelivered) || s[0].Owner != "" {
+			t.Errorf("at the end: %+v", s)
+		}
+	})
+}
+
+func newPipeline(t *testing.T, r *rig) *Pipeline {
+	t.Helper()
+	p, err := New(r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestHooks(t *testing.T) {
+	bubble(t, "each is called", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 3)))
+		var mu sync.Mutex
+		var delivered []Delivered
+		var saved []Saved
+		var phases []Phase
+		r.cfg.Hooks = Hooks{
+			Delivered: func(d Delivered) { mu.Lock(); defer mu.Unlock(); delivered = append(delivered, d) },
+			Saved:     func(s Saved) { mu.Lock(); defer mu.Unlock(); saved = append(saved, s) },
+			PhaseChanged: func(key string, p Phase) {
+				mu.Lock()
+				defer mu.Unlock()
+				if phases = append(phases, p); key != "shop" {
+					t.Errorf("the key is %q", key)
+				}
+			},
+		}
+		away := errors.New("away")
+		r.sink.deliver = func(ctx context.Context, b *Batch) error {
+			time.Sleep(time.Millisecond)
+			if Attempt(ctx) == 1 {
+				return Partial(1, away)
+			}
+			return nil
+		}
+		r.start()
+		r.sink.wait(t, 3)
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		size := len(event(1).Raw)
+		if len(delivered) != 2 || delivered[0] != (Delivered{"shop", 1, size, 1, time.Millisecond, away}) || delivered[1] != (Delivered{"shop", 2, 2 * size, 2, time.Millisecond, nil}) {
+			t.Errorf("delivered %+v", delivered)
+		}
+		if len(saved) != 2 || saved[1].Events != 3 || saved[1].Err != nil || saved[0].Key != "shop" {
+			t.Errorf("saved %+v", saved)
+		}
+		if want := []Phase{PhaseLeasing, PhaseOpening, PhaseStreaming, PhaseStopping, PhaseStopped}; !slices.Equal(phases, want) {
+			t.Errorf("phases %v", phases)
+		}
+	})
+}

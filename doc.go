@@ -1,9 +1,10 @@
-// Package rigatoni reads MongoDB change streams and never loses its place.
+// Package rigatoni is change data capture (CDC) for MongoDB: it reads change
+// streams, delivers each event to a destination, and keeps the resume token as a
+// checkpoint that is saved after delivery and never before.
 //
-// A pipeline reads events from a [Source] (package changestream), delivers them
-// to a [Destination] (a [Func], or package ndjson), and keeps its place in a
-// state.Store (packages memstore, filestore and redisstore), saving it after
-// delivery and never before:
+// A pipeline reads from a [Source] (package changestream), delivers to a
+// [Destination] (a [Func], a [Router], or package ndjson), and saves checkpoints
+// in a state.Store (packages memstore, filestore, redisstore, or a custom one):
 //
 //	err := rigatoni.Run(ctx, rigatoni.Config{
 //		Name:        "orders",
@@ -12,22 +13,26 @@
 //		Store:       store,
 //	})
 //
-// # What is promised
+// # Guarantees
 //
-// Every event after the first start is delivered at least once, in the server's
-// order, through crashes of the process at any point, restarts and elections of
-// the server, and outages of the store and the destination. After a crash, what
-// was delivered since the last save comes again, and nothing else: that is what
-// Config.SaveInterval bounds. Delivery is effectively once only where the
-// destination makes it so.
+// Every event after the first start is delivered at least once, through crashes
+// of the process, elections and restarts of the server, and outages of the store
+// and the destination. Events are delivered in the order of the stream; with
+// Config.Concurrency, those of each document are. After a crash, events since the
+// last checkpoint are redelivered; Config.SaveInterval bounds them. Where the
+// destination takes events and checkpoint in one transaction ([Transactional]),
+// each event takes effect exactly once.
 //
-// Nothing is ever skipped. Where the place can't be told for certain (a damaged
-// or expired checkpoint, an oplog that has moved past it, a stream that is
-// another than the checkpoint's) Run fails and says what it found; it never
-// starts at "now" instead.
+// Nothing is skipped silently. Where the position is not certain (the checkpoint
+// is damaged, expired or of another stream; the oplog has moved past it), Run
+// returns an error that says what was found. It never starts at "now" instead.
 //
-// Where the store can lease, one pipeline at a time works on a stream, and one
-// that was presumed dead is refused when it comes back and tries to save. It
-// stops delivering when its lease ends by its own clock, so that two deliver at
-// once only if a Deliver that had begun before goes on after its context ended.
+// Run returns nil only when everything in hand is delivered and the last
+// checkpoint is saved.
+//
+// One pipeline at a time works on a stream, by a lease in the store. One that
+// lost its lease stops delivering, and its late saves are refused.
+//
+// docs/guarantees.md in the repository names the test of each guarantee, and
+// docs/architecture.md describes the parts.
 package rigatoni

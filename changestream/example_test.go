@@ -63,3 +63,23 @@ func Example() {
 	}
 	// Output: insert shop.orders "pasta"
 }
+
+// What the server filters out doesn't cross the network.
+func ExampleOpen() {
+	source, err := changestream.Open("mongodb://localhost:27017", &changestream.Options{
+		Database:    "shop",
+		Collections: []string{"orders", "log_*"},
+		Operations:  []string{"insert", "update", "replace"},
+		Pipeline: changestream.Pipeline{
+			{{Key: "$match", Value: bson.M{"fullDocument.total": bson.M{"$gte": 100}}}},
+			{{Key: "$project", Value: bson.M{"fullDocument.customer": 1, "fullDocument.total": 1}}},
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer source.Close(context.Background())
+	fmt.Println(len(source.Streams()), "stream")
+	// Output: 1 stream
+}

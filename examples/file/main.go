@@ -1,8 +1,8 @@
 // Command file writes the changes of a database to files, one event a line, and
-// keeps its place in a file too: no database but the one it reads.
+// keeps its checkpoint in a file too: it needs no database but the one it reads.
 //
-// The place is in ./state/shop.json, for a person to read. The lines in ./out are
-// flushed to the disk before the place moves past them.
+// The checkpoint is in ./state/shop.json, for people to read. A file in ./out is
+// complete when it has its name without ".partial", and has each event once.
 package main
 
 import (
@@ -26,7 +26,7 @@ func main() {
 
 	source, err := changestream.Open(uri, &changestream.Options{
 		Database:     "shop",
-		FullDocument: "updateLookup", // updates come with the document as it is by then
+		FullDocument: "updateLookup", // updates have the document as it is when they are read
 	})
 	if err != nil {
 		log.Fatal(err)

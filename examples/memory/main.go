@@ -1,5 +1,5 @@
-// Command memory keeps its place in memory: for development and tests. It
-// forgets the place when it ends, so each start begins at now.
+// Command memory keeps its checkpoint in memory, for development and tests. The
+// checkpoint is lost when the process ends, so each start begins at now.
 package main
 
 import (
@@ -21,7 +21,7 @@ func main() {
 	defer stop()
 	uri := cmp.Or(os.Getenv("MONGODB_URI"), "mongodb://localhost:27017")
 
-	// No collections: every collection of the database, those to come too.
+	// Without Collections: every collection of the database, future ones included.
 	source, err := changestream.Open(uri, &changestream.Options{Database: "shop"})
 	if err != nil {
 		log.Fatal(err)

@@ -1,5 +1,5 @@
-// Command ownstore keeps its checkpoint in a custom store: store.go is the store,
-// and store_test.go tests it.
+// Command ownstore keeps its checkpoint in a custom store, that of package
+// tablestore.
 package main
 
 import (
@@ -9,12 +9,11 @@ import (
 	"log"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
-	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/examples/tablestore"
 )
 
 func main() {
@@ -26,7 +25,7 @@ func main() {
 		log.Fatal(err)
 	}
 	err = rigatoni.Run(ctx, rigatoni.Config{
-		Name: "orders", Source: source, Store: Store{Table: newMap()},
+		Name: "orders", Source: source, Store: tablestore.Store{Table: tablestore.NewMap()},
 		Destination: rigatoni.Func(func(_ context.Context, ev rigatoni.Event) error {
 			fmt.Println(ev.OperationType(), ev.Namespace(), ev.DocumentKey())
 			return nil
@@ -35,27 +34,4 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-}
-
-// mapTable stands in for a database.
-type mapTable struct {
-	mu   sync.Mutex
-	rows map[string][]byte
-}
-
-func newMap() *mapTable { return &mapTable{rows: map[string][]byte{}} }
-
-func (m *mapTable) Update(_ context.Context, key string, change func([]byte, time.Time) ([]byte, error)) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	row, err := change(m.rows[key], time.Now())
-	switch {
-	case err != nil:
-		return err
-	case row == nil:
-		delete(m.rows, key)
-	default:
-		m.rows[key] = row
-	}
-	return nil
 }

@@ -1,5 +1,5 @@
-// Command redis keeps its place in Redis, so that any machine can go on where
-// another one died: start it twice, and the second says who works already.
+// Command redis keeps its checkpoint in Redis, so that any machine can take over
+// from one that died. Start it twice: the second names the owner of the lease.
 package main
 
 import (
@@ -37,14 +37,14 @@ func main() {
 	defer store.Close()
 	err = rigatoni.Run(ctx, rigatoni.Config{
 		Name: "shop", Source: source, Store: store,
-		LeaseTTL: 5 * time.Second, // how soon another one takes over from one that died
+		LeaseTTL: 5 * time.Second, // how soon another instance takes over from one that died
 		Destination: rigatoni.Func(func(_ context.Context, ev rigatoni.Event) error {
 			fmt.Println(ev.OperationType(), ev.Namespace(), ev.DocumentKey())
 			return nil
 		}),
 	})
 	if held := new(state.HeldError); errors.As(err, &held) {
-		log.Fatalf("%s works on it already", held.Owner)
+		log.Fatalf("%s has the lease", held.Owner)
 	} else if err != nil {
 		log.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package main
+// Package tablestore is a state store over a table of any database: an example of how
+// to write one. store_test.go tests it against the contract.
+package tablestore
 
 import (
 	"context"

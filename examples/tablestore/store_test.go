@@ -1,4 +1,4 @@
-package main
+package tablestore
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 // TestStore tests the store against every rule of the contract.
 func TestStore(t *testing.T) {
 	statetest.Run(t, func(t *testing.T) statetest.Harness {
-		table := newMap()
+		table := NewMap()
 		return statetest.Harness{
 			// Every handle is another Store on the same data.
 			Open: func(context.Context) (state.Store, error) { return Store{Table: table}, nil },

@@ -1,0 +1,74 @@
+package rigatoni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
+)
+
+// A failurePolicy is what to do about failed deliveries: how often to try, how long to
+// pause, and what becomes of an event that is refused. It is safe for concurrent
+// use.
+type failurePolicy struct {
+	key, stream string
+	maxAttempts int // 0: no limit
+	retryMin    time.Duration
+	retryMax    time.Duration
+	letters     DeadLetters // nil: stop
+	log         *slog.Logger
+	status      *monitor
+}
+
+// final reports whether an error, of that attempt, is the last one.
+func (p *failurePolicy) final(err error, attempt int) bool {
+	var permanent *PermanentError
+	return errors.As(err, &permanent) || p.maxAttempts > 0 && attempt >= p.maxAttempts
+}
+
+// pause waits before the next attempt. A failure is logged when it begins, and
+// again at the 2nd, 4th, 8th … attempt: an outage may be long.
+func (p *failurePolicy) pause(ctx context.Context, ev Event, attempt int, err error) error {
+	p.status.retried(err)
+	d := backoff.Duration(p.retryMin, p.retryMax, attempt-1)
+	level := slog.LevelDebug
+	if attempt&(attempt-1) == 0 {
+		level = slog.LevelWarn
+	}
+	p.log.Log(ctx, level, "delivery failed; retrying", append(eventAttrs(ev),
+		"err", err, "attempt", attempt, "retry_in_seconds", d.Seconds())...)
+	return backoff.Wait(ctx, d)
+}
+
+// refuse disposes of an event that is refused: into the dead letters, or with the
+// error that stops the pipeline.
+func (p *failurePolicy) refuse(ctx context.Context, ev Event, attempts int, err error) error {
+	sent := Event{Raw: ev.sent()}
+	if p.letters == nil {
+		p.log.Error("event refused", append(eventAttrs(sent), "err", err, "attempts", attempts)...)
+		return &RefusedError{Event: sent, Attempts: attempts, Err: err}
+	}
+	pos, perr := PositionAfter(ev)
+	if perr != nil {
+		return perr
+	}
+	l := DeadLetter{Key: p.key, Stream: p.stream, Event: sent, Position: pos, Err: err, Attempts: attempts, At: time.Now()}
+	for n := 1; ; n++ {
+		perr := p.letters.Put(ctx, l)
+		if perr == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := p.pause(ctx, sent, n, fmt.Errorf("writing the dead letter: %w", perr)); err != nil {
+			return err
+		}
+	}
+	p.status.deadLetter(l)
+	p.log.Error("event refused; written to the dead letters", append(eventAttrs(sent), "err", err, "attempts", attempts)...)
+	return nil
+}

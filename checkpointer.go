@@ -27,7 +27,7 @@ type checkpointer struct {
 	cfg    *Config
 	key    string
 	log    *slog.Logger
-	status *status
+	status *monitor
 
 	saver saver             // nil without a lease, before acquire and after release
 	last  *state.Checkpoint // the last one known to be saved; nil at a first start

@@ -22,7 +22,7 @@ type lane struct {
 	tracker    *tracker
 	refuser    *refuser
 	gate       gate // between Deliver and Sync; nil if there is no Sync
-	status     *status
+	status     *monitor
 	log        *slog.Logger
 	timeout    time.Duration // without progress; negative: no limit
 	grace      time.Duration // to return after the timeout

@@ -39,8 +39,8 @@ type Pipeline struct {
 	err   error         // of Run; to be read after ended is closed
 
 	mu      sync.Mutex
-	waiting int       // streams that have not been opened
-	streams []*status // in the order of the source's
+	waiting int        // streams that have not been opened
+	streams []*monitor // in the order of the source's
 }
 
 // New checks cfg and makes a pipeline of it. Nothing is opened before Run.
@@ -141,7 +141,7 @@ func (p *Pipeline) workers(streams []string, claimed map[string]bool) []*worker 
 	defer p.mu.Unlock()
 	for _, s := range streams {
 		key := p.cfg.key(s)
-		st := &status{hooks: &p.cfg.Hooks, s: StreamStatus{Stream: s, Key: key, Phase: PhaseStarting}}
+		st := &monitor{hooks: &p.cfg.Hooks, s: StreamStatus{Stream: s, Key: key, Phase: PhaseStarting}}
 		log := p.cfg.Logger.With("pipeline", p.cfg.Name)
 		if s != "" {
 			log = log.With("stream", s)

@@ -744,7 +744,7 @@ func TestThawed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		st := &status{hooks: &Hooks{}}
+		st := &monitor{hooks: &Hooks{}}
 		c := &checkpointer{cfg: &cfg, key: "shop", log: cfg.Logger, status: st, saver: thawedSaver{plainSaver{r.store, "shop"}}}
 		stream, err := r.src.Open(t.Context(), "", Start{})
 		if err != nil {

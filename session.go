@@ -21,7 +21,7 @@ import (
 type session struct {
 	cfg          *Config
 	log          *slog.Logger
-	status       *status
+	status       *monitor
 	checkpointer *checkpointer
 	sink         sinkParts
 

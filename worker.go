@@ -20,7 +20,7 @@ type worker struct {
 	stream, key  string
 	claimed      map[string]bool // the keys of all streams of the pipeline
 	log          *slog.Logger
-	status       *status
+	status       *monitor
 	checkpointer *checkpointer
 	opened       func()                // called once, when the stream is open and its start is saved
 	expiry       func(context.Context) // warns where checkpoints expire too soon

@@ -18,55 +18,61 @@ import (
 type mutant struct {
 	file     string // of package rigatoni
 	old, new string
+	imports  string // a package that new needs and the file doesn't import
 	found    string // what the campaign must say
 	campaign
 }
 
-// mutants are the mistakes by which pipelines lose events or send them without
-// end, each made on purpose.
+// deliver is where a session calls the sink.
+const deliver = "{ return s.sink.sink.Deliver(ctx, b) },\n"
+
+// mutants are mistakes by which pipelines lose, repeat or reorder events, or save
+// too rarely.
 var mutants = map[string]mutant{
 	"what was read is taken for delivered": {
-		file:     "flow.go",
-		old:      "\tf.handBytes += c.bytes\n\tf.handEnd = c.end\n",
-		new:      "\tf.handBytes += c.bytes\n\tf.handEnd = c.end\n\tf.saver.moved(c.end, len(c.events))\n",
+		file: "tracker.go",
+		old:  "func (t *tracker) mark() mark {\n\tt.mu.Lock()\n\tdefer t.mu.Unlock()\n",
+		new: "func (t *tracker) mark() mark {\n\tt.mu.Lock()\n\tdefer t.mu.Unlock()\n" +
+			"\tif n := len(t.entries); n > 0 {\n\t\treturn mark{raw: t.entries[n-1].raw, events: t.low.events + uint64(n)}\n\t}\n",
 		found:    "were written and never arrived",
 		campaign: campaign{flags: []string{"--max-batch-age", "1s"}}, // so that much is in hand when it is killed
 	},
 	"every start is at now": {
-		file:  "worker.go",
-		old:   "\treturn Start{Checkpoint: w.last, AcceptChanged: w.cfg.AcceptChangedStream}\n",
+		file:  "checkpointer.go",
+		old:   "\treturn Start{Checkpoint: c.last, AcceptChanged: c.cfg.AcceptChangedStream}\n",
 		new:   "\treturn Start{}\n",
 		found: "were written and never arrived",
 	},
 	"an event is left out": {
-		file:     "deliver.go",
-		old:      "Events: f.hand[:n:n], Bytes: bytes})\n",
-		new:      "Events: f.hand[n/100 : n : n], Bytes: bytes})\n",
+		file:     "session.go",
+		old:      deliver,
+		new:      "{ b.Events = b.Events[len(b.Events)/100:]; return s.sink.sink.Deliver(ctx, &Batch{Stream: b.Stream, Events: b.Events, End: b.End}) },\n",
 		found:    "were written and never arrived",
 		campaign: campaign{flags: []string{"--max-batch-age", "2s"}}, // batches of more than a hundred
 	},
 	"a batch is delivered backwards": {
-		file:  "deliver.go",
-		old:   "\t\terr := f.dest.Deliver(work, ",
-		new:   "\t\tfor i, j := 0, n-1; i < j; i, j = i+1, j-1 {\n\t\t\tf.hand[i], f.hand[j] = f.hand[j], f.hand[i]\n\t\t}\n\t\terr := f.dest.Deliver(work, ",
-		found: "although no life began",
+		file:    "session.go",
+		old:     deliver,
+		new:     "{ slices.Reverse(b.Events); return s.sink.sink.Deliver(ctx, b) },\n",
+		found:   "arrived out of order",
+		imports: "slices",
 	},
 	"a batch is delivered twice": {
-		file:  "deliver.go",
-		old:   "\t\t\tf.p.stats.batches.Add(1)\n",
-		new:   "\t\t\tf.p.stats.batches.Add(1)\n\t\t\t_ = f.dest.Deliver(work, &Batch{Stream: f.worker.stream, Events: f.hand[:n:n], Bytes: bytes})\n",
+		file:  "session.go",
+		old:   deliver,
+		new:   "{ _ = s.sink.sink.Deliver(ctx, b); return s.sink.sink.Deliver(ctx, b) },\n",
 		found: "although no life began",
 	},
 	"the checkpoint is behind what was delivered": {
-		file:  "save.go",
-		old:   "\tcp := s.at.delivered()\n",
-		new:   "\tcp := s.at.delivered()\n\tif s.seq > 3 {\n\t\tcp = *s.last\n\t}\n",
+		file:  "checkpointer.go",
+		old:   "\tcp := pos.delivered()\n",
+		new:   "\tcp := pos.delivered()\n\tif seq > 3 && c.last != nil {\n\t\tcp = *c.last\n\t}\n",
 		found: "when the checkpoint was saved",
 	},
 	"nothing is saved while it runs": {
-		file:  "save.go",
-		old:   "\tif s.untilDue() > 0 {\n",
-		new:   "\tif s.untilDue() >= 0 {\n",
+		file:  "checkpointer.go",
+		old:   "\tevery := c.cfg.SaveInterval\n",
+		new:   "\tevery := time.Hour\n",
 		found: "old in the median",
 	},
 }
@@ -111,12 +117,16 @@ func (m mutant) build(t *testing.T) string {
 	if n := strings.Count(string(text), m.old); n != 1 {
 		t.Fatalf("%s has changed: what this test replaces is in it %d times, not once:\n%s", m.file, n, m.old)
 	}
+	mutated := strings.Replace(string(text), m.old, m.new, 1)
+	if m.imports != "" {
+		mutated = strings.Replace(mutated, "import (\n", "import (\n\t\""+m.imports+"\"\n", 1)
+	}
 	changed, overlay := filepath.Join(dir, m.file), filepath.Join(dir, "overlay.json")
 	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{changed: strings.Replace(string(text), m.old, m.new, 1), overlay: string(replace)} {
+	for name, content := range map[string]string{changed: mutated, overlay: string(replace)} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -45,12 +45,8 @@ func run(ctx context.Context, w world) int {
 	if !errors.As(err, new(runError)) {
 		err = usageError{err} // cobra's own: an unknown command, flag, or argument
 	}
-	code, advice := judge(err)
-	text := strings.TrimPrefix(err.Error(), "rigatoni: ")
-	if advice != "" {
-		text += "\n  " + advice
-	}
-	fmt.Fprintf(w.stderr, "rigatoni: %s\n", text)
+	code, next := judge(err)
+	fmt.Fprintf(w.stderr, "rigatoni: %s%s\n", strings.TrimPrefix(err.Error(), "rigatoni: "), next.format(w.args))
 	return code
 }
 

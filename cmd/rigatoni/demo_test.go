@@ -37,7 +37,7 @@ func runDemo(t *testing.T, env []string, args ...string) string {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	for _, want := range []string{
-		"seed 5", "the start", "✗", "stop 1,200", "written       1,200", "arrived       1,200", "lost              0   nothing was lost",
+		"seed 5", "the start", "✗", "stop 1,200", "written       1,200", "finished      1,200", "twice             0", "lost              0   nothing was lost",
 		"The checkpoint", "resume token", "demo --seed 5",
 	} {
 		if !strings.Contains(string(text), want) {

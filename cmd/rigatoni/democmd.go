@@ -213,8 +213,8 @@ func (d *demo) summary(r *crashtest.Result) {
 	d.printf("\n")
 	row("written", r.Written, fmt.Sprintf("%s inserts, %s updates, %s deletes, each acknowledged by the server",
 		grouped(r.Inserts), grouped(r.Updates), grouped(r.Deletes)))
-	row("arrived", r.Arrived, "different changes, compared one by one, each document's in order")
-	row("twice", r.Twice, "in finished files; what was delivered since the last save was cut back, and delivered again")
+	row("finished", r.Finished, "different changes in finished files, compared one by one, each document's in order")
+	row("twice", r.Twice, "what no checkpoint covered at a kill was cut off its file, and delivered again")
 	verdict := d.style.good("nothing was lost")
 	if r.Lost > 0 {
 		verdict = d.style.bad("THESE ARE LOST")

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -19,7 +21,7 @@ const (
 	exitFailure     = 1
 	exitUsage       = 2
 	exitHeld        = 3
-	exitPlace       = 4
+	exitDecision    = 4
 	exitUnreachable = 5
 	exitInterrupted = 130
 )
@@ -33,8 +35,8 @@ var exitCodes = []struct {
 	{exitFailure, "any other failure; for demo: something was lost"},
 	{exitUsage, "the command line or the pipeline file is wrong"},
 	{exitHeld, "another process has the lease of this stream, or took it over"},
-	{exitPlace, "requires manual intervention: the checkpoint is damaged, expired, lost, of a newer version or of another\n" +
-		"       stream, the oplog no longer reaches back to it, or output and checkpoint disagree"},
+	{exitDecision, "requires manual intervention: the checkpoint is damaged, expired, lost, of a newer version or of another\n" +
+		"       stream, the oplog no longer reaches back to it, output and checkpoint disagree, or an event was refused"},
 	{exitUnreachable, "the MongoDB server or the store is unreachable, or refuses this user"},
 	{exitInterrupted, "stopped at once by a second signal; for demo: interrupted"},
 }
@@ -49,42 +51,79 @@ func exitCodesHelp() string {
 	return b.String()
 }
 
-const elsewhere = "to go on from a time of your choice, start under another name: --name NAME --start TIME"
+// advice is what to do next: words, and flags to add to the command line.
+type advice struct{ text, flags string }
 
-// judge maps an error to its exit code, and to advice: what to do next, as a
-// command line where there is one.
-func judge(err error) (code int, advice string) {
+var elsewhere = advice{"to start from a time of your choice, under another name", "--name NAME --start TIME"}
+
+// judge maps an error to its exit code, and to advice.
+func judge(err error) (code int, a advice) {
 	var (
 		changed *rigatoni.ChangedStreamError
+		output  *rigatoni.OutputError
+		refused *rigatoni.RefusedError
 		usage   usageError
 		signal  stopSignal
 	)
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
 	case errors.As(err, &usage):
-		return exitUsage, ""
-	case errors.As(err, &signal):
-		return exitInterrupted, ""
+		return exitUsage, advice{}
 	case is(state.ErrLeaseHeld), is(state.ErrFenced):
-		return exitHeld, "to stand by until that process ends: --lease-wait 1h"
+		return exitHeld, advice{"to stand by until that process ends", "--lease-wait=1h"}
 	case errors.As(err, &changed):
-		return exitPlace, "if the change is meant, give --accept-changed-stream=" + changed.Accept + " once; otherwise undo it, or use another --name"
+		return exitDecision, advice{"if the change is intended, once (otherwise undo it, or use another --name)", "--accept-changed-stream=" + changed.Accept}
 	case is(rigatoni.ErrChangedStream):
-		return exitPlace, ""
+		return exitDecision, advice{}
 	case is(rigatoni.ErrUnclaimed):
-		return exitPlace, "if this is meant to be a new stream, add --accept-unclaimed once"
+		return exitDecision, advice{"if this is a new stream, once", "--accept-unclaimed"}
+	case errors.As(err, &output) && output.Accept != "":
+		return exitDecision, advice{"to continue with this output, once", "--accept-output=" + output.Accept}
 	case is(rigatoni.ErrOutputExists):
-		return exitPlace, "move the output away, or accept it with --start now or --start TIME"
+		return exitDecision, advice{"move the output away, or keep it and start now, once", "--start=now"}
+	case is(rigatoni.ErrOutputAhead):
+		return exitDecision, advice{"move the output away, and start again", ""}
+	case errors.As(err, &refused):
+		return exitDecision, advice{"to write refused events to files and continue", "--dead-letters=DIR"}
 	case is(rigatoni.ErrHistoryLost), is(rigatoni.ErrCheckpointLost), is(state.ErrCorrupt), is(state.ErrExpired):
-		return exitPlace, elsewhere
+		return exitDecision, elsewhere
 	case is(state.ErrNewer):
-		return exitPlace, "run the version of rigatoni that wrote it, or a later one"
+		return exitDecision, advice{"run the version of rigatoni that wrote it, or a later one", ""}
 	case is(state.ErrInvalid):
-		return exitUsage, ""
+		return exitUsage, advice{}
 	case is(state.ErrUnavailable), is(state.ErrRefused), unreachable(err):
-		return exitUnreachable, ""
+		return exitUnreachable, advice{}
+	case is(rigatoni.ErrUndelivered), is(rigatoni.ErrUnsaved):
+		return exitFailure, advice{"nothing is lost: the next start redelivers what is not covered by a checkpoint", ""}
+	case errors.As(err, &signal):
+		return exitInterrupted, advice{}
 	}
-	return exitFailure, ""
+	return exitFailure, advice{}
+}
+
+// format returns the advice with the whole command line.
+func (a advice) format(args []string) string {
+	switch {
+	case a.text == "":
+		return ""
+	case a.flags == "" || len(args) == 0 || args[0] != "run":
+		return "\n  " + a.text
+	}
+	line := "rigatoni"
+	for _, arg := range args {
+		line += " " + quoted(config.NewScrubber(arg).Text(arg))
+	}
+	return "\n  " + a.text + ":\n    " + line + " " + a.flags
+}
+
+var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
+
+// quoted is an argument as a shell takes it.
+func quoted(arg string) string {
+	if plain.MatchString(arg) {
+		return arg
+	}
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
 // Codes by which a MongoDB server refuses a user: Unauthorized,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,17 +14,15 @@ import (
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 )
 
-// report says that the pipeline is ready, and shows its progress, until ctx ends
+// report logs that the pipeline is ready, and shows its progress, until ctx ends
 // or stop is called.
 func report(ctx context.Context, p *rigatoni.Pipeline, s config.Settings, screen *console, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		screen.show("opening the stream…")
-		select {
-		case <-p.Ready():
-		case <-ctx.Done():
-			return
+		if p.Wait(ctx) != nil {
+			return // Run returns the error
 		}
 		log.Info("ready", "pipeline", s.Pipeline.Name)
 		if screen.terminal {
@@ -53,31 +52,45 @@ func tick(ctx context.Context, every time.Duration, p *rigatoni.Pipeline, show f
 	}
 }
 
-// total adds up the streams. Its position is that of the stream furthest behind.
-func total(streams []rigatoni.StreamStatus) (sum rigatoni.StreamStatus) {
+// A summary is the state of all streams together.
+type summary struct {
+	events, saves, retries, saveErrors, deadLetters uint64
+
+	streams, streaming int
+	position           time.Time // of the stream furthest behind; zero if one is unknown
+	lastSave           time.Time // of the stream whose checkpoint is oldest; zero if one has none
+}
+
+func total(streams []rigatoni.StreamStatus) summary {
+	sum := summary{streams: len(streams)}
 	for i, s := range streams {
-		sum.Events += s.Events
-		sum.Saves += s.Saves
-		sum.Retries += s.Retries
-		sum.SaveErrors += s.SaveErrors
-		if i == 0 || s.Position.Before(sum.Position) {
-			sum.Position = s.Position
+		sum.events += s.Events
+		sum.saves += s.Saves
+		sum.retries += s.Retries
+		sum.saveErrors += s.SaveErrors
+		sum.deadLetters += s.DeadLetters
+		if s.Phase == rigatoni.PhaseStreaming {
+			sum.streaming++
 		}
-		if s.LastEvent.After(sum.LastEvent) {
-			sum.LastEvent = s.LastEvent
+		at := s.Position
+		if s.LastEvent.After(at) { // the one is only known between events
+			at = s.LastEvent
 		}
-		if i == 0 || s.LastSave.Before(sum.LastSave) {
-			sum.LastSave = s.LastSave
+		if i == 0 || at.Before(sum.position) {
+			sum.position = at
+		}
+		if i == 0 || s.LastSave.Before(sum.lastSave) {
+			sum.lastSave = s.LastSave
 		}
 	}
 	return sum
 }
 
-// A progress is what there is to show at a moment.
+// A progress is a summary at a moment.
 type progress struct {
-	stats rigatoni.StreamStatus
-	now   time.Time
-	rate  float64 // events a second, lately
+	summary
+	now  time.Time
+	rate float64 // events a second, lately
 }
 
 // meter measures the rate over the last few seconds.
@@ -94,40 +107,36 @@ type reading struct {
 // window is how far back the rate looks; at a slower pace, to the last reading.
 const window = 3 * time.Second
 
-func (m *meter) measure(s rigatoni.StreamStatus, now time.Time) progress {
+func (m *meter) measure(s summary, now time.Time) progress {
 	if len(m.readings) == 0 {
 		m.readings = []reading{{at: m.started}}
 	}
 	for len(m.readings) > 1 && now.Sub(m.readings[1].at) >= window {
 		m.readings = m.readings[1:]
 	}
-	p := progress{stats: s, now: now}
+	p := progress{summary: s, now: now}
 	if first := m.readings[0]; now.After(first.at) {
-		p.rate = float64(s.Events-first.events) / now.Sub(first.at).Seconds()
+		p.rate = float64(s.events-first.events) / now.Sub(first.at).Seconds()
 	}
-	m.readings = append(m.readings, reading{now, s.Events})
+	m.readings = append(m.readings, reading{now, s.events})
 	return p
 }
 
-// lag is how far behind the cluster the pipeline is known to be. A stream on
-// which nothing happens moves on only with the server's own no-ops, every ten
-// seconds; less than that says nothing then.
+// lag is how far the slowest stream is behind the cluster. The position of a
+// stream without events advances only with the no-ops of the server, every ten
+// seconds: a lag below that means nothing then, and the stream is idle.
 func (p progress) lag() (lag time.Duration, known, idle bool) {
-	at := p.stats.Position
-	if p.stats.LastEvent.After(at) {
-		at = p.stats.LastEvent
-	}
-	if at.IsZero() {
+	if p.position.IsZero() {
 		return 0, false, p.rate == 0
 	}
-	lag = max(0, p.now.Sub(at))
+	lag = max(0, p.now.Sub(p.position))
 	return lag, true, p.rate == 0 && lag < 15*time.Second
 }
 
-// line is the line on a terminal.
+// line is the status line on a terminal.
 func (p progress) line() string {
 	lag, known, idle := p.lag()
-	parts := []string{grouped(p.stats.Events) + " events", fmt.Sprintf("%s/s", grouped(uint64(p.rate+0.5)))}
+	parts := []string{grouped(p.events) + " events", fmt.Sprintf("%s/s", grouped(uint64(p.rate+0.5)))}
 	switch {
 	case idle:
 		parts = append(parts, "idle")
@@ -136,16 +145,21 @@ func (p progress) line() string {
 	default:
 		parts = append(parts, "lag unknown")
 	}
-	if p.stats.LastSave.IsZero() {
+	if p.lastSave.IsZero() {
 		parts = append(parts, "no checkpoint yet")
 	} else {
-		parts = append(parts, "last checkpoint "+brief(p.now.Sub(p.stats.LastSave))+" ago")
+		parts = append(parts, "last checkpoint "+brief(p.now.Sub(p.lastSave))+" ago")
 	}
-	if p.stats.Retries > 0 {
-		parts = append(parts, grouped(p.stats.Retries)+" retries")
+	if p.streaming < p.streams {
+		parts = append(parts, fmt.Sprintf("%d of %d streams open", p.streaming, p.streams))
 	}
-	if p.stats.SaveErrors > 0 {
-		parts = append(parts, grouped(p.stats.SaveErrors)+" failed saves")
+	for _, c := range []struct {
+		n    uint64
+		what string
+	}{{p.retries, "retries"}, {p.saveErrors, "failed saves"}, {p.deadLetters, "dead letters"}} {
+		if c.n > 0 {
+			parts = append(parts, grouped(c.n)+" "+c.what)
+		}
 	}
 	return strings.Join(parts, " · ")
 }
@@ -153,19 +167,24 @@ func (p progress) line() string {
 // attrs are the same for a log.
 func (p progress) attrs() []slog.Attr {
 	a := []slog.Attr{
-		slog.Uint64("events", p.stats.Events), slog.Float64("per second", float64(int(p.rate*10+0.5))/10),
-		slog.Uint64("saves", p.stats.Saves), slog.Uint64("retries", p.stats.Retries), slog.Uint64("save errors", p.stats.SaveErrors),
+		slog.Uint64("events", p.events), slog.Float64("events_per_second", tenths(p.rate)), slog.Uint64("saves", p.saves),
+		slog.Uint64("retries", p.retries), slog.Uint64("save_errors", p.saveErrors), slog.Uint64("dead_letters", p.deadLetters),
+	}
+	if p.streams > 1 || p.streaming < p.streams {
+		a = append(a, slog.Int("streams", p.streams), slog.Int("streams_open", p.streaming))
 	}
 	if lag, known, _ := p.lag(); known {
-		a = append(a, slog.String("lag", brief(lag)))
+		a = append(a, slog.Float64("lag_seconds", tenths(lag.Seconds())))
 	}
-	if !p.stats.LastSave.IsZero() {
-		a = append(a, slog.String("last checkpoint", brief(p.now.Sub(p.stats.LastSave))+" ago"))
+	if !p.lastSave.IsZero() {
+		a = append(a, slog.Float64("checkpoint_age_seconds", tenths(p.now.Sub(p.lastSave).Seconds())))
 	}
 	return a
 }
 
-// brief is a duration as a person wants it.
+func tenths(f float64) float64 { return math.Round(f*10) / 10 }
+
+// brief is a duration for people.
 func brief(d time.Duration) string {
 	switch d = max(0, d); {
 	case d < 10*time.Second:

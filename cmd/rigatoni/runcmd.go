@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -185,23 +187,46 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 			err = fmt.Errorf("closing the store: %w", cerr)
 		}
 	}()
-	p, err := rigatoni.New(pipelineConfig(s, source, dest, store, log))
+	c := pipelineConfig(s, source, dest, store, log)
+	if c.DeadLetters, err = deadLetters(s.Output.DeadLetters, log); err != nil {
+		return err
+	}
+	p, err := rigatoni.New(c)
 	if err != nil {
 		return usageError{s.Explain(err)}
 	}
 	stop := report(ctx, p, s, screen, log)
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
-		log.Info("stopping", "pipeline", s.Pipeline.Name, "why", context.Cause(ctx))
+		log.Info("stopping", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx))
 	})()
 	log.Info("starting", "pipeline", s.Pipeline.Name, "source", config.Redact(s.Server.Source), "store", s.Checkpoints.Store.String(), "to", s.Output.To.String())
 	if err := p.Run(ctx); err != nil {
+		if refusedOption.MatchString(err.Error()) {
+			return s.Explain(err)
+		}
 		return err
 	}
 	stop()
 	sum := total(p.Status())
-	log.Info("stopped", "pipeline", s.Pipeline.Name, "why", context.Cause(ctx), "events", sum.Events, "saves", sum.Saves)
+	log.Info("stopped", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx), "events", sum.events, "saves", sum.saves)
 	return nil
+}
+
+// refusedOption matches the error of a pipeline whose destination refuses an option,
+// such as Concurrency.
+var refusedOption = regexp.MustCompile(`: opening the destination: Config\.\w+ is `)
+
+// deadLetters opens the dead letters in a directory; "" for none.
+func deadLetters(dir string, log *slog.Logger) (rigatoni.DeadLetters, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	letters, err := ndjson.OpenDeadLetters(dir, &ndjson.Options{Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("--dead-letters: %w", err)
+	}
+	return letters, nil
 }
 
 // pipelineConfig completes the configuration.

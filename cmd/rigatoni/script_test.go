@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ func params(t *testing.T, dir string, vars ...string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "insert": insert, "waitlines": waitLines, "waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil,
+			"exits": exits, "insert": insert, "waitlines": waitLines, "waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil, "capture": capture,
 		},
 	}
 }
@@ -105,6 +106,19 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// capture sets a variable to what a group of a regular expression matches in the
+// standard error of the last command: capture CODE --accept-output=(\w+).
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture NAME regexp")
+	}
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stderr"))
+	if len(found) != 2 {
+		ts.Fatalf("%s is not in:\n%s", args[1], ts.ReadFile("stderr"))
+	}
+	ts.Setenv(args[0], found[1])
 }
 
 // insert inserts documents {_id: from} to {_id: to}: insert orders 1 100.

@@ -36,32 +36,58 @@ func TestExitCodes(t *testing.T) {
 		{store(state.ErrInvalid), exitUsage},
 		{store(&state.HeldError{Owner: "a"}), exitHeld},
 		{store(state.ErrFenced), exitHeld},
-		{store(state.ErrCorrupt), exitPlace},
-		{store(state.ErrNewer), exitPlace},
-		{store(state.ErrExpired), exitPlace},
-		{fmt.Errorf("x: %w", rigatoni.ErrHistoryLost), exitPlace},
-		{fmt.Errorf("x: %w", rigatoni.ErrUnclaimed), exitPlace},
-		{fmt.Errorf("x: %w", rigatoni.ErrOutputExists), exitPlace},
-		{fmt.Errorf("x: %w: %w", rigatoni.ErrCheckpointLost, state.ErrNotFound), exitPlace},
-		{fmt.Errorf("x: %w", &rigatoni.ChangedStreamError{Accept: "abc"}), exitPlace},
+		{store(state.ErrCorrupt), exitDecision},
+		{store(state.ErrNewer), exitDecision},
+		{store(state.ErrExpired), exitDecision},
+		{fmt.Errorf("x: %w", rigatoni.ErrHistoryLost), exitDecision},
+		{fmt.Errorf("x: %w", rigatoni.ErrUnclaimed), exitDecision},
+		{fmt.Errorf("x: %w", rigatoni.ErrOutputExists), exitDecision},
+		{fmt.Errorf("x: %w: %w", rigatoni.ErrCheckpointLost, state.ErrNotFound), exitDecision},
+		{fmt.Errorf("x: %w", &rigatoni.ChangedStreamError{Accept: "abc"}), exitDecision},
 		{store(state.ErrUnavailable), exitUnreachable},
 		{store(state.ErrRefused), exitUnreachable},
 		{fmt.Errorf("x: %w", mongo.CommandError{Code: 18}), exitUnreachable},
 		{fmt.Errorf("x: %w", mongo.CommandError{Code: 11601}), exitFailure},
 		{fmt.Errorf("x: %w", &net.OpError{Op: "dial", Err: errors.New("refused")}), exitUnreachable},
 		{fmt.Errorf("x: %w", stopSignal{nil}), exitInterrupted},
+		{&rigatoni.RefusedError{Err: errors.New("x")}, exitDecision},
+		{&rigatoni.OutputError{Err: rigatoni.ErrOutputAhead, Accept: "abc"}, exitDecision},
+		{&rigatoni.OutputError{Err: rigatoni.ErrOutputAhead}, exitDecision},
+		{fmt.Errorf("x: %w: %w", rigatoni.ErrUndelivered, stopSignal{nil}), exitFailure},
+		{fmt.Errorf("x: %w: %w", rigatoni.ErrUnsaved, store(state.ErrUnavailable)), exitUnreachable},
+		{fmt.Errorf("x: %w", rigatoni.ErrUnsaved), exitFailure},
+		{rigatoni.ErrDeliveryHung, exitFailure},
 	} {
 		if got, _ := judge(ending(c.err)); got != c.want {
 			t.Errorf("%v: exit code %d, want %d", c.err, got, c.want)
 		}
 	}
-	_, advice := judge(&rigatoni.ChangedStreamError{Accept: "abc"})
-	if !strings.Contains(advice, "--accept-changed-stream=abc") {
-		t.Errorf("the advice for a changed stream is %q", advice)
-	}
 	for _, c := range exitCodes {
 		if !strings.Contains(exitCodesHelp(), fmt.Sprintf("%3d  %s", c.code, c.meaning)) {
 			t.Errorf("the help doesn't explain %d", c.code)
+		}
+	}
+}
+
+// The advice is a command that can be pasted, without passwords.
+func TestAdvice(t *testing.T) {
+	args := []string{"run", "--source", "mongodb://u:hunter2@h/?replicaSet=rs0", "--name", "it's", "p.yaml"}
+	again := `rigatoni run --source 'mongodb://***@h/?replicaSet=rs0' --name 'it'\''s' p.yaml`
+	for want, err := range map[string]error{
+		"--accept-changed-stream=abc": &rigatoni.ChangedStreamError{Accept: "abc"},
+		"--accept-output=def":         &rigatoni.OutputError{Err: rigatoni.ErrOutputAhead, Accept: "def"},
+		"--start=now":                 &rigatoni.OutputError{Err: rigatoni.ErrOutputExists},
+		"--accept-unclaimed":          rigatoni.ErrUnclaimed,
+		"--lease-wait=1h":             &state.HeldError{Owner: "x"},
+		"--dead-letters=DIR":          &rigatoni.RefusedError{Err: errors.New("x")},
+		"--name NAME --start TIME":    rigatoni.ErrHistoryLost,
+	} {
+		_, next := judge(err)
+		if got := next.format(args); !strings.HasSuffix(got, ":\n    "+again+" "+want) {
+			t.Errorf("%v: %s", err, got)
+		}
+		if got := next.format([]string{"demo"}); strings.Contains(got, want) {
+			t.Errorf("for the demo: %s", got)
 		}
 	}
 }
@@ -92,25 +118,39 @@ func TestConsole(t *testing.T) {
 func TestProgressLine(t *testing.T) {
 	start := time.Unix(1_794_000_000, 0)
 	m := meter{started: start}
+	streaming := rigatoni.PhaseStreaming
 	at := func(sec float64) time.Time { return start.Add(time.Duration(sec * float64(time.Second))) }
 	for _, c := range []struct {
-		at    float64
-		stats rigatoni.StreamStatus
-		want  string
+		at      float64
+		streams []rigatoni.StreamStatus
+		want    string
 	}{
-		{1, rigatoni.StreamStatus{}, "0 events · 0/s · idle · no checkpoint yet"},
-		{2, rigatoni.StreamStatus{Events: 2500, Position: at(1), LastEvent: at(2), LastSave: at(1.5)},
+		{1, []rigatoni.StreamStatus{{}}, "0 events · 0/s · idle · no checkpoint yet · 0 of 1 streams open"},
+		{2, []rigatoni.StreamStatus{{Phase: streaming, Events: 2500, Position: at(1), LastEvent: at(2), LastSave: at(1.5)}},
 			"2,500 events · 1,250/s · lag 0.0 s · last checkpoint 0.5 s ago"},
-		{12, rigatoni.StreamStatus{Events: 1_234_567, Position: at(2), LastEvent: at(2), LastSave: at(11), Retries: 3, SaveErrors: 1},
-			"1,234,567 events · 123,207/s · lag 10 s · last checkpoint 1.0 s ago · 3 retries · 1 failed saves"},
-		{18, rigatoni.StreamStatus{Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)},
+		{12, []rigatoni.StreamStatus{ // the lag is that of the slower one
+			{Phase: streaming, Events: 1_000_000, Position: at(12), LastEvent: at(12), LastSave: at(12)},
+			{Phase: streaming, Events: 234_567, Position: at(1), LastEvent: at(2), LastSave: at(11), Retries: 3, SaveErrors: 1, DeadLetters: 2}},
+			"1,234,567 events · 123,207/s · lag 10 s · last checkpoint 1.0 s ago · 3 retries · 1 failed saves · 2 dead letters"},
+		{18, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)}},
 			"1,234,567 events · 0/s · idle · last checkpoint 7.0 s ago"},
-		{900, rigatoni.StreamStatus{Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)},
-			"1,234,567 events · 0/s · lag 14 min · last checkpoint 14 min ago"},
+		{900, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)}, {Phase: rigatoni.PhaseRewinding, Position: at(20), LastSave: at(20)}},
+			"1,234,567 events · 0/s · lag 14 min · last checkpoint 14 min ago · 1 of 2 streams open"},
 	} {
-		if got := m.measure(c.stats, at(c.at)).line(); got != c.want {
+		if got := m.measure(total(c.streams), at(c.at)).line(); got != c.want {
 			t.Errorf("at %v s:\n got %s\nwant %s", c.at, got, c.want)
 		}
+	}
+}
+
+func TestProgressAttributes(t *testing.T) {
+	at := time.Unix(1_794_000_000, 0)
+	var b bytes.Buffer
+	p := progress{total([]rigatoni.StreamStatus{{Phase: rigatoni.PhaseStreaming, Events: 5, Saves: 2, Position: at, LastSave: at}}), at.Add(640 * time.Millisecond), 2.55}
+	newLogger(newConsole(&b, false), "", "").LogAttrs(t.Context(), slog.LevelInfo, "progress", p.attrs()...)
+	want := "msg=progress events=5 events_per_second=2.6 saves=2 retries=0 save_errors=0 dead_letters=0 lag_seconds=0.6 checkpoint_age_seconds=0.6\n"
+	if got := b.String(); !strings.HasSuffix(got, want) {
+		t.Errorf("\n got %swant %s", got, want)
 	}
 }
 

@@ -3,7 +3,7 @@
 // and on the same server. The ratios are comparable between machines, the times are
 // not.
 //
-//	go run ./internal/tools/streambench [-events 200000] [-rounds 3]
+//	go run ./internal/tools/streambench [-events 200000] [-rounds 3] [-latency=false]
 //
 // Each measurement runs in a process of its own, so that memory is measured too.
 package main
@@ -32,13 +32,15 @@ const database, collection = "bench", "orders"
 
 // result is the output of a measuring process.
 type result struct {
-	Seconds float64
-	RSSKiB  int64 // peak resident memory
+	Seconds    float64
+	CPUSeconds float64 // user and system time
+	RSSKiB     int64   // peak resident memory
 }
 
 func main() {
 	events := flag.Int("events", 200_000, "change events to read")
 	rounds := flag.Int("rounds", 3, "the number of times each is measured")
+	latency := flag.Bool("latency", true, "measure the latency too")
 	child := flag.String("measure", "", "in a child: what to measure")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
@@ -47,6 +49,9 @@ func main() {
 		err = measure(*child, *events)
 	} else {
 		err = run(context.Background(), *events, *rounds)
+		if err == nil && *latency {
+			err = measureLatency(context.Background(), *rounds)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "streambench:", err)
@@ -81,17 +86,21 @@ func run(ctx context.Context, events, rounds int) error {
 
 func print(results map[string][]result, events int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\tevents/s\tof the baseline\tgoal\tmemory")
-	floor := median(results[measurements[0].name])
+	fmt.Fprintln(w, "\tevents/s\tof the baseline\tgoal\tCPU an event\tof the JSON loop's\tgoal\tmemory")
+	floor, walk := median(results[measurements[0].name]), median(results[measurements[1].name])
 	for _, m := range measurements {
 		r := median(results[m.name])
-		goal := "-"
-		if m.goal > 0 {
-			goal = fmt.Sprintf("%.2f", m.goal)
-		}
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%s\t%d MiB\n", m.what, float64(events)/r.Seconds, floor.Seconds/r.Seconds, goal, r.RSSKiB>>10)
+		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%s\t%.1f µs\t%.2f\t%s\t%d MiB\n", m.what, float64(events)/r.Seconds, floor.Seconds/r.Seconds, goal(m.rateGoal),
+			r.CPUSeconds*1e6/float64(events), r.CPUSeconds/walk.CPUSeconds, goal(m.cpuGoal), r.RSSKiB>>10)
 	}
 	return w.Flush()
+}
+
+func goal(g float64) string {
+	if g == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", g)
 }
 
 func median(rs []result) result {

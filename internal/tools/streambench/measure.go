@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -17,18 +19,24 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
+	"github.com/rigatoni-etl/rigatoni/extjson"
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
 )
 
-// measurements are what is measured; the first is the baseline.
+// measurements are what is measured; the first is the baseline of the rates, and
+// the second of the CPU time.
 var measurements = []struct {
-	name, what string
-	goal       float64
-	do         func(uri, dir string, start bson.Timestamp, events int) error
+	name, what        string
+	rateGoal, cpuGoal float64
+	do                func(uri, dir string, start bson.Timestamp, events int) error
 }{
-	{"bare", "bare driver loop", 0, bareLoop},
-	{"func", "pipeline, to a function that drops them", 0.9, toFunc},
-	{"ndjson", "pipeline, to ndjson files", 0.8, toFiles},
+	{"bare", "bare driver loop", 0, 0, func(uri, _ string, start bson.Timestamp, events int) error {
+		return bareLoop(uri, start, events, func(bson.Raw) {})
+	}},
+	{"walk", "bare driver loop, and JSON in a second goroutine", 0, 0, walkLoop},
+	{"func", "pipeline, to a function that drops them", 0.97, 0, toFunc},
+	{"lanes", "the same, with 16 lanes", 0, 0, toLanes},
+	{"ndjson", "pipeline, to ndjson files", 0.95, 1.1, toFiles},
 }
 
 func measure(name string, events int) error {
@@ -49,13 +57,13 @@ func measure(name string, events int) error {
 		if err := m.do(os.Getenv("BENCH_URI"), dir, start, events); err != nil {
 			return err
 		}
-		return json.NewEncoder(os.Stdout).Encode(result{Seconds: time.Since(begin).Seconds(), RSSKiB: peakRSS()})
+		return json.NewEncoder(os.Stdout).Encode(result{Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuTime().Seconds(), RSSKiB: peakRSS()})
 	}
 	return fmt.Errorf("there is no measurement %q", name)
 }
 
 // bareLoop is what a program writes by hand, without checkpoints.
-func bareLoop(uri, _ string, start bson.Timestamp, events int) error {
+func bareLoop(uri string, start bson.Timestamp, events int, seen func(bson.Raw)) error {
 	ctx := context.Background()
 	client, err := mongo.Connect(options.Client().ApplyURI(uri))
 	if err != nil {
@@ -71,8 +79,39 @@ func bareLoop(uri, _ string, start bson.Timestamp, events int) error {
 		if !cs.Next(ctx) {
 			return errors.Join(errors.New("the stream ended early"), cs.Err())
 		}
+		seen(cs.Current)
 	}
 	return nil
+}
+
+// walkLoop hands each event to a second goroutine, which makes JSON of it: about the
+// least that a program can do that writes events as JSON while it reads.
+func walkLoop(uri, _ string, start bson.Timestamp, events int) error {
+	raws, done := make(chan bson.Raw, 1000), make(chan error, 1)
+	go func() {
+		var buf []byte
+		var err error
+		for raw := range raws {
+			if err == nil {
+				buf, err = extjson.Append(buf[:0], raw, extjson.Relaxed)
+			}
+		}
+		done <- err
+	}()
+	err := bareLoop(uri, start, events, func(raw bson.Raw) { raws <- raw })
+	close(raws)
+	return errors.Join(err, <-done)
+}
+
+func toLanes(uri, dir string, start bson.Timestamp, events int) error {
+	var n atomic.Int64
+	done := make(chan struct{})
+	return pipeline(uri, dir, start, rigatoni.Func(func(context.Context, rigatoni.Event) error {
+		if n.Add(1) == int64(events) {
+			close(done)
+		}
+		return nil
+	}), func(*rigatoni.Pipeline) { <-done }, func(c *rigatoni.Config) { c.Concurrency = 16 })
 }
 
 func toFunc(uri, dir string, start bson.Timestamp, events int) error {
@@ -98,27 +137,40 @@ func toFiles(uri, dir string, start bson.Timestamp, events int) error {
 	})
 }
 
-func pipeline(uri, dir string, start bson.Timestamp, dest rigatoni.Destination, wait func(*rigatoni.Pipeline)) error {
-	source, err := changestream.Open(uri, &changestream.Options{Database: database, Collections: []string{collection}})
+func pipeline(uri, dir string, start bson.Timestamp, dest rigatoni.Destination, wait func(*rigatoni.Pipeline), change ...func(*rigatoni.Config)) error {
+	p, done, err := newPipeline(uri, dir, start, dest, change...)
 	if err != nil {
 		return err
 	}
-	defer source.Close(context.Background())
-	store, err := filestore.Open(dir+"/state", nil)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	p, err := rigatoni.New(rigatoni.Config{Name: "bench", Source: source, Destination: dest, Store: store, FirstStart: rigatoni.FirstStart{Time: start}})
-	if err != nil {
-		return err
-	}
+	defer done()
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
 		wait(p)
 		stop()
 	}()
 	return p.Run(ctx)
+}
+
+// newPipeline makes a pipeline of the collection, and a function to call when it is
+// over.
+func newPipeline(uri, dir string, start bson.Timestamp, dest rigatoni.Destination, change ...func(*rigatoni.Config)) (*rigatoni.Pipeline, func(), error) {
+	source, err := changestream.Open(uri, &changestream.Options{Database: database, Collections: []string{collection}})
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := filestore.Open(dir+"/state", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg := rigatoni.Config{Name: "bench", Source: source, Destination: dest, Store: store, FirstStart: rigatoni.FirstStart{Time: start}}
+	for _, c := range change {
+		c(&cfg)
+	}
+	p, err := rigatoni.New(cfg)
+	return p, func() {
+		_ = store.Close()
+		_ = source.Close(context.Background())
+	}, err
 }
 
 // peakRSS returns the peak resident memory of this process in KiB, on Linux; 0
@@ -135,4 +187,13 @@ func peakRSS() int64 {
 		}
 	}
 	return 0
+}
+
+// cpuTime is the user and system time of this process so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

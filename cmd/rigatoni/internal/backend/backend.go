@@ -43,8 +43,7 @@ var Stores = []*Kind{
 		},
 	},
 	{
-		ownQuery: true,
-		Schemes:  []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix", "redis+unix"},
+		Schemes: []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix", "redis+unix"},
 		Forms: [][2]string{
 			{"redis://USER:PASSWORD@HOST:PORT/DB", "Redis or Valkey; rediss for TLS"},
 			{"redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB", "the master that Sentinels name; rediss+sentinel for TLS"},
@@ -55,7 +54,7 @@ var Stores = []*Kind{
 		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
 			o := *r.Options.(*redisstore.Options)
 			o.Logger = log
-			return opened(redisstore.Open(ctx, r.Text, &o))
+			return opened(redisstore.OpenURL(ctx, r.URL, &o))
 		},
 	},
 	{

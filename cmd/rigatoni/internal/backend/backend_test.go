@@ -58,7 +58,7 @@ func TestRedisOfSeveralHosts(t *testing.T) {
 
 func TestHostsOfAURL(t *testing.T) {
 	for text, want := range map[string]string{
-		"redis+cluster://u:p@a:1,b:2/x?y=z": "a:1,b:2", "redis://a:1/0": "a:1", "redis+sentinel://[::1]:1,[::2]:2/m": "[::1]:1,[::2]:2",
+		"redis+cluster://u:p@a:1,b:2/?pool-size=3": "a:1,b:2", "redis://a:1/0": "a:1", "redis+sentinel://[::1]:1,[::2]:2/m": "[::1]:1,[::2]:2",
 		"redis://a,b": "a,b", "redis://u:p,q@a:1": "a:1",
 	} {
 		var ref backend.Store

@@ -23,11 +23,10 @@ type Kind struct {
 	Forms   [][2]string // how its URLs are written, and what each is
 	Options func() any  // new options, a pointer to a struct of package option
 
-	ownQuery bool // the back end reads the URL's parameters itself
-	path     bool // a URL without a path is refused
-	check    func(Ref) error
-	store    func(context.Context, Ref, *slog.Logger) (state.Store, error)
-	deliver  func(context.Context, Ref, io.Writer, *slog.Logger) (rigatoni.Destination, error)
+	path    bool // a URL without a path is refused
+	check   func(Ref) error
+	store   func(context.Context, Ref, *slog.Logger) (state.Store, error)
+	deliver func(context.Context, Ref, io.Writer, *slog.Logger) (rigatoni.Destination, error)
 }
 
 // Name is the kind's scheme, the first of several.
@@ -56,11 +55,8 @@ func parse(kinds []*Kind, what, text string) (Ref, error) {
 		return Ref{}, fmt.Errorf("the URL names no directory; write %s", r.Kind.Forms[0][0])
 	}
 	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return Ref{}, errors.New("the URL's parameters can't be read")
-	}
-	if r.Kind.ownQuery {
-		return r, nil
+	if err != nil || strings.Contains(u.RawQuery, "@") { // a password with a ? continues here
+		return Ref{}, errors.New("the URL's parameters can't be read; write @ as %40, and ? in a password as %3F")
 	}
 	return r, option.FromQuery(r.Options, query)
 }

@@ -62,6 +62,9 @@ var others = map[string]string{
 	"owner":                       "${HOSTNAME:-this-machine}",
 	"lease-ttl":                   "15s",
 	"lease-wait":                  "1m",
+	"max-attempts":                "10",
+	"max-batch-age":               "100ms",
+	"dead-letters":                "./dead",
 }
 
 const exampleHead = `# A pipeline of rigatoni, with every field. Run it with
@@ -109,6 +112,9 @@ func exampleOption(b *strings.Builder, indent string, o option.Option, kinds []*
 		value = o.Default
 	default:
 		value, comments = others[o.Name], "# "
+		if value == "" {
+			panic(o.Name + " has no default, and no example value in this test")
+		}
 	}
 	if kinds == nil {
 		fmt.Fprintf(b, "%s%s%s: %s\n", indent, comments, o.Name, value)

@@ -15,16 +15,21 @@ type Mistake struct {
 func (m *Mistake) Error() string { return m.text }
 func (m *Mistake) Unwrap() error { return m.err }
 
-// goNames finds Config.RetryMin, with the package's name before it, and a bare
-// RetryMin that follows.
-var goNames = regexp.MustCompile(`(?:\w+: )?\b(Options\.|Config\.)?([A-Z]\w+)\b`)
+// goNames finds Config.RetryMin, and a bare RetryMin that follows.
+var goNames = regexp.MustCompile(`\b(Options\.|Config\.)?([A-Z]\w+)\b`)
 
 // Explain replaces the names that Go code has for options, which a library uses
 // in an error, by those of fields and flags, and says where the first of them
 // was set.
 func (s *Settings) Explain(err error) error {
-	first := ""
-	text := goNames.ReplaceAllStringFunc(err.Error(), func(found string) string {
+	text, first := err.Error(), ""
+	begin := len(text)
+	for _, prefix := range []string{"Options.", "Config."} {
+		if i := strings.Index(text, prefix); i >= 0 {
+			begin = min(begin, i)
+		}
+	}
+	text = goNames.ReplaceAllStringFunc(text[begin:], func(found string) string {
 		part := goNames.FindStringSubmatch(found)
 		name := userName(part[2])
 		if name == "" || part[1] == "" && first == "" {

@@ -29,7 +29,8 @@ type Server struct {
 
 // Output is where events go.
 type Output struct {
-	To backend.Destination `group:"Where events go" help:"the destination; its options are parameters of the URL, or fields beside url: in the file" arg:"URL" kind:"url" require:"where events go, as --to ndjson:./out"`
+	To          backend.Destination `group:"Where events go" help:"the destination; its options are parameters of the URL, or fields beside url: in the file" arg:"URL" kind:"url" require:"where events go, as --to ndjson:./out"`
+	DeadLetters string              `help:"write refused events to files in this directory, and continue; by default stop" arg:"DIR"`
 }
 
 // Checkpoints is where the checkpoints are kept, and what a first start does.

@@ -1,0 +1,111 @@
+package rigatoni
+
+import (
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// A monitor collects what the parts of a stream report. It is safe for concurrent
+// use.
+type monitor struct {
+	hooks *Hooks
+
+	mu      sync.Mutex
+	s       StreamStatus
+	tracker *tracker // of the current session, or the last one
+}
+
+func (st *monitor) snapshot() StreamStatus {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	s := st.s
+	if st.tracker != nil {
+		s.InFlight = st.tracker.inFlight()
+		if pos, err := st.tracker.mark().position(); err == nil {
+			s.Position = wallTime(pos.ClusterTime)
+		}
+	}
+	return s
+}
+
+// follow has Position and InFlight come from the tracker of a session.
+func (st *monitor) follow(t *tracker) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.tracker = t
+}
+
+func (st *monitor) update(do func(s *StreamStatus)) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	do(&st.s)
+}
+
+func (st *monitor) phase(p Phase) {
+	changed := false
+	st.update(func(s *StreamStatus) { changed, s.Phase = s.Phase != p, p })
+	if changed && st.hooks.PhaseChanged != nil {
+		st.hooks.PhaseChanged(st.snapshot().Key, p)
+	}
+}
+
+func (st *monitor) failed(err error) {
+	st.update(func(s *StreamStatus) { s.LastError, s.LastErrorAt = err, time.Now() })
+}
+
+func (st *monitor) retried(err error) {
+	st.update(func(s *StreamStatus) {
+		s.Retries++
+		s.LastError, s.LastErrorAt = err, time.Now()
+	})
+}
+
+func (st *monitor) attempted(d Delivered, last bson.Timestamp) {
+	st.update(func(s *StreamStatus) {
+		s.Events += uint64(d.Events)
+		s.Bytes += uint64(d.Bytes)
+		if d.Err == nil {
+			s.Batches++
+		}
+		if t := wallTime(last); d.Events > 0 && t.After(s.LastEvent) {
+			s.LastEvent = t
+		}
+		d.Key = s.Key
+	})
+	if st.hooks.Delivered != nil {
+		st.hooks.Delivered(d)
+	}
+}
+
+func (st *monitor) saved(sv Saved, checkpoint bson.Timestamp) {
+	st.update(func(s *StreamStatus) {
+		sv.Key = s.Key
+		if sv.Err != nil {
+			s.SaveErrors++
+			s.LastError, s.LastErrorAt = sv.Err, time.Now()
+			return
+		}
+		s.Saves++
+		s.Checkpoint, s.LastSave = wallTime(checkpoint), time.Now()
+	})
+	if st.hooks.Saved != nil {
+		st.hooks.Saved(sv)
+	}
+}
+
+func (st *monitor) deadLetter(l DeadLetter) {
+	st.update(func(s *StreamStatus) { s.DeadLetters++ })
+	if st.hooks.Refused != nil {
+		st.hooks.Refused(l)
+	}
+}
+
+// wallTime is a cluster time as a time; zero if it is unknown.
+func wallTime(t bson.Timestamp) time.Time {
+	if t.T == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(t.T), 0)
+}

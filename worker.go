@@ -37,21 +37,21 @@ func (w *worker) run(ctx context.Context) error {
 		err := w.tenure(ctx)
 		var isolate *isolateError
 		switch {
-		case err == nil, ctx.Err() != nil:
+		case err == nil, ctx.Err() != nil, errors.Is(err, ErrDeliveryHung), errors.As(err, new(*RefusedError)) && !errors.Is(err, errLeaseLost):
 			return err
 		case errors.As(err, &isolate):
 			w.log.Warn("batch refused", "key", w.key, "err", isolate)
 			w.careful = isolate.events
 		case errors.Is(err, errReopen):
 			w.log.Error("acquiring the lease again", "key", w.key, "err", err)
-			err = w.pause(ctx, w.cfg.RetryMax, attempt)
+			_ = w.pause(ctx, w.cfg.RetryMax, attempt) // ctx is asked below
 		case errors.Is(err, errLeaseLost):
 			// Most likely the store was away for longer than the lease lasts. If
 			// somebody else has taken over, the next acquire returns who.
 			w.log.Warn("lease lost; acquiring it again", "key", w.key, "err", err)
 		case w.checkpointer.known && errors.Is(err, state.ErrUnavailable):
 			w.log.Warn("store unavailable; retrying", "key", w.key, "err", err)
-			err = w.pause(ctx, saveRetryMax(w.cfg), attempt)
+			_ = w.pause(ctx, saveRetryMax(w.cfg), attempt)
 		default:
 			return err
 		}
@@ -205,7 +205,7 @@ func (w *worker) checkSink(p sinkParts) error {
 // again, unless it is about the checkpoint itself: what worked once will again.
 func (w *worker) later(err error) error {
 	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.Is(err, ErrOutputExists) ||
-		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*PermanentError)) {
+		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*OutputError)) || errors.As(err, new(*PermanentError)) || errors.Is(err, ErrDeliveryHung) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errRewind, err)

@@ -11,9 +11,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// While a stream is open the server's data is thrown away, and another deployment
-// begins at its address (restored from somewhere, or set up anew). It takes a
-// high-water mark of the old one for a place before its first event, and would
+// While a stream is open the server's data is discarded, and another deployment
+// begins at its address (restored from somewhere, or set up again). It takes a
+// high-water mark of the old one for a position before its first event, and would
 // give all its events as if they came next. Whether the driver opens the cursor
 // again by itself or we do, nothing of that is delivered.
 func TestAnotherDeploymentInTheMiddle(t *testing.T) {
@@ -23,7 +23,7 @@ func TestAnotherDeploymentInTheMiddle(t *testing.T) {
 	} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+			bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 				t.Parallel()
 				client := w.Connect(t, options.Client().SetServerSelectionTimeout(timeout))
 				src := w.with(t, client.Database(w.DB.Name())).source(Options{Collections: []string{"c"}, MaxAwait: 50 * time.Millisecond})
@@ -42,7 +42,7 @@ func TestAnotherDeploymentInTheMiddle(t *testing.T) {
 					t.Errorf("%v, want %v", err, rigatoni.ErrChangedStream)
 				}
 				if len(events) > 0 || st.Position() != before {
-					t.Errorf("it went on: %v, from %v to %v", names(events), before, st.Position())
+					t.Errorf("the stream was resumed: %v, from %v to %v", names(events), before, st.Position())
 				}
 			})
 		})

@@ -18,8 +18,7 @@ import (
 // The server sends new orders of 100 and more, without what they contain but
 // the customer and the total.
 func ExamplePipeline() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := context.Background()
 	server, err := mongotest.Listen(ctx, mongotest.Options{}) // or a MongoDB of yours
 	if err != nil {
 		fmt.Println(err)
@@ -31,11 +30,15 @@ func ExamplePipeline() {
 		fmt.Println(err)
 		return
 	}
-	defer client.Disconnect(context.Background())
-	_, err = client.Database("shop").Collection("orders").InsertMany(ctx, []any{
-		bson.M{"_id": 1, "customer": "Ada", "total": 250, "card": "4111 1111 1111 1111"},
-		bson.M{"_id": 2, "customer": "Ben", "total": 20, "card": "5500 0000 0000 0004"},
-		bson.M{"_id": 3, "customer": "Cleo", "total": 100, "card": "3400 0000 0000 009"},
+	defer client.Disconnect(ctx)
+	type order struct {
+		ID       int `bson:"_id"`
+		Customer string
+		Total    int
+		Card     string
+	}
+	_, err = client.Database("shop").Collection("orders").InsertMany(ctx, []order{
+		{1, "Ada", 250, "4111 1111 1111 1111"}, {2, "Ben", 20, "5500 0000 0000 0004"}, {3, "Cleo", 100, "3400 0000 0000 009"},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -56,14 +59,16 @@ func ExamplePipeline() {
 		fmt.Println(err)
 		return
 	}
-	err = rigatoni.Run(ctx, rigatoni.Config{
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	err = rigatoni.Run(running, rigatoni.Config{
 		Name: "orders", Source: source, Store: memstore.New(), Logger: slog.New(slog.DiscardHandler),
 		FirstStart: rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 1}}, // all that the server has
 		Destination: rigatoni.Func(func(_ context.Context, ev rigatoni.Event) error {
 			id := ev.DocumentKey().Lookup("_id").AsInt64()
 			fmt.Println(ev.OperationType(), ev.Namespace(), id, ev.FullDocument())
 			if id == 3 {
-				cancel()
+				stop()
 			}
 			return nil
 		}),

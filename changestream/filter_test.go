@@ -13,7 +13,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-func (w *world) put(coll string, docs ...bson.D) {
+func (w *fixture) put(coll string, docs ...bson.D) {
 	w.t.Helper()
 	for _, doc := range docs {
 		if _, err := w.DB.Collection(coll).InsertOne(w.t.Context(), doc); err != nil {
@@ -22,7 +22,7 @@ func (w *world) put(coll string, docs ...bson.D) {
 	}
 }
 
-func (w *world) set(coll string, id int, fields bson.D) {
+func (w *fixture) set(coll string, id int, fields bson.D) {
 	w.t.Helper()
 	if _, err := w.DB.Collection(coll).UpdateByID(w.t.Context(), int32(id), bson.D{{Key: "$set", Value: fields}}); err != nil {
 		w.t.Fatal(err)
@@ -43,7 +43,7 @@ func positionAfter(t *testing.T, ev rigatoni.Event) rigatoni.Position {
 }
 
 func TestPipelineFiltersAndProjects(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Pipeline: mustParse(t, `[
 			{"$match": {"operationType": "insert", "fullDocument.n": {"$gt": 10}}},
 			{"$project": {"fullDocument.n": 1, "twice": ["$fullDocument.n", "$fullDocument.n"]}}
@@ -70,7 +70,7 @@ func TestPipelineDoesNotHideEndings(t *testing.T) {
 		`[{"$match": {"x": 1}}, {"$project": {"x": 1}}, {"$match": {"y": 1}}, {"$replaceWith": {}}]`,
 		`[{"$redact": "$$PRUNE"}]`,
 	}
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		for i, text := range nothing {
 			if strings.Contains(text, "$redact") && w.Fake != nil {
 				continue // mongotest has no $redact
@@ -90,7 +90,7 @@ func TestPipelineDoesNotHideEndings(t *testing.T) {
 					want = want[1:]
 				}
 				wantNames(t, st.collect(len(want)), want...)
-				// The stream goes on after its end, also from a checkpoint.
+				// The stream is resumed after its end, also from a checkpoint.
 				if st.Position().StartAfter != true {
 					t.Errorf("%s: the position after invalidate has no StartAfter", name)
 				}
@@ -103,7 +103,7 @@ func TestPipelineDoesNotHideEndings(t *testing.T) {
 // What a filter says of the event at the checkpoint may change: the document that
 // is looked up, the time, chance. The stream is resumed all the same.
 func TestResumeAfterAnEventThatTheFilterHidesByNow(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		filters := map[string]string{"lookup": `[{"$match": {"fullDocument.open": true}}]`}
 		if w.Fake == nil { // mongotest has no $redact
 			filters["redact"] = `[{"$redact": {"$cond": ["$fullDocument.open", "$$KEEP", "$$PRUNE"]}}]`
@@ -131,7 +131,7 @@ func TestResumeAfterAnEventThatTheFilterHidesByNow(t *testing.T) {
 // The driver resumes a stream by itself, and doesn't know that: then the server
 // says 280, for which nothing is lost.
 func TestDriverResumesAfterAnEventThatTheFilterHidesByNow(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		o := Options{Collections: []string{"c"}, FullDocument: "updateLookup", Pipeline: mustParse(t, `[{"$match": {"fullDocument.open": true}}]`)}
 		st := w.open(w.source(o), "", rigatoni.Start{})
 		for i := 0; w.log.count("code 280") == 0; i++ {
@@ -159,7 +159,7 @@ func TestDriverResumesAfterAnEventThatTheFilterHidesByNow(t *testing.T) {
 // A token that the server really can't find is an error with a pipeline too, at
 // once or at the first event.
 func TestUnknownTokenWithAPipeline(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		o := Options{Collections: []string{"c"}, Pipeline: mustParse(t, `[{"$match": {"documentKey._id": {"$gt": 10}}}]`)}
 		st := w.open(w.source(Options{Collections: []string{"d"}}), "", rigatoni.Start{})
 		w.insert("d", 1)
@@ -180,7 +180,7 @@ func TestUnknownTokenWithAPipeline(t *testing.T) {
 // An expression that fails stops the stream with an error that says so; the
 // events before it are delivered.
 func TestExpressionThatFails(t *testing.T) {
-	s := ownRealWorld(t, mongod.Options{})
+	s := ownMongod(t, mongod.Options{})
 	for name, c := range map[string]struct{ pipeline, want string }{
 		"division":   {`[{"$match": {"operationType": {"$ne": "none"}}}, {"$set": {"q": {"$divide": [1, "$fullDocument.n"]}}}]`, "can't $divide by zero (BadValue, code 2)"},
 		"conversion": {`[{"$set": {"q": {"$toInt": {"$cond": ["$fullDocument.n", "1", "s3cr3t"]}}}}]`, "Failed to parse number … (ConversionFailure, code 241)"},
@@ -213,7 +213,7 @@ func TestExpressionThatFails(t *testing.T) {
 
 // What only the server knows to be wrong is refused when the stream is opened.
 func TestPipelineThatTheServerRefuses(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		for _, text := range []string{
 			`[{"$project": {"x": {"$nosuch": 1}}}]`, `[{"$match": {"a": {"$nosuch": 1}}}]`, `[{"$project": {"a": 1, "b": 0}}]`,
 			`[{"$project": {}}]`, `[{"$set": {"a.": 1}}]`,
@@ -227,7 +227,7 @@ func TestPipelineThatTheServerRefuses(t *testing.T) {
 }
 
 func TestOperations(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Collections: []string{"c"}, Operations: []string{"delete", "update"}}), "", rigatoni.Start{})
 		w.insert("c", 1, 2)
 		w.set("c", 1, bson.D{{Key: "n", Value: 1}})
@@ -240,7 +240,7 @@ func TestOperations(t *testing.T) {
 }
 
 func TestCollectionsByPattern(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"orders", "log_*", "*.x+y"}})
 		st := w.open(src, "", rigatoni.Start{})
 		begin := st.checkpoint()
@@ -271,9 +271,9 @@ func TestCollectionsByPattern(t *testing.T) {
 }
 
 func TestDatabasesByPattern(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		name := w.DB.Name()
-		in := func(suffix string) *world { return w.with(t, w.Client.Database(name+suffix)) }
+		in := func(suffix string) *fixture { return w.with(t, w.Client.Database(name+suffix)) }
 		all := w.open(w.anySource(Options{Database: name + "_shop*"}), "", rigatoni.Start{})
 		some := w.open(w.anySource(Options{Database: name + "_shop*", Collections: []string{"c", "l*"}}), "", rigatoni.Start{})
 		in("_shop").insert("c", 1)
@@ -296,7 +296,7 @@ func TestDatabasesByPattern(t *testing.T) {
 
 // A changed filter is a changed stream, and which of them changed is said.
 func TestFilterIsPartOfTheFingerprint(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		base := Options{Collections: []string{"b", "a*"}, Operations: []string{"update", "insert"}, Pipeline: mustParse(t, `[{"$match": {"fullDocument.n": {"$gt": 1}}}]`)}
 		st := w.open(w.source(base), "", rigatoni.Start{})
 		if fp := st.Fingerprint(); !strings.Contains(fp, " collections=a*,b operations=insert,update pipeline=sha256:") {
@@ -332,7 +332,7 @@ func TestFilterIsPartOfTheFingerprint(t *testing.T) {
 // A server that opens the stream and then can't find the token, each time, is
 // asked twice only.
 func TestTokenThatIsNotFoundAgain(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		o := Options{Collections: []string{"c"}, Pipeline: mustParse(t, `[{"$match": {"fullDocument.n": 1}}]`)}
 		st := w.open(w.source(o), "", rigatoni.Start{})
 		w.failPoint("failGetMoreAfterCursorCheckout", "alwaysOn", bson.D{{Key: "errorCode", Value: codeChangeStreamFatal}})

@@ -68,7 +68,7 @@ func TestFingerprintDifferences(t *testing.T) {
 // A checkpoint of another stream is refused in both directions; accepted, it goes
 // on from its time.
 func TestChangedStream(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		one, two := w.source(Options{Collections: []string{"c"}}), w.source(Options{Collections: []string{"c", "d"}})
 		w.insert("c", 0)
 		st1, st2 := w.open(one, "", rigatoni.Start{}), w.open(two, "", rigatoni.Start{})
@@ -114,7 +114,7 @@ func ptr[T any](v T) *T { return &v }
 
 // Images may be asked for or not: a token is good for both.
 func TestImagesAreNoChange(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		plain := w.source(Options{Collections: []string{"c"}})
 		st := w.open(plain, "", rigatoni.Start{})
 		w.insert("c", 1, 2)
@@ -129,8 +129,8 @@ func TestImagesAreNoChange(t *testing.T) {
 }
 
 func TestAnotherDeployment(t *testing.T) {
-	both(t, func(t *testing.T, here *world) {
-		there := newWorld(t, testserver.Mongotest(t))
+	both(t, func(t *testing.T, here *fixture) {
+		there := newFixture(t, testserver.Mongotest(t))
 		there.DB = there.Client.Database(here.DB.Name())
 		o := Options{Collections: []string{"c"}}
 		cp := here.open(here.source(o), "", rigatoni.Start{}).checkpoint()
@@ -144,7 +144,7 @@ func TestAnotherDeployment(t *testing.T) {
 // What a user without the right to read the configuration gets, one with a wrong
 // password, and one who may not read the collection.
 func TestAccessControl(t *testing.T) {
-	w := ownRealWorld(t, mongod.Options{Auth: true})
+	w := ownMongod(t, mongod.Options{Auth: true})
 	for user, role := range map[string]string{"reader": "read", "writer": "dbAdmin"} {
 		create := bson.D{{Key: "createUser", Value: user}, {Key: "pwd", Value: "s3cr3t"}, {Key: "roles", Value: bson.A{role}}}
 		if err := w.DB.RunCommand(t.Context(), create).Err(); err != nil {
@@ -152,7 +152,7 @@ func TestAccessControl(t *testing.T) {
 		}
 	}
 	_, host, _ := strings.Cut(w.URI, "@")
-	as := func(user, password string) *world {
+	as := func(user, password string) *fixture {
 		uri := "mongodb://" + user + ":" + password + "@" + host + "&authSource=shop"
 		return w.with(t, w.Connect(t, options.Client().ApplyURI(uri)).Database("shop"))
 	}
@@ -176,7 +176,7 @@ func TestAccessControl(t *testing.T) {
 	w.open(w.source(o), "", at(weak.checkpoint()))
 
 	for what, c := range map[string]struct {
-		w    *world
+		w    *fixture
 		code int32
 	}{"wrong password": {as("reader", "wr0ng"), codeAuthFailed}, "no right": {as("writer", "s3cr3t"), codeUnauthorized}} {
 		_, err := c.w.source(o).Open(t.Context(), "", rigatoni.Start{})
@@ -201,7 +201,7 @@ func TestAccessControl(t *testing.T) {
 
 func TestServerThatIsNoReplicaSet(t *testing.T) {
 	// The same error as a standalone server's, which our test servers are not.
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		w.failPoint("failCommand", times(1), failCommand("aggregate", codeOnlyReplicaSets))
 		_, err := w.source(Options{}).Open(t.Context(), "", rigatoni.Start{})
 		if err == nil || !strings.Contains(err.Error(), "--replSet") {

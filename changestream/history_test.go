@@ -13,7 +13,7 @@ import (
 
 // The history is what lies between the first entry of the oplog and the last.
 func TestHistory(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{})
 		entryTime := func(direction int) uint32 { return w.OplogTime(t, direction).T }
 		first := entryTime(1)
@@ -32,9 +32,9 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// The oplog may be cut at the very moment, and at the very place, that it is read.
+// The server may delete the oldest entry at the moment that it is read.
 func TestHistoryWhileTheOplogIsCut(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		w.insert("c", 1)
 		w.failPoint(testserver.FailCommand, times(3), failCommand("find", codeCappedPositionLost))
 		if _, err := w.source(Options{}).History(t.Context()); err != nil {
@@ -43,9 +43,9 @@ func TestHistoryWhileTheOplogIsCut(t *testing.T) {
 	})
 }
 
-// Who may not read the oplog is told so.
+// A user who may not read the oplog gets an error that says so.
 func TestHistoryTakesARight(t *testing.T) {
-	w := ownRealWorld(t, mongod.Options{Auth: true})
+	w := ownMongod(t, mongod.Options{Auth: true})
 	if err := w.DB.RunCommand(t.Context(), bson.D{{Key: "createUser", Value: "reader"}, {Key: "pwd", Value: "s3cr3t"},
 		{Key: "roles", Value: bson.A{bson.D{{Key: "role", Value: "read"}, {Key: "db", Value: "shop"}}}}}).Err(); err != nil {
 		t.Fatal(err)
@@ -56,6 +56,6 @@ func TestHistoryTakesARight(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := reader.History(t.Context()); err == nil {
-		t.Errorf("who may not read the oplog is told %v", got)
+		t.Errorf("a user who may not read the oplog gets %v", got)
 	}
 }

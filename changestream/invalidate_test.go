@@ -12,7 +12,7 @@ import (
 )
 
 func TestDropAndRecreate(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}})
 		st := w.open(src, "", rigatoni.Start{})
 		begin := st.checkpoint()
@@ -24,7 +24,7 @@ func TestDropAndRecreate(t *testing.T) {
 		want := slices.Concat(inserted("c", 1), []string{"drop c", "invalidate"}, inserted("c", 2), []string{"drop c", "invalidate"}, inserted("c", 3))
 		events := st.collect(len(want))
 		wantNames(t, events, want...)
-		// From every place in between, and from before it all.
+		// From every position in between, and from before it all.
 		wantNames(t, w.open(src, "", at(begin)).collect(len(want)), want...)
 		for i, ev := range events[:len(events)-1] {
 			pos, err := rigatoni.PositionAfter(ev)
@@ -32,7 +32,7 @@ func TestDropAndRecreate(t *testing.T) {
 				t.Fatal(err)
 			}
 			if pos.StartAfter != (ev.OperationType() == "invalidate") {
-				t.Errorf("the place of %s has StartAfter %v", ev.OperationType(), pos.StartAfter)
+				t.Errorf("the position after %s has StartAfter %v", ev.OperationType(), pos.StartAfter)
 			}
 			cp := checkpointOf(pos, st.Fingerprint())
 			wantNames(t, w.open(src, "", at(cp)).collect(len(want)-i-1), want[i+1:]...)
@@ -43,7 +43,7 @@ func TestDropAndRecreate(t *testing.T) {
 }
 
 func TestRename(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Collections: []string{"c"}}), "", rigatoni.Start{})
 		w.insert("c", 1)
 		w.rename("c", "d")
@@ -57,7 +57,7 @@ func TestRename(t *testing.T) {
 func TestDropDatabase(t *testing.T) {
 	for name, o := range map[string]Options{"database": {}, "two collections": {Collections: []string{"c", "d"}}} {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(t *testing.T, w *world) {
+			both(t, func(t *testing.T, w *fixture) {
 				src := w.source(o)
 				st := w.open(src, "", rigatoni.Start{})
 				w.insert("c", 1)
@@ -75,18 +75,17 @@ func TestDropDatabase(t *testing.T) {
 	}
 }
 
-// Right behind an invalidate event a token serves startAfter only. The driver,
-// which resumes by itself at the slightest trouble, uses resumeAfter and gets
-// error 260.
-func TestTroubleRightBehindAnInvalidateEvent(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+// Right after an invalidate event only startAfter takes the token. The driver,
+// which resumes by itself after many errors, uses resumeAfter and gets error 260.
+func TestErrorRightAfterAnInvalidateEvent(t *testing.T) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}})
 		st := w.open(src, "", rigatoni.Start{})
-		// Only as long as nothing has happened behind the event does the server
+		// Only as long as nothing has happened after the event does the server
 		// repeat its token, and a server that has just started writes a lot.
 		for i := 0; w.log.count("260") == 0; i++ {
 			if i == 50 {
-				t.Fatalf("the driver did not stumble as it does; the log:\n%s", w.log)
+				t.Fatalf("the driver did not fail as it does; the log:\n%s", w.log)
 			}
 			w.insert("c", i)
 			w.drop("c")
@@ -101,7 +100,7 @@ func TestTroubleRightBehindAnInvalidateEvent(t *testing.T) {
 }
 
 // awaitFailure reads, in vain, until a getMore has failed that had not before.
-func (w *world) awaitFailure(before int, st *watcher) {
+func (w *fixture) awaitFailure(before int, st *watcher) {
 	w.t.Helper()
 	st.until("a failure of a getMore, and the stream to be read again", func(events []rigatoni.Event) bool {
 		if len(events) > 0 {
@@ -114,25 +113,25 @@ func (w *world) awaitFailure(before int, st *watcher) {
 // After an invalidate event the server repeats its token with every empty batch,
 // until it has something later.
 func TestTheFlagTravelsWithThePosition(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}, MaxAwait: 50 * time.Millisecond})
 		st := w.open(src, "", rigatoni.Start{})
 		w.insert("c", 1)
 		w.drop("c")
 		st.collect(3)
 		if !st.Position().StartAfter {
-			t.Fatal("the place of an invalidate event has no StartAfter")
+			t.Fatal("the position after an invalidate event has no StartAfter")
 		}
-		behind := st.Position()
+		invalidated := st.Position()
 		for range 5 { // a real server may move it on by itself
-			if _, pos, err := st.Next(t.Context()); err != nil || pos == behind && !pos.StartAfter {
+			if _, pos, err := st.Next(t.Context()); err != nil || pos == invalidated && !pos.StartAfter {
 				t.Fatalf("after the invalidate event: %+v, %v", pos, err)
 			}
 		}
 		w.insert("other", 1)
-		st.until("a place behind the invalidate event", func([]rigatoni.Event) bool { return st.Position() != behind })
+		st.until("a later position", func([]rigatoni.Event) bool { return st.Position() != invalidated })
 		if st.Position().StartAfter {
-			t.Fatal("a place behind has StartAfter")
+			t.Fatal("a later position has StartAfter")
 		}
 		cp := st.checkpoint()
 		w.insert("c", 2)

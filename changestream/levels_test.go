@@ -13,7 +13,7 @@ import (
 )
 
 func TestOneCollection(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Collections: []string{"orders"}}), "", rigatoni.Start{})
 		w.insert("users", 1)
 		w.insert("orders", 2)
@@ -22,7 +22,7 @@ func TestOneCollection(t *testing.T) {
 }
 
 func TestSeveralCollectionsInOneStream(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"users", "orders"}})
 		if got := src.Streams(); len(got) != 1 || got[0] != "" {
 			t.Fatalf("streams %q", got)
@@ -41,14 +41,14 @@ func TestSeveralCollectionsInOneStream(t *testing.T) {
 	})
 }
 
-func (w *world) rename(from, to string) {
+func (w *fixture) rename(from, to string) {
 	w.t.Helper()
 	db := w.DB.Name() + "."
 	w.admin(bson.D{{Key: "renameCollection", Value: db + from}, {Key: "to", Value: db + to}})
 }
 
 func TestOneStreamForEachCollection(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"users", "orders"}, OneEach: true})
 		if got := fmt.Sprint(src.Streams()); got != "[users orders]" {
 			t.Fatalf("streams %s", got)
@@ -65,7 +65,7 @@ func TestOneStreamForEachCollection(t *testing.T) {
 }
 
 func TestWholeDatabase(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{}), "", rigatoni.Start{})
 		other := w.Client.Database(w.DB.Name() + "_other")
 		if _, err := other.Collection("c").InsertOne(t.Context(), bson.D{}); err != nil {
@@ -78,7 +78,7 @@ func TestWholeDatabase(t *testing.T) {
 }
 
 func TestDeployment(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		st := w.open(w.anySource(Options{}), "", rigatoni.Start{})
 		w.insert("a", 1)
 		other := w.Client.Database(w.DB.Name() + "_other")
@@ -99,7 +99,7 @@ func TestDeployment(t *testing.T) {
 }
 
 func TestImagesAndExpandedEvents(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		create := bson.D{{Key: "create", Value: "c"}, {Key: "changeStreamPreAndPostImages", Value: bson.D{{Key: "enabled", Value: true}}}}
 		st := w.open(w.source(Options{
 			Collections: []string{"c", "d"}, FullDocument: "required", FullDocumentBeforeChange: "whenAvailable", ExpandedEvents: true,
@@ -123,7 +123,7 @@ func TestImagesAndExpandedEvents(t *testing.T) {
 
 // Keeping an event is allowed: its memory must not be used for another.
 func TestEventsKeepTheirMemory(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Collections: []string{"c"}, BatchSize: 7}), "", rigatoni.Start{})
 		const n = 500
 		docs := make([]any, n)
@@ -153,7 +153,7 @@ func TestEventsKeepTheirMemory(t *testing.T) {
 }
 
 func TestOpenOfAView(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		if err := w.DB.CreateView(t.Context(), "v", "c", bson.A{}); err != nil {
 			t.Fatal(err)
 		}

@@ -27,14 +27,14 @@ func TestServerGoesAndComesBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := ownRealWorld(t, mongod.Options{})
+			w := ownMongod(t, mongod.Options{})
 			goesAway(t, w, func() error { return away(t.Context(), w.Real) })
 		})
 	}
 }
 
 func TestStepDown(t *testing.T) {
-	bothOwn(t, mongod.Options{Nodes: 3}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{Nodes: 3}, func(t *testing.T, w *fixture) {
 		goesAway(t, w, func() error { return w.StepDown(t.Context()) })
 		if w.Real != nil {
 			goesAway(t, w, func() error { return killPrimary(t.Context(), w.Real) })
@@ -56,7 +56,7 @@ func killPrimary(ctx context.Context, s *mongod.Server) error {
 
 // All that mongotest can do to a server that is up, at once.
 func TestConnectionsBreak(t *testing.T) {
-	w := newWorld(t, testserver.Mongotest(t))
+	w := newFixture(t, testserver.Mongotest(t))
 	for what, happens := range map[string]func(){
 		"dropped": func() { w.Fake.DropConnections() },
 		"killed":  func() { w.Fake.KillCursors() },
@@ -70,7 +70,7 @@ func TestConnectionsBreak(t *testing.T) {
 }
 
 // goesAway writes 100 documents before, 100 while, and 100 after something happens.
-func goesAway(t *testing.T, w *world, happens func() error) {
+func goesAway(t *testing.T, w *fixture, happens func() error) {
 	t.Helper()
 	w.drop("c")
 	src := w.source(Options{Collections: []string{"c"}})
@@ -106,7 +106,7 @@ func goesAway(t *testing.T, w *world, happens func() error) {
 }
 
 // insertRange inserts documents from a to b-1, and repeats each until it is there.
-func (w *world) insertRange(a, b int) {
+func (w *fixture) insertRange(a, b int) {
 	for id := a; id < b; id++ {
 		doc := bson.D{{Key: "_id", Value: int32(id)}}
 		for deadline := time.Now().Add(patience); ; {
@@ -124,27 +124,27 @@ func (w *world) insertRange(a, b int) {
 	}
 }
 
-// A server that is away for long: Next goes on returning, with the same place, and
+// A server that is down for long: Next keeps returning, with the same position, and
 // the log says so once and says when it is over.
 func TestServerIsAwayForLong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 15 s")
 	}
-	real := func(t *testing.T) *world { return ownRealWorld(t, mongod.Options{}) }
+	real := func(t *testing.T) *fixture { return ownMongod(t, mongod.Options{}) }
 	for name, c := range map[string]struct {
-		world      func(*testing.T) *world
-		away, back func(*world) error
+		fixture    func(*testing.T) *fixture
+		away, back func(*fixture) error
 	}{
-		"gone":   {real, func(w *world) error { return w.Real.Kill() }, func(w *world) error { return w.Real.Restart(context.Background()) }},
-		"frozen": {real, func(w *world) error { return w.Real.Nodes()[0].Pause() }, func(w *world) error { return w.Real.Nodes()[0].Resume() }},
+		"gone":   {real, func(w *fixture) error { return w.Real.Kill() }, func(w *fixture) error { return w.Real.Restart(context.Background()) }},
+		"frozen": {real, func(w *fixture) error { return w.Real.Nodes()[0].Pause() }, func(w *fixture) error { return w.Real.Nodes()[0].Resume() }},
 		"frozen mongotest": {
-			func(t *testing.T) *world { return newWorld(t, testserver.Mongotest(t)) },
-			func(w *world) error { w.Fake.Freeze(); return nil }, func(w *world) error { w.Fake.Thaw(); return nil },
+			func(t *testing.T) *fixture { return newFixture(t, testserver.Mongotest(t)) },
+			func(w *fixture) error { w.Fake.Freeze(); return nil }, func(w *fixture) error { w.Fake.Thaw(); return nil },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := c.world(t)
+			w := c.fixture(t)
 			st := w.open(w.source(Options{Collections: []string{"c"}}), "", rigatoni.Start{})
 			w.insert("c", 1)
 			st.collect(1)

@@ -125,7 +125,7 @@ func newRandomStage(rnd *rand.Rand, kind int) randomStage {
 
 // workload writes events of all kinds into the database, whose end is that it is
 // dropped.
-func workload(t *testing.T, w *world, rnd *rand.Rand) {
+func workload(t *testing.T, w *fixture, rnd *rand.Rand) {
 	colls := []string{"a", "b", "log_1", "log_2"}
 	for i := range 40 {
 		c := w.DB.Collection(colls[rnd.IntN(len(colls))])
@@ -157,7 +157,7 @@ func workload(t *testing.T, w *world, rnd *rand.Rand) {
 	}
 }
 
-func transaction(t *testing.T, w *world) {
+func transaction(t *testing.T, w *fixture) {
 	sess, err := w.Client.StartSession()
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func (s *watcher) collectToEnd() []rigatoni.Event {
 // let through, in its order, with its tokens and the other kept fields, and can
 // be resumed after each of them.
 func TestRandomPipelines(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
 		rnd := rand.New(rand.NewPCG(seed, 0))
@@ -213,7 +213,7 @@ func TestRandomPipelines(t *testing.T) {
 	})
 }
 
-func randomPipeline(t *testing.T, w *world, rnd *rand.Rand, begin *state.Checkpoint, plain []rigatoni.Event) {
+func randomPipeline(t *testing.T, w *fixture, rnd *rand.Rand, begin *state.Checkpoint, plain []rigatoni.Event) {
 	stages := randomStages(rnd, w.Fake == nil)
 	o := randomOptions(rnd)
 	for _, s := range stages {

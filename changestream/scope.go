@@ -23,28 +23,6 @@ type scope struct {
 	pipeline    filter
 }
 
-// A filter is the user's pipeline.
-type filter struct {
-	id     string // "" if there is none
-	text   string // abbreviated, for messages
-	stages []stage
-}
-
-func newFilter(p Pipeline) (filter, error) {
-	if len(p) == 0 {
-		return filter{}, nil
-	}
-	stages, err := p.compile()
-	if err != nil {
-		return filter{}, err
-	}
-	if p, err = p.normalized(); err != nil {
-		return filter{}, err
-	}
-	id, err := p.id()
-	return filter{id: id, text: p.abbreviated(), stages: stages}, err
-}
-
 // scopes makes one scope of all collections, or one of each.
 func scopes(o Options, pipeline filter) (names []string, byName map[string]scope) {
 	all := scope{

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-
-	"github.com/rigatoni-etl/rigatoni"
 )
 
 // keptFields are the fields that every event keeps: _id is the resume token, and
@@ -79,72 +77,6 @@ func compileStage(doc bson.D) (stage, error) {
 func always(name string, spec any) stage {
 	doc := bson.D{{Key: name, Value: spec}}
 	return func(*resumePoint) bson.D { return doc }
-}
-
-// A resumePoint is the event that a stream is opened after, nil if it is opened
-// at a time.
-//
-// A server runs the stages before it looks for this event, and fails with error
-// 280 if they hide it. They may: a filter can depend on the document as it is
-// now (with updateLookup), on the time or on $rand. So each filter lets this one
-// event pass; the server doesn't return it.
-type resumePoint struct {
-	token bson.Raw
-	time  bson.Timestamp
-}
-
-func resumePointOf(pos rigatoni.Position) *resumePoint {
-	if pos.Token.IsZero() {
-		return nil
-	}
-	p := &resumePoint{token: pos.Token.Raw()}
-	if d, err := pos.Token.Decode(); err == nil {
-		if d.HighWaterMark {
-			return nil
-		}
-		p.time = d.ClusterTime
-	}
-	return p
-}
-
-// query matches the event. The server can apply the time to its oplog, and with
-// it the whole filter that this is one alternative of.
-func (p *resumePoint) query() bson.D {
-	q := bson.D{{Key: "_id", Value: p.token}}
-	if !p.time.IsZero() {
-		q = append(q, bson.E{Key: "clusterTime", Value: p.time})
-	}
-	return q
-}
-
-func compileMatch(name string, spec any) (stage, error) {
-	if _, ok := spec.(bson.D); !ok {
-		return nil, fmt.Errorf("%s takes a document", name)
-	}
-	return func(at *resumePoint) bson.D {
-		or := bson.A{bson.D{{Key: "operationType", Value: bson.D{{Key: "$in", Value: endings}}}}}
-		if at != nil {
-			or = append(or, at.query())
-		}
-		return bson.D{{Key: name, Value: bson.D{{Key: "$or", Value: append(or, spec)}}}}
-	}, nil
-}
-
-// compileRedact wraps the expression, which the server evaluates for the event
-// and for each document in it.
-func compileRedact(name string, spec any) (stage, error) {
-	return func(at *resumePoint) bson.D {
-		// $$ROOT, because in a document of the event $operationType is a field of
-		// that document.
-		or := bson.A{
-			bson.D{{Key: "$in", Value: bson.A{"$$ROOT.operationType", endings}}},
-			bson.D{{Key: "$in", Value: bson.A{"$$CURRENT", bson.A{"$$ROOT._id", "$$ROOT.ns", "$$ROOT.documentKey"}}}},
-		}
-		if at != nil {
-			or = append(or, bson.D{{Key: "$eq", Value: bson.A{"$$ROOT._id", bson.D{{Key: "$literal", Value: at.token}}}}})
-		}
-		return bson.D{{Key: name, Value: bson.D{{Key: "$cond", Value: bson.A{bson.D{{Key: "$or", Value: or}}, "$$KEEP", spec}}}}}
-	}, nil
 }
 
 // kept returns the kept field that a path is or begins with.

@@ -24,7 +24,7 @@ import (
 // others write all the time; and Position, before the first Next, is where the
 // stream begins.
 func TestNowHasNoWindow(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}})
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
@@ -75,7 +75,7 @@ func firstUntil(t *testing.T, st *watcher, mark int) string {
 }
 
 func TestAtATime(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{})
 		st := w.open(src, "", rigatoni.Start{})
 		w.insert("c", 1, 2, 3)
@@ -93,7 +93,7 @@ func TestAtATime(t *testing.T) {
 }
 
 func TestResumeFromEveryToken(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		for name, o := range map[string]Options{"collection": {Collections: []string{"c"}}, "two": {Collections: []string{"c", "d"}}, "database": {}} {
 			t.Run(name, func(t *testing.T) {
 				w := w.with(t, w.Client.Database(w.DB.Name()+"_"+name))
@@ -131,7 +131,7 @@ func TestResumeFromEveryToken(t *testing.T) {
 }
 
 func TestResumeFromAnIdlePosition(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}})
 		st := w.open(src, "", rigatoni.Start{})
 		w.insert("c", 1)
@@ -154,8 +154,8 @@ func TestResumeFromAnIdlePosition(t *testing.T) {
 	})
 }
 
-func TestPlacesThatAreRefused(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+func TestStartsThatAreRefused(t *testing.T) {
+	both(t, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}})
 		st := w.open(src, "", rigatoni.Start{})
 		w.insert("c", 1)
@@ -225,7 +225,7 @@ func opaque(t *testing.T) resumetoken.Token { return token(t, "0165ab") }
 // A server that does not know startAfter is asked again with resumeAfter, and
 // never after an invalidate event.
 func TestServerWithoutStartAfter(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}})
 		st := w.open(src, "", rigatoni.Start{})
 		cp := st.checkpoint()
@@ -238,7 +238,7 @@ func TestServerWithoutStartAfter(t *testing.T) {
 		w.drop("c")
 		st.collect(3)
 		if !st.Position().StartAfter {
-			t.Fatal("the place of an invalidate event is not marked")
+			t.Fatal("the position after an invalidate event is not marked")
 		}
 		w.failPoint("failCommand", times(1), failCommand("aggregate", codeUnknownField))
 		if _, err := src.Open(t.Context(), "", at(st.checkpoint())); err == nil || !strings.Contains(err.Error(), "40415") {

@@ -18,7 +18,7 @@ import (
 
 // Errors of an open cursor, with it or without: nothing is lost or repeated.
 func TestErrorsThatPass(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}})
 		st := w.open(src, "", rigatoni.Start{})
 		id := 0
@@ -47,7 +47,7 @@ func TestErrorsThatPass(t *testing.T) {
 
 // A failing aggregate, too, when the stream is reopened.
 func TestReopenFailsForAWhile(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
 		for i, code := range []int{13435, 7777} {
 			kill := w.CursorKiller(t)
@@ -66,7 +66,7 @@ func TestReopenFailsForAWhile(t *testing.T) {
 // Opening well proves nothing: as long as every getMore fails it is one outage,
 // with pauses that grow.
 func TestEveryCursorFailsForAWhile(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
 		before := w.Failures("getMore")
 		w.failPoint("failGetMoreAfterCursorCheckout", times(7), bson.D{{Key: "errorCode", Value: 237}})
@@ -79,10 +79,10 @@ func TestEveryCursorFailsForAWhile(t *testing.T) {
 	})
 }
 
-// Errors that are the end of the place, of an open stream and of one that is
+// Errors after which the position is lost, of an open stream and of one that is
 // being opened.
 func TestErrorsThatEndAPlace(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		for _, code := range []int{286, 280, 136, 464} {
 			src := w.source(Options{Collections: []string{"c"}})
 			st := w.open(src, "", rigatoni.Start{})
@@ -114,7 +114,7 @@ func wantLost(t *testing.T, err error, code int) {
 // The oplog really moves on: for an old checkpoint, for an old time, and below an
 // open cursor that nobody reads.
 func TestHistoryIsLost(t *testing.T) {
-	bothOwn(t, testserver.SmallOplog, func(t *testing.T, w *world) {
+	bothOwn(t, testserver.SmallOplog, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}})
 		idle := w.open(src, "", rigatoni.Start{})
 		st := w.open(src, "", rigatoni.Start{})
@@ -142,9 +142,9 @@ func TestHistoryIsLost(t *testing.T) {
 }
 
 // One event can't be read. Those before it in the same batch come; then the
-// stream says which one it is, and stays at its place.
+// stream says which one it is, and stays at its position.
 func TestUnreadableEvents(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		for name, c := range map[string]struct {
 			opts Options
 			make func()
@@ -183,9 +183,9 @@ func TestUnreadableEvents(t *testing.T) {
 					t.Errorf("a token is in the error: %v", err)
 				}
 				if last, _ := rigatoni.PositionAfter(events[2]); st.Position() != last {
-					t.Errorf("the place is %v, not behind the last good event", st.Position())
+					t.Errorf("the position is %v, not after the last good event", st.Position())
 				}
-				// It is the first event behind the place now.
+				// It is the first event after the position now.
 				if _, err := src.Open(t.Context(), "", at(st.checkpoint())); err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("at the event itself: %v", err)
 				}
@@ -196,7 +196,7 @@ func TestUnreadableEvents(t *testing.T) {
 
 // An event that could not be read and can be now does no harm.
 func TestUnreadableForAWhile(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Collections: []string{"c"}, BatchSize: 3}), "", rigatoni.Start{})
 		w.failPoint("failGetMoreAfterCursorCheckout", times(1), bson.D{{Key: "errorCode", Value: codeObjectTooLarge}})
 		w.insert("c", 1, 2, 3, 4, 5, 6, 7, 8, 9)
@@ -209,7 +209,7 @@ func TestUnreadableForAWhile(t *testing.T) {
 
 // A caller whose context ends gets its error at once, and the stream stays good.
 func TestCancel(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		st := w.open(w.source(Options{Collections: []string{"c"}, MaxAwait: time.Minute}), "", rigatoni.Start{})
 		for i := range 3 {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -227,7 +227,7 @@ func TestCancel(t *testing.T) {
 
 // Close ends what is waiting, and the server has no cursor left.
 func TestClose(t *testing.T) {
-	bothOwn(t, mongod.Options{}, func(t *testing.T, w *world) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
 		src := w.source(Options{Collections: []string{"c"}, MaxAwait: time.Minute})
 		for name, reading := range map[string]bool{"idle": false, "waiting": true} {
 			t.Run(name, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestClose(t *testing.T) {
 
 // wantNoCursors waits for a real server, where a getMore sees that it was killed
 // when it next looks.
-func (w *world) wantNoCursors() {
+func (w *fixture) wantNoCursors() {
 	w.t.Helper()
 	if w.Fake != nil {
 		if n := w.KillCursors(w.t); n > 0 {
@@ -273,7 +273,7 @@ func (w *world) wantNoCursors() {
 
 // The alarm rings once while nothing moves, and again only after it did.
 func TestStandstill(t *testing.T) {
-	both(t, func(t *testing.T, w *world) {
+	both(t, func(t *testing.T, w *fixture) {
 		old := stallAfter
 		stallAfter = 100 * time.Millisecond
 		t.Cleanup(func() { stallAfter = old })

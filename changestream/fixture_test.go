@@ -22,47 +22,47 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 60 * time.Second
 
-// A world is a server with a database of the test's own, and a log.
-type world struct {
+// A fixture is a server with a database of the test's own, and a log.
+type fixture struct {
 	*testserver.Server
 	t   *testing.T
 	log *logBuffer
 }
 
 // both runs a test on mongotest and on the real server that all tests share.
-func both(t *testing.T, test func(*testing.T, *world)) {
+func both(t *testing.T, test func(*testing.T, *fixture)) {
 	t.Helper()
-	testserver.Both(t, func(t *testing.T, s *testserver.Server) { test(t, newWorld(t, s)) })
+	testserver.Both(t, func(t *testing.T, s *testserver.Server) { test(t, newFixture(t, s)) })
 }
 
 // bothOwn runs a test on mongotest and on a real server, which may be broken.
-func bothOwn(t *testing.T, o mongod.Options, test func(*testing.T, *world)) {
+func bothOwn(t *testing.T, o mongod.Options, test func(*testing.T, *fixture)) {
 	t.Helper()
-	testserver.BothOwn(t, o, func(t *testing.T, s *testserver.Server) { test(t, newWorld(t, s)) })
+	testserver.BothOwn(t, o, func(t *testing.T, s *testserver.Server) { test(t, newFixture(t, s)) })
 }
 
-func newWorld(t *testing.T, s *testserver.Server) *world {
-	return &world{Server: s, t: t, log: &logBuffer{}}
+func newFixture(t *testing.T, s *testserver.Server) *fixture {
+	return &fixture{Server: s, t: t, log: &logBuffer{}}
 }
 
-// ownRealWorld is for what mongotest does not imitate.
-func ownRealWorld(t *testing.T, o mongod.Options) *world {
+// ownMongod is for what mongotest does not imitate.
+func ownMongod(t *testing.T, o mongod.Options) *fixture {
 	t.Helper()
-	return newWorld(t, testserver.OwnMongod(t, o))
+	return newFixture(t, testserver.OwnMongod(t, o))
 }
 
 // with is the same server for a subtest, or for another user or database.
-func (w *world) with(t *testing.T, db *mongo.Database) *world {
+func (w *fixture) with(t *testing.T, db *mongo.Database) *fixture {
 	s := *w.Server
 	s.Client, s.DB = db.Client(), db
-	return &world{Server: &s, t: t, log: w.log}
+	return &fixture{Server: &s, t: t, log: w.log}
 }
 
 type logBuffer struct{ sharedlog.Buffer }
 
 func (b *logBuffer) count(text string) int { return strings.Count(b.String(), text) }
 
-func (w *world) source(o Options) *Source {
+func (w *fixture) source(o Options) *Source {
 	w.t.Helper()
 	if o.Database == "" {
 		o.Database = w.DB.Name()
@@ -70,7 +70,7 @@ func (w *world) source(o Options) *Source {
 	return w.anySource(o)
 }
 
-func (w *world) anySource(o Options) *Source {
+func (w *fixture) anySource(o Options) *Source {
 	w.t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
 	s, err := New(w.Client, &o)
@@ -86,7 +86,7 @@ type watcher struct {
 	t *testing.T
 }
 
-func (w *world) open(s *Source, name string, at rigatoni.Start) *watcher {
+func (w *fixture) open(s *Source, name string, at rigatoni.Start) *watcher {
 	w.t.Helper()
 	st, err := s.Open(w.t.Context(), name, at)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *watcher) until(what string, done func([]rigatoni.Event) bool) {
 		if n := len(events); n > 0 {
 			last, err := rigatoni.PositionAfter(events[n-1])
 			if err != nil || last != pos {
-				s.t.Fatalf("the position %v is not behind the last event, %v %v", pos, last, err)
+				s.t.Fatalf("the position %v is not after the last event, %v %v", pos, last, err)
 			}
 		}
 		if done(events) {
@@ -194,7 +194,7 @@ func wantNames(t *testing.T, events []rigatoni.Event, want ...string) {
 	}
 }
 
-func (w *world) insert(coll string, ids ...int) {
+func (w *fixture) insert(coll string, ids ...int) {
 	w.t.Helper()
 	for _, id := range ids {
 		if _, err := w.DB.Collection(coll).InsertOne(w.t.Context(), bson.D{{Key: "_id", Value: int32(id)}}); err != nil {
@@ -211,20 +211,20 @@ func inserted(coll string, ids ...int) []string {
 	return out
 }
 
-func (w *world) drop(coll string) {
+func (w *fixture) drop(coll string) {
 	w.t.Helper()
 	if err := w.DB.Collection(coll).Drop(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) admin(cmd bson.D) bson.Raw {
+func (w *fixture) admin(cmd bson.D) bson.Raw {
 	w.t.Helper()
 	return w.Admin(w.t, cmd)
 }
 
 // failPoint sets one, and switches it off when the test ends.
-func (w *world) failPoint(name string, mode any, data bson.D) {
+func (w *fixture) failPoint(name string, mode any, data bson.D) {
 	w.t.Helper()
 	w.FailPoint(w.t, name, mode, data)
 }

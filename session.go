@@ -55,10 +55,10 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 	}
 	r := &failurePolicy{
 		key: c.key, stream: name, maxAttempts: max(0, cfg.MaxAttempts), retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
-		letters: cfg.DeadLetters, log: c.log, status: c.status,
+		letters: cfg.DeadLetters, watchdog: c.watchdog, log: c.log, status: c.status,
 	}
 	if cfg.Transform != nil {
-		s.transformer = &transformer{fn: cfg.Transform, failures: r}
+		s.transformer = &transformer{watchdog: c.watchdog, fn: cfg.Transform, failures: r}
 	}
 	for range cfg.Concurrency {
 		s.lanes = append(s.lanes, s.newLane(name, r))

@@ -256,7 +256,7 @@ func ExampleHooks() {
 		Name: "orders", Source: source, Store: memstore.New(), Logger: quiet,
 		Destination: rigatoni.Func(rigatoni.Ignore),
 		Hooks: rigatoni.Hooks{
-			Delivered: func(d rigatoni.Delivered) { fmt.Println("delivered", d.Events, d.Err) },
+			Delivered: func(d rigatoni.Delivery) { fmt.Println("delivered", d.Events, d.Err) },
 			PhaseChanged: func(key string, p rigatoni.Phase) {
 				if p == rigatoni.PhaseStreaming || p == rigatoni.PhaseFailed {
 					fmt.Println(key, p)
@@ -271,4 +271,20 @@ func ExampleHooks() {
 	// orders streaming
 	// delivered 1 <nil>
 	// orders failed
+}
+
+// A checkpoint of another stream is refused, with what has changed. The code in the
+// error accepts this change, and no later one.
+func ExampleChangedStreamError() {
+	source := rigatonitest.NewSource()
+	source.FailOpen(&rigatoni.ChangedStreamError{Changes: []string{"collections: orders,users → orders"}, Accept: "3f9a"})
+	err := rigatoni.Run(context.Background(), rigatoni.Config{
+		Name: "shop", Source: source, Store: memstore.New(), Logger: quiet,
+		Destination: rigatoni.Func(rigatoni.Ignore),
+	})
+	if changed := new(rigatoni.ChangedStreamError); errors.As(err, &changed) {
+		fmt.Println(changed.Changes, "accept it with Config.AcceptChangedStream:", changed.Accept)
+	}
+	// Output:
+	// [collections: orders,users → orders] accept it with Config.AcceptChangedStream: 3f9a
 }

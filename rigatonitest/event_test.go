@@ -99,7 +99,7 @@ func TestEveryEventIsLater(t *testing.T) {
 		t.Errorf("an invalidate's token says %+v", d)
 	}
 	if pos, err := rigatoni.PositionAfter(inv); err != nil || !pos.StartAfter {
-		t.Errorf("the place of an invalidate: %+v, %v", pos, err)
+		t.Errorf("the position after an invalidate: %+v, %v", pos, err)
 	}
 }
 

@@ -18,7 +18,7 @@ type record struct {
 	streaming map[int]time.Time // since when at the latest, by the life's number
 }
 
-// A sighting says that so many changes had arrived by then, or more.
+// A sighting is a number of changes that had arrived by a time, or more.
 type sighting struct {
 	at      time.Time
 	arrived int
@@ -65,7 +65,7 @@ func (r *record) age(killed, next crashtest.Life) (time.Duration, bool) {
 //
 // What was lost, made up, out of order, or came again without need, is among the
 // result's own faults. That nothing is lost says that no checkpoint was ahead of
-// what had been delivered: what lies before one never comes again.
+// what had been delivered: what lies before one is never redelivered.
 func (r *record) judge(res *crashtest.Result) (wrong []string) {
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	if res.Lost > 0 {

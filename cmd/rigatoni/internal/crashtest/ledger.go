@@ -67,7 +67,7 @@ func (l *ledger) book(coll string) *book {
 	return b
 }
 
-// begin is told of a life's start, with the checkpoints that are in the store, by
+// begin records a life's start, with the checkpoints that are in the store, by
 // stream. It returns the number of events, over all streams, that lie at or
 // before them: those that this life must not deliver again.
 func (l *ledger) begin(checkpoints map[string]state.Checkpoint) (kept int) {
@@ -85,7 +85,7 @@ func (l *ledger) begin(checkpoints map[string]state.Checkpoint) (kept int) {
 	return kept
 }
 
-// after tells whether a is later in the stream than b.
+// after reports whether a is later in the stream than b.
 func (l *ledger) after(a, b resumetoken.Token) bool {
 	order, ok := resumetoken.Compare(a, b)
 	if !ok {
@@ -94,7 +94,7 @@ func (l *ledger) after(a, b resumetoken.Token) bool {
 	return order > 0
 }
 
-// arrive is told of a line.
+// arrive records a line.
 func (l *ledger) arrive(file string, line []byte) {
 	a, err := parse(line)
 	if err != nil {

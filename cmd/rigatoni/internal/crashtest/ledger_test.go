@@ -215,7 +215,7 @@ func TestConsumer(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.take(); err != nil {
+		if err := c.take(func(string) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

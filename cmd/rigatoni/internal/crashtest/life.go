@@ -35,7 +35,7 @@ type Life struct {
 	Resumed, Before, Reached int
 	// Lines is how many events it delivered, Again how many of them were repeats.
 	Lines, Again int
-	// Streaming tells whether it came so far as to have its streams open.
+	// Streaming reports whether it came so far as to have its streams open.
 	Streaming bool
 }
 

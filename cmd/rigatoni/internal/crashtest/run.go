@@ -66,7 +66,7 @@ type Config struct {
 	// to restart a server, say; written tells how many changes have been. Its ctx ends when everything has arrived; the run
 	// waits for it, and fails with it.
 	Disturb func(ctx context.Context, written func() int) error
-	// Watch, if it is not nil, is told about ten times a second how things are, and
+	// Watch, if it is not nil, is called about ten times a second, and
 	// at the beginning and the end of each life.
 	Watch func(Progress)
 	// Patience is how long to wait for changes that don't arrive; default 30 s.
@@ -100,7 +100,7 @@ type Result struct {
 	Took time.Duration
 }
 
-// OK tells whether everything is as it should be.
+// OK reports whether everything is as it should be.
 func (r *Result) OK() bool { return r.FaultCount == 0 }
 
 func (c *Config) withDefaults() error {
@@ -241,7 +241,7 @@ func (r *runner) schedule() []int {
 	return moments
 }
 
-// killAt waits until so many changes are written, and a random moment longer,
+// killAt waits until that number of changes is written, and a random moment longer,
 // kills the process, and starts the next.
 func (r *runner) killAt(ctx context.Context, written int) error {
 	for int(r.writer.written.Load()) < written {
@@ -335,16 +335,17 @@ func (r *runner) tick(ctx context.Context) error {
 
 // poll takes in what has arrived.
 func (r *runner) poll() error {
-	err := r.tail.poll(func(file string, line []byte) {
+	line := func(file string, line []byte) {
 		r.lines++
 		r.ledger.arrive(file, line)
-	})
+	}
+	err := r.tail.poll(line)
+	if err == nil {
+		err = r.consumer.take(func(base string) error { return r.tail.read(base, line) })
+	}
 	life := &r.lives[len(r.lives)-1]
 	life.Lines, life.Again, life.Reached = r.lines-r.linesBefore(life), r.ledger.twice-r.twiceBefore(life), r.ledger.arrived
 	life.Streaming = r.proc.isStreaming()
-	if err == nil {
-		err = r.consumer.take()
-	}
 	r.watch()
 	return err
 }

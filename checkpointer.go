@@ -20,9 +20,9 @@ const closeTime = 5 * time.Second
 // stream. Everything that is saved beside the token goes through it.
 //
 // Its fields are the worker's, which acquires, begins sessions and releases, until
-// a session runs; from then on they belong to whoever has entered the gate: the
+// a session runs; from then on they belong to whoever holds the lock: the
 // loop of the session, a lane that saves after its batch or delivers a
-// transaction, and the end of the session. Only due has a lock of its own.
+// transaction, and the end of the session. Only the schedule has a lock of its own.
 type checkpointer struct {
 	cfg    *Config
 	key    string
@@ -35,12 +35,12 @@ type checkpointer struct {
 	seq   uint64            // the last sequence used
 
 	// Of the current session.
-	gate        gate // around each save
+	lock        semaphore // around each save
 	tracker     *tracker
 	sink        sinkParts
 	fingerprint string
 	at          Position // of the last save
-	due         due
+	schedule    saveSchedule
 }
 
 // sinkParts is a sink with what else it can do, nil for what it can't.
@@ -49,7 +49,7 @@ type sinkParts struct {
 	syncer    Syncer
 	committer Committer
 	tx        Transactional
-	gate      gate // between Deliver, Sync and Committed; nil without Sync
+	lock      semaphore // between Deliver, Sync and Committed; nil without Sync
 }
 
 func partsOf(s Sink) sinkParts {
@@ -58,7 +58,7 @@ func partsOf(s Sink) sinkParts {
 	p.committer, _ = As[Committer](s)
 	p.tx, _ = As[Transactional](s)
 	if p.syncer != nil {
-		p.gate = newGate()
+		p.lock = newSemaphore()
 	}
 	return p
 }
@@ -140,9 +140,9 @@ func (c *checkpointer) start() Start {
 // it yet: at a first start, so that a crash in the first second does not move
 // "now"; and where a changed stream was accepted, so that it is accepted once.
 func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts, t *tracker) error {
-	c.gate, c.tracker, c.sink = newGate(), t, sink
+	c.lock, c.tracker, c.sink = newSemaphore(), t, sink
 	c.fingerprint, c.at = stream.Fingerprint(), stream.Position()
-	c.due.reset()
+	c.schedule.reset()
 	if c.at.Token.IsZero() {
 		return errors.New("the source gave no position to start from")
 	}
@@ -182,12 +182,12 @@ func (c *checkpointer) untilDue() time.Duration {
 	m := c.tracker.arm()
 	every := c.cfg.SaveInterval
 	switch {
-	case !c.due.hasEvents(m) || c.sink.tx != nil:
+	case !c.schedule.hasEvents(m) || c.sink.tx != nil:
 		every = c.cfg.IdleInterval
 	case every < 0: // a lane saves after each batch; this is for batches that take long
 		every = time.Second
 	}
-	return c.due.in(every)
+	return c.schedule.in(every)
 }
 
 // save saves the low-water mark, if it is not saved yet. A store that is
@@ -201,7 +201,7 @@ func (c *checkpointer) save(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	n, pause := c.due.failed(c.cfg)
+	n, pause := c.schedule.failed(c.cfg)
 	level := slog.LevelDebug
 	if n&(n-1) == 0 { // the 1st, 2nd, 4th …: an outage may be long
 		level = slog.LevelWarn
@@ -212,10 +212,10 @@ func (c *checkpointer) save(ctx context.Context) error {
 
 // trySave makes what was delivered durable, and then its end the checkpoint.
 func (c *checkpointer) trySave(ctx context.Context) error {
-	if err := c.gate.enter(ctx); err != nil {
+	if err := c.lock.acquire(ctx); err != nil {
 		return err
 	}
-	defer c.gate.leave()
+	defer c.lock.release()
 	if err := c.saver.valid(); err != nil {
 		return err
 	}
@@ -233,12 +233,12 @@ func (c *checkpointer) trySave(ctx context.Context) error {
 		return err
 	}
 	if pos != c.at {
-		if err := c.put(ctx, c.checkpoint(pos, c.nextSequence(), doc), c.due.unsaved(m)); err != nil {
+		if err := c.put(ctx, c.checkpoint(pos, c.nextSequence(), doc), c.schedule.unsaved(m)); err != nil {
 			return err
 		}
 		c.at = pos
 	}
-	c.due.saved(m)
+	c.schedule.saved(m)
 	return c.committed(ctx, doc)
 }
 
@@ -247,10 +247,10 @@ func (c *checkpointer) sync(ctx context.Context) (mark, json.RawMessage, error) 
 	if c.sink.syncer == nil {
 		return c.tracker.mark(), c.savedBySync(), nil
 	}
-	if err := c.sink.gate.enter(ctx); err != nil {
+	if err := c.sink.lock.acquire(ctx); err != nil {
 		return mark{}, nil, err
 	}
-	defer c.sink.gate.leave()
+	defer c.sink.lock.release()
 	m := c.tracker.mark()
 	doc, err := c.sink.syncer.Sync(ctx)
 	if err != nil {
@@ -263,10 +263,10 @@ func (c *checkpointer) committed(ctx context.Context, doc json.RawMessage) error
 	if c.sink.committer == nil {
 		return nil
 	}
-	if err := c.sink.gate.enter(ctx); err != nil {
+	if err := c.sink.lock.acquire(ctx); err != nil {
 		return err
 	}
-	defer c.sink.gate.leave()
+	defer c.sink.lock.release()
 	if err := c.sink.committer.Committed(ctx, doc); err != nil {
 		return fmt.Errorf("%w, because the destination failed after it was saved: %w", errRewind, err)
 	}
@@ -303,17 +303,17 @@ func (c *checkpointer) nextSequence() uint64 {
 // *seq is its number, the same for all its attempts: they are repetitions of one
 // another. It is given by the first.
 func (c *checkpointer) deliverAt(ctx context.Context, b *Batch, seq *uint64) error {
-	if err := c.gate.enter(ctx); err != nil {
+	if err := c.lock.acquire(ctx); err != nil {
 		return err
 	}
-	defer c.gate.leave()
+	defer c.lock.release()
 	if *seq == 0 {
 		*seq = c.nextSequence()
 	}
 	cp := c.checkpoint(b.End, *seq, c.savedBySync())
 	began := time.Now()
 	err := c.sink.tx.DeliverAt(ctx, b, c.saver.fence(), cp.Clone())
-	c.status.saved(Saved{Events: uint64(len(b.Events)), Took: time.Since(began), Err: err}, cp.ClusterTime)
+	c.status.saved(Save{Events: uint64(len(b.Events)), Took: time.Since(began), Err: err}, cp.ClusterTime)
 	if err == nil {
 		c.last, c.known, c.at = &cp, true, b.End
 	}
@@ -352,9 +352,9 @@ func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage)
 
 func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint64) error {
 	began := time.Now()
-	c.due.tried(began)
+	c.schedule.tried(began)
 	err := c.saver.save(ctx, cp)
-	c.status.saved(Saved{Events: events, Took: time.Since(began), Err: err}, cp.ClusterTime)
+	c.status.saved(Save{Events: events, Took: time.Since(began), Err: err}, cp.ClusterTime)
 	if err == nil {
 		c.last, c.known = &cp, true
 	}

@@ -100,15 +100,15 @@ func (d *dispatcher) close() {
 	d.changed.Broadcast()
 }
 
-// A take is what a lane delivers next.
-type take struct {
+// An assignment is what a lane delivers next.
+type assignment struct {
 	items  []item
 	queues []*queue
 }
 
 // next waits for the next events of a lane. It returns false when there will be
 // none: the dispatcher is closed and empty, or ctx has ended.
-func (d *dispatcher) next(ctx context.Context) (take, bool) {
+func (d *dispatcher) next(ctx context.Context) (assignment, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for ctx.Err() == nil {
@@ -120,7 +120,7 @@ func (d *dispatcher) next(ctx context.Context) (take, bool) {
 		}
 		d.changed.Wait()
 	}
-	return take{}, false
+	return assignment{}, false
 }
 
 // isRipe reports whether a batch may be cut now, and sees to it that somebody
@@ -146,16 +146,16 @@ func (d *dispatcher) isRipe() bool {
 }
 
 // cut takes a batch out of the queues that are ready.
-func (d *dispatcher) cut() take {
+func (d *dispatcher) cut() assignment {
 	limit := d.batcher.limit(d.waiting)
-	t := take{items: make([]item, 0, min(limit, d.waiting))}
+	a := assignment{items: make([]item, 0, min(limit, d.waiting))}
 	bytes := 0
-	for len(d.ready) > 0 && len(t.items) < limit {
+	for len(d.ready) > 0 && len(a.items) < limit {
 		q := d.ready[0]
 		n := 0
-		for n < len(q.items) && len(t.items) < limit && d.batcher.fits(len(t.items), bytes, len(q.items[n].event.Raw)) {
+		for n < len(q.items) && len(a.items) < limit && d.batcher.fits(len(a.items), bytes, len(q.items[n].event.Raw)) {
 			bytes += len(q.items[n].event.Raw)
-			t.items = append(t.items, q.items[n])
+			a.items = append(a.items, q.items[n])
 			n++
 		}
 		if n == 0 {
@@ -166,29 +166,29 @@ func (d *dispatcher) cut() take {
 			q.items = nil
 		}
 		q.taken = true
-		t.queues = append(t.queues, q)
+		a.queues = append(a.queues, q)
 		d.ready[0] = nil
 		d.ready = d.ready[1:]
 	}
-	d.batcher.cut(len(t.items))
-	d.waiting -= len(t.items)
+	d.batcher.cut(len(a.items))
+	d.waiting -= len(a.items)
 	d.bytes -= bytes
-	d.taken += len(t.items)
+	d.taken += len(a.items)
 	d.since = time.Now()
-	return t
+	return a
 }
 
-// give returns the queues of a take whose events are delivered.
-func (d *dispatcher) give(t take) {
+// give returns the queues of an assignment whose events are delivered.
+func (d *dispatcher) give(a assignment) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, q := range t.queues {
+	for _, q := range a.queues {
 		if q.taken = false; len(q.items) > 0 {
 			d.ready = append(d.ready, q)
 		} else {
 			delete(d.queues, q.key)
 		}
 	}
-	d.taken -= len(t.items)
+	d.taken -= len(a.items)
 	d.changed.Broadcast()
 }

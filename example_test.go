@@ -256,7 +256,7 @@ func ExampleHooks() {
 		Name: "orders", Source: source, Store: memstore.New(), Logger: quiet,
 		Destination: rigatoni.Func(rigatoni.Ignore),
 		Hooks: rigatoni.Hooks{
-			Delivered: func(d rigatoni.Delivered) { fmt.Println("delivered", d.Events, d.Err) },
+			Delivered: func(d rigatoni.Delivery) { fmt.Println("delivered", d.Events, d.Err) },
 			PhaseChanged: func(key string, p rigatoni.Phase) {
 				if p == rigatoni.PhaseStreaming || p == rigatoni.PhaseFailed {
 					fmt.Println(key, p)

@@ -7,17 +7,17 @@ import "time"
 // once, so they must be quick and safe for concurrent use.
 type Hooks struct {
 	// Delivered is called after each attempt to deliver.
-	Delivered func(Delivered)
+	Delivered func(Delivery)
 	// Saved is called after each attempt to save a checkpoint.
-	Saved func(Saved)
+	Saved func(Save)
 	// PhaseChanged is called when a stream begins another phase.
 	PhaseChanged func(key string, p Phase)
 	// Refused is called for each dead letter, after it was written.
 	Refused func(DeadLetter)
 }
 
-// Delivered is an attempt to deliver a batch.
-type Delivered struct {
+// A Delivery is an attempt to deliver a batch.
+type Delivery struct {
 	Key     string
 	Events  int // delivered
 	Bytes   int // their size, as BSON
@@ -26,8 +26,8 @@ type Delivered struct {
 	Err     error // nil: the whole batch is delivered
 }
 
-// Saved is an attempt to save a checkpoint.
-type Saved struct {
+// A Save is an attempt to save a checkpoint.
+type Save struct {
 	Key    string
 	Events uint64 // delivered since the last one
 	Took   time.Duration

@@ -20,8 +20,8 @@ type lane struct {
 	stream     string
 	dispatcher *dispatcher
 	tracker    *tracker
-	refuser    *refuser
-	gate       gate // between Deliver and Sync; nil if there is no Sync
+	failures   *failurePolicy
+	lock       semaphore // between Deliver and Sync; nil if there is no Sync
 	status     *monitor
 	log        *slog.Logger
 	timeout    time.Duration // without progress; negative: no limit
@@ -94,8 +94,8 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 			tries, before = 1, 0
 		}
 		switch first := items[0].event; {
-		case !l.refuser.final(a.err, tries):
-			if err := l.refuser.pause(ctx, first, tries, a.err); err != nil {
+		case !l.failures.final(a.err, tries):
+			if err := l.failures.pause(ctx, first, tries, a.err); err != nil {
 				return err
 			}
 		case !a.located && len(part)-a.delivered > 1:
@@ -104,7 +104,7 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 			}
 			isolate, before, tries = true, before+tries, 0
 		default:
-			if err := l.refuser.refuse(ctx, first, before+tries, a.err); err != nil {
+			if err := l.failures.refuse(ctx, first, before+tries, a.err); err != nil {
 				return err
 			}
 			l.tracker.done(items[:1])
@@ -114,17 +114,17 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 	return nil
 }
 
-// An attempted is what became of an attempt.
-type attempted struct {
+// An outcome is what became of an attempt.
+type outcome struct {
 	delivered int // events at the front
 	err       error
 	located   bool // the error is about the event after those
 	fatal     bool // the pipeline can't continue, whatever the policy
 }
 
-func fatal(err error) attempted { return attempted{err: err, fatal: true} }
+func fatal(err error) outcome { return outcome{err: err, fatal: true} }
 
-func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) attempted {
+func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) outcome {
 	if err := l.valid(); err != nil {
 		return fatal(err)
 	}
@@ -132,17 +132,17 @@ func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) a
 	if err != nil {
 		return fatal(err)
 	}
-	if err := l.gate.enter(ctx); err != nil {
+	if err := l.lock.acquire(ctx); err != nil {
 		return fatal(err)
 	}
 	began := time.Now()
 	err = l.await(ctx, b, part, try, seq)
 	if errors.Is(err, ErrDeliveryHung) {
-		return fatal(err) // the gate stays closed: nothing may run beside it
+		return fatal(err) // the lock stays taken: nothing may run beside it
 	}
-	l.gate.leave()
+	l.lock.release()
 	a := judgeAttempt(b, err, l.atomic)
-	d := Delivered{Events: a.delivered, Bytes: sizeOf(b.Events[:a.delivered]), Attempt: try, Took: time.Since(began), Err: a.err}
+	d := Delivery{Events: a.delivered, Bytes: sizeOf(b.Events[:a.delivered]), Attempt: try, Took: time.Since(began), Err: a.err}
 	var last bson.Timestamp
 	if a.delivered > 0 {
 		last = clusterTime(part[a.delivered-1].event.sent())
@@ -169,7 +169,7 @@ func (l *lane) batch(part []item) (*Batch, error) {
 }
 
 // judgeAttempt finds out how far a Deliver got that returned err.
-func judgeAttempt(b *Batch, err error, atomic bool) attempted {
+func judgeAttempt(b *Batch, err error, atomic bool) outcome {
 	n, wrong := 0, error(nil)
 	var p *PartialError
 	switch {
@@ -190,7 +190,7 @@ func judgeAttempt(b *Batch, err error, atomic bool) attempted {
 		// again could hide the mistake.
 		return fatal(fmt.Errorf("%w: %w", wrong, cmp.Or(err, errors.New("no error"))))
 	}
-	return attempted{delivered: done, err: err, located: p != nil || each}
+	return outcome{delivered: done, err: err, located: p != nil || each}
 }
 
 // await calls the sink and waits for it, as long as it makes progress.

@@ -62,7 +62,7 @@ func (st *monitor) retried(err error) {
 	})
 }
 
-func (st *monitor) attempted(d Delivered, last bson.Timestamp) {
+func (st *monitor) attempted(d Delivery, last bson.Timestamp) {
 	st.update(func(s *StreamStatus) {
 		s.Events += uint64(d.Events)
 		s.Bytes += uint64(d.Bytes)
@@ -79,7 +79,7 @@ func (st *monitor) attempted(d Delivered, last bson.Timestamp) {
 	}
 }
 
-func (st *monitor) saved(sv Saved, checkpoint bson.Timestamp) {
+func (st *monitor) saved(sv Save, checkpoint bson.Timestamp) {
 	st.update(func(s *StreamStatus) {
 		sv.Key = s.Key
 		if sv.Err != nil {

@@ -51,12 +51,12 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, single: single, careful: careful,
 		}),
 	}
-	r := &refuser{
+	r := &failurePolicy{
 		key: c.key, stream: name, maxAttempts: max(0, cfg.MaxAttempts), retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
 		letters: cfg.DeadLetters, log: c.log, status: c.status,
 	}
 	if cfg.Transform != nil {
-		s.transformer = &transformer{fn: cfg.Transform, refuser: r}
+		s.transformer = &transformer{fn: cfg.Transform, failures: r}
 	}
 	for range cfg.Concurrency {
 		s.lanes = append(s.lanes, s.newLane(name, r))
@@ -64,9 +64,9 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 	return s
 }
 
-func (s *session) newLane(name string, r *refuser) *lane {
+func (s *session) newLane(name string, r *failurePolicy) *lane {
 	l := &lane{
-		stream: name, dispatcher: s.dispatcher, tracker: s.tracker, refuser: r, gate: s.sink.gate, status: s.status, log: s.log,
+		stream: name, dispatcher: s.dispatcher, tracker: s.tracker, failures: r, lock: s.sink.lock, status: s.status, log: s.log,
 		timeout: s.cfg.DeliverTimeout, grace: s.cfg.GraceTime, ordered: s.cfg.Concurrency == 1, atomic: s.sink.tx != nil,
 		valid: s.checkpointer.saver.valid,
 		call:  func(ctx context.Context, b *Batch, _ *uint64) error { return s.sink.sink.Deliver(ctx, b) },
@@ -230,7 +230,7 @@ func (s *session) take(work context.Context, c chunk, keys func(Event) uint64) e
 		return s.dispatch(work, items, keys)
 	}
 	var dispatched error
-	err := s.transformer.apply(work, c.events, func(out []transformed) {
+	err := s.transformer.apply(work, c.events, func(out []transformResult) {
 		kept := items[:0:len(out)]
 		for i, to := range out {
 			it := items[i]

@@ -121,12 +121,12 @@ func TestHooks(t *testing.T) {
 	bubble(t, "each is called", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 3)))
 		var mu sync.Mutex
-		var delivered []Delivered
-		var saved []Saved
+		var delivered []Delivery
+		var saved []Save
 		var phases []Phase
 		r.cfg.Hooks = Hooks{
-			Delivered: func(d Delivered) { mu.Lock(); defer mu.Unlock(); delivered = append(delivered, d) },
-			Saved:     func(s Saved) { mu.Lock(); defer mu.Unlock(); saved = append(saved, s) },
+			Delivered: func(d Delivery) { mu.Lock(); defer mu.Unlock(); delivered = append(delivered, d) },
+			Saved:     func(s Save) { mu.Lock(); defer mu.Unlock(); saved = append(saved, s) },
 			PhaseChanged: func(key string, p Phase) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -149,7 +149,7 @@ func TestHooks(t *testing.T) {
 			t.Fatal(err)
 		}
 		size := len(event(1).Raw)
-		if len(delivered) != 2 || delivered[0] != (Delivered{"shop", 1, size, 1, time.Millisecond, away}) || delivered[1] != (Delivered{"shop", 2, 2 * size, 2, time.Millisecond, nil}) {
+		if len(delivered) != 2 || delivered[0] != (Delivery{"shop", 1, size, 1, time.Millisecond, away}) || delivered[1] != (Delivery{"shop", 2, 2 * size, 2, time.Millisecond, nil}) {
 			t.Errorf("delivered %+v", delivered)
 		}
 		if len(saved) != 2 || saved[1].Events != 3 || saved[1].Err != nil || saved[0].Key != "shop" {

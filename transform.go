@@ -9,12 +9,12 @@ import (
 // A transformer calls the user's transform for each event, in the order of the
 // stream.
 type transformer struct {
-	fn      func(ctx context.Context, ev Event) (Event, bool, error)
-	refuser *refuser
+	fn       func(ctx context.Context, ev Event) (Event, bool, error)
+	failures *failurePolicy
 }
 
-// A transformed event is what became of an event.
-type transformed struct {
+// A transformResult is what became of an event.
+type transformResult struct {
 	event Event
 	keep  bool
 }
@@ -23,7 +23,7 @@ type transformed struct {
 // emit, in order, as soon as an attempt has ended: an event that fails must not
 // hold up those before it. It returns an error when ctx ends, and for an event
 // that is refused.
-func (t *transformer) apply(ctx context.Context, events []Event, emit func([]transformed)) error {
+func (t *transformer) apply(ctx context.Context, events []Event, emit func([]transformResult)) error {
 	attempt := 0
 	for len(events) > 0 {
 		attempt++
@@ -42,16 +42,16 @@ func (t *transformer) apply(ctx context.Context, events []Event, emit func([]tra
 			return context.Cause(ctx)
 		}
 		err = fmt.Errorf("the transform failed: %w", err)
-		if !t.refuser.final(err, attempt) {
-			if err := t.refuser.pause(ctx, events[0], attempt, err); err != nil {
+		if !t.failures.final(err, attempt) {
+			if err := t.failures.pause(ctx, events[0], attempt, err); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := t.refuser.refuse(ctx, events[0], attempt, err); err != nil {
+		if err := t.failures.refuse(ctx, events[0], attempt, err); err != nil {
 			return err
 		}
-		emit([]transformed{{event: events[0]}})
+		emit([]transformResult{{event: events[0]}})
 		events, attempt = events[1:], 0
 	}
 	return nil
@@ -59,8 +59,8 @@ func (t *transformer) apply(ctx context.Context, events []Event, emit func([]tra
 
 // run transforms events up to the first that fails. The attempt is that of the
 // first event.
-func (t *transformer) run(ctx context.Context, events []Event, attempt int) ([]transformed, error) {
-	out := make([]transformed, 0, len(events))
+func (t *transformer) run(ctx context.Context, events []Event, attempt int) ([]transformResult, error) {
+	out := make([]transformResult, 0, len(events))
 	err := await(ctx, guarded(func() error {
 		c := context.WithValue(ctx, attemptKey{}, attempt)
 		for _, ev := range events {
@@ -71,7 +71,7 @@ func (t *transformer) run(ctx context.Context, events []Event, attempt int) ([]t
 			if err != nil {
 				return err
 			}
-			out = append(out, transformed{ev.With(to.Raw), keep})
+			out = append(out, transformResult{ev.With(to.Raw), keep})
 			if attempt > 1 {
 				attempt, c = 1, context.WithValue(ctx, attemptKey{}, 1)
 			}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
 	"io"
 	"reflect"
 	"slices"
@@ -104,36 +107,62 @@ func TestInterceptEveryCall(t *testing.T) {
 	}
 }
 
+var capabilities = []struct {
+	name string
+	in   func(state.Store) bool
+}{
+	{"Lister", has[state.Lister]}, {"BatchSaver", has[state.BatchSaver]}, {"Forgetter", has[state.Forgetter]}, {"Pinger", has[state.Pinger]},
+	{"Volatile", has[state.Volatile]}, {"Expirer", has[state.Expirer]}, {"Leaser", has[state.Leaser]}, {"Closer", has[io.Closer]},
+}
+
+func has[T any](s state.Store) bool {
+	_, ok := state.As[T](s)
+	return ok
+}
+
+// Every interface of package state is tested below, also one that is added later:
+// an intercepted store must not lose it.
+func TestCapabilitiesAreComplete(t *testing.T) {
+	file, err := parser.ParseFile(gotoken.NewFileSet(), "store.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tested, found := map[string]bool{"Store": true}, 0
+	for _, c := range capabilities {
+		tested[c.name] = true
+		if !c.in(newFake()) {
+			t.Errorf("the fake store has no %s", c.name)
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if ts, ok := n.(*ast.TypeSpec); ok {
+			if _, ok := ts.Type.(*ast.InterfaceType); ok {
+				if found++; !tested[ts.Name.Name] {
+					t.Errorf("state.%s is not among the capabilities that this test knows", ts.Name.Name)
+				}
+			}
+		}
+		return true
+	})
+	if found != len(tested)-1 { // io.Closer is not declared here
+		t.Errorf("%d interfaces in store.go, want %d", found, len(tested)-1)
+	}
+}
+
 // No capability that the inner store lacks, neither by As nor by assertion, and
 // none that would go around the interceptor.
 func TestInterceptCapabilities(t *testing.T) {
-	has := func(s state.Store) (names []string) {
-		ask := func(name string, ok bool) {
-			if ok {
-				names = append(names, name)
+	list := func(s state.Store) (names []string) {
+		for _, c := range capabilities {
+			if c.in(s) {
+				names = append(names, c.name)
 			}
 		}
-		_, ok := state.As[state.Lister](s)
-		ask("Lister", ok)
-		_, ok = state.As[state.BatchSaver](s)
-		ask("BatchSaver", ok)
-		_, ok = state.As[state.Forgetter](s)
-		ask("Forgetter", ok)
-		_, ok = state.As[state.Pinger](s)
-		ask("Pinger", ok)
-		_, ok = state.As[io.Closer](s)
-		ask("Closer", ok)
-		_, ok = state.As[state.Volatile](s)
-		ask("Volatile", ok)
-		_, ok = state.As[state.Expirer](s)
-		ask("Expirer", ok)
-		_, ok = state.As[state.Leaser](s)
-		ask("Leaser", ok)
 		return names
 	}
 	through := func(ctx context.Context, _ state.Call, next func(context.Context) error) error { return next(ctx) }
-	all := []string{"Lister", "BatchSaver", "Forgetter", "Pinger", "Closer", "Volatile", "Expirer", "Leaser"}
 	fake := newFake()
+	all := list(fake)
 	for name, c := range map[string]struct {
 		s    state.Store
 		want []string
@@ -146,7 +175,7 @@ func TestInterceptCapabilities(t *testing.T) {
 		"of a capability":      {must[state.Leaser](t, state.Intercept(fake, through)), all},
 		"a capability of none": {must[state.Store](t, state.Intercept(onlyStore{fake}, through)), nil},
 	} {
-		if got := has(c.s); !slices.Equal(got, c.want) {
+		if got := list(c.s); !slices.Equal(got, c.want) {
 			t.Errorf("%s: has %q, want %q", name, got, c.want)
 		}
 	}

@@ -142,7 +142,7 @@ func (s *shared) join(f file, began uint64) error {
 	if r.err == nil && r.ended != began {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return fmt.Errorf("a flush that others shared failed meanwhile: %w", s.last)
+		return fmt.Errorf("a shared flush failed meanwhile: %w", s.last)
 	}
 	return r.err
 }

@@ -104,7 +104,7 @@ func insert(b []byte, at int, what []byte) []byte {
 // save already.
 func slotLen(n int) (int, error) {
 	if n+1 > maxSlot {
-		return 0, fmt.Errorf("%w: the record takes %d bytes, more than %d", state.ErrInvalid, n, maxSlot-1)
+		return 0, fmt.Errorf("%w: the record has %d bytes; the maximum is %d", state.ErrInvalid, n, maxSlot-1)
 	}
 	want := min(n+n/4+1, maxSlot)
 	return (want + slotUnit - 1) / slotUnit * slotUnit, nil
@@ -226,7 +226,7 @@ func (s *slot) parse() (record.Record, string, error) {
 	}
 	var key string
 	if err := json.Unmarshal(rec.Unknown["key"], &key); err != nil {
-		return record.Record{}, "", fmt.Errorf("%w: the field \"key\" is missing or no string", state.ErrCorrupt)
+		return record.Record{}, "", fmt.Errorf("%w: the field \"key\" is missing or not a string", state.ErrCorrupt)
 	}
 	delete(rec.Unknown, "generation")
 	delete(rec.Unknown, "key")

@@ -156,7 +156,7 @@ func TestTooLarge(t *testing.T) {
 	must(t, s.Save(t.Context(), "k", plain(t, 1)))
 	cp := plain(t, 2)
 	cp.Extra = map[string]json.RawMessage{"big": json.RawMessage(`"` + strings.Repeat("x", maxSlot) + `"`)}
-	want(t, s.Save(t.Context(), "k", cp), state.ErrInvalid, "more than")
+	want(t, s.Save(t.Context(), "k", cp), state.ErrInvalid, "the maximum is")
 	wantToken(t, s, "k", place(t, 1))
 }
 

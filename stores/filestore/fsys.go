@@ -113,7 +113,7 @@ func existingDir(fsys fsys, dir, parent string, mkdirErr error) error {
 	case err != nil:
 		return mkdirErr
 	case !info.IsDir():
-		return &fs.PathError{Op: "mkdir", Path: dir, Err: errors.New("a file is in the way, and not a directory")}
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: errors.New("it exists and is not a directory")}
 	}
 	if err := fsys.SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err

@@ -127,7 +127,7 @@ func (s *Store) makeRoom() bool {
 		e := s.idle.open.Back().Value.(*entry)
 		s.idle.use(e)
 		if err := e.rest(); err != nil {
-			s.log.Warn("a file can't be closed", "key", e.key, "error", err)
+			s.log.Warn("closing a file failed", "key", e.key, "error", err)
 		}
 		s.remember(e)
 		had = true

@@ -216,15 +216,15 @@ func (k *keyFile) checkOurs() error {
 	case found.rec.Fence() != k.rec.Fence():
 		return state.ErrFenced
 	}
-	return corrupt(k.path, "has been replaced by another record of the key while this process was its owner",
-		"end the process, and it goes on from that record when it starts again")
+	return corrupt(k.path, "was replaced by another record of the key while this process held its lease",
+		"restart the process to resume from that record")
 }
 
 func (k *keyFile) checkGone() error {
 	if err := k.s.checkDir(); err != nil {
 		return err
 	}
-	k.s.log.Warn("the file of a checkpoint has been removed while its owner lives; it is written anew",
+	k.s.log.Warn("checkpoint file was removed under a live lease, writing it again",
 		"key", k.key, "path", k.path)
 	return nil
 }

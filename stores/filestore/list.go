@@ -113,7 +113,7 @@ func (s *Store) keyInside(ctx context.Context, name, path string) (string, error
 	if _, err := s.readShared(ctx, "", path); err != nil {
 		return "", err
 	}
-	return "", corrupt(path, "is of no key that it could be of", adviceDamaged)
+	return "", corrupt(path, "has a name that belongs to no key", adviceDamaged)
 }
 
 func (s *Store) listedKey(ctx context.Context, key string) (state.Entry, bool) {

@@ -46,12 +46,12 @@ func (l *lockFile) try() (bool, error) {
 			return false, err
 		}
 	}
-	return false, fmt.Errorf("%w: %s is replaced again and again", state.ErrUnavailable, l.path)
+	return false, fmt.Errorf("%w: %s is being replaced repeatedly", state.ErrUnavailable, l.path)
 }
 
 func lockError(err error) error {
 	if errors.Is(err, errors.ErrUnsupported) {
-		return fmt.Errorf("%w: the file system can't lock files, and no checkpoint is safe there: %w", state.ErrUnavailable, err)
+		return fmt.Errorf("%w: the file system does not support file locks, which checkpoints need: %w", state.ErrUnavailable, err)
 	}
 	return unavailable(err)
 }
@@ -150,7 +150,7 @@ func (l *lockFile) take(ctx context.Context, s *Store) error {
 			return err
 		}
 		if time.Since(start) > saveWait {
-			return fmt.Errorf("%w: somebody has held %s for %v", state.ErrUnavailable, l.path, saveWait)
+			return fmt.Errorf("%w: %s has been locked by another process for %v", state.ErrUnavailable, l.path, saveWait)
 		}
 		if err := s.pause(ctx, rand.N(savePause)); err != nil {
 			return err

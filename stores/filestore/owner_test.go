@@ -121,7 +121,7 @@ func TestBackupPutBackUnderItsOwner(t *testing.T) {
 		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
 	}
 	editFile(t, s.path("k"), func([]byte) []byte { return backup })
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 5)), state.ErrCorrupt, "has been replaced", "end the process")
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 5)), state.ErrCorrupt, "was replaced", "restart the process")
 	must(t, s.Close())
 	next, _ := openTest(t, s.dir)
 	if g := acquire(t, next, "k", "second"); g.Checkpoint.Token != place(t, 1).Token {
@@ -368,7 +368,7 @@ func TestReplacedWhileClosed(t *testing.T) {
 	}
 	s.makeRoom()
 	there := editFile(t, s.path("k"), func([]byte) []byte { return backup })
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 5)), state.ErrCorrupt, "has been replaced")
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 5)), state.ErrCorrupt, "was replaced")
 	if lookAt(t, s.path("k")) != there {
 		t.Error("the file is not as it was left")
 	}
@@ -385,7 +385,7 @@ func TestLockHeldForEver(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		want(t, s.Save(ctx, "k", plain(t, 1)), state.ErrUnavailable, s.lockPath("k"), "has held")
+		want(t, s.Save(ctx, "k", plain(t, 1)), state.ErrUnavailable, s.lockPath("k"), "has been locked")
 		must(t, frozen.close())
 		must(t, s.Save(ctx, "k", plain(t, 1)))
 		must(t, s.Close())

@@ -15,29 +15,29 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// Advice for whoever finds a file that can't be read.
+// The advice in the error of a file that can't be read.
 const (
-	adviceDamaged = "put back a good copy of it, or remove it to let the stream start anew"
-	adviceEdited  = "undo the change or put back a good copy of it, or remove it to let the stream start anew; " +
-		"a place is moved with the program, not with an editor"
+	adviceDamaged = "restore a good copy, or remove the file for a first start"
+	adviceEdited  = "undo the change, restore a good copy, or remove the file for a first start; " +
+		"to move a checkpoint use the program, not an editor"
 )
 
 var errLink = errors.New("it is a symbolic link")
 
-// A found is what was read from a file of which at least one slot is whole.
+// A found is the content of a file of which at least one slot is intact.
 type found struct {
 	rec   record.Record
 	slots [2]slot
 	force int // the slot in force
 	slot  int // the length of a slot
 	info  fs.FileInfo
-	// bad says what is wrong with the other slot, nil for nothing.
+	// bad is the error of the other slot, nil if it is intact.
 	bad error
 }
 
 func (f *found) marks() [2]mark { return [2]mark{f.slots[0].mark, f.slots[1].mark} }
 
-// corrupt is the one error for a file that can't be read.
+// corrupt returns the error of a file that can't be read.
 func corrupt(path, what, advice string) error {
 	return fmt.Errorf("%w: %s %s; %s", state.ErrCorrupt, path, what, advice)
 }
@@ -62,7 +62,7 @@ func readFile(sys fsys, path string) (text []byte, info fs.FileInfo, err error) 
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, err
 	case errors.Is(err, errLink):
-		return nil, nil, corrupt(path, "is a symbolic link", "put the file itself there, or remove the link")
+		return nil, nil, corrupt(path, "is a symbolic link", "replace it by the file itself, or remove it")
 	case err != nil:
 		return nil, nil, unavailable(err)
 	}
@@ -196,21 +196,21 @@ func (s *Store) checkDir() error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return unavailable(err)
 	case err != nil || !os.SameFile(info, s.dirInfo):
-		return fmt.Errorf("%w: the directory %s has been removed or replaced since it was opened; put it back, or start again",
+		return fmt.Errorf("%w: the directory %s has been removed or replaced since it was opened; restore it, or restart",
 			state.ErrUnavailable, s.dir)
 	}
 	return nil
 }
 
-// warn says that the last save of a key is lost, and that the one before is taken.
+// warn logs that the last save of a key is lost and the one before is used.
 func (s *Store) warn(key, path string, bad error) {
 	if bad != nil {
-		s.log.Warn("the file of a checkpoint is damaged in one of its two lines; the other one is taken",
+		s.log.Warn("checkpoint file is damaged in one of its two lines, using the other",
 			"key", key, "path", path, "damage", bad.Error())
 	}
 }
 
-// pause waits, unless ctx ends or the store is closed.
+// pause waits until d has passed, ctx is done or the store is closed.
 func (s *Store) pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

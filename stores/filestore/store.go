@@ -17,18 +17,19 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// Options are the options of [Open]. The zero value, and nil, is the default of each.
+// Options are the options of [Open]. Nil, and the zero value of each field, are the
+// defaults.
 type Options struct {
-	// Logger gets a warning where a checkpoint is read in spite of some damage, and
-	// where a file that was removed is written anew. Nil means [slog.Default].
+	// Logger receives log output: a checkpoint that was read from a damaged file, a
+	// file that was removed and written again. The default is [slog.Default].
 	Logger *slog.Logger
 }
 
-// A Store keeps checkpoints as files in a directory. It is safe for concurrent use,
-// and several stores, in one process or in many, may share a directory.
+// A Store keeps checkpoints as files in a directory. All methods may be called
+// concurrently, and several stores, in one process or in many, may share a directory.
 //
-// It is a [state.Leaser], [state.BatchSaver], [state.Lister], [state.Forgetter], [state.Pinger] and
-// [io.Closer]. Close gives up its leases and its open files.
+// It is a [state.Leaser], [state.BatchSaver], [state.Lister], [state.Forgetter],
+// [state.Pinger] and [io.Closer].
 type Store struct {
 	sys     fsys
 	dir     string
@@ -53,8 +54,8 @@ var (
 	_ io.Closer        = (*Store)(nil)
 )
 
-// Open opens the store in the directory dir, and makes the directory if it isn't
-// there. Temporary files that a crash has left there are removed.
+// Open opens the store in the directory dir, and creates the directory if it doesn't
+// exist. It removes temporary files that a crash has left there.
 func Open(dir string, o *Options) (*Store, error) { return open(osFS{}, dir, o) }
 
 func open(sys fsys, dir string, o *Options) (*Store, error) {
@@ -65,9 +66,9 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 		s.log = o.Logger
 	}
 	if dir == "" {
-		return nil, s.fail("open", "", fmt.Errorf("%w: the directory's name is empty", state.ErrInvalid))
+		return nil, s.fail("open", "", fmt.Errorf("%w: the name of the directory is empty", state.ErrInvalid))
 	}
-	// An absolute path, because the process may change its working directory.
+	// The process may change its working directory.
 	var err error
 	if s.dir, err = filepath.Abs(dir); err != nil {
 		return nil, s.fail("open", "", unavailable(err))
@@ -88,8 +89,8 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 	return s, nil
 }
 
-// sweep removes the temporary files of saves that were cut off, and the sessions of
-// processes that are dead.
+// sweep removes the temporary files of interrupted saves, and the sessions of
+// processes that have ended.
 func (s *Store) sweep() error {
 	names, err := s.sys.Names(s.dir)
 	if err != nil {
@@ -103,15 +104,15 @@ func (s *Store) sweep() error {
 			err = s.sweepFile(stem, filepath.Join(s.dir, name))
 		}
 		if err != nil {
-			s.log.Warn("what a process that was killed has left can't be removed", "path", filepath.Join(s.dir, name), "error", err)
+			s.log.Warn("removing a file that a killed process left failed", "path", filepath.Join(s.dir, name), "error", err)
 		}
 	}
 	return nil
 }
 
-// sweepFile leaves a temporary file whose key is leased or locked: it may be in use. It
-// looks for a lease before it takes the lock too, so as not to be in the way of an owner
-// that is killed and comes back meanwhile, and sweeps as well.
+// sweepFile removes a temporary file, unless its key is leased or locked: then it may
+// be in use. It also looks for a lease before it locks, so as not to hinder an owner
+// that is killed, restarts meanwhile, and sweeps as well.
 func (s *Store) sweepFile(stem, temp string) error {
 	l := &lockFile{sys: s.sys, path: filepath.Join(s.dir, stem+lockSuffix)}
 	if leased, err := s.isLeased(l.path); leased || err != nil {
@@ -135,7 +136,7 @@ func (s *Store) isLeased(lockPath string) (bool, error) {
 	return h != (holder{}), err
 }
 
-// fail makes the error that every method returns.
+// fail returns the error that a method returns for err, nil for nil.
 func (s *Store) fail(op, key string, err error) error {
 	if err == nil {
 		return nil
@@ -143,9 +144,9 @@ func (s *Store) fail(op, key string, err error) error {
 	return &state.Error{Op: op, Store: "filestore", Key: key, Err: err}
 }
 
-// Close gives up all leases and closes all files, after the saves that are under way.
-// The place of a leased key can be taken over at once; its fence stays the current
-// one until somebody does.
+// Close waits for the saves in progress, releases all leases and closes all files.
+// Other owners can acquire the leases at once; a fence stays the current one until
+// that happens.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -171,8 +172,8 @@ func (s *Store) Close() error {
 	return s.fail("close", "", errors.Join(errs...))
 }
 
-// Ping returns nil if the directory is the one that was opened, and files can be
-// created in it.
+// Ping returns nil if the directory is still the one that was opened, and files can
+// be created in it.
 func (s *Store) Ping(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil && s.isClosed() {
@@ -187,8 +188,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.fail("ping", "", err)
 }
 
-// Load reads the key's file. It takes no lock, so it neither waits for a lease nor
-// keeps anybody waiting.
+// Load reads the key's file. It takes no lock, so it doesn't wait for a lease, and
+// nothing waits for it.
 func (s *Store) Load(ctx context.Context, key string) (state.Checkpoint, error) {
 	if err := s.check(ctx, key); err != nil {
 		return state.Checkpoint{}, s.fail("load", key, err)
@@ -201,13 +202,13 @@ func (s *Store) Load(ctx context.Context, key string) (state.Checkpoint, error) 
 	return cp, s.fail("load", key, err)
 }
 
-// Save saves without a lease; see the package's documentation for what it costs.
+// Save saves without a lease; the package documentation has its cost.
 func (s *Store) Save(ctx context.Context, key string, cp state.Checkpoint) error {
 	return s.fail("save", key, s.save(ctx, key, state.Fence{}, true, cp))
 }
 
-// Clear takes the checkpoint away. If the key was never leased and its checkpoints
-// had no sequence, the file goes.
+// Clear removes the checkpoint. If the key was never leased and its checkpoints had no
+// sequence, it removes the file.
 func (s *Store) Clear(ctx context.Context, key string) error {
 	return s.fail("clear", key, s.unfenced(ctx, key, func(k *keyFile) error {
 		return k.clear(state.Fence{})
@@ -220,15 +221,15 @@ func (k *keyFile) clear(f state.Fence) error {
 	case err != nil:
 		return err
 	case rec.IsEmpty():
-		// Also where there is no file: that it is gone may not have been flushed.
+		// Also if there is no file: its removal may not have been flushed.
 		return k.remove()
 	}
 	return k.replace(rec)
 }
 
-// Forget takes the key's file away, with its epoch and last sequence. Of a damaged
-// file it is the way to be rid of it, unless what is there is no file, or another
-// key's. The lock file stays.
+// Forget removes the key's file, with its epoch and last sequence. It also removes a
+// damaged file, but neither a directory or link nor the file of another key. The lock
+// file stays.
 func (s *Store) Forget(ctx context.Context, key string) error {
 	e, err := s.enter(ctx, key)
 	if err == nil {
@@ -245,7 +246,7 @@ func (s *Store) forget(e *entry) error {
 	text, _, err := readFile(s.sys, e.path)
 	if err != nil {
 		if err = s.absent(err); errors.Is(err, state.ErrNotFound) {
-			err = unavailable(s.flusher.dir.join(nil, s.flusher.dir.began())) // that it is gone may not have been flushed
+			err = unavailable(s.flusher.dir.join(nil, s.flusher.dir.began())) // its removal may not have been flushed
 		}
 		return err
 	}

@@ -152,12 +152,10 @@ func (p *pipe) attempt(ctx context.Context) error {
 		}
 	}
 	var again error
-	// With their seals; those whose seals are broken by the script; and those for
-	// which Redis did not have the script.
-	for range 3 {
-		if len(left) == 0 {
-			break
-		}
+	// First with their seals; then those whose seal is broken by the script; then
+	// again those on a node that did not have the script, as often as there are such
+	// nodes. Each pass breaks a seal or settles a save, so this ends.
+	for len(left) > 0 {
 		retry, err := p.pass(ctx, left)
 		if err != nil && again == nil {
 			again = err

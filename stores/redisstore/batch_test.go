@@ -44,6 +44,18 @@ func wantSaved(t *testing.T, s *redisstore.Store, items []state.Item) {
 	}
 }
 
+// In a Cluster no node has the script after a restart, and a pipeline finds out node
+// by node: no item may be left over, reported as saved.
+func TestSaveBatchLoadsScripts(t *testing.T) {
+	u, admin := cluster(t, redisserver.Options{})
+	t.Cleanup(func() { want(t, admin.Close(), nil, "Close") })
+	ctx, s := t.Context(), open(t, u, redisstore.Options{TTL: time.Hour})
+	items := leased(t, s, 100) // one pipeline, so that no other loads the script
+	want(t, forgetScripts(ctx, admin), nil, "SCRIPT FLUSH")
+	want(t, errors.Join(s.SaveBatch(ctx, at(t, items, 1))...), nil, "SaveBatch")
+	wantSaved(t, s, items)
+}
+
 // More than one pipeline, on one server and over the masters of a Cluster, with and
 // without WAIT and a TTL, and with scripts that Redis has forgotten: one bad item is
 // no other's concern.
@@ -143,7 +155,7 @@ func TestSaveBatchLostAnswers(t *testing.T) {
 // The server is away: every item says so, within the time that one would take; and a
 // context that has ended before touches nothing.
 func TestSaveBatchUnavailable(t *testing.T) {
-	server := redisserver.Start(t, &redisserver.Options{Config: []string{"appendonly yes"}})
+	server := redisserver.Start(t, &redisserver.Options{Config: []string{"appendonly yes", "appendfsync always"}})
 	s, ctx := open(t, server.URL(), redisstore.Options{MaxRetryBackoff: 10 * time.Millisecond}), t.Context()
 	items := at(t, leased(t, s, 600), 1)
 	gone, cancel := context.WithCancel(ctx)

@@ -110,7 +110,7 @@ func (s *Store) persist(ctx context.Context, key string, again bool, f func(cont
 		case attempt >= s.opts.MaxRetries:
 			return unavailable(attempt+1, err)
 		}
-		s.opts.Logger.InfoContext(ctx, "redisstore: repeating after an error",
+		s.opts.Logger.InfoContext(ctx, "redis call failed, retrying",
 			"key", key, "attempt", attempt+1, "error", clean(err).Error())
 		if err := s.backOff(ctx, attempt); err != nil {
 			return err

@@ -72,7 +72,7 @@ func describe(err error) error {
 		return fmt.Errorf("%w: %w", state.ErrClosed, err)
 	}
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return fmt.Errorf("%w: under a name of this key's lies another type of value in Redis: %w", state.ErrCorrupt, err)
+		return fmt.Errorf("%w: the key's name in Redis has a value of another type: %w", state.ErrCorrupt, err)
 	}
 	hint := ""
 	if refusesTLS(err) {
@@ -87,20 +87,20 @@ func describe(err error) error {
 }
 
 var hints = []struct{ prefix, text string }{
-	{"NOAUTH", "it wants a password, and there is none for it (a Sentinel's is sentinel-password): "},
+	{"NOAUTH", "it requires a password, and none is set (for a Sentinel: sentinel-password): "},
 	{"WRONGPASS", "the user or the password is wrong: "},
 	{noRight[0], "the user lacks a right: "},
 	{noRight[1], "the user lacks a right: "},
 	{"OOM", "its memory is full: "},
 	{"MISCONF", "it can't write to its disk: "},
-	{"MOVED", "it belongs to a Redis Cluster, for which there is redis+cluster://: "},
+	{"MOVED", "it is part of a Redis Cluster; write redis+cluster://: "},
 }
 
 func unavailable(attempts int, err error) error {
 	if attempts == 1 {
 		return fmt.Errorf("%w: %w", state.ErrUnavailable, clean(err))
 	}
-	return fmt.Errorf("%w: %d attempts failed, the last with: %w", state.ErrUnavailable, attempts, clean(err))
+	return fmt.Errorf("%w: %d attempts failed, the last one with: %w", state.ErrUnavailable, attempts, clean(err))
 }
 
 // undecided is the error of a call that is not repeated, because it may have been
@@ -109,15 +109,15 @@ func undecided(err error) error {
 	if short := (*ReplicationError)(nil); errors.As(err, &short) {
 		return unavailable(1, err)
 	}
-	return fmt.Errorf("%w: no answer came, and it may have been done or not: %w", state.ErrUnavailable, clean(err))
+	return fmt.Errorf("%w: no response; the command may have been executed: %w", state.ErrUnavailable, clean(err))
 }
 
 // interrupted is the error of a call whose context ended before the answer came.
 func interrupted(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, ctx.Err()) {
-		return fmt.Errorf("%w: no answer came in time: %w", state.ErrUnavailable, ctx.Err())
+		return fmt.Errorf("%w: no response in time: %w", state.ErrUnavailable, ctx.Err())
 	}
-	return fmt.Errorf("%w: no answer came in time: %w (%w)", state.ErrUnavailable, ctx.Err(), clean(err))
+	return fmt.Errorf("%w: no response in time: %w (%w)", state.ErrUnavailable, ctx.Err(), clean(err))
 }
 
 // clean takes out of a server's message what it repeats of the command: the

@@ -159,7 +159,7 @@ func TestOpenWaitsForSentinels(t *testing.T) {
 		}
 		opened <- err
 	}()
-	eventually(t, "the second attempt", func() bool { return strings.Contains(log.String(), "repeating") })
+	eventually(t, "the second attempt", func() bool { return strings.Contains(log.String(), "retrying") })
 	want(t, held.Thaw(), nil, "Thaw")
 	want(t, <-opened, nil, "Open")
 

@@ -19,22 +19,21 @@ import (
 //	redis+sentinel://user:password@s1:26379,s2:26379/mymaster/0
 //	redis+cluster://user:password@a:7000,b:7001
 //
-// With rediss in the place of redis the connections are TLS: with the
-// certificate authorities of the system, or what the options say. User and
-// password are those of Redis; those of the Sentinels, if they have any, are
-// parameters of their own. redis+unix is another word for unix; there, as go-redis
-// and redis-py have it, user and password stand before the path:
-// unix://user:password@/run/redis.sock. What may be left out: user, password, port,
-// database. [Options] says which parameters may follow. Nil options are the
-// defaults. With "" for the URL, the options say it all.
+// With rediss instead of redis the connections use TLS, with the certificate
+// authorities of the system or of the options. User and password are those of Redis;
+// those of the Sentinels are parameters. redis+unix is another name for unix; as in
+// go-redis and redis-py, user and password are before the path:
+// unix://user:password@/run/redis.sock. User, password, port and database are
+// optional. [Options] documents the parameters, and the fields to use with "" for the
+// URL.
 //
-// It fails within [Options.ConnectTimeout] if Redis can't be reached or does not
-// answer, also after [Options.MaxRetries] repetitions ([state.ErrUnavailable]); if the
-// password is wrong, the user lacks a right that every operation may need, or a server
-// is one that this store does not use: older than 6.2, a replica, of another kind than
-// the URL says, or with an eviction policy of allkeys-* ([state.ErrRefused]); and if
-// URL or options are wrong ([state.ErrInvalid]). In a Cluster all masters are looked
-// at. Neither the user nor the password is in any error.
+// Open fails within [Options.ConnectTimeout]: with [state.ErrUnavailable] if Redis is
+// unreachable or doesn't respond, after [Options.MaxRetries] retries; with
+// [state.ErrRefused] if the password is wrong, the user lacks a right that every
+// operation may need, or a server is unsuitable (older than 6.2, a replica, of another
+// kind than the URL says, or with an eviction policy of allkeys-*; in a Cluster, any
+// master); and with [state.ErrInvalid] if URL or options are invalid. No error has the
+// user or the password.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	if rawURL == "" {
 		return openWith(ctx, deref(o), false)
@@ -78,17 +77,17 @@ func openWith(ctx context.Context, o Options, fromURL bool) (*Store, error) {
 	return s, nil
 }
 
-// FromClient makes a store of a client that stays the caller's: Close does not
-// close it. It is a *redis.Client, of one server or (NewFailoverClient) of what
-// Sentinels call the master, or a *redis.ClusterClient. Where Redis is, connections,
-// timeouts and credentials are the client's own, and the options of these must be
-// zero; a context's end is heeded in any case. What the client would repeat by
-// itself it does not repeat for the store.
+// FromClient returns a store that uses a client of the caller; Close does not close
+// the client. It is a *redis.Client, of one server or of the master that Sentinels
+// name (NewFailoverClient), or a *redis.ClusterClient. Addresses, connections,
+// timeouts and credentials are the client's, and the corresponding options must be
+// zero. Calls end with their context in any case. The client's own retries are off for
+// the store's commands.
 //
-// A *redis.Ring is refused ([errors.ErrUnsupported]): when a server is away it
-// moves its keys to another one, so that a key would have two fences. So is a
-// Cluster's client that reads from replicas ([state.ErrInvalid]). The servers are
-// checked as by [Open], within ConnectTimeout.
+// A *redis.Ring is refused with [errors.ErrUnsupported]: while a server is away it
+// moves keys to another one, so that a key would have two fences. A Cluster's client
+// that reads from replicas is refused with [state.ErrInvalid]. FromClient checks the
+// servers as [Open] does, within ConnectTimeout.
 func FromClient(ctx context.Context, client redis.UniversalClient, o *Options) (*Store, error) {
 	opts := deref(o)
 	if err := opts.checkLent(); err != nil {
@@ -108,14 +107,14 @@ func FromClient(ctx context.Context, client redis.UniversalClient, o *Options) (
 	return s, nil
 }
 
-// checkLent refuses the options that a lent client has of its own.
+// checkLent refuses the options that a lent client has itself.
 func (o *Options) checkLent() error {
 	switch {
 	case o.PoolSize != 0 || o.ReadTimeout != 0 || o.WriteTimeout != 0:
-		return fmt.Errorf("%w: PoolSize, ReadTimeout and WriteTimeout are the client's own here; leave them zero", state.ErrInvalid)
+		return fmt.Errorf("%w: PoolSize, ReadTimeout and WriteTimeout are set; with a client passed to FromClient they are the client's, so leave them zero", state.ErrInvalid)
 	case len(o.Addrs) > 0, o.MasterName != "", o.Cluster, o.Socket != "", o.DB != 0, o.wantsTLS(),
 		o.Username != "", o.Password != "", o.SentinelUsername != "", o.SentinelPassword != "":
-		return fmt.Errorf("%w: where Redis is, TLS, user and password are the client's own here; leave them empty", state.ErrInvalid)
+		return fmt.Errorf("%w: an address, TLS, user or password is set; with a client passed to FromClient these are the client's, so leave them empty", state.ErrInvalid)
 	}
 	return nil
 }
@@ -131,7 +130,7 @@ func openError(err error) error {
 	return &state.Error{Op: "open", Store: "redisstore", Err: err}
 }
 
-// open looks at the servers, once, within ConnectTimeout.
+// open inspects the servers, within ConnectTimeout.
 func (s *Store) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -151,20 +150,20 @@ func (s *Store) open(ctx context.Context) error {
 	}
 }
 
-// late says why opening took too long.
+// late returns the error of an open that took too long.
 func (s *Store) late(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		question := ""
 		if s.opts.wantsTLS() {
 			question = "; does it speak TLS?"
 		}
-		return fmt.Errorf("%w: %s does not answer (ConnectTimeout %v%s): %w", state.ErrUnavailable, s.name, s.opts.ConnectTimeout, question, ctx.Err())
+		return fmt.Errorf("%w: %s does not respond (ConnectTimeout %v%s): %w", state.ErrUnavailable, s.name, s.opts.ConnectTimeout, question, ctx.Err())
 	}
 	return interrupted(ctx, nil)
 }
 
-// inspect looks at the servers, and again if that may help: behind Sentinels that a
-// busy machine has held up, say, or while a server is loading its data.
+// inspect inspects the servers, with retries: Sentinels may be slow on a busy machine,
+// or a server may be loading its data.
 func (s *Store) inspect(ctx context.Context) error {
 	if s.clock != nil {
 		watched, end := s.clock.watch(ctx)
@@ -193,13 +192,13 @@ func (s *Store) inspect(ctx context.Context) error {
 	return verdict
 }
 
-// isJudged tells whether err is of inspectOne's own making.
+// isJudged reports whether err is the verdict of inspectOne.
 func isJudged(err error) bool { return errors.Is(err, state.ErrRefused) }
 
-// explain is describe, for what may have gone wrong in finding a Cluster.
+// explain is describe, with the error of a server that is in no Cluster.
 func (s *Store) explain(err error) error {
 	if s.cluster != nil && redis.HasErrorPrefix(err, "This instance has cluster support disabled") {
-		return fmt.Errorf("%w: it is one plain server, and no Cluster: write redis:// (or leave Cluster out): %w", state.ErrRefused, clean(err))
+		return fmt.Errorf("%w: it is a single server and no Cluster; write redis:// (or leave Cluster out): %w", state.ErrRefused, clean(err))
 	}
 	return describe(err)
 }
@@ -217,14 +216,14 @@ func (s *Store) inspectOne(ctx context.Context, c *redis.Client) error {
 	case err == nil:
 		return s.judge(ctx, name, parseInfo(text))
 	case isAnswer(err) && classify(err) == final:
-		s.opts.Logger.WarnContext(ctx, "redisstore: the server does not let this user read INFO, so that its eviction policy is unknown; "+
-			"make sure that it is noeviction", "server", name, "error", clean(err).Error())
+		s.opts.Logger.WarnContext(ctx, "redis eviction policy unknown, since the user may not read INFO; make sure that it is noeviction",
+			"server", name, "error", clean(err).Error())
 		return nil
 	}
 	return err
 }
 
-// judge refuses a server on which checkpoints would not be kept.
+// judge refuses a server that would not keep checkpoints.
 func (s *Store) judge(ctx context.Context, name string, info map[string]string) error {
 	policy := info["maxmemory_policy"]
 	switch mode := info["redis_mode"]; {
@@ -233,22 +232,22 @@ func (s *Store) judge(ctx context.Context, name string, info map[string]string) 
 	case mode == "cluster" && s.cluster == nil:
 		return fmt.Errorf("%w: %s is part of a Redis Cluster; write redis+cluster://host:port (or set Cluster)", state.ErrRefused, name)
 	case info["role"] == "slave":
-		return fmt.Errorf("%w: %s is a replica and takes no writes; give the address of its master", state.ErrRefused, name)
+		return fmt.Errorf("%w: %s is a replica, which accepts no writes; use the address of its master", state.ErrRefused, name)
 	case olderThan(info["redis_version"], 6, 2):
-		return fmt.Errorf("%w: %s is Redis %s, and this store needs 6.2 or later", state.ErrRefused, name, info["redis_version"])
+		return fmt.Errorf("%w: %s is Redis %s; this store needs 6.2 or later", state.ErrRefused, name, info["redis_version"])
 	case strings.HasPrefix(policy, "allkeys-"):
-		return fmt.Errorf("%w: %s has maxmemory-policy %s, which throws checkpoints away when its memory is full; set it to noeviction",
+		return fmt.Errorf("%w: %s has maxmemory-policy %s, which removes checkpoints when its memory is full; set it to noeviction",
 			state.ErrRefused, name, policy)
 	case policy == "":
-		s.opts.Logger.WarnContext(ctx, "redisstore: the server does not tell its eviction policy; make sure that it is noeviction", "server", name)
+		s.opts.Logger.WarnContext(ctx, "redis eviction policy unknown; make sure that it is noeviction", "server", name)
 	case strings.HasPrefix(policy, "volatile-") && s.opts.TTL > 0:
-		s.opts.Logger.WarnContext(ctx, "redisstore: the server's eviction policy may throw away checkpoints that have a TTL before it runs out; "+
-			"set maxmemory-policy to noeviction", "server", name, "policy", policy)
+		s.opts.Logger.WarnContext(ctx, "redis may evict checkpoints that have a TTL; set maxmemory-policy to noeviction",
+			"server", name, "policy", policy)
 	}
 	return nil
 }
 
-// parseInfo reads the answer of INFO: lines of name:value.
+// parseInfo parses the response to INFO: lines of name:value.
 func parseInfo(text string) map[string]string {
 	info := make(map[string]string)
 	for line := range strings.Lines(text) {
@@ -259,7 +258,7 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// olderThan tells whether a version is below major.minor; one that can't be read is not.
+// olderThan reports whether a version is below major.minor. An invalid one is not.
 func olderThan(version string, major, minor int) bool {
 	var x, y int
 	if _, err := fmt.Sscanf(version, "%d.%d", &x, &y); err != nil {

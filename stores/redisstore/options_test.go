@@ -197,7 +197,7 @@ func TestLogger(t *testing.T) {
 	p.next(before)
 	_, err := s.Load(t.Context(), "k")
 	want(t, err, state.ErrNotFound, "Load")
-	if !strings.Contains(log.String(), "repeating") || !strings.Contains(log.String(), "key=k") {
+	if !strings.Contains(log.String(), "retrying") || !strings.Contains(log.String(), "key=k") {
 		t.Errorf("the log: %q", log.String())
 	}
 }

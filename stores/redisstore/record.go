@@ -67,13 +67,13 @@ func tokenEnd(cp state.Checkpoint) (int, error) {
 func decode(text string) (state.Checkpoint, error) {
 	sum, rest, _ := strings.Cut(text, " ")
 	if d := sha1.Sum([]byte(rest)); sum != hex.EncodeToString(d[:]) {
-		return state.Checkpoint{}, fmt.Errorf("%w: it is not what was saved: changed in Redis by something else", state.ErrCorrupt)
+		return state.Checkpoint{}, fmt.Errorf("%w: another program has changed it in Redis", state.ErrCorrupt)
 	}
 	_, rest, _ = strings.Cut(rest, " ")
 	under, document, ok := strings.Cut(rest, " ")
 	epoch, err := strconv.ParseUint(under, 10, 64)
 	if !ok || err != nil {
-		return state.Checkpoint{}, fmt.Errorf("%w: it does not say under which epoch it was saved", state.ErrCorrupt)
+		return state.Checkpoint{}, fmt.Errorf("%w: its epoch is missing", state.ErrCorrupt)
 	}
 	if document == "" {
 		return state.Checkpoint{}, state.ErrNotFound
@@ -83,7 +83,7 @@ func decode(text string) (state.Checkpoint, error) {
 		return state.Checkpoint{}, err
 	}
 	if rec.Status != record.Saved || rec.Checkpoint.Token.IsZero() {
-		return state.Checkpoint{}, fmt.Errorf("%w: it holds no resume token", state.ErrCorrupt)
+		return state.Checkpoint{}, fmt.Errorf("%w: it has no resume token", state.ErrCorrupt)
 	}
 	rec.Checkpoint.Epoch = epoch
 	return rec.Checkpoint, nil

@@ -1,142 +1,136 @@
-// Package redisstore keeps checkpoints in Redis, 6.2 or later: on one server,
-// behind Sentinels, or in a Cluster.
+// Package redisstore keeps checkpoints in Redis 6.2 or later: on one server, behind
+// Sentinels, or in a Cluster.
 //
 //	store, err := redisstore.Open(ctx, "redis://user:password@127.0.0.1:6379/0", nil)
 //	store, err := redisstore.Open(ctx, "redis+sentinel://user:password@s1:26379,s2:26379,s3:26379/mymaster/0", nil)
 //	store, err := redisstore.Open(ctx, "rediss+cluster://user:password@a:7000,b:7001?tls-ca-file=/etc/redis/ca.pem", nil)
 //
-// It has every capability of package
-// [github.com/rigatoni-etl/rigatoni/state]. Each operation is one round trip: a
-// script that checks fence and sequence and writes, in one step; or, for the saves of
-// an owner, a plain SET that does the same (see below).
+// The store has every capability of package
+// [github.com/rigatoni-etl/rigatoni/state] except [state.Volatile]. Each operation is
+// one round trip: a script that checks fence and sequence and writes, atomically; or,
+// for the saves of a lease's owner, a plain SET with the same effect (see below).
 //
-// # What may be lost
+// # Durability
 //
-// A save is durable when Redis has acknowledged it, and that is worth what the
-// server's configuration makes of it. Choose knowingly:
+// A save is durable when Redis has acknowledged it. What that is worth depends on the
+// server's configuration:
 //
-//   - "appendonly no" (the default of Redis): a crash of the server loses
-//     everything since the last RDB snapshot, which may be minutes or all.
-//   - "appendonly yes" with "appendfsync everysec": a crash of the machine loses
-//     up to about two seconds.
-//   - "appendonly yes" with "appendfsync always": what was acknowledged is on
-//     disk. Each save waits for the disk.
+//   - "appendonly no" (the default of Redis): a crash of the server loses everything
+//     since the last RDB snapshot, which may be minutes old or missing.
+//   - "appendonly yes" with "appendfsync everysec": a crash of the machine loses up to
+//     about two seconds.
+//   - "appendonly yes" with "appendfsync always": acknowledged writes are on disk. Each
+//     save waits for the disk.
 //   - With replicas, and so with Sentinel and in a Cluster: replication is
-//     asynchronous. A failover loses what the replica that takes over had not
-//     received: the last moments of acknowledged writes, and all that a master
-//     took that was cut off from the others and did not know it yet
-//     (min-replicas-to-write and cluster-node-timeout bound for how long it does).
+//     asynchronous. A failover loses what the promoted replica had not received: the
+//     last acknowledged writes, and all writes to an isolated master that did not yet
+//     know of the failover (min-replicas-to-write and cluster-node-timeout limit that
+//     time).
 //
-// A checkpoint that steps back costs events delivered a second time; none is
-// skipped. The loss of a *first* checkpoint is worse: nothing is there at all, and
-// a key that was never saved can't be told from it. A lost lease can let two
-// owners be granted the same epoch, one after the other; their nonces differ, so
-// the first is kept out all the same, but a fence known to another system by its
-// epoch alone is not safe.
+// If a checkpoint steps back, events since then are redelivered, and none is skipped.
+// The loss of a first checkpoint is worse: the key then looks as if it had never been
+// saved. If a lease is lost, two owners may be granted the same epoch, one after the
+// other. Their nonces differ, so the first is fenced off here, but not in another
+// system that knows the fence by its epoch only.
 //
-// [Options.WaitReplicas] narrows this: a lease, a renewal and a save, the first one
-// too, succeed only when so many replicas have them, so that the pipeline delivers
-// nothing on the word of a master alone. What is left is the election of a
-// replica that did not have it, and the loss of all who had. Where none of this may
-// happen use one server with "appendfsync always", or another store.
+// With [Options.WaitReplicas], leases, renewals and saves, the first one included,
+// succeed only if that number of replicas has them. Then data is lost only if all
+// servers that had it are lost, or a replica that did not have it is promoted. If even
+// that must not happen, use one server with "appendfsync always", or another store.
 //
 // # Failovers
 //
-// Behind Sentinels the store asks all of them, and believes those who know of
-// the latest failover; it asks again twice a second, and cuts its connections to a
-// server that is no longer the master. A new connection is used only if the server
-// says that it is a master. Name all the Sentinels: others are not looked for. In
-// a Cluster it follows redirections, and when a node fails it asks the others
-// who has its slots. Checkpoints are never read from a replica.
+// Behind Sentinels the store asks all of them and follows the latest failover that
+// any of them knows. It asks twice a second, and closes its connections to a server
+// that is no longer the master. It uses a new connection only if the server says that
+// it is a master. Name all Sentinels: the store doesn't discover others. In a Cluster
+// it follows redirections, and when a node fails it asks the others for the slots.
+// It never reads checkpoints from a replica.
 //
-// While no master is there, calls fail with [state.ErrUnavailable] once their
-// repetitions are used up (after some 50 ms by default: see Options.MaxRetries);
-// the pipeline then goes on trying by itself. In a Cluster a slot that is being
-// moved answers TRYAGAIN for keys of which only a part has been moved yet.
+// While there is no master, calls return [state.ErrUnavailable] after their retries
+// (some 50 ms by default: see Options.MaxRetries); the pipeline retries on its own. In
+// a Cluster, a slot that is being moved answers TRYAGAIN for keys of which only a part
+// has been moved.
 //
 // # Memory
 //
-// Redis under an eviction policy of allkeys-* throws keys away when its memory is
-// full, checkpoints and fences too: [Open] refuses such a server, and a Cluster with
-// one such master. A policy of
-// volatile-* may throw away checkpoints that have a TTL; Load says then that the
-// checkpoint is gone ([state.ErrCorrupt]), never that there was none. Use
-// "maxmemory-policy noeviction".
+// With an eviction policy of allkeys-*, Redis removes keys when its memory is full,
+// including checkpoints and fences. [Open] refuses such a server, and a Cluster with
+// one such master. A policy of volatile-* may remove checkpoints that have a TTL; Load
+// then returns [state.ErrCorrupt], never [state.ErrNotFound]. Use "maxmemory-policy
+// noeviction".
 //
 // # Time to live
 //
-// [Options.TTL] takes checkpoints away that nobody has saved or renewed for so
-// long. Load says [state.ErrExpired] then, and the key's fence (some 300
-// bytes) stays for good; [Store.Forget] takes it away. A TTL is for keys whose
-// pipelines come and go. One that is shorter than a quiet weekend turns a quiet
-// stream into an error. The
-// pipeline warns where it is shorter than what the MongoDB server remembers.
+// [Options.TTL] expires checkpoints that were neither saved nor renewed for that time.
+// Load then returns [state.ErrExpired]. The key's fence (some 300 bytes) stays until
+// [Store.Forget]. A TTL is for keys of short-lived pipelines. If it is shorter than a
+// weekend without events, a quiet stream ends in an error. The pipeline warns if it is
+// shorter than the history of the MongoDB server.
 //
-// # Repeating
+// # Retries
 //
-// An operation that fails is repeated ([Options.MaxRetries]) if Redis can't be
-// reached, doesn't answer, or says LOADING, READONLY, MASTERDOWN, TRYAGAIN,
-// CLUSTERDOWN, BUSY, NOREPLICAS or that it has too many clients. Once sent, a
-// command may have been executed although no answer came. Repeating it is safe
-// under a fence, and with a sequence, because Redis knows the second time from
-// the first; but an unfenced Save without a sequence, an unfenced Clear or a
-// Forget would undo what another writer did between the two. These are repeated
-// only where they were certainly not executed, and otherwise are an
-// [state.ErrUnavailable] that leaves the question open.
+// An operation is retried ([Options.MaxRetries]) if Redis is unreachable, doesn't
+// respond, or answers LOADING, READONLY, MASTERDOWN, TRYAGAIN, CLUSTERDOWN, BUSY,
+// NOREPLICAS or that it has too many clients. A command without a response may have
+// been executed. Retrying it is safe under a fence, and with a sequence, because Redis
+// then recognizes the repetition. An unfenced Save without a sequence, an unfenced
+// Clear and a Forget could undo what another writer did in between. They are retried
+// only if they were certainly not executed; otherwise the [state.ErrUnavailable] says
+// that the outcome is unknown.
 //
-// What no repetition can mend (a wrong password, a missing right, no memory) is
-// not repeated: [state.ErrRefused].
+// What no retry can mend (a wrong password, a missing right, full memory) is a
+// [state.ErrRefused], at once.
 //
-// # What lies in Redis
+// # Data in Redis
 //
-// Three keys for each, here for the key "shop":
+// The key "shop" has three keys in Redis:
 //
-//	rigatoni:{shop}:fence      a hash: version, epoch, nonce, owner, until (ms), seal, due (when
-//	                           the record is to expire, ms; 0: never) and last (sequence)
-//	rigatoni:{shop}:cp         marks that the hash was there
+//	rigatoni:{shop}:fence      a hash: version, epoch, nonce, owner, until (ms), seal, due (the time
+//	                           in ms at which the record expires, 0: never) and last (sequence)
+//	rigatoni:{shop}:cp         marks that the hash existed
 //	rigatoni:{shop}:cp:<seal>  the record: a digest of the rest, the last sequence, the epoch it
 //	                           was saved under, and the checkpoint as one line of JSON
 //
-// In the braces everything but letters, digits and -._/: is %-encoded. Hash and mark
-// never expire: they are what tells "expired" and "deleted" from "never saved". A
-// record that was changed, deleted or put there by anything but this store is a
+// Inside the braces everything except letters, digits and -._/: is %-encoded. Hash and
+// mark never expire: they distinguish "expired" and "deleted" from "never saved". A
+// record that anything but this store has changed, deleted or created is a
 // [state.ErrCorrupt] until the next save.
 //
-// The seal is a random number, which only the Store that last wrote the key by a
-// script knows. That one saves with SET … XX, as long as the name is there. Everything
-// that must shut it out (an Acquire or a Release, a Clear, a save by any other Store)
-// puts the record under another seal, in the same step, so that a save that is late
-// finds nothing to write to; it is then decided by the script, by fence and sequence.
-// Of a save that was not answered the seal is not used again. So Stores that take
-// turns at saving one key, which only unfenced ones do, need two round trips for it.
+// The seal is a random number that only the Store knows that last wrote the key by a
+// script. It saves with SET … XX, which succeeds while the record's name exists.
+// Everything that must fence it off (an Acquire, a Release, a Clear, a save by another
+// Store) renames the record to a new seal in the same step, so that a delayed SET
+// finds nothing to overwrite; the script then decides, by fence and sequence. After a
+// save without a response its seal is not used again. Stores that alternate in saving
+// a key, which only unfenced ones do, need two round trips for each save.
 //
-// With [Options.TTL] each save is a script, and the seal is 0: the last sequence must
-// outlive the record. To look at a checkpoint:
+// With [Options.TTL] each save is a script, and the seal is 0, because the last
+// sequence must outlive the record. To look at a checkpoint:
 //
 //	redis-cli get "rigatoni:{shop}:cp:$(redis-cli hget 'rigatoni:{shop}:fence' seal)"
 //
 // # Rights
 //
-// A user of Redis's own (ACL) needs, and [Open] refuses who lacks one of those
+// A Redis user (ACL) needs these rights; [Open] refuses a user that lacks one of those
 // that the scripts need:
 //
 //	always      ~rigatoni:* +evalsha +eval +ping +time +exists +get +set +strlen +del
 //	            +rename +pexpireat +persist +hget +hmget +hset +hdel
-//	INFO        +info; without it the eviction policy and the version are not
-//	            checked, and there is a warning
+//	INFO        +info; without it, eviction policy and version are not checked, and
+//	            there is a warning
 //	List        +scan
 //	Sentinel    +role on the servers; the Sentinels' own user, if they have any:
 //	            +sentinel|get-master-addr-by-name +sentinel|master
 //	Cluster     +cluster|slots
 //	WAIT        +wait
 //
-// where rigatoni: is [Options.KeyPrefix]. To read the Rust crate's tokens takes
-// ~rigatoni:resume_token:* where the prefix is another one.
+// Here rigatoni: is [Options.KeyPrefix].
 //
 // # Moving over from the Rust crate
 //
-// Package rustcrate reads its tokens, so that a pipeline resumes where the crate's
-// stopped.
+// Package [github.com/rigatoni-etl/rigatoni/stores/redisstore/rustcrate] reads the
+// crate's tokens, so that a pipeline resumes where the crate's stopped.
 package redisstore
 
 import (
@@ -163,15 +157,15 @@ type Store struct {
 	// the master is; otherwise nil.
 	cluster   *redis.ClusterClient
 	sentinels *sentinels
-	// clock holds calls to their context. A lent client has none, and is waited
-	// for in another goroutine; for our own that would add a third to each call.
+	// clock ends calls with their context. A lent client has none; its calls run in
+	// another goroutine, which would add a third to the time of each call of ours.
 	clock *clock
 	name  string
 	opts  Options // complete
 	ttl   int64   // opts.TTL in milliseconds
 	seals seals
 
-	mu     sync.RWMutex // held, to read, where a call is counted in
+	mu     sync.RWMutex // read-locked while a call is added to calls
 	closed chan struct{}
 	calls  sync.WaitGroup
 }
@@ -193,12 +187,12 @@ func newStore(client redis.UniversalClient, owned bool, name string, o Options) 
 	}
 }
 
-// Save is [state.Store]'s.
+// Save implements [state.Store].
 func (s *Store) Save(ctx context.Context, key string, cp state.Checkpoint) error {
 	return s.save(ctx, key, unfenced, cp)
 }
 
-// Load is [state.Store]'s. It asks the server that is written to, never a replica.
+// Load implements [state.Store]. It reads from the master, never from a replica.
 func (s *Store) Load(ctx context.Context, key string) (state.Checkpoint, error) {
 	if err := state.CheckKey(key); err != nil {
 		return state.Checkpoint{}, s.fail("load", key, err)
@@ -214,14 +208,14 @@ func (s *Store) Load(ctx context.Context, key string) (state.Checkpoint, error) 
 	return cp, nil
 }
 
-// Clear is [state.Store]'s, and one round trip.
+// Clear implements [state.Store].
 func (s *Store) Clear(ctx context.Context, key string) error {
 	return s.clear(ctx, key, unfenced)
 }
 
-// Forget is [state.Forgetter]'s. It also takes away what is damaged, unless
-// another type of value lies under one of the key's names in Redis: that is
-// somebody else's.
+// Forget implements [state.Forgetter]. It also removes damaged data, except for a
+// value of another Redis type under one of the key's names, which this store did not
+// write.
 func (s *Store) Forget(ctx context.Context, key string) error {
 	if err := state.CheckKey(key); err != nil {
 		return s.fail("forget", key, err)
@@ -230,19 +224,19 @@ func (s *Store) Forget(ctx context.Context, key string) error {
 	return s.fail("forget", key, err)
 }
 
-// Ping is [state.Pinger]'s. It writes a key and deletes it in one step, so that a
-// server that answers but takes no writes (a replica, a full one) is found out.
+// Ping implements [state.Pinger]. It writes a key and deletes it in one step, to
+// detect a server that answers but accepts no writes, such as a replica or a full one.
 func (s *Store) Ping(ctx context.Context) error {
 	_, err := s.call(ctx, call{script: pingScript, again: true})
 	return s.fail("ping", "", err)
 }
 
-// Expires is [state.Expirer]'s: it is Options.TTL.
+// Expires implements [state.Expirer]. It returns Options.TTL.
 func (s *Store) Expires() time.Duration { return s.opts.TTL }
 
-// Close ends the calls in progress, with [state.ErrClosed], and closes the
-// connections, unless the client was lent by [FromClient]: then what those calls
-// have sent may still be executed. Closing a second time is success.
+// Close ends the calls in progress with [state.ErrClosed] and closes the
+// connections, except those of a client passed to [FromClient]; what those calls have
+// sent may still be executed. A second Close does nothing and returns nil.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.isClosed() {
@@ -250,7 +244,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	close(s.closed)
-	s.mu.Unlock() // nothing is counted in from here on
+	s.mu.Unlock() // no call is added from here on
 	if !s.owned {
 		return nil
 	}
@@ -261,7 +255,7 @@ func (s *Store) Close() error {
 
 // disconnect closes what the store has opened.
 func (s *Store) disconnect() error {
-	// Connections to a master that was one no more are closed already.
+	// Connections to a former master are already closed.
 	err := ignoreClosed(s.client.Close())
 	if s.sentinels != nil {
 		err = errors.Join(err, s.sentinels.close())
@@ -278,7 +272,7 @@ func (s *Store) isClosed() bool {
 	}
 }
 
-// fail is the error that a method returns for err, nil for nil.
+// fail returns the error that a method returns for err, nil for nil.
 func (s *Store) fail(op, key string, err error) error {
 	if err == nil {
 		return nil
@@ -286,12 +280,12 @@ func (s *Store) fail(op, key string, err error) error {
 	return &state.Error{Op: op, Store: "redisstore", Key: key, Err: err}
 }
 
-// String tells which server, database and prefix the store uses.
+// String returns the server, database and prefix of the store.
 func (s *Store) String() string {
 	return fmt.Sprintf("redisstore(%s, prefix %q)", s.name, s.opts.KeyPrefix)
 }
 
-// Format prints String for every verb: the client inside knows the password.
+// Format prints String for every verb, because the client has the password.
 func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
 // LogValue is String, for log/slog.

@@ -73,22 +73,22 @@ func (r reply) refusal() error {
 	case "STALE":
 		return fmt.Errorf("%w: the last sequence is %d", state.ErrStale, r.number(1))
 	case "USED":
-		return fmt.Errorf("%w: the sequence was used before", state.ErrStale)
+		return fmt.Errorf("%w: the sequence is already in use", state.ErrStale)
 	case "NEWER":
-		return fmt.Errorf("%w: its fence has version %s, and this program reads up to %d", state.ErrNewer, r.text(1), record.Version)
+		return fmt.Errorf("%w: its fence has version %s; this program reads up to %d", state.ErrNewer, r.text(1), record.Version)
 	case "BAD":
 		return fmt.Errorf("%w: the key %q in Redis %s", state.ErrCorrupt, r.text(1), r.text(2))
 	}
 	return errNotOurs
 }
 
-var errNotOurs = fmt.Errorf("%w: its answer is none that this store's scripts give", state.ErrRefused)
+var errNotOurs = fmt.Errorf("%w: the response is not one of this store's scripts", state.ErrRefused)
 
 // errGone is no ErrNotFound: a place that vanished must not look like a first start.
-var errGone = fmt.Errorf("%w: it is gone from Redis before its time: deleted, evicted, or the server's clock was set back", state.ErrCorrupt)
+var errGone = fmt.Errorf("%w: it disappeared from Redis: it was deleted or evicted, or the server's clock was set back", state.ErrCorrupt)
 
 // errUnsealed never leaves the store.
-var errUnsealed = errors.New("another writer's seal is in force")
+var errUnsealed = errors.New("the seal is another writer's")
 
 // checkpoint reads the answer of load from the i-th place on: what was found, and
 // the record.

@@ -154,10 +154,10 @@ func (s *sentinels) master(ctx context.Context) (string, error) {
 func (s *sentinels) unknown(errs []error) error {
 	for _, err := range errs {
 		if classify(err) != final {
-			return fmt.Errorf("no Sentinel says where the master %q is: %w", s.name, notConnected{err})
+			return fmt.Errorf("no Sentinel knows the address of the master %q: %w", s.name, notConnected{err})
 		}
 	}
-	return fmt.Errorf("no Sentinel says where the master %q is: %w", s.name, errors.Join(errs...))
+	return fmt.Errorf("no Sentinel knows the address of the master %q: %w", s.name, errors.Join(errs...))
 }
 
 func (s *sentinels) ask(ctx context.Context, i int) opinion {
@@ -276,7 +276,7 @@ func (s *Store) greet(ctx context.Context, cn *redis.Conn) error {
 	// refuse, and not to be told of.
 	if text, err := cn.Info(ctx).Result(); err == nil {
 		if err := s.judge(ctx, s.name, parseInfo(text)); err != nil {
-			s.opts.Logger.ErrorContext(ctx, "redisstore: the new master is one that checkpoints are not safe on", "error", err.Error())
+			s.opts.Logger.ErrorContext(ctx, "redis master is unsuitable for checkpoints", "error", err.Error())
 		}
 	}
 	return nil

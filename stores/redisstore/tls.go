@@ -43,7 +43,7 @@ func (o *Options) trust(c *tls.Config) error {
 		return nil
 	}
 	if c.RootCAs != nil {
-		return fmt.Errorf("%w: the certificate authorities are given twice, in TLSCAFile (tls-ca-file) and in TLS.RootCAs; leave one out", state.ErrInvalid)
+		return fmt.Errorf("%w: both TLSCAFile (tls-ca-file) and TLS.RootCAs are set; leave one out", state.ErrInvalid)
 	}
 	pem, err := os.ReadFile(o.TLSCAFile)
 	if err != nil {
@@ -62,7 +62,7 @@ func (o *Options) present(c *tls.Config) error {
 		return nil
 	}
 	if o.TLSCertFile == "" || o.TLSKeyFile == "" {
-		return fmt.Errorf("%w: a client certificate takes both TLSCertFile (tls-cert-file) and TLSKeyFile (tls-key-file), and one is missing", state.ErrInvalid)
+		return fmt.Errorf("%w: a client certificate needs both TLSCertFile (tls-cert-file) and TLSKeyFile (tls-key-file); one is missing", state.ErrInvalid)
 	}
 	cert, err := tls.LoadX509KeyPair(o.TLSCertFile, o.TLSKeyFile)
 	if err != nil {

@@ -63,7 +63,7 @@ func TestTLSOptions(t *testing.T) {
 		{what: "own CA, in a config", url: server.URL(), o: redisstore.Options{TLS: &tls.Config{RootCAs: config.RootCAs}}},
 		{what: "without a URL", o: redisstore.Options{Addrs: []string{server.Addr}, TLSCAFile: pki.CAFile}},
 		{what: "another's CA", url: server.URL() + "?tls-ca-file=" + other.CAFile, err: state.ErrRefused, says: "certificate"},
-		{what: "two CAs", url: server.URL() + "?tls-ca-file=" + pki.CAFile, o: redisstore.Options{TLS: config}, err: state.ErrInvalid, says: "given twice"},
+		{what: "two CAs", url: server.URL() + "?tls-ca-file=" + pki.CAFile, o: redisstore.Options{TLS: config}, err: state.ErrInvalid, says: "both TLSCAFile"},
 		{what: "a CA that is missing", url: server.URL() + "?tls-ca-file=/none.pem", err: state.ErrInvalid, says: "no such file"},
 		{what: "a CA that is none", url: server.URL() + "?tls-ca-file=" + bad, err: state.ErrInvalid, says: "PEM form"},
 		{what: "the name in the certificate", url: server.URL() + "?tls-server-name=" + redisserver.ServerName + "&tls-ca-file=" + pki.CAFile},

@@ -15,40 +15,40 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// checkTarget refuses what names no server, or more than one kind of it.
+// checkTarget refuses options that name no server, or contradict each other.
 func (o *Options) checkTarget(fromURL bool) error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+format, append([]any{state.ErrInvalid}, args...)...)
 	}
 	switch {
 	case o.Socket == "" && len(o.Addrs) == 0:
-		return refuse("there is neither a URL nor Addrs nor a Socket to say where Redis is; a URL's scheme is one of %s", strings.Join(schemeNames(), ", "))
+		return refuse("no address: set a URL, Addrs or Socket; the scheme of a URL is one of %s", strings.Join(schemeNames(), ", "))
 	case o.Socket != "" && (len(o.Addrs) > 0 || o.MasterName != "" || o.Cluster):
-		return refuse("Socket is the path of one server's socket, and goes with neither Addrs nor MasterName nor Cluster")
+		return refuse("Socket is set together with Addrs, MasterName or Cluster; leave those out")
 	case o.Socket != "" && o.wantsTLS():
-		return refuse("a Unix socket is never with TLS; leave TLS and what begins with it (tls-…) out")
+		return refuse("a Unix socket has no TLS; leave TLS and the options tls-… out")
 	case o.TLS == nil && o.namesTLS() && fromURL:
-		return refuse("TLS files or names (tls-…) are given, and the URL's scheme is without TLS; write rediss for redis")
+		return refuse("options tls-… are set, and the URL's scheme has no TLS; write rediss instead of redis")
 	case o.MasterName != "" && o.Cluster:
-		return refuse("MasterName is for Sentinels and Cluster for a Cluster; one of the two")
+		return refuse("both MasterName (Sentinels) and Cluster are set; leave one out")
 	case len(o.Addrs) > 1 && o.MasterName == "" && !o.Cluster:
 		return refuse("there are %d addresses: for Sentinels write redis+sentinel:// and the master's name, for a Cluster redis+cluster:// (or set MasterName or Cluster)", len(o.Addrs))
 	case o.Cluster && o.DB != 0:
-		return refuse("a Cluster has only the database 0, and %d is asked for", o.DB)
+		return refuse("the database is %d; a Cluster has only 0", o.DB)
 	case o.DB < 0:
-		return refuse("DB is %d: there is no such database", o.DB)
+		return refuse("DB is %d; it must be 0 or more", o.DB)
 	case o.Username != "" && o.Password == "":
-		return refuse("there is a user (Username) and no password")
+		return refuse("Username is set, and Password is not")
 	case o.SentinelUsername != "" && o.SentinelPassword == "":
-		return refuse("there is a user for the Sentinels (SentinelUsername, sentinel-username) and no password (SentinelPassword, sentinel-password)")
+		return refuse("SentinelUsername (sentinel-username) is set, and SentinelPassword (sentinel-password) is not")
 	case o.SentinelPassword != "" && o.MasterName == "":
-		return refuse("SentinelPassword (sentinel-password) is set, and there are no Sentinels")
+		return refuse("SentinelPassword (sentinel-password) is set, but there are no Sentinels")
 	}
 	_, err := o.addrs()
 	return err
 }
 
-// addrs are Addrs with their ports.
+// addrs returns Addrs with their ports.
 func (o *Options) addrs() ([]string, error) {
 	port := "6379"
 	if o.MasterName != "" {
@@ -62,14 +62,14 @@ func (o *Options) addrs() ([]string, error) {
 		}
 		n, perr := strconv.ParseUint(p, 10, 16)
 		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, " @/") {
-			return nil, fmt.Errorf("%w: the %d. of Addrs is not host:port with a port from 1 to 65535", state.ErrInvalid, i+1)
+			return nil, fmt.Errorf("%w: Addrs[%d] is not host:port with a port from 1 to 65535", state.ErrInvalid, i)
 		}
 		addrs[i] = net.JoinHostPort(host, p)
 	}
 	return addrs, nil
 }
 
-// target is how the place is called in logs and errors.
+// target returns the name of the server for logs and errors.
 func (o *Options) target(addrs []string) string {
 	switch {
 	case o.Socket != "":
@@ -82,7 +82,7 @@ func (o *Options) target(addrs []string) string {
 	return fmt.Sprintf("%s, database %d", addrs[0], o.DB)
 }
 
-// connect makes a store with a client of its own, which has connected to nothing yet.
+// connect returns a store with a client of its own, without connecting.
 func connect(o Options) (*Store, error) {
 	config, err := o.tlsConfig()
 	if err != nil {
@@ -120,8 +120,8 @@ func connect(o Options) (*Store, error) {
 	return s, nil
 }
 
-// clientOptions turn off what go-redis does by itself: it would repeat what is
-// not safe to repeat.
+// clientOptions returns options without the retries of go-redis, which would also
+// retry what is not safe to retry.
 func clientOptions(o Options, d *dialer) *redis.Options {
 	return &redis.Options{
 		DB: o.DB, Username: o.Username, Password: o.Password,
@@ -133,7 +133,7 @@ func clientOptions(o Options, d *dialer) *redis.Options {
 		PoolTimeout:      o.ReadTimeout,
 		DialTimeout:      o.ConnectTimeout,
 		ReadTimeout:      d.clock.longest(), WriteTimeout: d.clock.longest(),
-		// The scripts' answers need nothing of RESP3, nor of the notifications in it.
+		// The scripts need neither RESP3 nor its notifications.
 		Protocol:                 2,
 		MaintNotificationsConfig: noNotifications(),
 		DisableIdentity:          true,
@@ -144,7 +144,7 @@ func noNotifications() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
-// lent makes a store of a client that is the caller's.
+// lent returns a store that uses a client of the caller.
 func lent(client redis.UniversalClient, o Options) (*Store, error) {
 	s := newStore(client, false, "", o)
 	var timeout time.Duration
@@ -162,23 +162,23 @@ func lent(client redis.UniversalClient, o Options) (*Store, error) {
 		s.name, s.cluster = "the Cluster of "+strings.Join(c.Options().Addrs, ","), c
 		timeout = c.Options().ReadTimeout
 		if c.Options().ReadOnly {
-			return nil, fmt.Errorf("%w: the client is set to read from replicas (ReadOnly, RouteByLatency or RouteRandomly), which may be behind; "+
-				"lend one that does not", state.ErrInvalid)
+			return nil, fmt.Errorf("%w: the client reads from replicas (ReadOnly, RouteByLatency or RouteRandomly), which may be behind; "+
+				"use one that does not", state.ErrInvalid)
 		}
 	case *redis.Ring:
-		return nil, fmt.Errorf("%w: a Ring moves keys to another server while one is away, so that there would be two fences for one key, "+
-			"and two owners; lend a *redis.Client or a *redis.ClusterClient", errors.ErrUnsupported)
+		return nil, fmt.Errorf("%w: a Ring moves keys to another server while one is away, so one key would have two fences and "+
+			"two owners; use a *redis.Client or a *redis.ClusterClient", errors.ErrUnsupported)
 	default:
-		return nil, fmt.Errorf("%w: a %T; lend a *redis.Client or a *redis.ClusterClient", errors.ErrUnsupported, client)
+		return nil, fmt.Errorf("%w: a %T; use a *redis.Client or a *redis.ClusterClient", errors.ErrUnsupported, client)
 	}
 	if o.WaitReplicas > 0 && timeout > 0 && timeout <= o.WaitTimeout {
-		return nil, fmt.Errorf("%w: WaitTimeout (%v) is not below the client's own ReadTimeout (%v), which would end each wait for the replicas",
+		return nil, fmt.Errorf("%w: WaitTimeout (%v) must be shorter than the client's ReadTimeout (%v), which would end each wait for the replicas",
 			state.ErrInvalid, o.WaitTimeout, timeout)
 	}
 	return s, nil
 }
 
-// masters calls f for the client of each server that is written to, of all at once.
+// masters calls f with the client of each master, concurrently.
 func (s *Store) masters(ctx context.Context, f func(context.Context, *redis.Client) error) error {
 	if s.cluster != nil {
 		return s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
@@ -193,9 +193,8 @@ func (s *Store) masters(ctx context.Context, f func(context.Context, *redis.Clie
 	return f(ctx, s.client.(*redis.Client)) // connect and lent let nothing else in
 }
 
-// classify says what err means for the next attempt, and has a Cluster's client
-// look again which server has which slot: by itself it would ask a dead one until
-// a minute is over.
+// classify classifies err, and makes a Cluster's client reload the slots: otherwise
+// it would use a dead server for up to a minute.
 func (s *Store) classify(err error) kind {
 	k := classify(err)
 	if s.cluster == nil {

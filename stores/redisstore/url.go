@@ -20,7 +20,7 @@ func parseURL(raw string) (*url.URL, error) {
 	one, hosts := cutHosts(raw)
 	u, err := url.Parse(one)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the URL can't be read; in a user or password, write what is no letter or digit as %%XX "+
+		return nil, fmt.Errorf("%w: the URL is invalid; in a user or password, write everything except letters and digits as %%XX "+
 			"(@ as %%40, / as %%2F, # as %%23, ? as %%3F, %% as %%25)", state.ErrInvalid)
 	}
 	if hosts != "" {
@@ -29,7 +29,7 @@ func parseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// cutHosts puts one name in the place of a URL's hosts, if there are several.
+// cutHosts replaces a URL's hosts by one name, if there are several.
 func cutHosts(raw string) (one, hosts string) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -46,7 +46,7 @@ func cutHosts(raw string) (one, hosts string) {
 	return scheme + "://" + rest[:begin] + "hosts" + rest[end:], hosts
 }
 
-// A scheme is what a URL's scheme says.
+// A scheme is the meaning of a URL's scheme.
 type scheme struct {
 	tls  bool
 	kind kindOfServer
@@ -74,22 +74,22 @@ var schemes = map[string]scheme{
 
 func schemeNames() []string { return slices.Sorted(maps.Keys(schemes)) }
 
-// from puts what u says before its parameters into o. No part of the URL is in
-// the errors but the scheme: in a URL that lacks some %XX, a piece of the password
-// can stand anywhere behind.
+// from returns o with everything in u but its parameters. Its errors show no part of
+// the URL except the scheme: without proper %XX, a part of the password can be
+// anywhere behind it.
 func (o Options) from(u *url.URL) (Options, error) {
 	sch, known := schemes[u.Scheme]
 	switch {
 	case !known:
-		return o, fmt.Errorf("%w: the URL's scheme is none of %s", state.ErrInvalid, strings.Join(schemeNames(), ", "))
+		return o, fmt.Errorf("%w: the URL's scheme must be one of %s", state.ErrInvalid, strings.Join(schemeNames(), ", "))
 	case u.Opaque != "":
-		return o, fmt.Errorf("%w: the URL names no host: write %s:// before it", state.ErrInvalid, u.Scheme)
+		return o, fmt.Errorf("%w: the URL has no host; write %s://host:port", state.ErrInvalid, u.Scheme)
 	case u.Fragment != "":
-		return o, fmt.Errorf("%w: the URL has a #; in a password, write it as %%23", state.ErrInvalid)
+		return o, fmt.Errorf("%w: the URL has a #; in a password write it as %%23", state.ErrInvalid)
 	case sch.tls && o.TLS == nil:
 		o.TLS = &tls.Config{}
 	case !sch.tls && o.TLS != nil:
-		return o, fmt.Errorf("%w: TLS is set, and the URL's scheme %s is without TLS", state.ErrInvalid, u.Scheme)
+		return o, fmt.Errorf("%w: TLS is set, and the URL's scheme, %s, has no TLS", state.ErrInvalid, u.Scheme)
 	}
 	o.Addrs, o.Socket, o.MasterName, o.Cluster = nil, "", "", sch.kind == clusterServers
 	if u.User != nil {
@@ -97,32 +97,32 @@ func (o Options) from(u *url.URL) (Options, error) {
 		o.Password, _ = u.User.Password()
 	}
 	if o.Username != "" && o.Password == "" {
-		return o, fmt.Errorf("%w: the URL has a user and no password; for a password alone write %s://:password@host", state.ErrInvalid, u.Scheme)
+		return o, fmt.Errorf("%w: the URL has a user and no password; for a password without a user write %s://:password@host", state.ErrInvalid, u.Scheme)
 	}
 	if sch.kind == socketServer {
 		if u.Host != "" || strings.Trim(u.Path, "/") == "" {
-			return o, fmt.Errorf("%w: the URL has no path of a socket: write %s:///path/to/redis.sock", state.ErrInvalid, u.Scheme)
+			return o, fmt.Errorf("%w: the URL has no path of a socket; write %s:///path/to/redis.sock", state.ErrInvalid, u.Scheme)
 		}
 		o.Socket = u.Path
 		return o, nil
 	}
 	if u.Host == "" {
-		return o, fmt.Errorf("%w: the URL names no host: write %s://host:port", state.ErrInvalid, u.Scheme)
+		return o, fmt.Errorf("%w: the URL has no host; write %s://host:port", state.ErrInvalid, u.Scheme)
 	}
 	o.Addrs = strings.Split(u.Host, ",")
 	if _, err := o.addrs(); err != nil {
-		return o, fmt.Errorf("%w: the URL's port is not from 1 to 65535, or a host is missing or not one", state.ErrInvalid)
+		return o, fmt.Errorf("%w: a host in the URL is missing or invalid, or its port is not from 1 to 65535", state.ErrInvalid)
 	}
 	return o, o.path(u, sch.kind)
 }
 
-// path reads the path of a URL: the master's name, the database.
+// path parses the path of a URL: the master's name, the database.
 func (o *Options) path(u *url.URL, kind kindOfServer) error {
 	path := strings.Trim(u.Path, "/")
 	if kind == sentinelServers {
 		o.MasterName, path, _ = strings.Cut(path, "/")
 		if o.MasterName == "" {
-			return fmt.Errorf("%w: the URL does not name the master: write %s://host:port/mymaster/0", state.ErrInvalid, u.Scheme)
+			return fmt.Errorf("%w: the URL does not name the master; write %s://host:port/mymaster/0", state.ErrInvalid, u.Scheme)
 		}
 	}
 	if path == "" {
@@ -130,7 +130,7 @@ func (o *Options) path(u *url.URL, kind kindOfServer) error {
 	}
 	db, err := strconv.ParseUint(path, 10, 16)
 	if err != nil {
-		return fmt.Errorf("%w: the URL's path is not the number of a database, such as /0", state.ErrInvalid)
+		return fmt.Errorf("%w: the URL's path must be the number of a database, such as /0", state.ErrInvalid)
 	}
 	o.DB = int(db)
 	return nil
@@ -142,9 +142,9 @@ func (o Options) apply(u *url.URL) (Options, error) {
 	// A password with an unescaped ? has its end here.
 	switch {
 	case err != nil || strings.Contains(u.RawQuery, "@"):
-		return o, fmt.Errorf("%w: the URL's parameters can't be read; write @ as %%40, and ? in a password as %%3F", state.ErrInvalid)
+		return o, fmt.Errorf("%w: the URL's parameters are invalid; write @ as %%40, and ? in a password as %%3F", state.ErrInvalid)
 	case query.Has("db") && o.Socket == "":
-		return o, fmt.Errorf("%w: the URL has the parameter db, which is for Unix sockets; write the database into the path", state.ErrInvalid)
+		return o, fmt.Errorf("%w: the URL has the parameter db, which is for Unix sockets; write the database as the path", state.ErrInvalid)
 	}
 	if err := option.FromQuery(&o, query); err != nil {
 		return o, fmt.Errorf("%w: %w", state.ErrInvalid, err)

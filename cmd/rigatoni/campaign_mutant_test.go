@@ -54,14 +54,14 @@ var mutants = map[string]mutant{
 		file:    "session.go",
 		old:     deliver,
 		new:     "{ slices.Reverse(b.Events); return s.sink.sink.Deliver(ctx, b) },\n",
-		found:   "although no life began",
+		found:   "although no process was started",
 		imports: "slices",
 	},
 	"a batch is delivered twice": {
 		file:  "session.go",
 		old:   deliver,
 		new:   "{ _ = s.sink.sink.Deliver(ctx, b); return s.sink.sink.Deliver(ctx, b) },\n",
-		found: "although no life began",
+		found: "although no process was started",
 	},
 	"the checkpoint is behind what was delivered": {
 		file:  "checkpointer.go",

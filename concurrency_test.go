@@ -291,9 +291,7 @@ func TestKeyOf(t *testing.T) {
 	if key(ev) != key(ev.With(change(2, "insert", 8).Raw)) {
 		t.Error("a transform changes the lane")
 	}
-	if broken := (Event{Raw: bson.Raw{5, 0, 0, 0, 0}}); key(broken) != key(broken) {
-		t.Error("an event without fields has no key")
-	}
+	key(Event{Raw: bson.Raw{5, 0, 0, 0, 0}}) // an event without fields doesn't panic
 }
 
 func TestBatcher(t *testing.T) {

@@ -153,7 +153,18 @@ func ExampleSink_decorator() {
 	if !errors.Is(err, rigatonitest.ErrEnd) {
 		log.Fatal(err)
 	}
-	concurrent, ok := rigatoni.As[rigatoni.Concurrent](countingSink{rigatoni.Func(rigatoni.Ignore), nil})
-	fmt.Println(total, ok && concurrent.Concurrent())
-	// Output: 2 true
+	fmt.Println(total, "events")
+	// Output: 2 events
+}
+
+// As finds a capability in a sink or in what it wraps.
+func ExampleAs() {
+	sink := countingSink{rigatoni.Func(rigatoni.Ignore), nil}
+	concurrent, ok := rigatoni.As[rigatoni.Concurrent](sink)
+	fmt.Println(ok && concurrent.Concurrent())
+	_, ok = rigatoni.As[rigatoni.Syncer](sink)
+	fmt.Println(ok)
+	// Output:
+	// true
+	// false
 }

@@ -58,7 +58,7 @@ func (l *letters) Put(_ context.Context, d rigatoni.DeadLetter) error {
 	return nil // durable: the checkpoint may pass the event
 }
 
-// With dead letters, an event that is refused is put aside, and the pipeline goes on.
+// With dead letters, an event that is refused is put aside, and the pipeline continues.
 func ExampleDeadLetters() {
 	var dead letters
 	err := rigatoni.Run(context.Background(), rigatoni.Config{

@@ -272,3 +272,19 @@ func ExampleHooks() {
 	// delivered 1 <nil>
 	// orders failed
 }
+
+// A checkpoint of another stream is refused, with what has changed. The code in the
+// error accepts this change, and no later one.
+func ExampleChangedStreamError() {
+	source := rigatonitest.NewSource()
+	source.FailOpen(&rigatoni.ChangedStreamError{Changes: []string{"collections: orders,users → orders"}, Accept: "3f9a"})
+	err := rigatoni.Run(context.Background(), rigatoni.Config{
+		Name: "shop", Source: source, Store: memstore.New(), Logger: quiet,
+		Destination: rigatoni.Func(rigatoni.Ignore),
+	})
+	if changed := new(rigatoni.ChangedStreamError); errors.As(err, &changed) {
+		fmt.Println(changed.Changes, "accept it with Config.AcceptChangedStream:", changed.Accept)
+	}
+	// Output:
+	// [collections: orders,users → orders] accept it with Config.AcceptChangedStream: 3f9a
+}

@@ -81,8 +81,9 @@ func keyText(ev Event) string {
 	return string(doc)
 }
 
-// eventAttrs are the log attributes that identify an event.
+// eventAttrs are the log attributes that identify an event, as the server sent it.
 func eventAttrs(ev Event) []any {
+	ev = Event{Raw: ev.sent()}
 	t := ev.ClusterTime()
 	return []any{
 		"operation", ev.OperationType(), "namespace", ev.Namespace().String(),

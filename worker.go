@@ -44,14 +44,14 @@ func (w *worker) run(ctx context.Context) error {
 			w.careful = isolate.events
 		case errors.Is(err, errReopen):
 			w.log.Error("acquiring the lease again", "key", w.key, "err", err)
-			err = w.pause(ctx, w.cfg.RetryMax, attempt)
+			_ = w.pause(ctx, w.cfg.RetryMax, attempt) // ctx is asked below
 		case errors.Is(err, errLeaseLost):
 			// Most likely the store was away for longer than the lease lasts. If
 			// somebody else has taken over, the next acquire returns who.
 			w.log.Warn("lease lost; acquiring it again", "key", w.key, "err", err)
 		case w.checkpointer.known && errors.Is(err, state.ErrUnavailable):
 			w.log.Warn("store unavailable; retrying", "key", w.key, "err", err)
-			err = w.pause(ctx, saveRetryMax(w.cfg), attempt)
+			_ = w.pause(ctx, saveRetryMax(w.cfg), attempt)
 		default:
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -41,6 +42,9 @@ func ParsePipeline(text string) (Pipeline, error) {
 
 // UnmarshalText implements [encoding.TextUnmarshaler] as [ParsePipeline] does.
 func (p *Pipeline) UnmarshalText(text []byte) error {
+	if !utf8.Valid(text) {
+		return errors.New("it must be UTF-8")
+	}
 	var items []json.RawMessage
 	if err := json.Unmarshal(text, &items); err != nil {
 		if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {

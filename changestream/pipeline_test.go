@@ -72,3 +72,32 @@ func TestPipelineID(t *testing.T) {
 		t.Errorf("abbreviated: %s", long.text)
 	}
 }
+
+// Whatever the text, parsing ends in an error or in a pipeline that is its own
+// text's, and that keeps its id.
+func FuzzParsePipeline(f *testing.F) {
+	for _, text := range []string{`[]`, `[null]`, `[{"$match":{"a":{"$gt":1.5}}}]`, `[{"$project":{"ns":{"db":1},"a.b":true}}]`, `[{"$replaceWith":{"$mergeObjects":["$$ROOT",{"a":1}]}}]`, `[{"$unset":["a"]}]`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := ParsePipeline(text)
+		if err != nil {
+			return
+		}
+		first, err := newFilter(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written, err := p.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParsePipeline(string(written))
+		if err != nil {
+			t.Fatalf("%s is written as %s: %v", text, written, err)
+		}
+		if second, err := newFilter(again); err != nil || second.id != first.id {
+			t.Fatalf("%s has the id %s, and written as %s it has %s (%v)", text, first.id, written, second.id, err)
+		}
+	})
+}

@@ -42,7 +42,7 @@ func (r *recovery) check() error {
 	}
 	r.marker, r.accepted = &m, refused.Err
 	others := slices.DeleteFunc(r.listing.markers, func(e uint64) bool { return e == r.o.Fence.Epoch })
-	return r.d.removeMarkers(r.stem, others) // they say more, and may be of later epochs if the store lost its own
+	return r.d.removeMarkers(r.stem, others) // they say more
 }
 
 // disagreement returns what is wrong between output and checkpoint, or nil.

@@ -169,7 +169,14 @@ func (l *life) session() (over bool) {
 	}
 	s := opened.(*sink)
 	w.trace = append(w.trace, fmt.Sprintf("%d: opened", l.epoch))
-	w.any = true // the pipeline saves where it begins
+	if !w.any { // the pipeline saves where it begins
+		l.pause()
+		if l.p.dead || l.epoch != w.epoch {
+			_ = s.Close()
+			return true
+		}
+		w.any = true
+	}
 	for {
 		switch n := w.rng.IntN(20); {
 		case l.p.dead:
@@ -307,7 +314,10 @@ func (w *world) run() {
 		case n < 8:
 			owner = w.begin() // the one before is frozen
 		case n < 40:
-			w.lives[w.rng.IntN(len(w.lives))].run()
+			l := w.lives[w.rng.IntN(len(w.lives))]
+			for range 1 + w.rng.IntN(15) {
+				l.run()
+			}
 		default:
 			owner.run()
 		}

@@ -73,7 +73,7 @@ func (r *recovery) look() (err error) {
 	if r.listing, err = list(r.d.dir, r.stem); err != nil {
 		return err
 	}
-	if r.marker, err = readMarker(r.d.dir, r.stem, r.listing.markers); err != nil {
+	if r.marker, err = readMarkers(r.d.dir, r.stem, r.listing.markers); err != nil {
 		return err
 	}
 	r.covered, err = parseSaved(r.o.Saved, r.stem)

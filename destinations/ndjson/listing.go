@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // A listing is what a directory has of one key.
@@ -20,6 +22,13 @@ type openFile struct {
 	name fileName
 	base string // what it is called now
 	size int64
+}
+
+// claim returns the epoch of the owner that has claimed the file, 0 if none has.
+func (f openFile) claim() uint64 {
+	rest := strings.TrimPrefix(f.base, f.name.open())
+	epoch, _ := strconv.ParseUint(strings.TrimPrefix(rest, "."), 10, 64)
+	return epoch
 }
 
 func (l *listing) find(n fileName) (openFile, bool) {

@@ -19,8 +19,8 @@ import (
 // checkpoint that is older than that is recognised, wherever consumers have moved
 // the finished files, and so is a file that is gone without having been finished.
 //
-// Each epoch has a marker of its own, and the latest one counts: what an owner
-// writes who was only presumed dead changes nothing.
+// Each epoch has a marker of its own, and the one that is furthest counts: what an
+// owner writes who was only presumed dead takes nothing back.
 type marker struct {
 	File        string         `json:"file,omitempty"` // the last one finished
 	Size        int64          `json:"size"`
@@ -50,22 +50,27 @@ func parseMarker(base, stem string) (epoch uint64, ok bool) {
 	return epoch, err == nil && markerName(stem, epoch) == base
 }
 
-// readMarker returns the latest marker, or nil if there is none: nothing was opened
-// in the directory yet, or it was emptied.
-func readMarker(dir, stem string, epochs []uint64) (*marker, error) {
-	if len(epochs) == 0 {
-		return nil, nil
+// readMarkers returns the marker that is furthest, or nil if there is none: nothing
+// was opened in the directory yet, or it was emptied.
+func readMarkers(dir, stem string, epochs []uint64) (furthest *marker, err error) {
+	for _, epoch := range epochs {
+		path := filepath.Join(dir, markerName(stem, epoch))
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a newer owner has removed it
+		}
+		if err != nil {
+			return nil, err
+		}
+		m := &marker{}
+		if err := json.Unmarshal(text, m); err != nil {
+			return nil, fmt.Errorf("%s says which files were finished, and can't be read (%w); restore it, or delete it to continue without that check", path, err)
+		}
+		if furthest == nil || m.extent().compare(furthest.extent()) >= 0 {
+			furthest = m
+		}
 	}
-	path := filepath.Join(dir, markerName(stem, epochs[len(epochs)-1]))
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	var m marker
-	if err := json.Unmarshal(text, &m); err != nil {
-		return nil, fmt.Errorf("%s says which files were finished, and can't be read (%w); restore it, or delete it to continue without that check", path, err)
-	}
-	return &m, nil
+	return furthest, nil
 }
 
 // writeMarker replaces the marker of an epoch, durably.

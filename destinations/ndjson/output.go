@@ -223,6 +223,10 @@ func (s *sink) finishFiles(files []extent) error {
 	if err := s.d.writeMarker(s.stem, s.epoch, m); err != nil {
 		return err
 	}
+	if err := s.d.removeMarkers(s.stem, s.obsolete); err != nil {
+		return err
+	}
+	s.obsolete = nil
 	for _, e := range files {
 		if err := s.d.finish(e.name.open(), e.name); err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"slices"
 
 	"github.com/rigatoni-etl/rigatoni"
 )
@@ -81,6 +80,9 @@ func (r *recovery) prepare(ctx context.Context) (ready []openFile, copied openFi
 		f, ok := r.listing.find(e.name)
 		if !ok {
 			continue // it has its final name
+		}
+		if r.isLater(f) {
+			return nil, copied, fmt.Errorf("the owner of epoch %d has taken over %s", f.claim(), f.base)
 		}
 		last := i == len(r.covered)-1
 		if !last && f.size == e.size {
@@ -155,23 +157,14 @@ func (r *recovery) finish(ready []openFile, copied bool) error {
 // mark sees to it that the marker says that files are finished up to m, before
 // they are.
 func (r *recovery) mark(m extent) error {
-	behind := r.marker == nil || r.marker.extent().compare(m) < 0
-	if !behind && !r.restarted() {
+	if r.marker != nil && r.marker.extent().compare(m) >= 0 {
 		return nil
 	}
-	if behind {
-		r.marker = &marker{Size: m.size, Ordinal: m.ordinal, ClusterTime: r.o.ClusterTime}
-		if m.name.stem != "" {
-			r.marker.File = m.name.String()
-		}
+	r.marker = &marker{Size: m.size, Ordinal: m.ordinal, ClusterTime: r.o.ClusterTime}
+	if m.name.stem != "" {
+		r.marker.File = m.name.String()
 	}
-	if err := r.d.writeMarker(r.stem, r.o.Fence.Epoch, *r.marker); err != nil {
-		return err
-	}
-	obsolete := slices.DeleteFunc(slices.Clone(r.listing.markers), func(e uint64) bool {
-		return e == r.o.Fence.Epoch || e > r.o.Fence.Epoch && !r.restarted()
-	})
-	return r.d.removeMarkers(r.stem, obsolete)
+	return r.d.writeMarker(r.stem, r.o.Fence.Epoch, *r.marker)
 }
 
 // restarted reports whether the checkpoint is from a store with other epochs: it
@@ -193,7 +186,6 @@ func (r *recovery) finishedExtent(copied bool) extent {
 // removeUncovered removes the open files that the checkpoint does not cover:
 // their events are redelivered. Files of a later epoch are a newer owner's.
 func (r *recovery) removeUncovered(ctx context.Context) error {
-	newest := max(r.o.Fence.Epoch, endOf(r.covered).name.epoch)
 	for _, f := range r.listing.open {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -201,7 +193,7 @@ func (r *recovery) removeUncovered(ctx context.Context) error {
 		if r.covers(f.name) {
 			continue
 		}
-		if f.name.epoch > newest {
+		if r.isLater(f) {
 			r.log.Warn("a file of a later epoch is left as it is", "file", f.base)
 			continue
 		}
@@ -226,6 +218,13 @@ func (r *recovery) removeFile(f openFile) error {
 	}
 	r.log.Info("removed output that the checkpoint does not cover", "file", f.base, "bytes_removed", f.size)
 	return r.d.fs.remove(path)
+}
+
+// isLater reports whether a file is a newer owner's, or claimed by one. In a store
+// with other epochs, the order of epochs says nothing.
+func (r *recovery) isLater(f openFile) bool {
+	newest := max(r.o.Fence.Epoch, endOf(r.covered).name.epoch)
+	return f.name.epoch > newest || f.claim() > newest && !r.restarted()
 }
 
 func (r *recovery) covers(n fileName) bool {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type sink struct {
 	end        extent         // of what has been written; not flushed before Sync has returned
 	sure       extent         // covered by the last checkpoint that is known to be saved
 	at         bson.Timestamp // the cluster time at end
+	obsolete   []uint64       // epochs whose markers this session's first one replaces
 	inherited  string         // a file whose covered part was copied: removed once a checkpoint covers the copy
 	newEntries bool           // files were created since the directory was flushed
 	failed     error          // only going back to the checkpoint helps; see fail
@@ -62,6 +64,7 @@ func newSink(d *Files, r *recovery) *sink {
 	s := &sink{d: d, stem: r.stem, epoch: r.o.Fence.Epoch, log: r.log, number: 1, at: r.o.ClusterTime}
 	s.end = endOf(r.covered)
 	s.sure = s.end
+	s.obsolete = slices.DeleteFunc(slices.Clone(r.listing.markers), func(e uint64) bool { return e == s.epoch })
 	for n := range r.listing.finished {
 		s.skipNumber(n)
 	}

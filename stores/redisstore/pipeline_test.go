@@ -143,3 +143,20 @@ func TestTTLShorterThanTheHistory(t *testing.T) {
 		}
 	}
 }
+
+// A stop while Redis is frozen and the lease has ended is no clean one: what was
+// delivered is not saved.
+func TestStopWhileFrozen(t *testing.T) {
+	server := redisserver.Start(t, nil)
+	s := open(t, server.URL(), redisstore.Options{MaxRetries: 1, ConnectTimeout: 200 * time.Millisecond})
+	dest := &rigatonitest.Destination{}
+	o := rigatoni.Config{SaveInterval: time.Hour, LeaseTTL: 500 * time.Millisecond}
+	end := run(t, rigatonitest.NewSource(rigatonitest.Insert("shop.orders", map[string]int{"_id": 1})), dest, s, o)
+	if _, err := dest.Wait(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	want(t, server.Freeze(), nil, "Freeze")
+	time.Sleep(o.LeaseTTL + 100*time.Millisecond) // the lease ends by the clock, and by nothing else
+	want(t, end(), rigatoni.ErrUnsaved, "Run")
+	want(t, server.Thaw(), nil, "Thaw")
+}

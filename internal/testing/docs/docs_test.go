@@ -152,3 +152,27 @@ func TestMessages(t *testing.T) {
 		}
 	}
 }
+
+var file = regexp.MustCompile("`([a-z]+\\.go)`")
+
+// TestNamedFiles looks for each file of the root package that the architecture
+// page names, and for each file of the root package on that page.
+func TestNamedFiles(t *testing.T) {
+	named := map[string]bool{}
+	for _, m := range file.FindAllStringSubmatch(pages(t)["docs/architecture.md"], -1) {
+		named[m[1]] = true
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Errorf("the page names %s, and there is no such file", m[1])
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(root, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		name := filepath.Base(path)
+		if !strings.HasSuffix(name, "_test.go") && name != "doc.go" && !named[name] {
+			t.Errorf("the page doesn't name %s", name)
+		}
+	}
+}

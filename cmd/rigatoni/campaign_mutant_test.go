@@ -16,7 +16,7 @@ import (
 // A mutant is the command with a fault built into its pipeline, which a campaign
 // must find.
 type mutant struct {
-	file     string // of package rigatoni
+	file     string // from the root of the repository
 	old, new string
 	imports  string // a package that new needs and the file doesn't import
 	found    string // what the campaign must say
@@ -76,22 +76,50 @@ var mutants = map[string]mutant{
 		found:    "old in the median",
 		campaign: campaign{interval: 200 * time.Millisecond},
 	},
+	"files are finished before the checkpoint is saved": {
+		file:     "destinations/ndjson/sink.go",
+		old:      "\treturn json.Marshal(savedOf(s.ended, s.end))\n",
+		new:      "\tdoc, err := json.Marshal(savedOf(s.ended, s.end))\n\tif s.cur != nil {\n\t\ts.endFile()\n\t}\n\ts.sure = s.end\n\ts.finish()\n\ttime.Sleep(50 * time.Millisecond)\n\treturn doc, err\n",
+		found:    "lines of finished files are repeats",
+		campaign: campaign{kills: 10, changes: 6000},
+	},
+	"output is not cut at opening": {
+		file:     "destinations/ndjson/recovery.go",
+		old:      "if cut := info.Size() - f.size; cut > 0 {",
+		new:      "if cut := info.Size() - f.size; cut > 1<<40 {",
+		found:    "lines of finished files are repeats",
+		campaign: campaign{interval: 2 * time.Second},
+	},
+	"only torn lines are cut at opening": {
+		file:     "destinations/ndjson/recovery.go",
+		old:      "\tinfo, err := h.Stat()\n",
+		new:      "\tf.size, _ = wholeLines(io.NewSectionReader(h, 0, 1<<40))\n\tinfo, err := h.Stat()\n",
+		found:    "lines of finished files are repeats",
+		campaign: campaign{interval: 2 * time.Second},
+	},
+	"files that no checkpoint covers are finished": {
+		file:     "destinations/ndjson/recovery.go",
+		old:      "if err := r.removeFile(f);",
+		new:      "if err := r.d.finish(f.base, f.name);",
+		found:    "lines of finished files are repeats",
+		campaign: campaign{interval: 2 * time.Second, toOptions: "?max-file-bytes=16KiB"},
+	},
 }
 
 // TestCampaignFindsMutants: a campaign that finds nothing proves something only
-// if it finds what is there. The short form tries the worst mistake of all.
+// if it finds what is there. The short form tries the worst that loses events, and one that repeats them.
 func TestCampaignFindsMutants(t *testing.T) {
 	if !campaigns.Full(t) {
 		t.Parallel()
 	}
 	for name, m := range mutants {
-		if !campaigns.Full(t) && name != "what was read is taken for delivered" {
+		if !campaigns.Full(t) && name != "what was read is taken for delivered" && name != "only torn lines are cut at opening" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m.binary = m.build(t)
-			m.changes, m.kills, m.rate, m.patience = 2400, 2, 300, 2*time.Second
+			m.changes, m.kills, m.rate, m.patience = max(m.changes, 2400), max(m.kills, 2), 300, 2*time.Second
 			record, res := m.run(t)
 			wrong := strings.Join(record.judge(res), "\n")
 			if !strings.Contains(wrong, m.found) {
@@ -110,7 +138,7 @@ func (m mutant) build(t *testing.T) string {
 	if err != nil {
 		t.Fatalf("finding the source of package rigatoni: %v", err)
 	}
-	original := filepath.Join(strings.TrimSpace(string(list)), m.file)
+	original := filepath.Join(strings.TrimSpace(string(list)), filepath.FromSlash(m.file))
 	text, err := os.ReadFile(original)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +150,7 @@ func (m mutant) build(t *testing.T) string {
 	if m.imports != "" {
 		mutated = strings.Replace(mutated, "import (\n", "import (\n\t\""+m.imports+"\"\n", 1)
 	}
-	changed, overlay := filepath.Join(dir, m.file), filepath.Join(dir, "overlay.json")
+	changed, overlay := filepath.Join(dir, filepath.Base(m.file)), filepath.Join(dir, "overlay.json")
 	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed}})
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -53,9 +54,10 @@ func TestCampaignKills(t *testing.T) {
 		cases["files, a stream each"] = campaign{oneEach: true, anytime: true, toOptions: rotate}
 		cases["redis"] = campaign{redis: true, interval: time.Second}
 		size = campaign{changes: 100_000, kills: 20, rate: 1250}
+		cases["files, 100 kills"] = campaign{kills: 100, interval: 200 * time.Millisecond, anytime: true, toOptions: "?max-file-bytes=64KiB&max-file-age=1s"}
 	}
 	for name, c := range cases {
-		c.changes, c.kills, c.rate = size.changes, size.kills, size.rate
+		c.changes, c.kills, c.rate = size.changes, max(c.kills, size.kills), size.rate
 		t.Run(name, func(t *testing.T) {
 			if !campaigns.Full(t) {
 				t.Parallel()
@@ -90,6 +92,10 @@ func (c campaign) run(t *testing.T) (*record, *crashtest.Result) {
 	if c.redis {
 		url = redisserver.Start(t, nil).URL()
 	}
+	taken := filepath.Join(dir, "taken")
+	if err := os.Mkdir(taken, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	record := &record{campaign: c, streaming: map[int]time.Time{}}
 	interval := "off"
 	if c.interval > 0 {
@@ -104,7 +110,7 @@ func (c campaign) run(t *testing.T) (*record, *crashtest.Result) {
 		Changes:     c.changes, Mix: crashtest.Mix{Inserts: 45, Updates: 40, Deletes: 15},
 		Seed: campaigns.Seed(t), Writers: 2, Rate: c.rate,
 		Kills: c.kills, KillStarting: c.anytime, KillNow: c.killNow, RestartOn: c.restartOn,
-		Binary: c.binary, OneEach: c.oneEach, Out: filepath.Join(dir, "out"), ToOptions: c.toOptions,
+		Binary: c.binary, OneEach: c.oneEach, Out: filepath.Join(dir, "out"), ToOptions: c.toOptions, TakeTo: taken,
 		// A lease in Redis outlives a killed process, and is waited out.
 		Flags:    append([]string{"--lease-ttl", "1s", "--save-interval", interval}, c.flags...),
 		StoreURL: url, Store: openForTest(t, url),

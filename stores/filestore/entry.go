@@ -101,7 +101,7 @@ func (e *entry) close() error {
 	return errors.Join(e.forgetFile(), e.lock.close())
 }
 
-// forgetFile closes the entry's file, so that the next call reads it anew.
+// forgetFile closes the entry's file, so that the next call reads it again.
 func (e *entry) forgetFile() error {
 	if e.file == nil {
 		return nil

@@ -85,7 +85,7 @@ type shared struct {
 	flush func(file) error
 
 	mu       sync.Mutex
-	next     *round // who waits for the next flush; nil: nobody
+	next     *round // the waiters for the next flush, nil for none
 	running  bool
 	failures uint64 // flushes that failed
 	last     error  // how the last of them did
@@ -94,7 +94,7 @@ type shared struct {
 // A round is one flush, and those whom it serves. One of them does it.
 type round struct {
 	f     file
-	lead  chan struct{} // tells one of them that it is their turn
+	lead  chan struct{} // signals one of them to flush
 	done  chan struct{}
 	err   error
 	ended uint64 // shared.failures when it was done
@@ -175,7 +175,7 @@ func processors(n int) int {
 	return min(runtime.GOMAXPROCS(0), n/enough+1)
 }
 
-// inParallel calls do with 0 to n-1, up to so many at a time.
+// inParallel calls do with 0 to n-1, up to a fixed number at a time.
 func inParallel(workers, n int, do func(int)) {
 	var next atomic.Int64
 	work := func() {

@@ -37,7 +37,7 @@ import (
 // The generation stands at both ends to tell a torn write from an edit. The disk
 // writes sectors of 512 bytes or more, each whole or not at all. A line of at most
 // two sectors whose ends agree on the generation can't be torn: if it doesn't
-// match its checksum, somebody changed it.
+// match its checksum, it was edited.
 
 const (
 	slotUnit = 4096     // slots are a multiple of it: no page is ever shared by two
@@ -135,7 +135,7 @@ func trimSpaces(b []byte) []byte {
 	return bytes.TrimRight(b, " ")
 }
 
-// A slot is what was found in one half of a file.
+// A slot is one half of a file.
 type slot struct {
 	mark
 	// err is nil if the slot is whole. Then it may still be of a newer version, or

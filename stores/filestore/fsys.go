@@ -14,7 +14,7 @@ import (
 type fsys interface {
 	// Open opens a file, and fails if the last part of path is a symbolic link.
 	Open(path string, flag int) (file, error)
-	// Look tells whether path names the file that info is of, and how long it is. It
+	// Look reports whether path names the file that info is of, and how long it is. It
 	// asks for nothing else: see look.
 	Look(path string, info fs.FileInfo) (same bool, size int64, err error)
 	Stat(path string) (fs.FileInfo, error)
@@ -24,7 +24,7 @@ type fsys interface {
 	Names(dir string) ([]string, error)
 	// SyncDir makes what was created, renamed and removed in a directory durable.
 	SyncDir(dir string) error
-	// Writable tells whether files can be created in a directory.
+	// Writable reports whether files can be created in a directory.
 	Writable(dir string) error
 	// OpenSyncer gives what flushes the whole file system of a directory, or
 	// errors.ErrUnsupported where that isn't known to keep its word.
@@ -44,7 +44,7 @@ type file interface {
 	io.WriterAt
 	io.Closer
 	Stat() (fs.FileInfo, error)
-	// Same tells whether it is the file that info is of. Like Look it asks for nothing
+	// Same reports whether it is the file that info is of. Like Look it asks for nothing
 	// else.
 	Same(info fs.FileInfo) (bool, error)
 	Truncate(size int64) error

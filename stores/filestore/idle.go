@@ -117,7 +117,7 @@ func (r roomyFS) Open(path string, flag int) (file, error) {
 	return f, err
 }
 
-// makeRoom closes the files of all keys that are not in use, and tells whether there
+// makeRoom closes the files of all keys that are not in use, and reports whether there
 // were any.
 func (s *Store) makeRoom() bool {
 	s.mu.Lock()

@@ -68,7 +68,7 @@ func (k *keyFile) last() mark {
 	return k.marks[1]
 }
 
-// ready tells whether the slots may be overwritten, and opens the file for it.
+// ready reports whether the slots may be overwritten, and opens the file for it.
 func (k *keyFile) ready() bool {
 	if k.flushed && k.f == nil {
 		k.open()
@@ -85,13 +85,13 @@ func (k *keyFile) open() {
 		return
 	}
 	if same, err := f.Same(k.info); err != nil || !same {
-		_ = f.Close() // somebody else's
+		_ = f.Close() // another writer's
 		return
 	}
 	k.f, k.flushed = f, true
 }
 
-// current tells whether the key's file is as it was when it was last written here.
+// current reports whether the key's file is as it was when it was last written here.
 func (k *keyFile) current() bool {
 	if k.f != nil {
 		if same, _, err := k.s.sys.Look(k.path, k.info); err != nil || !same {
@@ -133,7 +133,7 @@ func (k *keyFile) drop() error {
 // checkEvery is how long the open file is trusted to hold what was written there.
 const checkEvery = time.Second
 
-// untouched tells whether nobody else has written to the open file. It is about
+// untouched reports whether nobody else has written to the open file. It is about
 // people, and editors that write in place: other processes keep to the lock. Reading
 // the file takes a tenth of the time of a save, so it isn't done for each of them; a
 // change of its length is seen with every one, by begin.
@@ -141,7 +141,7 @@ func (k *keyFile) untouched() bool {
 	return time.Since(k.checked) < checkEvery || k.sameMarks()
 }
 
-// sameMarks tells whether the slots of the open file hold what was written there.
+// sameMarks reports whether the slots of the open file hold what was written there.
 func (k *keyFile) sameMarks() bool {
 	text := borrow(2*k.slot + 1) // to see that there is no more
 	defer giveBack(text)
@@ -185,7 +185,7 @@ func (k *keyFile) remove() error {
 	return errors.Join(err, unavailable(k.s.flusher.dir.join(nil, removed)))
 }
 
-// checkOurs tells whether the file may be replaced. If it is gone, it may: what is in
+// checkOurs reports whether the file may be replaced. If it is gone, it may: what is in
 // memory is the truth. If somebody has put another in its place, or changed it, they
 // meant something by it, and it is refused.
 func (k *keyFile) checkOurs() error {

@@ -135,7 +135,7 @@ func (s *Store) signAndTake(e *entry, h holder, take func() (state.Fence, error)
 // fence's.
 //
 // A fence whose lease ended with another store (its process was restarted, say) and
-// that nobody has raised since is still the current one: its lease is taken up again.
+// that nobody has raised since is still the current one: its lease is resumed.
 func (s *Store) owned(ctx context.Context, key string, f state.Fence) (*entry, error) {
 	if f.IsZero() {
 		if err := s.check(ctx, key); err != nil {
@@ -185,7 +185,7 @@ func (s *Store) resume(ctx context.Context, e *entry, f state.Fence) error {
 
 // Renew looks whether the lease is still this store's: the operating system keeps it,
 // and there is nothing to extend. If the key's lock file or its file has been removed,
-// it is written anew.
+// it is written again.
 func (s *Store) Renew(ctx context.Context, key string, f state.Fence, ttl time.Duration) error {
 	return s.fail("renew", key, s.renew(ctx, key, f, ttl))
 }
@@ -207,7 +207,7 @@ func (s *Store) renew(ctx context.Context, key string, f state.Fence, ttl time.D
 	return errors.Join(err, s.leave(e))
 }
 
-// renewQuickly answers while a save is under way, which may take longer than a lease
+// renewQuickly answers while a save is in progress, which may take longer than a lease
 // if the disk is slow: the save itself finds out whether the file is still ours.
 func (s *Store) renewQuickly(key string, f state.Fence, ttl time.Duration) (bool, error) {
 	s.mu.Lock()
@@ -230,8 +230,8 @@ func (s *Store) verify(ctx context.Context, e *entry, l *lease) error {
 	return e.file.verify()
 }
 
-// verifyLock writes session and lock file anew if somebody has removed them. If
-// somebody else has the lease by then, it is lost.
+// verifyLock writes session and lock file again if they were removed. If
+// another owner has acquired the lease meanwhile, it is lost.
 func (s *Store) verifyLock(ctx context.Context, e *entry, l *lease) error {
 	if err := s.session.check(); err != nil {
 		return err
@@ -267,7 +267,7 @@ func (s *Store) signAgain(e *entry, l *lease) error {
 	return e.lock.sign(text)
 }
 
-// verify writes the file anew if it is gone, and returns an error if it is another.
+// verify writes the file again if it is gone, and returns an error if it is another.
 func (k *keyFile) verify() error {
 	if k.current() {
 		return nil
@@ -286,7 +286,7 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	if err == nil {
 		err = e.file.save(record.AdmitRelease(e.file.rec, f))
 		if errors.Is(err, state.ErrFenced) {
-			err = nil // somebody has taken it since: there is nothing to release
+			err = nil // another owner has acquired it since: there is nothing to release
 		}
 		given := s.unsign(e, s.leaseOf(e))
 		if given == nil {

@@ -43,7 +43,7 @@ type holder struct {
 	Session string    `json:"session"`
 }
 
-// parseHolder reads a lock file. People may have spoiled it: then it names nobody, and
+// parseHolder reads a lock file. If it was edited and is invalid, it names no holder, and
 // fences are what keeps two owners apart.
 func parseHolder(text []byte) holder {
 	var h holder
@@ -69,8 +69,8 @@ func (s *session) holder(owner string) (holder, error) {
 	}, nil
 }
 
-// check looks whether the session's file is still there, and makes it anew if
-// somebody has removed it.
+// check looks whether the session's file is still there, and creates it again if
+// it was removed.
 func (s *session) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,14 +145,14 @@ func (s *session) close() error {
 
 func (s *session) path(name string) string { return filepath.Join(s.dir, sessionPrefix+name) }
 
-// is tells whether h names this session.
+// is reports whether h names this session.
 func (s *session) is(h holder) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.name != "" && s.name == h.Session
 }
 
-// ended tells whether the session that h names has ended.
+// ended reports whether the session that h names has ended.
 func (s *session) ended(h holder) (bool, error) {
 	if h.Session == "" {
 		return true, nil

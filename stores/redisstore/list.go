@@ -184,7 +184,7 @@ func (s *Store) entry(key string, r reply, err error) (e state.Entry, there bool
 	return e, true
 }
 
-// isAnswer tells whether err is a server's, about one command.
+// isAnswer reports whether err is a server's, about one command.
 func isAnswer(err error) bool {
 	var answer redis.Error
 	return errors.As(err, &answer)

@@ -61,7 +61,7 @@ var mutants = map[string]mutant{
 		file:  "session.go",
 		old:   deliver,
 		new:   "{ _ = s.sink.sink.Deliver(ctx, b); return s.sink.sink.Deliver(ctx, b) },\n",
-		found: "although no life began",
+		found: "although no process was started",
 	},
 	"the checkpoint is behind what was delivered": {
 		file:  "checkpointer.go",
@@ -70,10 +70,11 @@ var mutants = map[string]mutant{
 		found: "when the checkpoint was saved",
 	},
 	"nothing is saved while it runs": {
-		file:  "checkpointer.go",
-		old:   "\tevery := c.cfg.SaveInterval\n",
-		new:   "\tevery := time.Hour\n",
-		found: "old in the median",
+		file:     "checkpointer.go",
+		old:      "\tevery := c.cfg.SaveInterval\n",
+		new:      "\tevery := time.Hour\n",
+		found:    "old in the median",
+		campaign: campaign{interval: 200 * time.Millisecond},
 	},
 	"files are finished before the checkpoint is saved": {
 		file: "destinations/ndjson/sink.go",

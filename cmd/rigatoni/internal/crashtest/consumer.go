@@ -8,7 +8,7 @@ import (
 )
 
 // A consumer takes finished files, as programs do that process a pipeline's
-// output, and keeps account of what it sees. It must see each event once.
+// output, and records what it reads. It must read each event once.
 type consumer struct {
 	dir    string
 	moveTo string          // where it moves the files; "": they stay

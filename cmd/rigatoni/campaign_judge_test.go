@@ -11,14 +11,14 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A record is what was seen of a campaign while it went on.
+// A record is what was seen while a campaign ran.
 type record struct {
 	campaign
 	seen      []sighting
 	streaming map[int]time.Time // since when at the latest, by the life's number
 }
 
-// A sighting says that so many changes had arrived by then, or more.
+// A sighting says that at least that many changes had arrived by then.
 type sighting struct {
 	at      time.Time
 	arrived int
@@ -65,7 +65,7 @@ func (r *record) age(killed, next crashtest.Life) (time.Duration, bool) {
 //
 // What was lost, made up, out of order, or came again without need, is among the
 // result's own faults. That nothing is lost says that no checkpoint was ahead of
-// what had been delivered: what lies before one never comes again.
+// what had been delivered: what lies before one is never redelivered.
 func (r *record) judge(res *crashtest.Result) (wrong []string) {
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	if res.Lost > 0 {
@@ -104,7 +104,7 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 			add("life %d: of the %d changes that had arrived when the checkpoint was saved, only %d are before it", next.N, n, next.Resumed)
 		}
 		if most := next.Before - next.Resumed; next.Again > most {
-			add("life %d: %d changes came again, more than the %d delivered since the checkpoint", next.N, next.Again, most)
+			add("life %d: %d changes were redelivered, more than the %d delivered since the checkpoint", next.N, next.Again, most)
 		}
 	}
 	meant := r.kills
@@ -121,8 +121,8 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 	return append(wrong, r.judgeAges(ages)...)
 }
 
-// judgeAges sees to it that checkpoints are saved as often as they are meant to
-// be. Most of them: a busy machine or a server in trouble may delay one.
+// judgeAges checks that checkpoints are saved as often as configured. Most of them:
+// a busy machine or a server in trouble may delay one.
 func (r *record) judgeAges(ages []time.Duration) []string {
 	if len(ages) == 0 || r.disturb != nil {
 		return nil
@@ -134,7 +134,7 @@ func (r *record) judgeAges(ages []time.Duration) []string {
 	return nil
 }
 
-// tell logs each life, and the sum.
+// tell logs each process, and the sum.
 func (r *record) tell(t *testing.T, res *crashtest.Result) {
 	t.Helper()
 	t.Logf("%4s %8s %9s %9s %7s %7s  %s", "life", "began s", "saved", "delivered", "again", "lines", "ended")

@@ -19,27 +19,27 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A Life is one process of the pipeline, from its start to its end.
+// A Life is one process of the pipeline.
 type Life struct {
 	N       int // 1 for the first
 	Started time.Time
-	Ended   time.Time // zero while it lives
+	Ended   time.Time // zero while it runs
 	Killed  bool      // ended by us, with SIGKILL
 	Exit    string    // how it ended: "SIGKILL", "exit status 0"
 
-	// Checkpoints are what was in the store when it began, by stream.
+	// Checkpoints are those in the store when it was started, by stream.
 	Checkpoints map[string]state.Checkpoint
-	// Resumed counts the events at or before those checkpoints, Before those that
-	// had been delivered when it began, and Reached those by its end (or by now).
+	// Resumed counts the events that those checkpoints cover, Before those that had
+	// been delivered when it was started, and Reached those by its end (or by now).
 	// All count each event once.
 	Resumed, Before, Reached int
 	// Lines is how many events it delivered, Again how many of them were repeats.
 	Lines, Again int
-	// Streaming tells whether it came so far as to have its streams open.
+	// Streaming reports whether its streams were open.
 	Streaming bool
 }
 
-// process is the child that lives a life.
+// process is a running child.
 type process struct {
 	cmd       *exec.Cmd
 	streaming chan struct{} // closed when its streams are open
@@ -48,8 +48,8 @@ type process struct {
 	log       logTail
 }
 
-// start runs the pipeline. On Linux it dies with the thread that started it, and
-// so with this process, however that ends.
+// start runs the pipeline. On Linux it is killed when the thread that started it
+// ends, and so with this process, even if that is killed.
 func start(binary string, args []string) (*process, error) {
 	p := &process{cmd: exec.Command(binary, args...), streaming: make(chan struct{}), exited: make(chan struct{})}
 	dieWithParent(p.cmd)
@@ -102,14 +102,14 @@ func (p *process) isStreaming() bool {
 	}
 }
 
-// kill ends it with SIGKILL and returns when it is gone.
+// kill ends the process with SIGKILL and returns when it is gone.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended by itself
 	<-p.exited
 }
 
-// stop asks it to end, and reports how it did. It waits until the streams are open:
-// a process that has only just begun has no handler yet, and dies of the signal.
+// stop ends the process with SIGTERM, and reports how it ended. It waits until the
+// streams are open: a process that was just started has no signal handler yet.
 func (p *process) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
@@ -134,10 +134,10 @@ func (p *process) stop(ctx context.Context) error {
 	}
 }
 
-// code is how it exited, -1 if it was killed.
+// code is the exit code, -1 if it was killed.
 func (p *process) code() int { return p.cmd.ProcessState.ExitCode() }
 
-// logTail keeps the last lines of what a process says.
+// logTail keeps the last lines of a log.
 type logTail struct {
 	mu    sync.Mutex
 	lines []string

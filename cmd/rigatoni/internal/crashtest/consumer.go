@@ -16,8 +16,9 @@ type consumer struct {
 	ledger *ledger
 }
 
-// take takes the files that are finished.
-func (c *consumer) take() error {
+// take takes the files that are finished. before is called with each name, while the
+// file is there.
+func (c *consumer) take(before func(base string) error) error {
 	names, err := namesIn(c.dir)
 	if err != nil {
 		return err
@@ -25,6 +26,9 @@ func (c *consumer) take() error {
 	for _, base := range names {
 		if !strings.HasSuffix(base, ".ndjson") || c.seen[base] && c.moveTo == "" {
 			continue
+		}
+		if err := before(base); err != nil {
+			return err
 		}
 		if err := c.takeFile(base); err != nil {
 			return err

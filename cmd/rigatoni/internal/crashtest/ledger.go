@@ -113,11 +113,24 @@ func (l *ledger) arrive(file string, line []byte) {
 		return
 	}
 	if n := len(b.seen); n > 0 && !l.after(a.token, b.seen[n-1]) {
+		l.early(b, a)
+		return
+	}
+	b.seen = append(b.seen, a.token)
+	b.next = len(b.seen)
+	l.enter(a)
+}
+
+// early records an event that is before the last one of its stream.
+func (l *ledger) early(b *book, a arrival) {
+	i := sort.Search(len(b.seen), func(i int) bool { return !l.after(a.token, b.seen[i]) })
+	if b.seen[i] == a.token {
 		l.twice++
 		l.faults.add("%s was redelivered although no process was started in between", a.what)
 		return
 	}
-	b.seen = append(b.seen, a.token)
+	l.faults.add("%s arrived out of order", a.what)
+	b.seen = slices.Insert(b.seen, i, a.token)
 	b.next = len(b.seen)
 	l.enter(a)
 }

@@ -335,16 +335,17 @@ func (r *runner) tick(ctx context.Context) error {
 
 // poll reads what has arrived.
 func (r *runner) poll() error {
-	err := r.tail.poll(func(file string, line []byte) {
+	line := func(file string, line []byte) {
 		r.lines++
 		r.ledger.arrive(file, line)
-	})
+	}
+	err := r.tail.poll(line)
+	if err == nil {
+		err = r.consumer.take(func(base string) error { return r.tail.read(base, line) })
+	}
 	proc := &r.processes[len(r.processes)-1]
 	proc.Lines, proc.Again, proc.Reached = r.lines-r.linesBefore(proc), r.ledger.twice-r.twiceBefore(proc), r.ledger.arrived
 	proc.Streaming = r.child.isStreaming()
-	if err == nil {
-		err = r.consumer.take()
-	}
 	r.watch()
 	return err
 }

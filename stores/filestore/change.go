@@ -50,8 +50,8 @@ func (n *newFile) letGo() {
 func (k *keyFile) save(rec record.Record) error { return k.commit(k.begin(rec)) }
 
 // replace writes rec into both slots of a new file and puts it in place of the
-// old one. What the old one held is then beyond the reach of any damage to the last
-// line, and of whoever has it open.
+// old one. Then neither damage to the last line nor a process that has the old file
+// open can bring back what the old one held.
 func (k *keyFile) replace(rec record.Record) error { return k.commit(k.beginAnew(rec)) }
 
 func (k *keyFile) commit(c *change, err error) error {
@@ -326,7 +326,7 @@ func (c *change) adopt(err error) {
 // Memory for lines, which only the moment of a write needs.
 var lines = sync.Pool{New: func() any { b := make([]byte, 0, slotUnit); return &b }}
 
-// borrow gives memory of length n.
+// borrow returns memory of length n.
 func borrow(n int) *[]byte {
 	b := lines.Get().(*[]byte)
 	if cap(*b) < n {

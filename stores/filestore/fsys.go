@@ -26,14 +26,14 @@ type fsys interface {
 	SyncDir(dir string) error
 	// Writable reports whether files can be created in a directory.
 	Writable(dir string) error
-	// OpenSyncer gives what flushes the whole file system of a directory, or
-	// errors.ErrUnsupported where that isn't known to keep its word.
+	// OpenSyncer returns a syncer for the file system of a directory, or
+	// errors.ErrUnsupported if that isn't known to be reliable.
 	OpenSyncer(dir string) (syncer, error)
 }
 
-// A syncer makes all durable that was written to a file system before SyncFS was
-// called: contents, lengths and names. SyncFS says, once, that anything written since
-// the syncer was opened could not be written back, by whomever.
+// A syncer makes everything durable that was written to a file system before SyncFS was
+// called: contents, lengths and names. SyncFS reports, once, that something written by
+// any process since the syncer was opened could not be written back.
 type syncer interface {
 	SyncFS() error
 	io.Closer
@@ -52,8 +52,8 @@ type file interface {
 	// read the contents back.
 	Sync() error
 	Datasync() error
-	// TryLock takes a lock on the whole file, for as long as it is open, or tells
-	// that somebody else has one that doesn't go with it.
+	// TryLock locks the whole file while it is open, or reports that another holder has
+	// a conflicting lock.
 	TryLock(exclusive bool) (bool, error)
 	Unlock() error
 }

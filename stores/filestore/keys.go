@@ -97,8 +97,8 @@ func unescape(s string) (string, bool) {
 	return key, key != "" && stem(key) == s
 }
 
-// isLongStem reports whether s has the form of a long stem, and gives the beginning
-// of the key, as far as it can be read.
+// isLongStem reports whether s has the form of a long stem, and returns the readable
+// beginning of the key.
 func isLongStem(s string) (prefix string, ok bool) {
 	before, sum, ok := strings.Cut(s, "~")
 	if !ok || len(sum) != 40 || strings.Trim(sum, lowerHex) != "" {

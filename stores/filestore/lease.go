@@ -83,8 +83,8 @@ func (s *Store) acquireFree(ctx context.Context, e *entry, r state.LeaseRequest)
 	return grant, err
 }
 
-// admitAcquire is record.AdmitAcquire for a store in which whoever asks has the lock:
-// no lease is live, and none has an end.
+// admitAcquire is record.AdmitAcquire for a store in which the caller has the lock: no lease
+// is live, and none expires.
 func admitAcquire(rec record.Record, r state.LeaseRequest) (record.Record, state.Grant, error) {
 	rec.LeaseUntil = time.Time{}
 	rec, grant, err := record.AdmitAcquire(rec, r, time.Now())
@@ -135,7 +135,7 @@ func (s *Store) signAndTake(e *entry, h holder, take func() (state.Fence, error)
 // fence's.
 //
 // A fence whose lease ended with another store (its process was restarted, say) and
-// that nobody has raised since is still the current one: its lease is resumed.
+// that no grant has followed is still the current one: its lease is resumed.
 func (s *Store) owned(ctx context.Context, key string, f state.Fence) (*entry, error) {
 	if f.IsZero() {
 		if err := s.check(ctx, key); err != nil {
@@ -207,8 +207,8 @@ func (s *Store) renew(ctx context.Context, key string, f state.Fence, ttl time.D
 	return errors.Join(err, s.leave(e))
 }
 
-// renewQuickly answers while a save is in progress, which may take longer than a lease
-// if the disk is slow: the save itself finds out whether the file is still ours.
+// renewQuickly renews while a save is in progress, which may take longer than a lease if
+// the disk is slow. The save itself checks whether the file is still ours.
 func (s *Store) renewQuickly(key string, f state.Fence, ttl time.Duration) (bool, error) {
 	s.mu.Lock()
 	e := s.entries[key]
@@ -275,9 +275,9 @@ func (k *keyFile) verify() error {
 	return k.replace(k.rec)
 }
 
-// Release gives the lease up, even if the checkpoint's file can't be written: the next
-// owner raises the fence in any case. If the lock file can't be written, the lease
-// stays, and Release may be called again.
+// Release ends the lease, even if the checkpoint's file can't be written: the next owner
+// gets a new fence in any case. If the lock file can't be written, the lease stays, and
+// Release may be called again.
 func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	e, err := s.owned(ctx, key, f)
 	if errors.Is(err, state.ErrFenced) {
@@ -298,8 +298,8 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	return s.fail("release", key, err)
 }
 
-// unsign takes a lease's name out of the lock file, if it still stands there. It needs
-// no lock for that: as long as the session lives, nobody else writes over its name.
+// unsign removes a lease's name from the lock file, if it is still there. It needs no
+// lock: while the session is live, no other process overwrites its name.
 func (s *Store) unsign(e *entry, l *lease) error {
 	h, err := s.holderOf(e.lock.path)
 	if err != nil || h.Session != l.holder.Session {

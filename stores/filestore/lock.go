@@ -93,7 +93,7 @@ func (l *lockFile) inPlace() (bool, error) {
 // to its end.
 const maxHolder = 16 << 10
 
-// text is what stands in the file.
+// text returns the content of the file.
 func (l *lockFile) text() ([]byte, error) {
 	text := make([]byte, maxHolder)
 	n, err := l.f.ReadAt(text, 0)
@@ -103,7 +103,7 @@ func (l *lockFile) text() ([]byte, error) {
 	return bytes.TrimSpace(text[:n]), nil
 }
 
-// sign writes who has the lease.
+// sign writes the owner of the lease.
 func (l *lockFile) sign(text []byte) error {
 	if err := l.f.Truncate(0); err != nil {
 		return unavailable(err)
@@ -112,11 +112,11 @@ func (l *lockFile) sign(text []byte) error {
 	return unavailable(err)
 }
 
-// blank takes the name away.
+// blank removes the name.
 func (l *lockFile) blank() error { return unavailable(l.f.Truncate(0)) }
 
-// unlock gives the lock back, and keeps the file open for the next time, unless only
-// closing it is left to give the lock back.
+// unlock releases the lock, and keeps the file open for the next time, unless only
+// closing it can release the lock.
 func (l *lockFile) unlock() error {
 	err := l.f.Unlock()
 	if err != nil {
@@ -125,7 +125,7 @@ func (l *lockFile) unlock() error {
 	return nil
 }
 
-// close closes the file, and gives the lock back if it is held.
+// close closes the file, and releases the lock if it is held.
 func (l *lockFile) close() error {
 	if l.f == nil {
 		return nil

@@ -34,7 +34,7 @@ type session struct {
 // No key's file begins with a dot.
 const sessionPrefix = ".session."
 
-// A holder is what stands in the lock file of a key that is leased.
+// A holder is the content of the lock file of a leased key.
 type holder struct {
 	Owner   string    `json:"owner"`
 	PID     int       `json:"pid"`
@@ -44,7 +44,7 @@ type holder struct {
 }
 
 // parseHolder reads a lock file. If it was edited and is invalid, it names no holder, and
-// fences are what keeps two owners apart.
+// fences alone keep two owners apart.
 func parseHolder(text []byte) holder {
 	var h holder
 	if err := json.Unmarshal(text, &h); err != nil || strings.Trim(h.Session, lowerHex) != "" {
@@ -103,8 +103,8 @@ func (s *session) hold() error {
 	}
 }
 
-// begin makes and locks the session's file. It fails for a moment where somebody takes
-// the file for one that a dead process has left.
+// begin creates and locks the session's file. It fails for a moment while another
+// process takes the file for a leftover of a process that has ended.
 func (s *session) begin(name string) (bool, error) {
 	f, err := s.sys.Open(s.path(name), os.O_RDWR|os.O_CREATE)
 	if err != nil {

@@ -38,7 +38,7 @@ bench: servers ## every benchmark, relative to its baseline in the same run
 	@cd stores/redisstore && go test -run '^$$' -bench . -benchmem ./...
 	@go run ./internal/tools/streambench
 
-campaign: servers ## 100,000 changes over 5 collections, 20 kills: files and Redis, step-downs, restarts (about a quarter of an hour)
+campaign: servers ## 100,000 changes over 5 collections, 20 and 100 kills: files and Redis, step-downs, restarts (about 20 minutes)
 	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run Campaign .
 
 powercut: ## the file store: 1,000 power cuts of ext4 and of xfs, and as many of a disk with a cache (root, Linux; an hour)
@@ -47,8 +47,9 @@ powercut: ## the file store: 1,000 power cuts of ext4 and of xfs, and as many of
 kill: ## the file store: 10,000 SIGKILLs at random moments
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run '^TestKill$$' .
 
-mutants: ## the file store: minutes of simulated crashes, and well-known mistakes that the test must find
+mutants: ## the file store and the ndjson files: minutes of simulated crashes, and well-known mistakes that the tests must find
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSimulated|TestMutants' .
+	@cd destinations/ndjson && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestExactlyOnce|TestMutants' .
 
 failover: servers ## the Redis store: the suite on every topology with connections cut, 1,000 late writes, failovers under load
 	@cd stores/redisstore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSuite|TestLate|TestTrials|UnderLoad|Stranded' .

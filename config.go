@@ -51,7 +51,7 @@ type Config struct {
 	// no single document (drop, rename, dropDatabase, invalidate) is delivered
 	// alone, after all before it and before all after it. Above 1 it requires a
 	// [Concurrent] sink, as a [Func] is.
-	Concurrency int `help:"deliver the events of so many documents at once, each document's in order" default:"1" min:"1" max:"10000" group:"Delivery"`
+	Concurrency int `help:"deliver the events of up to N documents at once, each document's in order" default:"1" min:"1" max:"10000" group:"Delivery"`
 
 	// MaxBatchEvents and MaxBatchBytes bound a batch: the number of events
 	// (default 1,000) and bytes of BSON (default 4 MiB; a single event may have
@@ -61,7 +61,7 @@ type Config struct {
 	// no wait).
 	MaxBatchEvents int           `help:"the most events in a batch" default:"1000" min:"1"`
 	MaxBatchBytes  int           `help:"the most bytes of BSON in a batch" default:"4MiB" kind:"size" min:"1"`
-	MaxBatchAge    time.Duration `help:"wait for so long until a batch is full; by default a batch never waits" off:"a batch never waits"`
+	MaxBatchAge    time.Duration `help:"how long a batch waits until it is full; by default it doesn't wait" off:"no wait"`
 
 	// MaxInFlightBytes bounds the events of a stream that have been read and not
 	// yet delivered: reading waits for the destination. Default 8 MiB; one reply
@@ -72,7 +72,7 @@ type Config struct {
 	// is refused (default 0: until it succeeds or the pipeline stops).
 	// A batch that fails that often is delivered event by event, each of
 	// which has as many attempts again, to find the one to blame.
-	MaxAttempts int `help:"refuse an event after so many failed attempts; by default never" off:"never" min:"1"`
+	MaxAttempts int `help:"refuse an event after N failed attempts; by default never" off:"never" min:"1"`
 
 	// DeadLetters takes the events that are refused; the pipeline then goes on
 	// without them. Default nil: the pipeline stops, with a [RefusedError].
@@ -94,11 +94,11 @@ type Config struct {
 	// saved that often while events are delivered, whatever the deliveries do
 	// (default 1 s). -1: it is also saved after every batch, before the next one
 	// is delivered. A clean stop saves at its end.
-	SaveInterval time.Duration `help:"save the checkpoint that often while events are delivered" default:"1s" off:"after every batch" min:"1ns" group:"Checkpoints"`
+	SaveInterval time.Duration `help:"how often to save the checkpoint while events are delivered" default:"1s" off:"after every batch" min:"1ns" group:"Checkpoints"`
 
 	// IdleInterval is how often the checkpoint of a stream without events is
 	// advanced, so that it doesn't fall off the oplog (default 10 s).
-	IdleInterval time.Duration `help:"save the checkpoint that often while there are no events" default:"10s" min:"1ns"`
+	IdleInterval time.Duration `help:"how often to save the checkpoint while there are no events" default:"10s" min:"1ns"`
 
 	// GraceTime is how long a stop may take to deliver what is in hand (default
 	// 10 s). What is not delivered by then is redelivered after the next start,

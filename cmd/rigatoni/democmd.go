@@ -30,38 +30,37 @@ type demoFlags struct {
 	keep          bool
 }
 
-// The demo writes for about this long, at the least and the most at these rates.
+// The demo writes for about this long, within these rates.
 const (
 	demoTime    = 5 // seconds
 	demoMinRate = 100
 	demoMaxRate = 5000
 )
 
-// demoPace lets a life that lasts a second save more than once.
+// demoPace lets a process that runs for a second save more than once.
 var demoPace = []string{"--save-interval", "250ms"}
 
 func newDemoCommand(w world) *cobra.Command {
 	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "See a pipeline being killed again and again, and nothing lost",
-		Long: "Demo writes orders to a fresh database (inserts, updates and deletes), streams them to files,\n" +
-			"and kills the pipeline's process with SIGKILL in the middle, again and again. Then it compares\n" +
-			"what was written with what arrived. It takes a few seconds.\n\n" +
-			"The server is one that this program brings along (rigatoni mongotest), in a process of its own,\n" +
-			"so nothing needs to be installed. With --mongod it is a real one, from a mongod on PATH or one\n" +
-			"that \"make demo\" has fetched, and with --source one of yours. The exit code is 1 if anything\n" +
-			"was lost.",
+		Short: "Kill a pipeline again and again, and count what is lost",
+		Long: "Demo writes orders to a new database (inserts, updates and deletes), streams them to files, and\n" +
+			"kills the pipeline's process with SIGKILL several times. Then it compares what was written with\n" +
+			"what is in the finished files. It takes a few seconds.\n\n" +
+			"The server is rigatoni mongotest, in a process of its own, so nothing needs to be installed.\n" +
+			"With --mongod it is a real one, a mongod from PATH or the one that \"make demo\" has fetched;\n" +
+			"with --source it is yours. The exit code is 1 if a change was lost or is there twice.",
 		Example: "  rigatoni demo\n  rigatoni demo --mongod\n  rigatoni demo --source 'mongodb://localhost:27017/?replicaSet=rs0' --keep",
 		Args:    noArguments,
 	}
-	cmd.Flags().StringVar(&f.source, "source", "", "`url` of a MongoDB replica set to write to; default: mongotest, started for this")
+	cmd.Flags().StringVar(&f.source, "source", "", "`URL` of a MongoDB replica set to write to (default: mongotest)")
 	cmd.Flags().BoolVar(&f.mongod, "mongod", false, "start a real MongoDB server instead of mongotest")
-	cmd.Flags().StringVar(&f.store, "store", "", "`url` of the store of the checkpoint (default: file: in a temporary folder)")
-	cmd.Flags().IntVar(&f.events, "events", 3000, "how many changes to write")
-	cmd.Flags().IntVar(&f.kills, "kills", 5, "how often to kill the pipeline")
-	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "what to write and when to kill depends on this `number` (default: another each time)")
-	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the files, and the database on a server given by --source")
+	cmd.Flags().StringVar(&f.store, "store", "", "`URL` of the store of the checkpoint (default: file: in a temporary directory)")
+	cmd.Flags().IntVar(&f.events, "events", 3000, "the number of changes to write")
+	cmd.Flags().IntVar(&f.kills, "kills", 5, "the number of kills")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the `number` that decides what to write and when to kill (default: random)")
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the files, and the database on the server of --source")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f.check(); err != nil {
 			return err
@@ -97,7 +96,7 @@ func (f *demoFlags) check() error {
 	case f.mongod && f.source != "":
 		return errors.New("--mongod starts a server and --source names one that runs; give one of them")
 	case strings.HasPrefix(f.store, "memory:"):
-		return errors.New("--store memory: is forgotten when the process is killed, which is what happens here; give file:PATH or redis://…")
+		return errors.New("--store memory: is lost when the process is killed; give file:DIR or redis://…")
 	case f.events < 100 || f.events > 1_000_000:
 		return fmt.Errorf("--events is %d; it must be from 100 to 1000000", f.events)
 	case f.kills < 0 || f.kills > 100:
@@ -106,15 +105,15 @@ func (f *demoFlags) check() error {
 	return nil
 }
 
-// newSeed is short enough to be typed.
+// newSeed returns one that is short enough to be typed.
 func newSeed() uint64 {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // it never fails
 	return binary.LittleEndian.Uint64(b[:]) % 1_000_000
 }
 
-// errLost is why a demo fails that showed what it must never show.
-var errLost = errors.New("the pipeline did not deliver exactly what was written; this must never happen: please report it with the seed")
+// errLost is the error of a demo that found a fault.
+var errLost = errors.New("the pipeline did not deliver exactly what was written; please report this bug, with the seed")
 
 // A demo is one run of the demonstration.
 type demo struct {
@@ -136,7 +135,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer func() {
 		if errors.Is(err, errLost) {
-			d.printf("\n  The files stay, for the report: %s\n", d.dir)
+			d.printf("\n  The files are kept for the report: %s\n", d.dir)
 		} else if !d.keep {
 			err = errors.Join(err, os.RemoveAll(d.dir))
 		}
@@ -156,7 +155,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return because(ctx, d.show(ctx))
 }
 
-// because is why ctx has ended, of which a failure is only a consequence then.
+// because returns why ctx has ended, which is then the reason for err.
 func because(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -164,7 +163,7 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// show is what there is to see.
+// show runs the pipeline, kills it, and prints the result.
 func (d *demo) show(ctx context.Context) (err error) {
 	store, err := backend.OpenStore(ctx, d.store, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -180,14 +179,14 @@ func (d *demo) show(ctx context.Context) (err error) {
 	d.printf("  pipeline  %s run --database %s --collections orders \\\n", d.self(), d.database)
 	d.printf("              --store %s --to ndjson:%s %s\n", config.Redact(d.store), out, strings.Join(demoPace, " "))
 	d.printf("            killed with SIGKILL %d times at random moments, and started again\n\n", d.kills)
-	view := newLivesView(d.style, d.events)
+	view := newProcessesView(d.style, d.events)
 	d.printf("%s", view.header())
 	res, err := crashtest.Run(ctx, crashtest.Config{
 		Source: d.uri, Database: d.database, Collections: []string{"orders"},
 		Changes: d.events, Mix: crashtest.Mix{Inserts: 50, Updates: 35, Deletes: 15}, Seed: d.seed,
 		Rate: min(demoMaxRate, max(demoMinRate, d.events/demoTime)), Kills: d.kills,
 		Binary: self, StoreURL: d.store, Store: store, Out: out,
-		// A lease in Redis outlives a killed process, and is waited out.
+		// A lease in Redis outlives a killed process: the next one waits for its end.
 		Flags: append([]string{"--lease-ttl", "1s"}, demoPace...),
 		Watch: func(p crashtest.Progress) { view.update(d.screen, p) },
 	})
@@ -213,22 +212,23 @@ func (d *demo) summary(r *crashtest.Result) {
 	d.printf("\n")
 	row("written", r.Written, fmt.Sprintf("%s inserts, %s updates, %s deletes, each acknowledged by the server",
 		grouped(r.Inserts), grouped(r.Updates), grouped(r.Deletes)))
+	row("again", r.Redelivered, "delivered before a kill without a checkpoint: cut off the file, and delivered again")
 	row("finished", r.Finished, "different changes in finished files, compared one by one, each document's in order")
-	row("twice", r.Twice, "what no checkpoint covered at a kill was cut off its file, and delivered again")
+	row("twice", r.Twice, "no change is in finished files more than once")
 	verdict := d.style.good("nothing was lost")
 	if r.Lost > 0 {
-		verdict = d.style.bad("THESE ARE LOST")
+		verdict = d.style.bad("these changes are lost")
 	}
 	row("lost", r.Lost, verdict)
 	if r.FaultCount > 0 {
-		d.printf("\n  %s\n", d.style.bad(fmt.Sprintf("%d things are not as they must be:", r.FaultCount)))
+		d.printf("\n  %s\n", d.style.bad(fmt.Sprintf("%d faults:", r.FaultCount)))
 		for _, f := range r.Faults {
 			d.printf("    %s\n", f)
 		}
 	}
 }
 
-// self is how the user called this program.
+// self is the name by which the user called this program.
 func (d *demo) self() string {
 	exe, err := os.Executable()
 	if err == nil && strings.Contains(exe, string(filepath.Separator)+"go-build") {
@@ -240,7 +240,7 @@ func (d *demo) self() string {
 	return "rigatoni"
 }
 
-// next names commands that work as they stand, given a server where they need one.
+// next prints commands to try.
 func (d *demo) next() {
 	var commands [][2]string
 	if d.keep {
@@ -251,7 +251,7 @@ func (d *demo) next() {
 	if d.keep && d.source != "" {
 		commands = append(commands, [2]string{
 			fmt.Sprintf("%s run --source '%s' --database %s --collections orders --store %s --to ndjson:%s", d.self(), config.Redact(d.source), d.database, config.Redact(d.store), filepath.Join(d.dir, "out")),
-			"goes on where this one stopped",
+			"resumes where this one stopped",
 		})
 	}
 	again := fmt.Sprintf("%s demo --seed %d", d.self(), d.seed)
@@ -263,11 +263,11 @@ func (d *demo) next() {
 	default:
 		commands = append(commands,
 			[2]string{again + " --mongod", "the same on a real MongoDB server: a mongod from PATH, or the one that \"make demo\" fetches"},
-			[2]string{again + " --source 'mongodb://localhost:27017/?replicaSet=rs0'", "the same on a replica set of yours"},
+			[2]string{again + " --source 'mongodb://localhost:27017/?replicaSet=rs0'", "the same on your replica set"},
 		)
 	}
 	if !d.keep {
-		commands = append(commands, [2]string{again + " --keep", "the same again; the files stay"})
+		commands = append(commands, [2]string{again + " --keep", "the same, and keep the files"})
 	}
 	commands = append(commands,
 		[2]string{d.self() + " demo --kills 20 --events 20000", "more of everything"},
@@ -278,7 +278,7 @@ func (d *demo) next() {
 		d.printf("    %s\n        %s\n", c[0], d.style.dim(c[1]))
 	}
 	if d.keep {
-		d.printf("\n  The files stay in %s\n", d.dir)
+		d.printf("\n  The files are in %s\n", d.dir)
 	}
 }
 

@@ -46,26 +46,28 @@ func (s style) warn(t string) string { return s.paint("33", t) }
 // barWidth is how many columns all changes take.
 const barWidth = 40
 
-// livesView shows each life of the pipeline as a line: where it began, what it
-// delivered, and where it was killed. The last one moves while it lives.
-type livesView struct {
+// processesView shows each process of the pipeline as a line: where it began, what it
+// delivered, and where it was killed. The last one moves while it runs.
+type processesView struct {
 	style style
 	total int
-	shown int // lives whose line is final
+	shown int // the lines that are final
 }
 
-func newLivesView(s style, total int) *livesView { return &livesView{style: s, total: total} }
+func newProcessesView(s style, total int) *processesView {
+	return &processesView{style: s, total: total}
+}
 
-const livesColumns = "  %4s  %-14s %9s %7s  %-12s  "
+const processColumns = "  %4s  %-14s %9s %7s  %-12s  "
 
-func (v *livesView) header() string {
+func (v *processesView) header() string {
 	scale := fmt.Sprintf("0%*s", barWidth, grouped(v.total))
-	return v.style.dim(fmt.Sprintf(livesColumns+"%s\n", "life", "begins after", "delivered", "again", "ends at", scale))
+	return v.style.dim(fmt.Sprintf(processColumns+"%s\n", "run", "begins after", "delivered", "again", "ends at", scale))
 }
 
-// update is told how things are.
-func (v *livesView) update(c *console, p crashtest.Progress) {
-	for _, l := range p.Lives[v.shown:] {
+// update shows the state of the run.
+func (v *processesView) update(c *console, p crashtest.Progress) {
+	for _, l := range p.Processes[v.shown:] {
 		if l.Ended.IsZero() {
 			c.show(v.line(l, style{})) // cut to the width, which colours would mislead
 			return
@@ -76,7 +78,7 @@ func (v *livesView) update(c *console, p crashtest.Progress) {
 	}
 }
 
-func (v *livesView) line(l crashtest.Life, s style) string {
+func (v *processesView) line(l crashtest.Process, s style) string {
 	from := "event " + grouped(l.Resumed)
 	if l.N == 1 {
 		from = "the start"
@@ -93,16 +95,16 @@ func (v *livesView) line(l crashtest.Life, s style) string {
 	case !l.Streaming:
 		end = "starting"
 	}
-	return fmt.Sprintf(livesColumns, fmt.Sprint(l.N), from, grouped(l.Lines), again, end) + v.bar(l, s)
+	return fmt.Sprintf(processColumns, fmt.Sprint(l.N), from, grouped(l.Lines), again, end) + v.bar(l, s)
 }
 
-// bar draws what came again and what came for the first time.
-func (v *livesView) bar(l crashtest.Life, s style) string {
+// bar draws what was delivered again, and what for the first time.
+func (v *processesView) bar(l crashtest.Process, s style) string {
 	at := func(event int) int { return min(barWidth, event*barWidth/max(1, v.total)) }
 	from, reached := at(l.Resumed), at(l.Resumed+l.Lines)
 	again := at(l.Resumed+l.Again) - from
 	if l.Again > 0 && again == 0 && reached > from {
-		again = 1 // it is there, if small
+		again = 1 // at least one column
 	}
 	fresh := reached - from - again
 	end := ""
@@ -148,11 +150,11 @@ func (d *demo) where() string {
 func (d *demo) decoded(ctx context.Context, t resumetoken.Token) [][2]string {
 	dec, err := t.Decode()
 	if err != nil {
-		return [][2]string{{"  opaque", "its format is the server's own: " + err.Error()}}
+		return [][2]string{{"  opaque", "unknown format: " + err.Error()}}
 	}
 	rows := [][2]string{{"  time", fmt.Sprintf("%s (cluster time %d.%d)", dec.Time().UTC().Format("2006-01-02 15:04:05 MST"), dec.ClusterTime.T, dec.ClusterTime.I)}}
 	if dec.HighWaterMark {
-		return append(rows, [2]string{"  event", "none: a mark that nothing more comes before this time"})
+		return append(rows, [2]string{"  event", "none: a high-water mark, all events before this time were read"})
 	}
 	if !dec.UUID.IsZero() {
 		rows = append(rows, [2]string{"  collection", dec.UUID.String() + d.nameOf(ctx, dec.UUID)})
@@ -166,7 +168,7 @@ func (d *demo) decoded(ctx context.Context, t resumetoken.Token) [][2]string {
 	return append(rows, [2]string{"  format", dec.Format.String()})
 }
 
-// nameOf is the collection's name, if the server tells.
+// nameOf is the collection's name, if the server has it.
 func (d *demo) nameOf(ctx context.Context, uuid resumetoken.UUID) string {
 	client, err := mongo.Connect(options.Client().ApplyURI(d.uri))
 	if err != nil {

@@ -81,8 +81,8 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, advice{"to continue with this output, once", "--accept-output=" + output.Accept}
 	case is(rigatoni.ErrOutputExists):
 		return exitDecision, advice{"move the output away, or keep it and start now, once", "--start=now"}
-	case is(rigatoni.ErrOutputAhead):
-		return exitDecision, advice{"move the output away, and start again", ""}
+	case errors.As(err, &output):
+		return exitDecision, advice{}
 	case errors.As(err, &refused):
 		return exitDecision, advice{"to write refused events to files and continue", "--dead-letters=DIR"}
 	case is(rigatoni.ErrHistoryLost), is(rigatoni.ErrCheckpointLost), is(state.ErrCorrupt), is(state.ErrExpired):

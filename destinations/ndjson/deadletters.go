@@ -57,7 +57,7 @@ type letterFile interface {
 	lock() use
 }
 
-type osLetters struct{ *os.File }
+type osLetters struct{ osFile }
 
 func (f osLetters) lock() use { return lock(f.File) }
 
@@ -66,7 +66,7 @@ func openLetters(path string, flag int) (letterFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return osLetters{f}, nil
+	return osLetters{osFile{f}}, nil
 }
 
 var _ rigatoni.DeadLetters = (*DeadLetters)(nil)

@@ -339,9 +339,9 @@ func (w *world) run() {
 // TestExactlyOnce: whatever becomes of the processes, a consumer of finished files
 // sees each event once, in order, and after a clean stop all of them.
 func TestExactlyOnce(t *testing.T) {
-	runs := 300
+	runs := 200
 	if campaign.Full(t) {
-		runs = 20_000
+		runs = 10_000
 	}
 	seed := campaign.Seed(t)
 	for i := range runs {

@@ -127,7 +127,7 @@ func TestATornEndThatCannotBeTakenBackIsCutLater(t *testing.T) {
 	if torn == want(t, extjson.Relaxed, batch(t, 1, 3, 0)) {
 		t.Fatal("nothing is torn: the test tests nothing")
 	}
-	deliver(t, s, batch(t, 4, 4, 0)) // comes again after Sync
+	deliver(t, s, batch(t, 4, 4, 0)) // is redelivered after Sync
 	if got := read(t, dir, open(1, 1)); got != torn {
 		t.Error("something was written behind a torn line")
 	}

@@ -14,6 +14,9 @@ type file interface {
 	io.ReaderAt
 	Stat() (fs.FileInfo, error)
 	Sync() error
+	// startFlush has the kernel begin to write a part to the disk, so that the next
+	// Sync has less to wait for. It promises nothing.
+	startFlush(from, size int64)
 	Truncate(size int64) error
 	Close() error
 }
@@ -43,13 +46,15 @@ const (
 
 type osFS struct{}
 
+type osFile struct{ *os.File }
+
 func (osFS) create(path string) (file, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o640)
 	if err != nil {
 		return nil, err // not f, which would make an interface that is not nil
 	}
 	lock(f)
-	return f, nil
+	return osFile{f}, nil
 }
 
 func (osFS) open(path string) (file, use, error) {
@@ -57,7 +62,7 @@ func (osFS) open(path string) (file, use, error) {
 	if err != nil {
 		return nil, unknown, err
 	}
-	return f, lock(f), nil
+	return osFile{f}, lock(f), nil
 }
 
 func (osFS) rename(from, to string) error { return os.Rename(from, to) }

@@ -10,6 +10,8 @@ import (
 const (
 	// chunkBytes is how much is written at once; a longer line goes alone.
 	chunkBytes = 256 << 10
+	// flushBytes is after how much the kernel is asked to write to the disk.
+	flushBytes = 1 << 20
 	// keepBytes is the largest buffer that is kept for the next batch.
 	keepBytes = 1 << 20
 )

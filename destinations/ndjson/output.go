@@ -50,6 +50,10 @@ func (s *sink) write(ctx context.Context, p []byte) error {
 	}
 	s.cur.size += int64(n)
 	s.cur.dirty = true
+	if n := s.cur.size - s.cur.begun; n >= flushBytes {
+		s.cur.startFlush(s.cur.begun, n)
+		s.cur.begun = s.cur.size
+	}
 	if s.end.name != s.cur.name {
 		s.end = extent{name: s.cur.name, ordinal: s.end.ordinal + 1}
 	}

@@ -52,6 +52,7 @@ type output struct {
 	name  fileName
 	size  int64 // up to the end of the last whole line
 	dirty bool  // something has not been flushed
+	begun int64 // the kernel was asked to write this much
 	since time.Time
 }
 

@@ -73,7 +73,7 @@ func TestStreamsShareAWriterLineByLine(t *testing.T) {
 	}
 }
 
-// A halting writer takes so many bytes and fails, again and again.
+// A halting writer takes a few bytes and fails, again and again.
 type halting struct {
 	bytes.Buffer
 	takes int

@@ -122,7 +122,7 @@ func acquireHeld(t *trial) {
 
 func second[T any](_ T, err error) error { return err }
 
-// wantUntil wants the lease on key to be known to run out ttl after it was asked
+// wantUntil wants the reported end of the lease on key to be ttl after the request
 // for, which was at some time from began on.
 func (t *trial) wantUntil(key string, began time.Time, ttl time.Duration, what string) {
 	// Enough for clocks that are read at different moments, and too little for

@@ -206,7 +206,7 @@ func fenceUnfencedClear(t *trial) {
 	t.saveFenced(a, key, g.Fence, numbered(2, 6))
 }
 
-// shutOut wants the owner whose lease ran out to be shut out for good.
+// shutOut wants the owner of an expired lease to be fenced off.
 func (t *trial) shutOut(s *handle, key string, owner *handle, old state.Fence) {
 	handles := []*handle{s}
 	if !owner.closed {

@@ -8,7 +8,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// longLease doesn't run out while a case runs.
+// longLease doesn't expire while a case runs.
 const longLease = time.Hour
 
 // leaser finds the Leaser in a handle, or skips the case.
@@ -53,7 +53,7 @@ func (t *trial) saveFenced(h *handle, key string, f state.Fence, cp state.Checkp
 	}
 }
 
-// endsWithProcess tells whether leases end with their owner's process.
+// endsWithProcess reports whether leases end with their owner's process.
 func (t *trial) endsWithProcess() bool {
 	key := t.key("until")
 	a, b := t.open(), t.open()
@@ -67,7 +67,7 @@ func (t *trial) endsWithProcess() bool {
 	return held.Until.IsZero()
 }
 
-// canSteal tells whether the store takes a lease from a living holder.
+// canSteal reports whether the store takes a lease from a living holder.
 func (t *trial) canSteal() bool {
 	key := t.key("steal")
 	a, b := t.open(), t.open()
@@ -110,7 +110,7 @@ func (t *trial) lapsed(key, owner string, cps ...state.Checkpoint) (*handle, sta
 	return h, g.Fence
 }
 
-// once does what becomes possible when a lease has run out: it repeats do while
+// once does what becomes possible when a lease has expired: it repeats do while
 // the lease is still held.
 func (t *trial) once(do func() error) error {
 	deadline := time.Now().Add(10 * time.Second)
@@ -119,6 +119,6 @@ func (t *trial) once(do func() error) error {
 		if !errors.Is(err, state.ErrLeaseHeld) || t.h.ExpireLease != nil || time.Now().After(deadline) || t.ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(5 * time.Millisecond) // nothing tells when a lease runs out
+		time.Sleep(5 * time.Millisecond) // nothing signals that a lease expires
 	}
 }

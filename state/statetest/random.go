@@ -39,7 +39,7 @@ type model struct {
 	kinds   []string
 	handles []*handle
 	steals  bool
-	now     time.Time // of the model; leases in it never run out but by "expireLease"
+	now     time.Time // of the model; leases in it expire only by "expireLease"
 
 	rec    record.Record
 	fences []lease // all that were ever granted
@@ -355,7 +355,7 @@ func (m *model) current() int {
 	return slices.IndexFunc(m.fences, func(l lease) bool { return l.fence == m.rec.Fence() })
 }
 
-// holds tells whether a lease would end with h, in a store whose leases end with
+// holds reports whether a lease would end with h, in a store whose leases end with
 // their process.
 func (m *model) holds(h *handle) bool {
 	i := m.current()

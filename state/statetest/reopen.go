@@ -8,7 +8,7 @@ var reopenCases = []testCase{
 	{"Reopen/Epoch", "Acquire grants the lease on key, with a fence whose epoch is greater than every earlier one: release, expiry, clear and restart never lower it.", reopenEpoch},
 }
 
-// reopen closes every handle, and opens the data anew.
+// reopen closes every handle, and opens the data again.
 func (t *trial) reopen() *handle {
 	if t.h.Volatile {
 		t.skipf("the data dies with the handle (Harness.Volatile)")

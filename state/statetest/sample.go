@@ -25,7 +25,7 @@ const secret = "jane.doe@example.com"
 // on the document whose _id is secret.
 func token(n int) resumetoken.Token { return bigToken(n, 0) }
 
-// bigToken has a _id longer by so many bytes.
+// bigToken has an _id that is n bytes longer.
 func bigToken(n, padding int) resumetoken.Token {
 	b := []byte{0x82}
 	b = binary.BigEndian.AppendUint32(b, uint32(1_700_000_000+n))
@@ -39,7 +39,7 @@ func bigToken(n, padding int) resumetoken.Token {
 	return mustToken(bson.D{{Key: "_data", Value: strings.ToUpper(hex.EncodeToString(b))}})
 }
 
-// typedToken has _typeBits, and a field of a server that nobody knows yet.
+// typedToken has _typeBits, and a field of an unknown server version.
 func typedToken() resumetoken.Token {
 	return mustToken(bson.D{
 		{Key: "_data", Value: "8265F49506000007662B022C01002B086E5A1004448A9E1A91724ECA875AAFA40773D05C46645F6964006465F49506238B3BBCC1CB20C00004"},
@@ -84,7 +84,7 @@ func numbered(n int, sequence uint64) state.Checkpoint {
 	return cp
 }
 
-// stored is what a store must give back of cp, but for SavedAt where it is zero.
+// stored is what a store must return for cp, except SavedAt if it is zero.
 func stored(cp state.Checkpoint, epoch uint64) state.Checkpoint {
 	cp = cp.Clone()
 	cp.SavedAt = cp.SavedAt.UTC().Truncate(time.Millisecond)
@@ -111,7 +111,7 @@ func differ(got, want state.Checkpoint) string {
 	return strings.Join(fields, "; ")
 }
 
-// sameExtra compares as Checkpoint.Equal does, which pays no heed to white space.
+// sameExtra compares as Checkpoint.Equal does, which ignores white space.
 func sameExtra(a, b map[string]json.RawMessage) bool {
 	return state.Checkpoint{Extra: a}.Equal(state.Checkpoint{Extra: b})
 }

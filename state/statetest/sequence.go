@@ -44,7 +44,7 @@ func sequenceSameOtherToken(t *trial) {
 func sequenceSameAgain(t *trial) {
 	s, key := t.store(), t.key("k")
 	cp := numbered(1, 10)
-	cp.SavedAt = time.Time{} // which the store fills in anew each time
+	cp.SavedAt = time.Time{} // which the store fills in each time
 	cp.Token = bigToken(1, 4<<10)
 	for range 3 {
 		t.want(s.Save(t.ctx, key, cp), nil, "Save with sequence 10 and the same token")

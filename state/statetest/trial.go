@@ -77,7 +77,7 @@ type held struct {
 	fence state.Fence
 }
 
-// try runs the case, and takes away what it left in the store.
+// try runs the case, and removes what it left in the store.
 func (c testCase) try(ctx context.Context, h Harness) Result {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, caseLimit)
@@ -101,7 +101,7 @@ func (c testCase) try(ctx context.Context, h Harness) Result {
 	case <-done:
 		r.Left = t.cleanUp()
 	case <-ctx.Done():
-		// A store that heeds its context ends now, and says why.
+		// A store that observes its context returns now, with the reason.
 		select {
 		case <-done:
 			r.Left = t.cleanUp()
@@ -139,7 +139,7 @@ func (t *trial) note(failed bool, format string, args ...any) {
 	t.failed = t.failed || failed
 }
 
-// errorf says what is wrong and goes on; from any goroutine.
+// errorf records a failure and returns; any goroutine may call it.
 func (t *trial) errorf(format string, args ...any) { t.note(true, format, args...) }
 
 // fatalf says what is wrong and ends the case; from the case's own goroutine.
@@ -206,8 +206,8 @@ func (t *trial) held(h *handle, key string, f state.Fence) {
 	h.leases = append(h.leases, held{key, f})
 }
 
-// cleanUp gives back leases, takes away keys and closes handles. It returns the
-// keys that it could not take away.
+// cleanUp releases leases, removes keys and closes handles. It returns the keys that
+// it could not remove.
 func (t *trial) cleanUp() (left []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), t.h.Timeout)
 	defer cancel()
@@ -247,7 +247,7 @@ func (t *trial) cleanUp() (left []string) {
 	return left
 }
 
-// release gives back what h holds, through another handle if h is closed. What
+// release releases what h holds, through another handle if h is closed. What
 // can't be released can't be taken away either, and is named for that.
 func (h *handle) release(ctx context.Context, other *handle) {
 	through := h

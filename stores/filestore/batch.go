@@ -56,9 +56,9 @@ func (s *Store) atOnce(items []state.Item, todo []int) int {
 }
 
 func (s *Store) saveTogether(ctx context.Context, items []state.Item, todo []int, errs []error) {
-	var turns []*turn
+	var turns []*pendingSave
 	for _, i := range todo {
-		t, err := s.turn(ctx, items[i].Key, items[i].Fence, items[i].Fence.IsZero())
+		t, err := s.startSave(ctx, items[i].Key, items[i].Fence, items[i].Fence.IsZero())
 		if errs[i] = err; err == nil {
 			t.item = i
 			turns = append(turns, t)
@@ -78,7 +78,7 @@ func (s *Store) saveTogether(ctx context.Context, items []state.Item, todo []int
 
 // writeAndClose closes what was closed before, but for the last file of each
 // processor, one of which the flush needs.
-func (s *Store) writeAndClose(items []state.Item, turns []*turn) {
+func (s *Store) writeAndClose(items []state.Item, turns []*pendingSave) {
 	workers := processors(len(turns))
 	lasts := make(chan *change, workers)
 	for range workers {
@@ -97,7 +97,7 @@ func (s *Store) writeAndClose(items []state.Item, turns []*turn) {
 	})
 }
 
-func (s *Store) commitAll(turns []*turn) {
+func (s *Store) commitAll(turns []*pendingSave) {
 	var changes []*change
 	for _, t := range turns {
 		if t.change != nil && t.change.err == nil {
@@ -109,8 +109,8 @@ func (s *Store) commitAll(turns []*turn) {
 	}
 }
 
-// A turn is a save's right to write: the key is its own until it ends.
-type turn struct {
+// A pendingSave is a save that has the exclusive use of its key until it ends.
+type pendingSave struct {
 	s        *Store
 	e        *entry
 	fence    state.Fence
@@ -122,8 +122,9 @@ type turn struct {
 	err      error
 }
 
-// turn waits for the key's turn, and for its lock if the save is without a lease.
-func (s *Store) turn(ctx context.Context, key string, f state.Fence, unfenced bool) (*turn, error) {
+// startSave waits for the exclusive use of the key, and for its lock if the save is
+// without a lease.
+func (s *Store) startSave(ctx context.Context, key string, f state.Fence, unfenced bool) (*pendingSave, error) {
 	var e *entry
 	var err error
 	if unfenced {
@@ -134,7 +135,7 @@ func (s *Store) turn(ctx context.Context, key string, f state.Fence, unfenced bo
 	if err != nil {
 		return nil, err
 	}
-	t := &turn{s: s, e: e, fence: f, unfenced: unfenced, closed: e.openFiles() == 0}
+	t := &pendingSave{s: s, e: e, fence: f, unfenced: unfenced, closed: e.openFiles() == 0}
 	if unfenced {
 		if err := s.lock(ctx, e); err != nil {
 			return nil, errors.Join(err, s.leave(e))
@@ -144,7 +145,7 @@ func (s *Store) turn(ctx context.Context, key string, f state.Fence, unfenced bo
 }
 
 // write begins the change to cp.
-func (t *turn) write(cp state.Checkpoint) {
+func (t *pendingSave) write(cp state.Checkpoint) {
 	if t.unfenced {
 		if t.err = t.e.refresh(t.s); t.err != nil {
 			return
@@ -158,15 +159,15 @@ func (t *turn) write(cp state.Checkpoint) {
 	}
 	rec.Checkpoint = rec.Checkpoint.Clone()
 	if t.unfenced && k.rec.Epoch > 0 {
-		t.change, t.err = k.beginAnew(rec) // a place set by hand
+		t.change, t.err = k.beginAnew(rec) // a checkpoint set by hand
 	} else {
 		t.change, t.err = k.begin(rec)
 	}
 }
 
-// end gives the key free, and returns how the save went. After an error without a
-// lease, nothing that was in memory is trusted.
-func (t *turn) end() error {
+// end ends the use of the key, and returns the error of the save. After an error
+// without a lease it discards what is in memory.
+func (t *pendingSave) end() error {
 	err := t.err
 	if t.change != nil {
 		err = t.change.err
@@ -188,7 +189,7 @@ func (s *Store) save(ctx context.Context, key string, f state.Fence, unfenced bo
 	if err := record.CheckSave(key, cp); err != nil {
 		return err
 	}
-	t, err := s.turn(ctx, key, f, unfenced)
+	t, err := s.startSave(ctx, key, f, unfenced)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type change struct {
 	err   error
 }
 
-// A newFile is to be put into the place of a key's file, which it doesn't touch until then.
+// A newFile will replace a key's file, and leaves it unchanged until then.
 type newFile struct {
 	temp  string
 	f     file // nil: closed to make room
@@ -49,9 +49,9 @@ func (n *newFile) letGo() {
 // otherwise as replace does.
 func (k *keyFile) save(rec record.Record) error { return k.commit(k.begin(rec)) }
 
-// replace writes rec into both slots of a new file and puts it into the place of the
-// old one. What the old one held is then beyond the reach of any damage to the last
-// line, and of whoever has it open.
+// replace writes rec into both slots of a new file and puts it in place of the
+// old one. Then neither damage to the last line nor a process that has the old file
+// open can bring back what the old one held.
 func (k *keyFile) replace(rec record.Record) error { return k.commit(k.beginAnew(rec)) }
 
 func (k *keyFile) commit(c *change, err error) error {
@@ -253,7 +253,7 @@ func (c *change) rest() {
 }
 
 // fail ends a change that could not be written or flushed. What is in the file is not
-// known then; a new one is thrown away.
+// known then; a new one is discarded.
 func (c *change) fail(err error) {
 	if c.anew == nil {
 		c.k.failed = true
@@ -326,7 +326,7 @@ func (c *change) adopt(err error) {
 // Memory for lines, which only the moment of a write needs.
 var lines = sync.Pool{New: func() any { b := make([]byte, 0, slotUnit); return &b }}
 
-// borrow gives memory of length n.
+// borrow returns memory of length n.
 func borrow(n int) *[]byte {
 	b := lines.Get().(*[]byte)
 	if cap(*b) < n {

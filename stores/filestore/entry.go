@@ -25,13 +25,13 @@ type entry struct {
 
 	refs int // guarded by Store.mu: calls that use the entry
 
-	// Where it stands while no call uses it; guarded by Store.mu.
+	// Its position among the idle keys while no call uses it; guarded by Store.mu.
 	idle *list.List
 	at   *list.Element
 }
 
-// enter begins a call that may write: it checks the key and waits for its turn. leave
-// ends it.
+// enter begins a call that may write: it checks the key and waits until no other call
+// uses it. leave ends it.
 func (s *Store) enter(ctx context.Context, key string) (*entry, error) {
 	if err := s.check(ctx, key); err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func (e *entry) close() error {
 	return errors.Join(e.forgetFile(), e.lock.close())
 }
 
-// forgetFile closes the entry's file, so that the next call reads it anew.
+// forgetFile closes the entry's file, so that the next call reads it again.
 func (e *entry) forgetFile() error {
 	if e.file == nil {
 		return nil

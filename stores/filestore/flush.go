@@ -13,9 +13,9 @@ import (
 // well, so it isn't done for fewer.
 const manyFiles = 16
 
-// Of different callers, so many flush their files each by itself before they share a
-// flush of the file system: the kernel makes one flush of the device out of many that
-// come at the same moment, and nobody waits for a flush that had begun already.
+// The number of concurrent callers above which they share a flush of the file system.
+// Below it each flushes its own file: the kernel combines simultaneous flushes of the
+// device, and no caller waits for a flush that began before its write.
 const manyCallers = 64
 
 // A flusher makes writes durable, many of them with one flush where it can.
@@ -85,7 +85,7 @@ type shared struct {
 	flush func(file) error
 
 	mu       sync.Mutex
-	next     *round // who waits for the next flush; nil: nobody
+	next     *round // the waiters for the next flush, nil for none
 	running  bool
 	failures uint64 // flushes that failed
 	last     error  // how the last of them did
@@ -94,16 +94,16 @@ type shared struct {
 // A round is one flush, and those whom it serves. One of them does it.
 type round struct {
 	f     file
-	lead  chan struct{} // tells one of them that it is their turn
+	lead  chan struct{} // signals one of them to flush
 	done  chan struct{}
 	err   error
 	ended uint64 // shared.failures when it was done
 }
 
-// began is to be called before the write that is to be flushed, and what it returns
-// handed to join. The system tells of a write that failed once, to whoever flushes
-// next: so a flush that fails spoils every write that was begun before it ended, also
-// those that wait for the next one.
+// began is called before the write that is to be flushed, and its result is passed to
+// join. The system reports a failed write once, to the next flush. So a flush that
+// fails invalidates every write that began before it ended, also those that wait for
+// the next one.
 func (s *shared) began() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,8 +116,8 @@ func (s *shared) busy() bool {
 	return s.running
 }
 
-// join waits for a flush that begins after the call, and does it where nobody else
-// does.
+// join waits for a flush that begins after the call, and does it itself if no other
+// caller does.
 func (s *shared) join(f file, began uint64) error {
 	s.mu.Lock()
 	if s.next == nil {
@@ -175,7 +175,7 @@ func processors(n int) int {
 	return min(runtime.GOMAXPROCS(0), n/enough+1)
 }
 
-// inParallel calls do with 0 to n-1, up to so many at a time.
+// inParallel calls do with 0 to n-1, up to a fixed number at a time.
 func inParallel(workers, n int, do func(int)) {
 	var next atomic.Int64
 	work := func() {

@@ -21,9 +21,9 @@ import (
 //
 //	{"version":1,"generation":36408,"key":"shop", … ,"checksum":"crc32c:11d0aa42@36408"}
 //
-// The object begins with version, generation and key, in this order, goes on with
-// the other fields of the record, and ends with checksum. Nothing stands between
-// the parts that need not stand there.
+// The object begins with version, generation and key, in this order, continues with
+// the other fields of the record, and ends with checksum. There is no optional white
+// space.
 //
 //   - generation is one more with every slot written to the key's file. It alone
 //     decides which slot is in force: the greater one. (Sequences may start again,
@@ -32,20 +32,20 @@ import (
 //     back.
 //   - checksum is that of every byte of the line before `,"checksum":"`, as eight
 //     small hexadecimal digits of CRC-32C (Castagnoli, the one of iSCSI and ext4). After
-//     the @ the generation stands again.
+//     the @ the generation is repeated.
 //
-// The generation stands at both ends to tell a torn write from an edit. The disk
+// The generation is at both ends to distinguish a torn write from an edit. The disk
 // writes sectors of 512 bytes or more, each whole or not at all. A line of at most
 // two sectors whose ends agree on the generation can't be torn: if it doesn't
-// match its checksum, somebody changed it.
+// match its checksum, it was edited.
 
 const (
 	slotUnit = 4096     // slots are a multiple of it: no page is ever shared by two
 	maxSlot  = 64 << 20 // a greater file is not ours, and not worth reading
 	sector   = 512
 
-	// version and the two places of the generation are what every version of the
-	// format will have where this one has them.
+	// Every version of the format will have the version and both copies of the
+	// generation where this one has them.
 	lineHead = `{"version":`
 	lineTail = `,"checksum":"crc32c:`
 )
@@ -135,16 +135,16 @@ func trimSpaces(b []byte) []byte {
 	return bytes.TrimRight(b, " ")
 }
 
-// A slot is what was found in one half of a file.
+// A slot is one half of a file.
 type slot struct {
-	mark
+	mark mark
 	// err is nil if the slot is whole. Then it may still be of a newer version, or
 	// of another key: parse tells.
 	err  error
 	body []byte // the line, up to its checksum
 
-	// edited says that a slot that isn't whole was changed by somebody, because no
-	// torn write can look like it.
+	// edited means that a slot that isn't intact was edited, because no torn write
+	// can look like it.
 	edited bool
 }
 

@@ -14,7 +14,7 @@ import (
 type fsys interface {
 	// Open opens a file, and fails if the last part of path is a symbolic link.
 	Open(path string, flag int) (file, error)
-	// Look tells whether path names the file that info is of, and how long it is. It
+	// Look reports whether path names the file that info is of, and how long it is. It
 	// asks for nothing else: see look.
 	Look(path string, info fs.FileInfo) (same bool, size int64, err error)
 	Stat(path string) (fs.FileInfo, error)
@@ -24,16 +24,16 @@ type fsys interface {
 	Names(dir string) ([]string, error)
 	// SyncDir makes what was created, renamed and removed in a directory durable.
 	SyncDir(dir string) error
-	// Writable tells whether files can be created in a directory.
+	// Writable reports whether files can be created in a directory.
 	Writable(dir string) error
-	// OpenSyncer gives what flushes the whole file system of a directory, or
-	// errors.ErrUnsupported where that isn't known to keep its word.
+	// OpenSyncer returns a syncer for the file system of a directory, or
+	// errors.ErrUnsupported if that isn't known to be reliable.
 	OpenSyncer(dir string) (syncer, error)
 }
 
-// A syncer makes all durable that was written to a file system before SyncFS was
-// called: contents, lengths and names. SyncFS says, once, that anything written since
-// the syncer was opened could not be written back, by whomever.
+// A syncer makes everything durable that was written to a file system before SyncFS was
+// called: contents, lengths and names. SyncFS reports, once, that something written by
+// any process since the syncer was opened could not be written back.
 type syncer interface {
 	SyncFS() error
 	io.Closer
@@ -44,7 +44,7 @@ type file interface {
 	io.WriterAt
 	io.Closer
 	Stat() (fs.FileInfo, error)
-	// Same tells whether it is the file that info is of. Like Look it asks for nothing
+	// Same reports whether it is the file that info is of. Like Look it asks for nothing
 	// else.
 	Same(info fs.FileInfo) (bool, error)
 	Truncate(size int64) error
@@ -52,8 +52,8 @@ type file interface {
 	// read the contents back.
 	Sync() error
 	Datasync() error
-	// TryLock takes a lock on the whole file, for as long as it is open, or tells
-	// that somebody else has one that doesn't go with it.
+	// TryLock locks the whole file while it is open, or reports that another holder has
+	// a conflicting lock.
 	TryLock(exclusive bool) (bool, error)
 	Unlock() error
 }

@@ -100,7 +100,8 @@ func (e *entry) rest() error {
 	return err
 }
 
-// A roomyFS makes room when too many files are open, and tries once more.
+// A roomyFS is an fsys that makes room when too many files are open, and tries once
+// more: the other methods are the embedded one's.
 type roomyFS struct {
 	fsys
 	makeRoom func() bool
@@ -117,7 +118,7 @@ func (r roomyFS) Open(path string, flag int) (file, error) {
 	return f, err
 }
 
-// makeRoom closes the files of all keys that are not in use, and tells whether there
+// makeRoom closes the files of all keys that are not in use, and reports whether there
 // were any.
 func (s *Store) makeRoom() bool {
 	s.mu.Lock()

@@ -11,8 +11,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// A keyFile is one key's file in the hands of its only writer: whoever calls its
-// methods holds the key's lock.
+// A keyFile is one key's file, used by its only writer: the caller of its methods holds
+// the key's lock.
 //
 // A slot is overwritten only when the other is known to be flushed. That is known
 // of a file that this keyFile has written itself, all of it, and whose every flush
@@ -68,7 +68,7 @@ func (k *keyFile) last() mark {
 	return k.marks[1]
 }
 
-// ready tells whether the slots may be overwritten, and opens the file for it.
+// ready reports whether the slots may be overwritten, and opens the file for it.
 func (k *keyFile) ready() bool {
 	if k.flushed && k.f == nil {
 		k.open()
@@ -85,13 +85,13 @@ func (k *keyFile) open() {
 		return
 	}
 	if same, err := f.Same(k.info); err != nil || !same {
-		_ = f.Close() // somebody else's
+		_ = f.Close() // another writer's
 		return
 	}
 	k.f, k.flushed = f, true
 }
 
-// current tells whether the key's file is as it was when it was last written here.
+// current reports whether the key's file is as it was when it was last written here.
 func (k *keyFile) current() bool {
 	if k.f != nil {
 		if same, _, err := k.s.sys.Look(k.path, k.info); err != nil || !same {
@@ -111,10 +111,9 @@ func (k *keyFile) rest() error {
 	return unavailable(err)
 }
 
-// hold gives the key's file, open, to whoever is about to take its name away, and to
-// close it once that is flushed. ext4 with data=writeback gives what is freed to other
-// files at once: after a power cut before the flush, the old name would be there again,
-// with what others wrote.
+// hold returns the key's file, open, to a caller that will remove its name and close it
+// after that is flushed. ext4 with data=writeback reuses freed blocks at once: after a
+// power cut before the flush, the old name would be back, with the data of others.
 func (k *keyFile) hold() file {
 	f := k.f
 	k.f, k.flushed = nil, false
@@ -133,15 +132,15 @@ func (k *keyFile) drop() error {
 // checkEvery is how long the open file is trusted to hold what was written there.
 const checkEvery = time.Second
 
-// untouched tells whether nobody else has written to the open file. It is about
-// people, and editors that write in place: other processes keep to the lock. Reading
-// the file takes a tenth of the time of a save, so it isn't done for each of them; a
-// change of its length is seen with every one, by begin.
+// untouched reports whether the open file has no writes by others, such as editors that
+// write in place; other processes respect the lock. Reading the file takes a tenth of
+// the time of a save, so it isn't done for each save; begin notices a change of the
+// length with every save.
 func (k *keyFile) untouched() bool {
 	return time.Since(k.checked) < checkEvery || k.sameMarks()
 }
 
-// sameMarks tells whether the slots of the open file hold what was written there.
+// sameMarks reports whether the slots of the open file hold what was written there.
 func (k *keyFile) sameMarks() bool {
 	text := borrow(2*k.slot + 1) // to see that there is no more
 	defer giveBack(text)
@@ -185,9 +184,9 @@ func (k *keyFile) remove() error {
 	return errors.Join(err, unavailable(k.s.flusher.dir.join(nil, removed)))
 }
 
-// checkOurs tells whether the file may be replaced. If it is gone, it may: what is in
-// memory is the truth. If somebody has put another in its place, or changed it, they
-// meant something by it, and it is refused.
+// checkOurs reports whether the file may be replaced. If it is gone, it may: what is in
+// memory is valid. If it was replaced or edited, that was done on purpose, and saves are
+// refused.
 func (k *keyFile) checkOurs() error {
 	if !k.known {
 		return nil // there was none a moment ago, and we have the lock

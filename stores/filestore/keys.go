@@ -63,7 +63,7 @@ func plainByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.'
 }
 
-// reservedName tells whether Windows takes a name for a device, whatever comes after
+// reservedName reports whether Windows takes a name for a device, whatever comes after
 // its first dot. (Large letters are escaped, so they are never one.)
 func reservedName(key string) bool {
 	name, _, _ := strings.Cut(key, ".")
@@ -97,8 +97,8 @@ func unescape(s string) (string, bool) {
 	return key, key != "" && stem(key) == s
 }
 
-// isLongStem tells whether s has the form of a long stem, and gives the beginning
-// of the key, as far as it can be read.
+// isLongStem reports whether s has the form of a long stem, and returns the readable
+// beginning of the key.
 func isLongStem(s string) (prefix string, ok bool) {
 	before, sum, ok := strings.Cut(s, "~")
 	if !ok || len(sum) != 40 || strings.Trim(sum, lowerHex) != "" {

@@ -83,8 +83,8 @@ func (s *Store) acquireFree(ctx context.Context, e *entry, r state.LeaseRequest)
 	return grant, err
 }
 
-// admitAcquire is record.AdmitAcquire for a store in which whoever asks has the lock:
-// no lease is live, and none has an end.
+// admitAcquire is record.AdmitAcquire for a store in which the caller has the lock: no lease
+// is live, and none expires.
 func admitAcquire(rec record.Record, r state.LeaseRequest) (record.Record, state.Grant, error) {
 	rec.LeaseUntil = time.Time{}
 	rec, grant, err := record.AdmitAcquire(rec, r, time.Now())
@@ -135,7 +135,7 @@ func (s *Store) signAndTake(e *entry, h holder, take func() (state.Fence, error)
 // fence's.
 //
 // A fence whose lease ended with another store (its process was restarted, say) and
-// that nobody has raised since is still the current one: its lease is taken up again.
+// that no grant has followed is still the current one: its lease is resumed.
 func (s *Store) owned(ctx context.Context, key string, f state.Fence) (*entry, error) {
 	if f.IsZero() {
 		if err := s.check(ctx, key); err != nil {
@@ -185,7 +185,7 @@ func (s *Store) resume(ctx context.Context, e *entry, f state.Fence) error {
 
 // Renew looks whether the lease is still this store's: the operating system keeps it,
 // and there is nothing to extend. If the key's lock file or its file has been removed,
-// it is written anew.
+// it is written again.
 func (s *Store) Renew(ctx context.Context, key string, f state.Fence, ttl time.Duration) error {
 	return s.fail("renew", key, s.renew(ctx, key, f, ttl))
 }
@@ -207,8 +207,8 @@ func (s *Store) renew(ctx context.Context, key string, f state.Fence, ttl time.D
 	return errors.Join(err, s.leave(e))
 }
 
-// renewQuickly answers while a save is under way, which may take longer than a lease
-// if the disk is slow: the save itself finds out whether the file is still ours.
+// renewQuickly renews while a save is in progress, which may take longer than a lease if
+// the disk is slow. The save itself checks whether the file is still ours.
 func (s *Store) renewQuickly(key string, f state.Fence, ttl time.Duration) (bool, error) {
 	s.mu.Lock()
 	e := s.entries[key]
@@ -230,8 +230,8 @@ func (s *Store) verify(ctx context.Context, e *entry, l *lease) error {
 	return e.file.verify()
 }
 
-// verifyLock writes session and lock file anew if somebody has removed them. If
-// somebody else has the lease by then, it is lost.
+// verifyLock writes session and lock file again if they were removed. If
+// another owner has acquired the lease meanwhile, it is lost.
 func (s *Store) verifyLock(ctx context.Context, e *entry, l *lease) error {
 	if err := s.session.check(); err != nil {
 		return err
@@ -267,7 +267,7 @@ func (s *Store) signAgain(e *entry, l *lease) error {
 	return e.lock.sign(text)
 }
 
-// verify writes the file anew if it is gone, and returns an error if it is another.
+// verify writes the file again if it is gone, and returns an error if it is another.
 func (k *keyFile) verify() error {
 	if k.current() {
 		return nil
@@ -275,9 +275,9 @@ func (k *keyFile) verify() error {
 	return k.replace(k.rec)
 }
 
-// Release gives the lease up, even if the checkpoint's file can't be written: the next
-// owner raises the fence in any case. If the lock file can't be written, the lease
-// stays, and Release may be called again.
+// Release ends the lease, even if the checkpoint's file can't be written: the next owner
+// gets a new fence in any case. If the lock file can't be written, the lease stays, and
+// Release may be called again.
 func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	e, err := s.owned(ctx, key, f)
 	if errors.Is(err, state.ErrFenced) {
@@ -286,7 +286,7 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	if err == nil {
 		err = e.file.save(record.AdmitRelease(e.file.rec, f))
 		if errors.Is(err, state.ErrFenced) {
-			err = nil // somebody has taken it since: there is nothing to release
+			err = nil // another owner has acquired it since: there is nothing to release
 		}
 		given := s.unsign(e, s.leaseOf(e))
 		if given == nil {
@@ -298,8 +298,8 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 	return s.fail("release", key, err)
 }
 
-// unsign takes a lease's name out of the lock file, if it still stands there. It needs
-// no lock for that: as long as the session lives, nobody else writes over its name.
+// unsign removes a lease's name from the lock file, if it is still there. It needs no
+// lock: while the session is live, no other process overwrites its name.
 func (s *Store) unsign(e *entry, l *lease) error {
 	h, err := s.holderOf(e.lock.path)
 	if err != nil || h.Session != l.holder.Session {

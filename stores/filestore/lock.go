@@ -16,7 +16,7 @@ import (
 )
 
 // A lockFile is a key's lock, held for the moment of a write or of taking a lease, and
-// what stands in it: who has the lease, empty for nobody.
+// its content: the owner of the lease, empty if there is none.
 type lockFile struct {
 	sys  fsys
 	path string
@@ -25,7 +25,7 @@ type lockFile struct {
 	size int64 // when it was last looked at
 }
 
-// try takes the lock, if nobody has it.
+// try takes the lock, if it is free.
 func (l *lockFile) try() (bool, error) {
 	const attempts = 100
 	for range attempts {
@@ -79,7 +79,7 @@ func (l *lockFile) open() error {
 	return nil
 }
 
-// inPlace tells whether the file that was opened still has its name.
+// inPlace reports whether the file that was opened still has its name.
 func (l *lockFile) inPlace() (bool, error) {
 	same, size, err := l.sys.Look(l.path, l.info)
 	l.size = size
@@ -93,7 +93,7 @@ func (l *lockFile) inPlace() (bool, error) {
 // to its end.
 const maxHolder = 16 << 10
 
-// text is what stands in the file.
+// text returns the content of the file.
 func (l *lockFile) text() ([]byte, error) {
 	text := make([]byte, maxHolder)
 	n, err := l.f.ReadAt(text, 0)
@@ -103,7 +103,7 @@ func (l *lockFile) text() ([]byte, error) {
 	return bytes.TrimSpace(text[:n]), nil
 }
 
-// sign writes who has the lease.
+// sign writes the owner of the lease.
 func (l *lockFile) sign(text []byte) error {
 	if err := l.f.Truncate(0); err != nil {
 		return unavailable(err)
@@ -112,11 +112,11 @@ func (l *lockFile) sign(text []byte) error {
 	return unavailable(err)
 }
 
-// blank takes the name away.
+// blank removes the name.
 func (l *lockFile) blank() error { return unavailable(l.f.Truncate(0)) }
 
-// unlock gives the lock back, and keeps the file open for the next time, unless only
-// closing it is left to give the lock back.
+// unlock releases the lock, and keeps the file open for the next time, unless only
+// closing it can release the lock.
 func (l *lockFile) unlock() error {
 	err := l.f.Unlock()
 	if err != nil {
@@ -125,7 +125,7 @@ func (l *lockFile) unlock() error {
 	return nil
 }
 
-// close closes the file, and gives the lock back if it is held.
+// close closes the file, and releases the lock if it is held.
 func (l *lockFile) close() error {
 	if l.f == nil {
 		return nil
@@ -135,7 +135,7 @@ func (l *lockFile) close() error {
 	return unavailable(err)
 }
 
-// saveWait is how long to wait for a lock that somebody holds. Nobody holds one for
+// saveWait is how long to wait for a lock that is held. No process holds one for
 // longer than a batch of saves takes.
 const (
 	savePause = 4 * time.Millisecond
@@ -158,12 +158,12 @@ func (l *lockFile) take(ctx context.Context, s *Store) error {
 	}
 }
 
-// held is the error for a lease that somebody has.
+// held returns the error for a lease that is held.
 func held(h holder, path string) error {
 	return fmt.Errorf("%w (process %d on %s, %s)", &state.HeldError{Owner: h.Owner}, h.PID, h.Host, path)
 }
 
-// holderOf says who has a lease by the lock file at path, the zero holder for nobody.
+// holderOf returns the holder of the lease by the lock file at path, the zero holder for none.
 func (s *Store) holderOf(path string) (holder, error) {
 	l := lockFile{sys: s.sys, path: path}
 	var err error
@@ -177,7 +177,7 @@ func (s *Store) holderOf(path string) (holder, error) {
 	return parseHolder(text), errors.Join(err, l.close())
 }
 
-// liveHolder is holderOf, but nobody where the session has ended.
+// liveHolder is holderOf, with the zero holder if the session has ended.
 func (s *Store) liveHolder(path string) (holder, error) {
 	h, err := s.holderOf(path)
 	if err == nil {

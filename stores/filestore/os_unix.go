@@ -26,8 +26,8 @@ func syncDir(dir string) error {
 	return errors.Join(err, d.Close(), reachable(dir))
 }
 
-// reachable tells whether dir can still be opened. When xfs has shut itself down, since
-// its disk failed, it goes on to say that a directory has been flushed, and what was
+// reachable reports whether dir can still be opened. When xfs has shut itself down, since
+// its disk failed, it continues to report that a directory has been flushed, and what was
 // renamed there is lost. To open anything fails then.
 func reachable(dir string) error {
 	d, err := os.Open(dir)

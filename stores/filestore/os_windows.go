@@ -26,7 +26,7 @@ func writable(dir string) error {
 	return err
 }
 
-// Windows locks keep others from reading, so the lock lies far behind the text.
+// Windows locks keep others from reading, so the lock is far behind the text.
 const lockAt = 1 << 30
 
 func (f osFile) TryLock(exclusive bool) (bool, error) {

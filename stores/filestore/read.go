@@ -25,7 +25,7 @@ const (
 var errLink = errors.New("it is a symbolic link")
 
 // A found is the content of a file of which at least one slot is intact.
-type found struct {
+type content struct {
 	rec   record.Record
 	slots [2]slot
 	force int // the slot in force
@@ -35,7 +35,7 @@ type found struct {
 	bad error
 }
 
-func (f *found) marks() [2]mark { return [2]mark{f.slots[0].mark, f.slots[1].mark} }
+func (f *content) marks() [2]mark { return [2]mark{f.slots[0].mark, f.slots[1].mark} }
 
 // corrupt returns the error of a file that can't be read.
 func corrupt(path, what, advice string) error {
@@ -87,39 +87,39 @@ func readFile(sys fsys, path string) (text []byte, info fs.FileInfo, err error) 
 }
 
 // judge says which of a file's two records is in force, or why none is.
-func judge(path, key string, text []byte) (found, error) {
+func judge(path, key string, text []byte) (content, error) {
 	switch {
 	case len(text) == 0:
-		return found{}, corrupt(path, "is empty", adviceDamaged)
+		return content{}, corrupt(path, "is empty", adviceDamaged)
 	case len(text)%(2*slotUnit) != 0:
 		what := fmt.Sprintf("has %d bytes, which is no length of a checkpoint file: it was edited, or cut short", len(text))
-		return found{}, corrupt(path, what, adviceEdited)
+		return content{}, corrupt(path, what, adviceEdited)
 	}
 	n := len(text) / 2
-	f := found{slot: n, slots: [2]slot{readSlot(text[:n]), readSlot(text[n:])}}
+	f := content{slot: n, slots: [2]slot{readSlot(text[:n]), readSlot(text[n:])}}
 	if err := f.choose(path); err != nil {
-		return found{}, err
+		return content{}, err
 	}
 	rec, owner, err := f.slots[f.force].parse()
 	switch {
 	case err != nil:
-		return found{}, fmt.Errorf("%w (line %d of %s)", err, f.force+1, path)
+		return content{}, fmt.Errorf("%w (line %d of %s)", err, f.force+1, path)
 	case owner != key:
-		return found{}, corrupt(path, fmt.Sprintf("holds the checkpoint of another key, %q", owner), adviceDamaged)
+		return content{}, corrupt(path, fmt.Sprintf("holds the checkpoint of another key, %q", owner), adviceDamaged)
 	}
 	f.rec = rec
 	return f, nil
 }
 
 // choose finds the slot in force.
-func (f *found) choose(path string) error {
+func (f *content) choose(path string) error {
 	a, b := &f.slots[0], &f.slots[1]
 	switch {
 	case a.err == nil && b.err == nil:
-		if a.generation == b.generation {
-			return corrupt(path, fmt.Sprintf("was edited: both of its lines have generation %d", a.generation), adviceEdited)
+		if a.mark.generation == b.mark.generation {
+			return corrupt(path, fmt.Sprintf("was edited: both of its lines have generation %d", a.mark.generation), adviceEdited)
 		}
-		if b.generation > a.generation {
+		if b.mark.generation > a.mark.generation {
 			f.force = 1
 		}
 		return nil
@@ -130,7 +130,7 @@ func (f *found) choose(path string) error {
 	}
 	bad := &f.slots[1-f.force]
 	what := fmt.Sprintf("line %d %v", 2-f.force, bad.err)
-	if bad.edited && bad.generation > f.slots[f.force].generation {
+	if bad.edited && bad.mark.generation > f.slots[f.force].mark.generation {
 		return corrupt(path, "was edited or damaged: "+what, adviceEdited)
 	}
 	f.bad = errors.New(what)
@@ -145,7 +145,7 @@ func bothBad(path string, a, b *slot) error {
 	return corrupt(path, "is damaged: "+what, adviceDamaged)
 }
 
-// How long a reader without the lock goes on looking at a file that seems damaged,
+// How long a reader without the lock keeps reading a file that seems damaged,
 // and how long the damage must stay the same until it is believed. The owner's write
 // of a slot takes microseconds, but may be interrupted in the middle of it.
 const (
@@ -155,12 +155,12 @@ const (
 
 // readShared reads a key's file without its lock. Its owner may be writing just
 // now, so what seems to be damaged is read again until it is the same twice.
-func (s *Store) readShared(ctx context.Context, key, path string) (found, error) {
+func (s *Store) readShared(ctx context.Context, key, path string) (content, error) {
 	var last []byte
 	for start := time.Now(); ; {
 		text, info, err := readFile(s.sys, path)
 		if err != nil {
-			return found{}, s.absent(err)
+			return content{}, s.absent(err)
 		}
 		f, err := judge(path, key, text)
 		f.info = info
@@ -173,7 +173,7 @@ func (s *Store) readShared(ctx context.Context, key, path string) (found, error)
 		}
 		last = text
 		if err := s.pause(ctx, readPause); err != nil {
-			return found{}, err
+			return content{}, err
 		}
 	}
 }

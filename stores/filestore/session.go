@@ -34,7 +34,7 @@ type session struct {
 // No key's file begins with a dot.
 const sessionPrefix = ".session."
 
-// A holder is what stands in the lock file of a key that is leased.
+// A holder is the content of the lock file of a leased key.
 type holder struct {
 	Owner   string    `json:"owner"`
 	PID     int       `json:"pid"`
@@ -43,8 +43,8 @@ type holder struct {
 	Session string    `json:"session"`
 }
 
-// parseHolder reads a lock file. People may have spoiled it: then it names nobody, and
-// fences are what keeps two owners apart.
+// parseHolder reads a lock file. If it was edited and is invalid, it names no holder, and
+// fences alone keep two owners apart.
 func parseHolder(text []byte) holder {
 	var h holder
 	if err := json.Unmarshal(text, &h); err != nil || strings.Trim(h.Session, lowerHex) != "" {
@@ -69,8 +69,8 @@ func (s *session) holder(owner string) (holder, error) {
 	}, nil
 }
 
-// check looks whether the session's file is still there, and makes it anew if
-// somebody has removed it.
+// check looks whether the session's file is still there, and creates it again if
+// it was removed.
 func (s *session) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,8 +103,8 @@ func (s *session) hold() error {
 	}
 }
 
-// begin makes and locks the session's file. It fails for a moment where somebody takes
-// the file for one that a dead process has left.
+// begin creates and locks the session's file. It fails for a moment while another
+// process takes the file for a leftover of a process that has ended.
 func (s *session) begin(name string) (bool, error) {
 	f, err := s.sys.Open(s.path(name), os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -145,14 +145,14 @@ func (s *session) close() error {
 
 func (s *session) path(name string) string { return filepath.Join(s.dir, sessionPrefix+name) }
 
-// is tells whether h names this session.
+// is reports whether h names this session.
 func (s *session) is(h holder) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.name != "" && s.name == h.Session
 }
 
-// ended tells whether the session that h names has ended.
+// ended reports whether the session that h names has ended.
 func (s *session) ended(h holder) (bool, error) {
 	if h.Session == "" {
 		return true, nil

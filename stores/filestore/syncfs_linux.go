@@ -13,7 +13,7 @@ import (
 // must be open before whatever it is to vouch for is written.
 type fsSyncer struct{ *os.File }
 
-// openSyncer gives one on file systems whose syncfs was read and tried: it waits for
+// openSyncer returns one for file systems whose syncfs was reviewed and tested: it waits for
 // the data and the journal, and tells of every failure. overlayfs does not tell of
 // those below it, and file systems of other machines have their own ideas.
 func openSyncer(dir string) (syncer, error) {

@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// A pipeline of a batch has at most so many saves, and ends where so many
-	// bytes are full: Redis keeps the answers until it has read all of it.
+	// pipeSaves and pipeBytes limit a pipeline of a batch: Redis keeps the responses
+	// until it has read all of it.
 	pipeSaves = 256
 	pipeBytes = 1 << 20
-	// pipesAtOnce is how many pipelines of a batch are on their way at a time: while
-	// Redis works on one, the next is written.
+	// pipesAtOnce is the number of pipelines of a batch that are sent concurrently:
+	// while Redis executes one, the next is written.
 	pipesAtOnce = 3
 )
 
-// SaveBatch is [state.BatchSaver]'s. The saves go in pipelines of up to 256, in a
-// Cluster one to each master, a few of them at a time; each save is a command of its
-// own, so that no other client waits for the batch. One that is refused or fails is
-// no other's concern, and is repeated where a Save or SaveFenced would be.
+// SaveBatch implements [state.BatchSaver]. It sends the saves in pipelines of up to
+// 256, in a Cluster one to each master, a few of them concurrently. Each save is a
+// command of its own, so that other clients don't wait for the batch, and is retried
+// as a Save or SaveFenced would be.
 func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
 	errs := record.CheckBatch(items)
 	chunks := s.chunks(items, errs)
@@ -36,7 +36,7 @@ func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
 			p := &pipe{store: s}
 			for n := next.Add(1); n <= int64(len(chunks)); n = next.Add(1) {
 				p.save(ctx, items, chunks[n-1], errs)
-				if s.clock == nil { // attempts that were given up may still be on their way, and hooks may keep commands
+				if s.clock == nil { // abandoned attempts may still be in progress, and hooks may keep commands
 					p = &pipe{store: s}
 				}
 			}
@@ -49,8 +49,8 @@ func (s *Store) SaveBatch(ctx context.Context, items []state.Item) []error {
 	return errs
 }
 
-// chunks are the indices of the items that errs has nothing against, for one
-// pipeline each.
+// chunks returns the indices of the items without an error in errs, one chunk for
+// each pipeline.
 func (s *Store) chunks(items []state.Item, errs []error) [][]int {
 	var all [][]int
 	var chunk []int
@@ -74,7 +74,7 @@ func (s *Store) chunks(items []state.Item, errs []error) [][]int {
 	return all
 }
 
-// sizeOf is about how long the record of a checkpoint is.
+// sizeOf estimates the length of the record of a checkpoint.
 func sizeOf(cp *state.Checkpoint) int {
 	n := 300 + cp.Token.Len() + len(cp.Fingerprint)
 	for name, doc := range cp.Extra {
@@ -83,12 +83,11 @@ func sizeOf(cp *state.Checkpoint) int {
 	return n
 }
 
-// A pipe is the saves of one pipeline, and the memory for the next one. What became
-// of each is under the mutex: when a call is given up, an attempt may still be on its
-// way.
+// A pipe has the saves of one pipeline, and the memory for the next one. Their results
+// are guarded by the mutex: an attempt may still run after its call was abandoned.
 type pipe struct {
 	store   *Store
-	saves   []saving
+	saves   []pendingSave
 	records []byte
 	calls   []call
 	sets    []*redis.Cmd
@@ -133,7 +132,7 @@ func (p *pipe) prepare(items []state.Item, chunk []int) {
 		if it := &items[i]; !it.Fence.IsZero() {
 			by = fenced(it.Fence)
 		}
-		// A record for which the memory is too short has some of its own.
+		// A record that doesn't fit into the memory has its own.
 		v, err := p.store.prepare(p.records[len(p.records):], items[i].Key, by, items[i].Checkpoint)
 		if n := len(p.records) + len(v.record.text); n <= cap(p.records) {
 			p.records = p.records[:n]
@@ -142,8 +141,8 @@ func (p *pipe) prepare(items []state.Item, chunk []int) {
 	}
 }
 
-// attempt tries what is not settled yet, once. Its error is one for which all that
-// is left may be tried again.
+// attempt tries all saves that are not settled, once. If some still aren't, it returns
+// an error after which they may be retried.
 func (p *pipe) attempt(ctx context.Context) error {
 	var left []int
 	for j := range p.saves {
@@ -152,9 +151,9 @@ func (p *pipe) attempt(ctx context.Context) error {
 		}
 	}
 	var again error
-	// First with their seals; then those whose seal is broken by the script; then
-	// again those on a node that did not have the script, as often as there are such
-	// nodes. Each pass breaks a seal or settles a save, so this ends.
+	// First with their seals; then by the script those whose seal is no longer valid;
+	// then again those on a node that did not have the script, once for each such
+	// node. Each pass uses up a seal or settles a save, so this ends.
 	for len(left) > 0 {
 		retry, err := p.pass(ctx, left)
 		if err != nil && again == nil {
@@ -165,8 +164,8 @@ func (p *pipe) attempt(ctx context.Context) error {
 	return again
 }
 
-// pass sends the saves of which the indices are given. It returns those that are to
-// be sent otherwise, and the first error after which a save is still to be done.
+// pass sends the saves with these indices. It returns those to be sent in another way,
+// and the first error after which a save is to be retried.
 func (p *pipe) pass(ctx context.Context, which []int) (otherwise []int, again error) {
 	s := p.store
 	calls := p.calls[:0]
@@ -211,14 +210,14 @@ func (p *pipe) pass(ctx context.Context, which []int) (otherwise []int, again er
 	return otherwise, again
 }
 
-// elsewhere tells whether a Cluster has the key on another node.
+// elsewhere reports whether a Cluster has the key on another node.
 func elsewhere(err error) bool {
 	_, _, moved := redirection(err)
 	return moved
 }
 
-// judge settles the save j unless it is to be tried again, as persist does, and
-// returns the first error after which one is.
+// judge settles save j unless it is to be retried, as persist does, and returns the
+// first error after which one is.
 func (p *pipe) judge(j int, refused, err, again error) error {
 	if err == nil {
 		p.settle(j, refused)

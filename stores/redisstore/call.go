@@ -11,20 +11,19 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A call is one run of a script or, with a record, a SET of it where its seal is
-// still the one in force.
+// A call is one run of a script or, with a record, a SET of it under its seal.
 type call struct {
 	script *script
-	key    string // "" for the ping, which has a name of its own
+	key    string // "" for the ping, which has its own name
 	args   []any
-	// again: the script knows its second run from its first, so that it may be
-	// repeated where nobody knows whether it was executed.
+	// again means that the script is idempotent, so that it may be retried when it is
+	// unknown whether it was executed.
 	again bool
-	// extra is a third name, of a record. Redis then says TRYAGAIN where a Cluster is
-	// moving the key's names and they are not all in one place.
+	// extra is a third name, of a record. Redis then answers TRYAGAIN if a Cluster is
+	// moving the key's names and they are not all on one node.
 	extra string
-	// sealed is told under which new seal the script puts the record: one of its own
-	// for each attempt, so that one that was held up can't make a broken seal good
+	// sealed receives the new seal under which the script puts the record: another
+	// one for each attempt, so that a delayed attempt can't make an old seal valid
 	// again. nil: the script makes none.
 	sealed *string
 
@@ -32,7 +31,7 @@ type call struct {
 	text any // of it: bytes, or what gives them
 }
 
-// call runs c until it is answered, as try does.
+// call runs c with retries, as try does.
 func (s *Store) call(ctx context.Context, c call) (reply, error) {
 	var r reply
 	err := s.try(ctx, c.key, c.again, func(ctx context.Context) (err error) {
@@ -40,14 +39,13 @@ func (s *Store) call(ctx context.Context, c call) (reply, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err // and r may be written to yet
+		return nil, err // and r may still be written to
 	}
 	return r, r.refusal()
 }
 
-// try does what f does, again and again if need be, as the package doc says. It
-// keeps to ctx's end, and ends when the store is closed. f is to use the
-// context that it is given.
+// try calls f, with the retries that the package documentation describes. It returns
+// when ctx is done or the store is closed. f uses the context that it receives.
 func (s *Store) try(ctx context.Context, key string, again bool, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -80,7 +78,7 @@ func (s *Store) try(ctx context.Context, key string, again bool, f func(context.
 	}
 }
 
-// enter counts a call in, unless the store is closed.
+// enter adds a call to s.calls, unless the store is closed.
 func (s *Store) enter() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -91,7 +89,7 @@ func (s *Store) enter() bool {
 	return true
 }
 
-// persist repeats f as long as that is safe and may help.
+// persist retries f while that is safe and may help.
 func (s *Store) persist(ctx context.Context, key string, again bool, f func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
 		err := f(ctx)
@@ -132,13 +130,13 @@ func (s *Store) backOff(ctx context.Context, attempt int) error {
 	}
 }
 
-// run sends a call once, by the script's digest and, where Redis does not have
-// the script (after a restart), by its text.
+// run sends a call once, by the script's digest and, if Redis does not have the script
+// (after a restart), by its text.
 //
-// Scripts look up the name of the record themselves. In a Cluster that is moving
-// the key's slot, a record that a script does not find may lie on the other node; so
-// it says GONE, changes nothing, and is asked again with that name given. Then
-// Redis itself would say that the name is on its way.
+// Scripts look up the name of the record themselves. In a Cluster that is moving the
+// key's slot, a record that a script does not find may be on the other node. So it
+// answers GONE, changes nothing, and is sent again with that name as a key, for which
+// Redis itself reports the move.
 func (s *Store) run(ctx context.Context, c call) (reply, error) {
 	if c.sealed != nil {
 		*c.sealed = newSeal()
@@ -200,8 +198,8 @@ func (s *Store) command(ctx context.Context, command, script string, c call) onc
 	return onceCmd{cmd}
 }
 
-// A onceCmd is never repeated by go-redis, which does so without regard to
-// what it repeats, even where a lent client is set to repeat.
+// A onceCmd is never retried by go-redis, which would retry anything, even if a lent
+// client is configured to retry.
 type onceCmd struct{ *redis.Cmd }
 
 func (onceCmd) NoRetry() bool { return true }

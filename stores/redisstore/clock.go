@@ -9,38 +9,35 @@ import (
 	"time"
 )
 
-// A clock holds the connections of one client to their timeouts, and to the
-// contexts of the calls that use them.
+// A clock applies timeouts, and the contexts of calls, to the connections of a client.
 //
-// go-redis takes a context's deadline to the connection, but not its
-// cancellation: a call to a server that has frozen would be heard of again only
-// at its timeout. And it does not say which connection a call uses. So each call
-// is given a context whose deadline is one of a kind, to the nanosecond. When that
-// deadline is set on a connection, the connection is the call's, and is woken soon
-// after the call's context ends. Should go-redis ever set another deadline, cancellation
-// is late again and nothing else changes.
+// go-redis applies a context's deadline to the connection, but not its cancellation: a
+// cancelled call to a frozen server would return only at its timeout. And it does not
+// say which connection a call uses. So each call has a context with a deadline that is
+// unique to the nanosecond. The connection on which that deadline is set is the call's,
+// and is interrupted soon after the call's context is done. If go-redis should set
+// another deadline, cancellation is late again and nothing else changes.
 //
-// It costs some 500 ns a call. The other way, a goroutine for each call, costs
-// several times that.
+// It costs some 500 ns per call. A goroutine for each call costs several times that.
 type clock struct {
 	read, write time.Duration
 
 	mu    sync.Mutex
-	calls map[int64]*watched // by the deadline that was given out last
+	calls map[int64]*callContext // by their current deadline
 	// sweeping: a goroutine looks which of them are over.
 	sweeping bool
 }
 
 func newClock(read, write time.Duration) *clock {
-	return &clock{read: read, write: write, calls: make(map[int64]*watched)}
+	return &clock{read: read, write: write, calls: make(map[int64]*callContext)}
 }
 
 // longest is over every timeout that the clock sets by itself, for go-redis,
 // which takes the shorter of its own and the context's.
 func (k *clock) longest() time.Duration { return max(k.read, k.write) + 10*time.Second }
 
-// A watched is the context of one call, which does one thing at a time.
-type watched struct {
+// A callContext is the context of one call, which is sequential.
+type callContext struct {
 	context.Context
 	clock *clock
 	given time.Time            // the deadline that stands in clock.calls
@@ -49,18 +46,19 @@ type watched struct {
 	conn  atomic.Pointer[conn] // that it uses, or used last
 }
 
-// watch makes ctx one that connections heed, until the function is called.
+// watch returns a context whose end interrupts connections, until the function is
+// called.
 func (k *clock) watch(ctx context.Context) (context.Context, func()) {
 	w := k.watched(ctx)
 	return w, w.forget
 }
 
 // watched is watch, until the context's forget is called.
-func (k *clock) watched(ctx context.Context) *watched {
-	if outer, ok := ctx.(*watched); ok { // of which this is a part, beside others perhaps
+func (k *clock) watched(ctx context.Context) *callContext {
+	if outer, ok := ctx.(*callContext); ok { // of which this is a part, beside others perhaps
 		ctx = outer.Context
 	}
-	return &watched{Context: ctx, clock: k}
+	return &callContext{Context: ctx, clock: k}
 }
 
 // sweepEvery is how long after its context's end a call may be woken.
@@ -72,7 +70,7 @@ func (k *clock) sweep() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for range tick.C {
-		var ended []*watched
+		var ended []*callContext
 		k.mu.Lock()
 		for _, w := range k.calls {
 			if w.Context.Err() != nil {
@@ -94,7 +92,7 @@ func (k *clock) sweep() {
 // Deadline is what go-redis asks for before it writes and before it reads. It is
 // the same one for some seconds, and later than any timeout, which the connection
 // knows; the context's own deadline wakes the call as its cancellation does.
-func (w *watched) Deadline() (time.Time, bool) {
+func (w *callContext) Deadline() (time.Time, bool) {
 	k, now := w.clock, time.Now()
 	w.asked = now
 	first := w.given.IsZero()
@@ -119,37 +117,37 @@ func (w *watched) Deadline() (time.Time, bool) {
 	return w.given, true
 }
 
-func (w *watched) forget() {
+func (w *callContext) forget() {
 	w.over.Store(true)
 	w.clock.mu.Lock()
 	defer w.clock.mu.Unlock()
 	delete(w.clock.calls, w.given.UnixNano())
 }
 
-// wake ends what the call waits for.
-func (w *watched) wake() {
+// wake interrupts the call.
+func (w *callContext) wake() {
 	if c := w.conn.Load(); c != nil {
 		c.wake(w)
 	}
 }
 
-func (k *clock) call(deadline time.Time) *watched {
+func (k *clock) call(deadline time.Time) *callContext {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.calls[deadline.UnixNano()]
 }
 
-// A conn is a connection that knows which call uses it. TLS goes over it.
+// A conn is a connection that knows which call uses it. TLS is on top of it.
 type conn struct {
 	net.Conn
 	clock  *clock
-	closed func() // told when it is closed, if not nil
+	closed func() // called when it is closed, if not nil
 
 	mu   sync.Mutex
-	user *watched  // nil for a call that is not watched
-	last time.Time // the deadline by which user is known
-	used time.Time // when a deadline was set last
-	skip bool      // go-redis need not look at it
+	user *callContext // nil for a call that is not watched
+	last time.Time    // the deadline by which user is known
+	used time.Time    // when a deadline was set last
+	skip bool         // go-redis need not look at it
 }
 
 var past = time.Unix(1, 0)
@@ -191,7 +189,7 @@ func (c *conn) set(t time.Time, timeout time.Duration, set func(time.Time) error
 
 // wake makes what w does on the connection fail now, unless another call has
 // the connection by now.
-func (c *conn) wake(w *watched) {
+func (c *conn) wake(w *callContext) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.user == w {
@@ -223,7 +221,7 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	skip := c.skip
 	c.mu.Unlock()
 	if skip {
-		return unread{}, nil
+		return idleConn{}, nil
 	}
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		return s.SyscallConn()
@@ -231,9 +229,9 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return nil, net.ErrClosed
 }
 
-// An unread is a connection at which there is nothing to see.
-type unread struct{}
+// An idleConn is a connection without anything to read.
+type idleConn struct{}
 
-func (unread) Control(func(uintptr)) error    { return nil }
-func (unread) Read(func(uintptr) bool) error  { return nil }
-func (unread) Write(func(uintptr) bool) error { return nil }
+func (idleConn) Control(func(uintptr)) error    { return nil }
+func (idleConn) Read(func(uintptr) bool) error  { return nil }
+func (idleConn) Write(func(uintptr) bool) error { return nil }

@@ -35,7 +35,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	defer cancel()
 	c, err := d.connect(ctx, network, addr)
 	if err != nil {
-		return undialed{dialError{notConnected{err}}}, nil
+		return failedConn{dialError{notConnected{err}}}, nil
 	}
 	return c, nil
 }
@@ -77,7 +77,7 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// A notConnected is why there is no connection: nothing was sent.
+// A notConnected is the error of a failed dial: nothing was sent.
 type notConnected struct{ err error }
 
 func (e notConnected) Error() string { return e.err.Error() }
@@ -90,14 +90,14 @@ type dialError struct{ err error }
 func (e dialError) Error() string { return e.err.Error() }
 func (e dialError) Unwrap() error { return e.err }
 
-// An undialed is the connection that could not be made.
-type undialed struct{ err error }
+// A failedConn stands for a connection that could not be made.
+type failedConn struct{ err error }
 
-func (u undialed) Read([]byte) (int, error)         { return 0, u.err }
-func (u undialed) Write([]byte) (int, error)        { return 0, u.err }
-func (u undialed) Close() error                     { return nil }
-func (u undialed) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (u undialed) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (u undialed) SetDeadline(time.Time) error      { return nil }
-func (u undialed) SetReadDeadline(time.Time) error  { return nil }
-func (u undialed) SetWriteDeadline(time.Time) error { return nil }
+func (u failedConn) Read([]byte) (int, error)         { return 0, u.err }
+func (u failedConn) Write([]byte) (int, error)        { return 0, u.err }
+func (u failedConn) Close() error                     { return nil }
+func (u failedConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (u failedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (u failedConn) SetDeadline(time.Time) error      { return nil }
+func (u failedConn) SetReadDeadline(time.Time) error  { return nil }
+func (u failedConn) SetWriteDeadline(time.Time) error { return nil }

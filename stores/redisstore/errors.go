@@ -50,7 +50,7 @@ func classify(err error) kind {
 	return unknown
 }
 
-// refusesTLS tells whether the two sides can't agree on TLS: one does not like the
+// refusesTLS reports whether the two sides can't agree on TLS: one does not like the
 // other's certificate, or does not speak TLS at all.
 func refusesTLS(err error) bool {
 	var cert *tls.CertificateVerificationError

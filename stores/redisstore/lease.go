@@ -10,7 +10,7 @@ import (
 
 // Acquire is [state.Leaser]'s, and one round trip. Leases live by Redis's clock,
 // to the millisecond; a lease of a fraction of one is rounded up. The
-// checkpoint's time to live starts anew.
+// checkpoint's time to live starts again.
 func (s *Store) Acquire(ctx context.Context, key string, r state.LeaseRequest) (state.Grant, error) {
 	g, err := s.acquire(ctx, key, r)
 	return g, s.fail("acquire", key, err)

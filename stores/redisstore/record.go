@@ -12,15 +12,14 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// A record as it lies in Redis: the SHA-1 of what follows, which shows that it was
-// changed (SHA-1 is what the scripts have; it is against accidents), the last
-// sequence of the key, the epoch that it was saved under, and the document, which
-// is empty where there is no checkpoint:
+// A record in Redis is the SHA-1 of the rest, which detects accidental changes (SHA-1 is
+// what the scripts have), the last sequence of the key, the epoch that it was saved
+// under, and the document, which is empty if there is no checkpoint:
 //
 //	8f3a…11d0 18204 7 {"version":1,"token":{…},…}
 const sumLen = 2 * sha1.Size
 
-// noSum holds the place of the digest and the space after it.
+// noSum stands for the digest and the space after it.
 var noSum = strings.Repeat(" ", sumLen+1)
 
 // A recordText is the record that a save writes.
@@ -29,11 +28,11 @@ type recordText struct {
 	document int    // where it begins in text
 }
 
-// MarshalBinary is what go-redis asks for. Most saves of a batch need no memory of their
-// own, thanks to that.
+// MarshalBinary is for go-redis. Thanks to it most saves of a batch need no memory of
+// their own.
 func (r *recordText) MarshalBinary() ([]byte, error) { return r.text, nil }
 
-// encode makes the record of a checkpoint, with what the store fills in, in the
+// encode returns the record of a checkpoint, with what the store fills in, in the
 // memory of dst, which is empty.
 func encode(dst []byte, cp state.Checkpoint, last, epoch uint64, now time.Time) (recordText, error) {
 	if cp.SavedAt.IsZero() {
@@ -55,15 +54,15 @@ func encode(dst []byte, cp state.Checkpoint, last, epoch uint64, now time.Time) 
 	return recordText{b, from}, nil
 }
 
-// tokenEnd is how long the document of a checkpoint is up to the end of its token.
-// What stands there tells a repeated save from another one with the same sequence.
+// tokenEnd returns the length of the document of a checkpoint up to the end of its
+// token, which distinguishes a repeated save from another one with the same sequence.
 func tokenEnd(cp state.Checkpoint) (int, error) {
 	alone := record.Record{Status: record.Saved, Checkpoint: state.Checkpoint{Token: cp.Token}}
 	b, err := alone.AppendJSON(nil)
 	return len(b) - len("}"), err
 }
 
-// decode reads a record.
+// decode parses a record.
 func decode(text string) (state.Checkpoint, error) {
 	sum, rest, _ := strings.Cut(text, " ")
 	if d := sha1.Sum([]byte(rest)); sum != hex.EncodeToString(d[:]) {

@@ -11,11 +11,11 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// A reply is what a script answers: a word, and what belongs to it. It is empty
-// where there is nothing to say but that it was done.
+// A reply is the response of a script: a word and its arguments. It is empty if it
+// says only that the call was executed.
 type reply []any
 
-// answer makes a reply of what go-redis read.
+// answer returns the reply that go-redis has read.
 func answer(cmd *redis.Cmd) (reply, error) {
 	v, err := cmd.Result()
 	if errors.Is(err, redis.Nil) {
@@ -53,8 +53,7 @@ func (r reply) number(i int) uint64 {
 	return uint64(n)
 }
 
-// refusal is the error that the script's answer stands for, nil if it did what
-// was asked.
+// refusal returns the error that the reply means, nil for success.
 func (r reply) refusal() error {
 	if len(r) == 0 {
 		return nil
@@ -84,7 +83,7 @@ func (r reply) refusal() error {
 
 var errNotOurs = fmt.Errorf("%w: the response is not one of this store's scripts", state.ErrRefused)
 
-// errGone is no ErrNotFound: a place that vanished must not look like a first start.
+// errGone is no ErrNotFound: a checkpoint that disappeared must not look like a first start.
 var errGone = fmt.Errorf("%w: it disappeared from Redis: it was deleted or evicted, or the server's clock was set back", state.ErrCorrupt)
 
 // errUnsealed never leaves the store.
@@ -105,7 +104,7 @@ func (r reply) checkpoint(i int) (state.Checkpoint, error) {
 	return decode(r.text(i + 1))
 }
 
-// isAbsence tells whether err says for certain that no checkpoint is there.
+// isAbsence reports whether err says for certain that no checkpoint is there.
 func isAbsence(err error) bool {
 	return errors.Is(err, state.ErrNotFound) || errors.Is(err, state.ErrExpired)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// A writer is under which fence something is written.
+// A writer identifies the fence, if any, that a write is made under.
 type writer struct {
 	fence  state.Fence
 	fenced bool
@@ -19,11 +19,11 @@ type writer struct {
 
 var unfenced writer
 
-// fenced is for a write that must be refused unless f is the current fence. The
-// zero fence never is.
+// fenced returns the writer for a write that is refused unless f is the current fence.
+// The zero fence never is.
 func fenced(f state.Fence) writer { return writer{fence: f, fenced: true} }
 
-// epoch is as the scripts take it, "" for an unfenced write.
+// epoch returns the epoch for the scripts, "" for an unfenced write.
 func (w writer) epoch() string {
 	if !w.fenced {
 		return ""
@@ -31,8 +31,8 @@ func (w writer) epoch() string {
 	return strconv.FormatUint(w.fence.Epoch, 10)
 }
 
-// A saving is one save on its way.
-type saving struct {
+// A pendingSave is one save in progress.
+type pendingSave struct {
 	key    string
 	by     writer
 	cp     state.Checkpoint
@@ -41,10 +41,10 @@ type saving struct {
 	last   uint64 // the last sequence after it, where seal is not nil
 }
 
-// prepare makes the record of a save that [record.CheckSave] has let through, in the
-// memory of dst, and takes the seal if there is one. It must be given back.
-func (s *Store) prepare(dst []byte, key string, by writer, cp state.Checkpoint) (saving, error) {
-	v := saving{key: key, by: by, cp: cp, last: cp.Sequence}
+// prepare makes the record of a save that [record.CheckSave] has accepted, in the
+// memory of dst, and takes the seal if there is one. The caller returns the seal.
+func (s *Store) prepare(dst []byte, key string, by writer, cp state.Checkpoint) (pendingSave, error) {
+	v := pendingSave{key: key, by: by, cp: cp, last: cp.Sequence}
 	if s.ttl == 0 && by.fenced == !by.fence.IsZero() {
 		v.seal = s.seals.take(key, by.fence)
 	}
@@ -54,7 +54,7 @@ func (s *Store) prepare(dst []byte, key string, by writer, cp state.Checkpoint) 
 		switch {
 		case cp.Sequence == 0:
 			v.last = v.seal.last
-		case cp.Sequence <= v.seal.last: // stale, or said again: the script's to decide
+		case cp.Sequence <= v.seal.last: // stale or repeated: the script decides
 			s.seals.give(key, v.seal, true)
 			v.seal = nil
 		}
@@ -66,13 +66,14 @@ func (s *Store) prepare(dst []byte, key string, by writer, cp state.Checkpoint) 
 	return v, err
 }
 
-// again tells whether it may be repeated although it may have been done.
-func (v *saving) again() bool { return v.by.fenced || v.cp.Sequence != 0 }
+// again reports whether it may be retried although it may have been executed.
+func (v *pendingSave) again() bool { return v.by.fenced || v.cp.Sequence != 0 }
 
-// buffers are for the records of saves that go the short way.
+// buffers are for the records of saves without retries.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 640); return &b }}
 
-// maxBuffer is how large a buffer is kept: most records have some 400 bytes.
+// maxBuffer is the maximum size of a buffer that is kept; most records have some 400
+// bytes.
 const maxBuffer = 16 << 10
 
 func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkpoint) error {
@@ -85,14 +86,14 @@ func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkp
 		return s.fail("save", key, err)
 	}
 	if v.seal != nil && s.clock != nil && ctx.Err() == nil && s.enter() {
-		// The first attempt with the least ado: most saves need no more.
+		// The first attempt without the overhead of retries: most saves need no more.
 		w := s.clock.watched(ctx)
 		r, err := s.send(w, "", "", v.set())
 		w.forget()
 		s.calls.Done()
 		if s.settle(&v, r, err) {
 			if *buf = v.record.text; cap(*buf) <= maxBuffer {
-				buffers.Put(buf) // it was written, and the answer has come: nobody has it
+				buffers.Put(buf) // after the response, nothing refers to it
 			}
 			return nil
 		}
@@ -104,9 +105,9 @@ func (s *Store) save(ctx context.Context, key string, by writer, cp state.Checkp
 	return s.fail("save", key, s.persevere(ctx, v, nil))
 }
 
-// persevere goes on with a save of which the first attempt ended with the error
-// first, or was not made, or found the seal broken, if that is nil.
-func (s *Store) persevere(ctx context.Context, v saving, first error) error {
+// persevere retries a save whose first attempt failed with the error first. If that is
+// nil, it was not made or the seal was no longer valid.
+func (s *Store) persevere(ctx context.Context, v pendingSave, first error) error {
 	seal, refused := v.seal, error(nil)
 	err := s.try(ctx, v.key, v.again(), func(ctx context.Context) error {
 		if err := first; err != nil {
@@ -120,15 +121,15 @@ func (s *Store) persevere(ctx context.Context, v saving, first error) error {
 	if err == nil {
 		return refused
 	}
-	if seal != nil { // perhaps it was not even tried, and perhaps it still is
+	if seal != nil { // perhaps it was not tried, or still is
 		s.seals.give(v.key, seal, false)
 	}
 	return err
 }
 
-// attempt tries a save once: with SET, if it has a seal, and where that is broken
-// by the script. What the script refuses is refused for good.
-func (s *Store) attempt(ctx context.Context, v *saving) (refused, err error) {
+// attempt tries a save once: with SET if it has a seal, and by the script if that is no
+// longer valid. A refusal by the script is final.
+func (s *Store) attempt(ctx context.Context, v *pendingSave) (refused, err error) {
 	if v.seal != nil {
 		r, err := s.send(ctx, "", "", v.set())
 		if s.settle(v, r, err) || err != nil {
@@ -147,11 +148,11 @@ func (s *Store) attempt(ctx context.Context, v *saving) (refused, err error) {
 	return s.saved(v, sealed, r), nil
 }
 
-// set is the save as a SET.
-func (v *saving) set() call { return call{key: v.key, name: v.seal.name, text: v.record.text} }
+// set returns the call that saves with SET.
+func (v *pendingSave) set() call { return call{key: v.key, name: v.seal.name, text: v.record.text} }
 
-// settle takes note of what SET answered, and tells whether the save is done.
-func (s *Store) settle(v *saving, r reply, err error) bool {
+// settle records the response to SET, and reports whether the save is done.
+func (s *Store) settle(v *pendingSave, r reply, err error) bool {
 	done := err == nil && r.refusal() == nil
 	if done {
 		v.seal.last = v.last
@@ -161,14 +162,14 @@ func (s *Store) settle(v *saving, r reply, err error) bool {
 	return done
 }
 
-// saveCall is the save as a script.
-func (s *Store) saveCall(v *saving, sealed *string) (call, error) {
+// saveCall returns the call that saves by the script.
+func (s *Store) saveCall(v *pendingSave, sealed *string) (call, error) {
 	token, err := tokenEnd(v.cp)
 	if err != nil {
 		return call{}, err
 	}
 	text, incomplete := v.record.text, 0
-	if !v.by.fenced || v.cp.Sequence == 0 { // epoch and last sequence are the script's to know
+	if !v.by.fenced || v.cp.Sequence == 0 { // the script knows epoch and last sequence
 		text, incomplete = text[v.record.document:], 1
 	}
 	c := call{
@@ -181,8 +182,8 @@ func (s *Store) saveCall(v *saving, sealed *string) (call, error) {
 	return c, nil
 }
 
-// saved takes note of what the script answered.
-func (s *Store) saved(v *saving, sealed string, r reply) error {
+// saved records the response of the script.
+func (s *Store) saved(v *pendingSave, sealed string, r reply) error {
 	err := r.refusal()
 	switch {
 	case errors.Is(err, state.ErrFenced):
@@ -193,8 +194,8 @@ func (s *Store) saved(v *saving, sealed string, r reply) error {
 	return err
 }
 
-// keep keeps the seal that a script has made, if records of this store have one.
-// The answer r begins with OK, epoch, last sequence.
+// keep keeps the seal that a script has made, if records of this store have one. The
+// response r begins with OK, epoch, last sequence.
 func (s *Store) keep(key string, f state.Fence, sealed string, r reply) {
 	if s.ttl == 0 && r.text(0) == "OK" {
 		s.seals.put(key, &seal{name: s.record(key, sealed), fence: f, epoch: r.number(1), last: r.number(2)})

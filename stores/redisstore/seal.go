@@ -30,7 +30,7 @@ type seal struct {
 	name  any // of the record, made an any once
 	fence state.Fence
 	epoch uint64
-	last  uint64 // the last sequence; whoever took the seal writes it
+	last  uint64 // the last sequence; the holder of the seal writes it
 	busy  atomic.Bool
 }
 
@@ -40,7 +40,7 @@ type seals struct {
 	byKey map[string]*seal
 }
 
-// newSeal is one that nobody has. It is a variable for the sake of a test.
+// newSeal returns a unique seal. It is a variable for a test.
 var newSeal = func() string { return fmt.Sprintf("%016x", rand.Uint64()|1) }
 
 // take is the seal for a save of key under f, for one save at a time, nil if there
@@ -55,7 +55,7 @@ func (m *seals) take(key string, f state.Fence) *seal {
 	return e
 }
 
-// give gives back what take gave. It is good if nothing was tried with it, or the
+// give returns a seal that take has taken. It is good if nothing was tried with it, or the
 // save was done.
 func (m *seals) give(key string, e *seal, good bool) {
 	if good {

@@ -218,15 +218,15 @@ func (s *sentinels) adopt(o opinion) string {
 	s.addr = o.addr
 	for c, addr := range s.conns {
 		if addr != s.addr {
-			_ = c.Conn.Close() // whoever uses it sees that it is closed
+			_ = c.Conn.Close() // its user sees that it is closed
 			delete(s.conns, c)
 		}
 	}
 	return s.addr
 }
 
-// outdated tells whether o is of a time before what is known. Sentinels that
-// keep saying so have been set up anew.
+// outdated reports whether o is of a time before what is known. Sentinels that
+// keep saying so have been set up again.
 func (s *sentinels) outdated(o opinion) bool {
 	switch {
 	case o.epoch >= s.epoch:
@@ -282,7 +282,7 @@ func (s *Store) greet(ctx context.Context, cn *redis.Conn) error {
 	return nil
 }
 
-// firstOf tells whether this is the first connection to a master that took over
+// firstOf reports whether this is the first connection to a master that took over
 // from another one.
 func (s *sentinels) firstOf() bool {
 	s.mu.Lock()

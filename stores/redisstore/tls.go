@@ -11,7 +11,7 @@ import (
 
 func (o *Options) wantsTLS() bool { return o.TLS != nil || o.namesTLS() }
 
-// namesTLS tells whether a file or a name of TLS is set.
+// namesTLS reports whether a file or a name of TLS is set.
 func (o *Options) namesTLS() bool {
 	return o.TLSCAFile != "" || o.TLSCertFile != "" || o.TLSKeyFile != "" || o.TLSServerName != ""
 }

@@ -26,7 +26,7 @@ func (e *ReplicationError) Error() string {
 // Is makes a ReplicationError a state.ErrUnavailable.
 func (e *ReplicationError) Is(target error) bool { return target == state.ErrUnavailable }
 
-// waits tells whether c is done only when the replicas have it. Of the rest,
+// waits reports whether c is done only when the replicas have it. Of the rest,
 // Release and Forget may be undone by a failover without harm: a lease runs out,
 // and what was forgotten is there again.
 func (c call) waits() bool {

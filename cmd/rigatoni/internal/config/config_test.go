@@ -334,6 +334,21 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+func TestSecretsInAMapping(t *testing.T) {
+	file := write(t, "source: mongodb://u:firstpw@h\ndatabase: d\nto: ndjson:-\nstore:\n  url: redis+sentinel://u:secondpw@a:1,b:2/m\n  sentinel-password: ${PW}\n")
+	s, err := config.Read(config.Input{File: file, Env: env("PW", "thirdpw")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scrub := s.Scrubber()
+	if got := scrub.Text("firstpw secondpw thirdpw mymaster"); got != "*** *** *** mymaster" {
+		t.Errorf("got %q", got)
+	}
+	if got := s.Checkpoints.Store.String(); got != "redis+sentinel://***@a:1,b:2/m" {
+		t.Errorf("the store is shown as %s", got)
+	}
+}
+
 func FuzzFile(f *testing.F) {
 	f.Add(minimal)
 	f.Add(minimal + "collections: [a, &x b, *x]\nname: ${A:-${B}}\n")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -153,4 +154,38 @@ func uncommented(text string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+
+// Each configuration in the documentation that is there is valid; what is required and not there is added.
+func TestDocumentedConfigurations(t *testing.T) {
+	root := filepath.Join("..", "..", "..", "..")
+	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, _ := filepath.Glob(filepath.Join(root, "docs", "*", "*.md"))
+	checked := 0
+	for _, page := range append(append(pages, more...), filepath.Join(root, "README.md")) {
+		for _, block := range yamlBlock.FindAllStringSubmatch(mustRead(t, page), -1) {
+			text := block[1]
+			for field, line := range map[string]string{"source": "source: mongodb://h", "database": "database: d", "store": "store: 'memory:'", "to": "to: ndjson:./out"} {
+				if !regexp.MustCompile(`(?m)^` + field + `:`).MatchString(text) {
+					text += line + "\n"
+				}
+			}
+			file := filepath.Join(t.TempDir(), "p.yaml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			checked++
+			if _, err := config.Read(config.Input{File: file, Env: func(string) (string, bool) { return "mongodb://h", true }}); err != nil {
+				t.Errorf("%s:\n%s\n%v", page, block[1], err)
+			}
+		}
+	}
+	if checked == 0 {
+		t.Error("there is none")
+	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // A consumer takes finished files, as programs do that process a pipeline's
-// output, and keeps account of what it sees. It must see each event once.
+// output, and records what it reads. It must read each event once.
 type consumer struct {
 	dir    string
 	moveTo string          // where it moves the files; "": they stay
@@ -16,8 +16,9 @@ type consumer struct {
 	ledger *ledger
 }
 
-// take takes the files that are finished.
-func (c *consumer) take() error {
+// take takes the files that are finished. before is called with each name, while the
+// file is there.
+func (c *consumer) take(before func(base string) error) error {
 	names, err := namesIn(c.dir)
 	if err != nil {
 		return err
@@ -25,6 +26,9 @@ func (c *consumer) take() error {
 	for _, base := range names {
 		if !strings.HasSuffix(base, ".ndjson") || c.seen[base] && c.moveTo == "" {
 			continue
+		}
+		if err := before(base); err != nil {
+			return err
 		}
 		if err := c.takeFile(base); err != nil {
 			return err

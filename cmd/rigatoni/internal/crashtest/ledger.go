@@ -9,7 +9,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A ledger keeps account of what arrives, and checks each line as it comes.
+// A ledger records what arrives, and checks each line.
 type ledger struct {
 	seed    uint64
 	oneEach bool
@@ -22,20 +22,20 @@ type ledger struct {
 	faults  faults
 }
 
-// A book is the account of one stream.
+// A book has the events of one stream.
 type book struct {
 	seen []resumetoken.Token // of every event that arrived, in order, each once
-	next int                 // where in seen the life that runs now is
+	next int                 // where in seen the running process is
 }
 
-// faults are what should not be: all counted, the first few of each kind in words.
+// faults are counted, and the first few of each kind described.
 type faults struct {
 	n     int
 	words []string
-	full  int // how many words there are room for
+	full  int // the most words
 }
 
-// roomFor is how many faults of a kind are put in words.
+// roomFor is how many faults of a kind are described.
 const roomFor = 10
 
 // kind makes room for faults of another kind.
@@ -67,9 +67,9 @@ func (l *ledger) book(coll string) *book {
 	return b
 }
 
-// begin is told of a life's start, with the checkpoints that are in the store, by
-// stream. It returns the number of events, over all streams, that lie at or
-// before them: those that this life must not deliver again.
+// begin records the start of a process, with the checkpoints in the store, by
+// stream. It returns the number of events, over all streams, that they cover: those
+// that this process must not deliver again.
 func (l *ledger) begin(checkpoints map[string]state.Checkpoint) (kept int) {
 	for name, cp := range checkpoints {
 		l.book(name) // it may have delivered nothing yet
@@ -85,7 +85,7 @@ func (l *ledger) begin(checkpoints map[string]state.Checkpoint) (kept int) {
 	return kept
 }
 
-// after tells whether a is later in the stream than b.
+// after reports whether a is later in the stream than b.
 func (l *ledger) after(a, b resumetoken.Token) bool {
 	order, ok := resumetoken.Compare(a, b)
 	if !ok {
@@ -94,7 +94,7 @@ func (l *ledger) after(a, b resumetoken.Token) bool {
 	return order > 0
 }
 
-// arrive is told of a line.
+// arrive records a line.
 func (l *ledger) arrive(file string, line []byte) {
 	a, err := parse(line)
 	if err != nil {
@@ -103,21 +103,34 @@ func (l *ledger) arrive(file string, line []byte) {
 	}
 	b := l.book(a.what.Doc.Coll)
 	if b.next < len(b.seen) {
-		// This life is still going over what an earlier one delivered.
+		// This process still repeats what an earlier one delivered.
 		l.twice++
 		if a.token != b.seen[b.next] {
-			l.faults.add("%s came out of turn: what follows the checkpoint must come again in the same order", a.what)
+			l.faults.add("%s is out of order: what follows the checkpoint must be redelivered in the same order", a.what)
 			b.next = max(b.next, slices.Index(b.seen, a.token))
 		}
 		b.next++
 		return
 	}
 	if n := len(b.seen); n > 0 && !l.after(a.token, b.seen[n-1]) {
-		l.twice++
-		l.faults.add("%s came again although no life began in between", a.what)
+		l.early(b, a)
 		return
 	}
 	b.seen = append(b.seen, a.token)
+	b.next = len(b.seen)
+	l.enter(a)
+}
+
+// early records an event that is before the last one of its stream.
+func (l *ledger) early(b *book, a arrival) {
+	i := sort.Search(len(b.seen), func(i int) bool { return !l.after(a.token, b.seen[i]) })
+	if b.seen[i] == a.token {
+		l.twice++
+		l.faults.add("%s was redelivered although no process was started in between", a.what)
+		return
+	}
+	l.faults.add("%s arrived out of order", a.what)
+	b.seen = slices.Insert(b.seen, i, a.token)
 	b.next = len(b.seen)
 	l.enter(a)
 }
@@ -142,11 +155,11 @@ func (l *ledger) enter(a arrival) {
 	l.docs[c.Doc] = append(l.docs[c.Doc], c)
 }
 
-// compare holds what arrived against what was written. Lost and made-up changes
+// compare compares what arrived with what was written. Lost and made-up changes
 // are counted as a multiset, so that one that is lost doesn't make every later
-// one of its document look wrong; the order was checked as they came.
+// one of its document look wrong; the order was checked on arrival.
 func (l *ledger) compare(written map[Doc][]Change) (lost, madeUp int) {
-	// The event of a delete doesn't tell the version, and a document has one.
+	// The event of a delete doesn't have the version, and a document has one delete.
 	same := func(c Change) Change {
 		if c.Op == Delete {
 			c.Version = 0

@@ -42,12 +42,12 @@ type Config struct {
 	// KillNow, if it is not nil, asks for a further kill with each value.
 	KillNow <-chan struct{}
 
-	// Binary is the rigatoni command, and Flags what to give to "rigatoni run"
-	// beside source, database, collections, name, store and to.
+	// Binary is the rigatoni command, and Flags the flags of "rigatoni run" in
+	// addition to source, database, collections, name, store and to.
 	Binary string
 	Flags  []string
-	// StoreURL is the store for the pipeline, and Store the same one, opened by
-	// the caller, to see the checkpoints.
+	// StoreURL is the store of the pipeline, and Store the same one, opened by the
+	// caller, to read the checkpoints.
 	StoreURL string
 	Store    state.Store
 	// OneEach gives each collection a stream of its own (the flag is added).
@@ -58,32 +58,32 @@ type Config struct {
 	// pipeline runs; empty: it reads them where they are.
 	TakeTo string
 
-	// RestartOn are exit codes upon which a life is followed by another, as a
-	// supervisor would do it. With any other the test has failed.
+	// RestartOn are exit codes after which the process is started again, as by a
+	// supervisor. Any other fails the run.
 	RestartOn []int
 
-	// Disturb, if it is not nil, runs beside it all, once the pipeline streams,
-	// to restart a server, say; written tells how many changes have been. Its ctx ends when everything has arrived; the run
-	// waits for it, and fails with it.
+	// Disturb, if it is not nil, runs concurrently, once the pipeline streams: to
+	// restart a server, say. written returns the number of changes written. Its ctx
+	// ends when everything has arrived; the run waits for it, and fails with it.
 	Disturb func(ctx context.Context, written func() int) error
-	// Watch, if it is not nil, is told about ten times a second how things are, and
-	// at the beginning and the end of each life.
+	// Watch, if it is not nil, is called about ten times a second, and at the start
+	// and the end of each process.
 	Watch func(Progress)
-	// Patience is how long to wait for changes that don't arrive; default 30 s.
+	// Patience is how long to wait for changes that don't arrive (default 30 s).
 	Patience time.Duration
 }
 
-// Progress is how things are.
+// Progress is the state of a run.
 type Progress struct {
 	Written     int // changes acknowledged
 	Arrived     int // changes that were delivered, each counted once
 	Redelivered int // lines that were repeats, and were cut back before a consumer saw the first of them
 	Finished    int // changes that the consumer of finished files has seen, each counted once
 	Twice       int // lines of finished files that were repeats: must be none
-	Lives       []Life
+	Processes   []Process
 }
 
-// Result is how it ended.
+// Result is the end of a run.
 type Result struct {
 	Progress
 	Inserts, Updates, Deletes int // written
@@ -91,16 +91,16 @@ type Result struct {
 	Lost   int // written and never in a finished file
 	MadeUp int // in a finished file and never written
 
-	// FaultCount counts everything that should not be: each lost or made-up
-	// change, each line out of order, torn, unreadable or repeated without need.
-	// Faults has the first few of each kind in words.
+	// FaultCount counts everything that is wrong: each lost or made-up change, each
+	// line out of order, torn, unreadable or repeated without need. Faults describes
+	// the first few of each kind.
 	FaultCount int
 	Faults     []string
 	// Took is the time from the first write until everything had arrived.
 	Took time.Duration
 }
 
-// OK tells whether everything is as it should be.
+// OK reports whether nothing is wrong.
 func (r *Result) OK() bool { return r.FaultCount == 0 }
 
 func (c *Config) withDefaults() error {
@@ -119,7 +119,7 @@ func (c *Config) withDefaults() error {
 	return nil
 }
 
-// Run does it all. An error means that it could not be done; what the pipeline
+// Run runs the test. An error means that it could not be run; what the pipeline
 // did wrong is in the result.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := cfg.withDefaults(); err != nil {
@@ -133,7 +133,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	// minute for it.
 	defer client.Disconnect(ctx)
 	for _, c := range cfg.Collections {
-		// Made beforehand, so that the lanes needn't race for it.
+		// Created beforehand, so that the lanes don't race for it.
 		if err := client.Database(cfg.Database).CreateCollection(ctx, c); err != nil {
 			return nil, fmt.Errorf("making the collection %s: %w", c, err)
 		}
@@ -156,9 +156,9 @@ type runner struct {
 
 	consumer consumer
 
-	proc  *process
-	lives []Life
-	lines int // all lines of the output
+	child     *child
+	processes []Process
+	lines     int // all lines of the output
 }
 
 type outcome struct {
@@ -173,8 +173,8 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer func() {
-		if r.proc != nil { // nil: the last one could not be started
-			r.proc.kill()
+		if r.child != nil { // nil: the last one could not be started
+			r.child.kill()
 		}
 	}()
 	if err := r.awaitStreaming(ctx); err != nil {
@@ -228,8 +228,8 @@ func (r *runner) disturb(ctx context.Context) (result <-chan error, calm context
 	return done, calm
 }
 
-// schedule says at how many written changes the pipeline is killed: one moment at
-// random in each of as many equal parts of the middle.
+// schedule returns the numbers of written changes at which the pipeline is killed:
+// one at random in each of as many equal parts of the middle.
 func (r *runner) schedule() []int {
 	first, last := r.cfg.Changes/20, r.cfg.Changes*19/20
 	part := float64(last-first) / float64(max(1, r.cfg.Kills))
@@ -241,8 +241,8 @@ func (r *runner) schedule() []int {
 	return moments
 }
 
-// killAt waits until so many changes are written, and a random moment longer,
-// kills the process, and starts the next.
+// killAt waits until that many changes are written, and for a random time, kills
+// the process, and starts the next.
 func (r *runner) killAt(ctx context.Context, written int) error {
 	for int(r.writer.written.Load()) < written {
 		if err := r.tick(ctx); err != nil {
@@ -262,11 +262,11 @@ func (r *runner) killAt(ctx context.Context, written int) error {
 	if err := r.poll(); err != nil {
 		return err
 	}
-	r.proc.kill()
+	r.child.kill()
 	return r.endAndBegin(ctx, true)
 }
 
-// endAndBegin follows one life with the next.
+// endAndBegin replaces a process that has ended.
 func (r *runner) endAndBegin(ctx context.Context, killed bool) error {
 	if err := r.end(killed); err != nil {
 		return err
@@ -276,12 +276,12 @@ func (r *runner) endAndBegin(ctx context.Context, killed bool) error {
 
 func (r *runner) awaitStreaming(ctx context.Context) error {
 	deadline := time.Now().Add(60 * time.Second)
-	for !r.proc.isStreaming() {
+	for !r.child.isStreaming() {
 		if err := r.tick(ctx); err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.proc.log.String())
+			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.child.log.String())
 		}
 	}
 	return nil
@@ -300,7 +300,7 @@ func (r *runner) awaitWritten(ctx context.Context, written <-chan outcome) (outc
 	}
 }
 
-// awaitArrival waits until all has arrived, or nothing has for a while.
+// awaitArrival waits until everything has arrived, or nothing has for a while.
 func (r *runner) awaitArrival(ctx context.Context) error {
 	since, lines := time.Now(), r.lines
 	for r.ledger.arrived < r.cfg.Changes && time.Since(since) < r.cfg.Patience {
@@ -314,7 +314,7 @@ func (r *runner) awaitArrival(ctx context.Context) error {
 	return nil
 }
 
-// tick is a tenth of a second in which something may arrive, or the process end.
+// tick waits for a tenth of a second, or for the end of the process.
 func (r *runner) tick(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -322,42 +322,43 @@ func (r *runner) tick(ctx context.Context) error {
 	case <-time.After(100 * time.Millisecond):
 		return r.poll()
 	case <-r.cfg.KillNow:
-		r.proc.kill()
+		r.child.kill()
 		return r.endAndBegin(ctx, true)
-	case <-r.proc.exited:
-		code := r.proc.code()
+	case <-r.child.exited:
+		code := r.child.code()
 		if !slices.Contains(r.cfg.RestartOn, code) {
-			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.proc.log.String())
+			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.child.log.String())
 		}
 		return r.endAndBegin(ctx, false)
 	}
 }
 
-// poll takes in what has arrived.
+// poll reads what has arrived.
 func (r *runner) poll() error {
-	err := r.tail.poll(func(file string, line []byte) {
+	line := func(file string, line []byte) {
 		r.lines++
 		r.ledger.arrive(file, line)
-	})
-	life := &r.lives[len(r.lives)-1]
-	life.Lines, life.Again, life.Reached = r.lines-r.linesBefore(life), r.ledger.twice-r.twiceBefore(life), r.ledger.arrived
-	life.Streaming = r.proc.isStreaming()
-	if err == nil {
-		err = r.consumer.take()
 	}
+	err := r.tail.poll(line)
+	if err == nil {
+		err = r.consumer.take(func(base string) error { return r.tail.read(base, line) })
+	}
+	proc := &r.processes[len(r.processes)-1]
+	proc.Lines, proc.Again, proc.Reached = r.lines-r.linesBefore(proc), r.ledger.twice-r.twiceBefore(proc), r.ledger.arrived
+	proc.Streaming = r.child.isStreaming()
 	r.watch()
 	return err
 }
 
-func (r *runner) linesBefore(life *Life) (n int) {
-	for _, l := range r.lives[:life.N-1] {
+func (r *runner) linesBefore(proc *Process) (n int) {
+	for _, l := range r.processes[:proc.N-1] {
 		n += l.Lines
 	}
 	return n
 }
 
-func (r *runner) twiceBefore(life *Life) (n int) {
-	for _, l := range r.lives[:life.N-1] {
+func (r *runner) twiceBefore(proc *Process) (n int) {
+	for _, l := range r.processes[:proc.N-1] {
 		n += l.Again
 	}
 	return n
@@ -372,40 +373,40 @@ func (r *runner) watch() {
 func (r *runner) progress() Progress {
 	return Progress{
 		Written: int(r.writer.written.Load()), Arrived: r.ledger.arrived, Redelivered: r.ledger.twice,
-		Finished: r.consumer.ledger.arrived, Twice: r.consumer.ledger.twice, Lives: slices.Clone(r.lives),
+		Finished: r.consumer.ledger.arrived, Twice: r.consumer.ledger.twice, Processes: slices.Clone(r.processes),
 	}
 }
 
-// begin starts a life.
+// begin starts a process.
 func (r *runner) begin(ctx context.Context) error {
 	checkpoints, err := r.checkpoints(ctx)
 	if err != nil {
 		return err
 	}
-	life := Life{N: len(r.lives) + 1, Started: time.Now(), Checkpoints: checkpoints}
-	life.Resumed = r.ledger.begin(checkpoints)
-	life.Before, life.Reached = r.ledger.arrived, r.ledger.arrived
-	if r.proc, err = start(r.cfg.Binary, r.cfg.args()); err != nil {
+	proc := Process{N: len(r.processes) + 1, Started: time.Now(), Checkpoints: checkpoints}
+	proc.Resumed = r.ledger.begin(checkpoints)
+	proc.Before, proc.Reached = r.ledger.arrived, r.ledger.arrived
+	if r.child, err = start(r.cfg.Binary, r.cfg.args()); err != nil {
 		return fmt.Errorf("starting the pipeline: %w", err)
 	}
-	r.lives = append(r.lives, life)
+	r.processes = append(r.processes, proc)
 	r.watch()
 	return nil
 }
 
-// end takes in what a process that is gone has left.
+// end records the end of a process.
 func (r *runner) end(killed bool) error {
-	life := &r.lives[len(r.lives)-1]
-	life.Ended, life.Killed, life.Exit = time.Now(), killed, r.proc.cmd.ProcessState.String()
+	proc := &r.processes[len(r.processes)-1]
+	proc.Ended, proc.Killed, proc.Exit = time.Now(), killed, r.child.cmd.ProcessState.String()
 	if killed {
-		life.Exit = "SIGKILL"
+		proc.Exit = "SIGKILL"
 	}
 	return r.poll()
 }
 
-// finish stops the last life as it is meant to be stopped.
+// finish stops the last process cleanly.
 func (r *runner) finish(ctx context.Context) error {
-	if err := r.proc.stop(ctx); err != nil {
+	if err := r.child.stop(ctx); err != nil {
 		return err
 	}
 	return r.end(false)

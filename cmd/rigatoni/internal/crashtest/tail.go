@@ -18,7 +18,7 @@ import (
 // An arrival is one line of the output.
 type arrival struct {
 	token resumetoken.Token
-	what  Change // Version is 0 for a delete, whose event doesn't tell it
+	what  Change // Version is 0 for a delete, whose event doesn't have it
 	cents int64  // -1 for a delete
 }
 
@@ -56,7 +56,7 @@ func parse(line []byte) (arrival, error) {
 	return a, nil
 }
 
-// A tail reads the files of a folder as they grow, whole lines only, also those
+// A tail reads the files of a directory as they grow, whole lines only, also those
 // that are not finished: what the pipeline has delivered, before any of it is cut
 // back to a checkpoint.
 type tail struct {

@@ -19,28 +19,28 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A Life is one process of the pipeline, from its start to its end.
-type Life struct {
+// A Process is one process of the pipeline.
+type Process struct {
 	N       int // 1 for the first
 	Started time.Time
-	Ended   time.Time // zero while it lives
+	Ended   time.Time // zero while it runs
 	Killed  bool      // ended by us, with SIGKILL
 	Exit    string    // how it ended: "SIGKILL", "exit status 0"
 
-	// Checkpoints are what was in the store when it began, by stream.
+	// Checkpoints are those in the store when it was started, by stream.
 	Checkpoints map[string]state.Checkpoint
-	// Resumed counts the events at or before those checkpoints, Before those that
-	// had been delivered when it began, and Reached those by its end (or by now).
+	// Resumed counts the events that those checkpoints cover, Before those that had
+	// been delivered when it was started, and Reached those by its end (or by now).
 	// All count each event once.
 	Resumed, Before, Reached int
 	// Lines is how many events it delivered, Again how many of them were repeats.
 	Lines, Again int
-	// Streaming tells whether it came so far as to have its streams open.
+	// Streaming reports whether its streams were open.
 	Streaming bool
 }
 
-// process is the child that lives a life.
-type process struct {
+// A child is a running process of the pipeline.
+type child struct {
 	cmd       *exec.Cmd
 	streaming chan struct{} // closed when its streams are open
 	exited    chan struct{} // closed when it has ended
@@ -48,10 +48,10 @@ type process struct {
 	log       logTail
 }
 
-// start runs the pipeline. On Linux it dies with the thread that started it, and
-// so with this process, however that ends.
-func start(binary string, args []string) (*process, error) {
-	p := &process{cmd: exec.Command(binary, args...), streaming: make(chan struct{}), exited: make(chan struct{})}
+// start runs the pipeline. On Linux it is killed when the thread that started it
+// ends, and so with this process, even if that is killed.
+func start(binary string, args []string) (*child, error) {
+	p := &child{cmd: exec.Command(binary, args...), streaming: make(chan struct{}), exited: make(chan struct{})}
 	dieWithParent(p.cmd)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -77,7 +77,7 @@ func start(binary string, args []string) (*process, error) {
 }
 
 // watch reads the child's messages until it has closed them.
-func (p *process) watch(stderr io.Reader) {
+func (p *child) watch(stderr io.Reader) {
 	s := bufio.NewScanner(stderr)
 	s.Buffer(nil, 1<<20)
 	for seen := false; s.Scan(); {
@@ -93,7 +93,7 @@ func (p *process) watch(stderr io.Reader) {
 	_, _ = io.Copy(io.Discard, stderr) // a line that was too long must not block the child
 }
 
-func (p *process) isStreaming() bool {
+func (p *child) isStreaming() bool {
 	select {
 	case <-p.streaming:
 		return true
@@ -102,15 +102,15 @@ func (p *process) isStreaming() bool {
 	}
 }
 
-// kill ends it with SIGKILL and returns when it is gone.
-func (p *process) kill() {
+// kill ends the process with SIGKILL and returns when it is gone.
+func (p *child) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended by itself
 	<-p.exited
 }
 
-// stop asks it to end, and reports how it did. It waits until the streams are open:
-// a process that has only just begun has no handler yet, and dies of the signal.
-func (p *process) stop(ctx context.Context) error {
+// stop ends the process with SIGTERM, and reports how it ended. It waits until the
+// streams are open: a process that was just started has no signal handler yet.
+func (p *child) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	select {
@@ -134,10 +134,10 @@ func (p *process) stop(ctx context.Context) error {
 	}
 }
 
-// code is how it exited, -1 if it was killed.
-func (p *process) code() int { return p.cmd.ProcessState.ExitCode() }
+// code is the exit code, -1 if it was killed.
+func (p *child) code() int { return p.cmd.ProcessState.ExitCode() }
 
-// logTail keeps the last lines of what a process says.
+// logTail keeps the last lines of a log.
 type logTail struct {
 	mu    sync.Mutex
 	lines []string

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package ndjson
+
+func (osFile) startFlush(int64, int64) {}

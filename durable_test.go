@@ -111,10 +111,12 @@ func TestSyncCoversTheMark(t *testing.T) {
 	delivered := make(chan struct{})
 	l := &lane{
 		tracker: tr, lock: newSemaphore(), status: &monitor{hooks: &Hooks{}}, valid: func() error { return nil },
-		call: func(context.Context, *Batch, *uint64) error {
-			tr.mu.Lock() // from here on, the events can't be noted as delivered
-			close(delivered)
-			return nil
+		prepare: func(*Batch, *uint64) sinkCall {
+			return sinkCall{func(context.Context) error {
+				tr.mu.Lock() // from here on, the events can't be noted as delivered
+				close(delivered)
+				return nil
+			}, func(error) {}}
 		},
 	}
 	ended := make(chan struct{})

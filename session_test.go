@@ -472,11 +472,13 @@ func TestAttempts(t *testing.T) {
 		l := &lane{
 			tracker: tr, lock: newSemaphore(), status: &monitor{hooks: &Hooks{}}, valid: func() error { return nil },
 			watchdog: watchdog{log: newRig(t, newFakeSource()).cfg.Logger, timeout: time.Second, grace: time.Second},
-			call: func(_ context.Context, b *Batch, _ *uint64) error {
-				<-hang
-				b.Done(1)
-				close(reported)
-				return nil
+			prepare: func(b *Batch, _ *uint64) sinkCall {
+				return sinkCall{func(context.Context) error {
+					<-hang
+					b.Done(1)
+					close(reported)
+					return nil
+				}, func(error) {}}
 			},
 		}
 		var seq uint64

@@ -24,8 +24,10 @@ var ErrUndelivered = errors.New("stopped with events in hand that were not deliv
 // the next start.
 var ErrUnsaved = errors.New("the last checkpoint is not saved")
 
-// ErrDeliveryHung: a Deliver did not return after its context had ended.
-var ErrDeliveryHung = errors.New("a delivery did not return after its context had ended")
+// ErrDeliveryHung: a call of the destination, usually Deliver, or of the transform,
+// the dead letters or the store, did not return after its context had ended. It may
+// still run, so the pipeline stops.
+var ErrDeliveryHung = errors.New("a call did not return after its context had ended")
 
 // errRewind: the destination may have lost what was delivered since the last
 // checkpoint, so the stream has to go back there.
@@ -33,6 +35,20 @@ var errRewind = errors.New("going back to the last checkpoint")
 
 // errLeaseLost: the lease ended while the pipeline ran.
 var errLeaseLost = errors.New("the lease was lost")
+
+// transactionIsFinal reports whether an error of a transaction is about the checkpoint in
+// it, and not about its events: another attempt would have the same.
+func transactionIsFinal(err error) bool {
+	if isPermanent(err) {
+		return false
+	}
+	for _, final := range []error{state.ErrFenced, state.ErrStale, state.ErrInvalid, state.ErrClosed, state.ErrCorrupt, state.ErrNewer} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
+}
 
 // saveIsFinal reports whether an error of a save will be the same next time. A
 // custom store may return errors that this package does not know: those

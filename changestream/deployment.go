@@ -12,8 +12,8 @@ import (
 
 // An identity is what the server says about itself.
 type identity struct {
-	deployment
-	now bson.Timestamp // its cluster time; zero if it doesn't give it
+	deployment deployment
+	now        bson.Timestamp // its cluster time; zero if it doesn't give it
 }
 
 // identify asks which deployment this is, and what time it has.
@@ -40,14 +40,14 @@ func (s *Source) identify(ctx context.Context) (identity, error) {
 	var refused mongo.CommandError
 	switch {
 	case err == nil && !config.Config.Settings.ID.IsZero():
-		id.id = config.Config.Settings.ID.Hex()
+		id.deployment.id = config.Config.Settings.ID.Hex()
 		return id, nil
 	case err != nil && !(errors.As(err, &refused) && judge(err, atGetMore) != retry):
 		return identity{}, err
 	}
 	s.warnWeak.Do(func() {
 		s.log.Warn("the replica set's id can't be read, so a checkpoint of another deployment with the same set name would not be noticed; the role clusterMonitor can read it",
-			"set_name", id.set, "err", messageOf(err))
+			"set_name", id.deployment.set, "err", messageOf(err))
 	})
 	return id, nil
 }

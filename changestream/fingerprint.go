@@ -24,8 +24,8 @@ type deployment struct{ set, id string }
 // Fields that are empty are left out; in values the characters space, comma, "="
 // and "%" are percent-encoded.
 type fingerprint struct {
-	deployment
-	scope
+	deployment deployment
+	scope      scope
 }
 
 const (
@@ -47,15 +47,15 @@ func (f fingerprint) String() string {
 			fields = append(fields, field+"="+value)
 		}
 	}
-	add(fieldSet, escaper.Replace(f.set))
-	add(fieldID, escaper.Replace(f.id))
-	add(fieldDatabase, escaper.Replace(f.database))
-	add(fieldCollections, listed(f.collections))
-	add(fieldOperations, listed(f.operations))
-	if f.expanded {
+	add(fieldSet, escaper.Replace(f.deployment.set))
+	add(fieldID, escaper.Replace(f.deployment.id))
+	add(fieldDatabase, escaper.Replace(f.scope.database))
+	add(fieldCollections, listed(f.scope.collections))
+	add(fieldOperations, listed(f.scope.operations))
+	if f.scope.expanded {
 		add(fieldExpanded, "on")
 	}
-	add(fieldPipeline, f.pipeline.id)
+	add(fieldPipeline, f.scope.pipeline.id)
 	return strings.Join(fields, " ")
 }
 
@@ -86,8 +86,8 @@ func (f fingerprint) compare(checkpoint string) error {
 		return nil
 	}
 	for i, c := range changes {
-		if strings.HasPrefix(c, fieldPipeline+": ") && f.pipeline.text != "" {
-			changes[i] = c + ", which is " + f.pipeline.text
+		if strings.HasPrefix(c, fieldPipeline+": ") && f.scope.pipeline.text != "" {
+			changes[i] = c + ", which is " + f.scope.pipeline.text
 		}
 	}
 	return &rigatoni.ChangedStreamError{Changes: changes, Accept: accept(checkpoint, ours)}

@@ -44,7 +44,7 @@ func (r *reader) open(ctx context.Context, from startPoint) error {
 // judge is judge for a stream that may have a pipeline of the user's.
 func (r *reader) judge(err error, from origin) verdict {
 	v := judge(err, from)
-	if r.scope.pipeline.id != "" && (v == unknown || code(err) == codeBadValue) && failsOnEvent(err) {
+	if r.fingerprint.scope.pipeline.id != "" && (v == unknown || code(err) == codeBadValue) && failsOnEvent(err) {
 		return badEvent
 	}
 	return v
@@ -54,7 +54,7 @@ func (r *reader) cantOpen(err error) error {
 	if r.judge(err, atAggregate) == lost {
 		return r.lost(err)
 	}
-	return r.scope.refused("open the change stream", err)
+	return r.fingerprint.scope.refused("open the change stream", err)
 }
 
 // findPosition finds the position of a time, or of now, and for now keeps the
@@ -67,7 +67,7 @@ func (r *reader) findPosition(ctx context.Context, t bson.Timestamp) error {
 	if !t.IsZero() {
 		o.SetStartAtOperationTime(&t)
 	}
-	cs, err := r.scope.watch(ctx, r.src.client, o, nil)
+	cs, err := r.fingerprint.scope.watch(ctx, r.src.client, o, nil)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (r *reader) watchAt(ctx context.Context, startAfter bool) (*mongo.ChangeStr
 	} else {
 		o.SetResumeAfter(r.at.Token.Raw())
 	}
-	return r.scope.watch(ctx, r.src.client, o, resumePointOf(r.at))
+	return r.fingerprint.scope.watch(ctx, r.src.client, o, resumePointOf(r.at))
 }
 
 func (r *reader) watchOptions() *options.ChangeStreamOptionsBuilder {
@@ -177,7 +177,7 @@ func (r *reader) reopen(ctx context.Context) error {
 	case v == badEvent:
 		return r.carefully(ctx, err)
 	case v == refused, v == unknown && r.outage.lasts() > unknownFor:
-		return r.scope.refused("reopen the change stream", err)
+		return r.fingerprint.scope.refused("reopen the change stream", err)
 	}
 	r.outage.begin(err)
 	return nil
@@ -192,7 +192,7 @@ func (r *reader) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return fingerprint{deployment: id.deployment, scope: r.scope}.compare(r.fingerprint.String())
+	return fingerprint{deployment: id.deployment, scope: r.fingerprint.scope}.compare(r.fingerprint.String())
 }
 
 // interrupted handles the error of an open stream, and returns one if it can't be
@@ -206,14 +206,14 @@ func (r *reader) interrupted(ctx context.Context, err error) error {
 	case lost:
 		// The driver may have resumed the stream by itself, from an event that the
 		// user's pipeline hides by now (see resumePoint). Reopening shows which.
-		if r.scope.pipeline.id == "" || code(err) != codeChangeStreamFatal || r.doubted == r.at.Token {
+		if r.fingerprint.scope.pipeline.id == "" || code(err) != codeChangeStreamFatal || r.doubted == r.at.Token {
 			return r.lost(err)
 		}
 		r.doubted = r.at.Token
 	case badEvent:
 		return r.carefully(ctx, err)
 	case refused:
-		return r.scope.refused("read the change stream", err)
+		return r.fingerprint.scope.refused("read the change stream", err)
 	}
 	// What an unknown error means shows when the stream is reopened.
 	r.outage.begin(err)
@@ -230,7 +230,7 @@ func (r *reader) lost(err error) error {
 		why = "; it can't find the event, which may be of a stream with other collections or of another server"
 	}
 	return &streamError{
-		text:   fmt.Sprintf("%s: %v, of %s%s (%s)", r.scope, rigatoni.ErrHistoryLost, clock(r.at.ClusterTime), why, codeOf(err)),
+		text:   fmt.Sprintf("%s: %v, of %s%s (%s)", r.fingerprint.scope, rigatoni.ErrHistoryLost, clock(r.at.ClusterTime), why, codeOf(err)),
 		causes: []error{rigatoni.ErrHistoryLost, err},
 	}
 }

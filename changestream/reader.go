@@ -16,10 +16,10 @@ import (
 // time, as a loop of steps: each reads one of the server's batches or makes one
 // attempt to reopen.
 type reader struct {
-	src *Source
-	fingerprint
-	log    *slog.Logger
-	outage *outage
+	src         *Source
+	fingerprint fingerprint
+	log         *slog.Logger
+	outage      *outage
 
 	cs     *mongo.ChangeStream // nil: to be opened at the position
 	cursor int64               // its id when its deployment was last verified
@@ -195,7 +195,7 @@ func (r *reader) close(ctx context.Context, interrupted bool) error {
 	r.cs, r.cursor = nil, 0
 	err := cs.Close(ctx)
 	if interrupted && cursor != 0 {
-		err = r.scope.kill(ctx, r.src.client, cursor)
+		err = r.fingerprint.scope.kill(ctx, r.src.client, cursor)
 	}
 	return err
 }

@@ -32,7 +32,7 @@ func (r *reader) unreadable(ctx context.Context, err error) error {
 		why = "has no pre- or post-image, though one is required; images are stored only from when changeStreamPreAndPostImages is enabled for a collection, and not for ever: \"whenAvailable\" does without"
 	}
 	return &streamError{
-		text:   fmt.Sprintf("%s: %s %s (%s)", r.scope, r.nextEvent(ctx), why, codeOf(err)),
+		text:   fmt.Sprintf("%s: %s %s (%s)", r.fingerprint.scope, r.nextEvent(ctx), why, codeOf(err)),
 		causes: []error{err},
 	}
 }
@@ -50,7 +50,7 @@ func (r *reader) pipelineFailed(err error) error {
 	}
 	return &streamError{
 		text: fmt.Sprintf("%s: Options.Pipeline fails on an event after %s (cluster time %d.%d): %s; mend the expression, which must work for every event that reaches it, or give it a default ($ifNull, $convert with onError)",
-			r.scope, clock(r.at.ClusterTime), r.at.ClusterTime.T, r.at.ClusterTime.I, reason),
+			r.fingerprint.scope, clock(r.at.ClusterTime), r.at.ClusterTime.T, r.at.ClusterTime.I, reason),
 		causes: []error{err},
 	}
 }
@@ -60,7 +60,7 @@ func (r *reader) pipelineFailed(err error) error {
 func (r *reader) nextEvent(ctx context.Context) string {
 	o := options.ChangeStream().SetBatchSize(1).SetStartAfter(r.at.Token.Raw())
 	project := bson.D{{Key: "$project", Value: bson.D{{Key: "operationType", Value: 1}, {Key: "ns", Value: 1}, {Key: "clusterTime", Value: 1}}}}
-	cs, err := r.scope.watch(ctx, r.src.client, o, resumePointOf(r.at), project)
+	cs, err := r.fingerprint.scope.watch(ctx, r.src.client, o, resumePointOf(r.at), project)
 	if err != nil {
 		return "the event after " + clock(r.at.ClusterTime)
 	}

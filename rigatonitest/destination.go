@@ -19,9 +19,9 @@ type Destination struct {
 	grown  chan struct{} // closed and replaced when an event is delivered
 }
 
-// Fail makes the next deliveries fail with these errors, one each; nil stands for one that
-// succeeds. Nothing of a batch that fails is recorded, but of a
-// rigatoni.Partial(n, err) the first n events are.
+// Fail makes the next calls of Deliver return these errors, one each; nil is a success.
+// A failed call records nothing, except that [rigatoni.Partial](n, err) records the
+// first n events.
 func (d *Destination) Fail(errs ...error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -31,7 +31,7 @@ func (d *Destination) Fail(errs ...error) {
 // Open returns d.
 func (d *Destination) Open(context.Context, rigatoni.Opening) (rigatoni.Sink, error) { return d, nil }
 
-// Deliver records the batch, or fails as it was told.
+// Deliver records the batch, or fails; see [Destination.Fail].
 func (d *Destination) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -62,23 +62,23 @@ func (d *Destination) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 	return err
 }
 
-// Events are the events delivered so far, those of a failed attempt that came
-// again included, in the order of their delivery.
+// Events returns the events delivered so far, redelivered ones included, in the order
+// of their delivery.
 func (d *Destination) Events() []rigatoni.Event {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.events)
 }
 
-// Calls is how often Deliver was called.
+// Calls returns the number of calls of Deliver.
 func (d *Destination) Calls() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.calls
 }
 
-// Wait waits until n events have been delivered, and returns all that have, or
-// the error of ctx.
+// Wait waits until n events have been delivered, and returns all events delivered so
+// far, or the error of ctx.
 func (d *Destination) Wait(ctx context.Context, n int) ([]rigatoni.Event, error) {
 	for {
 		d.mu.Lock()

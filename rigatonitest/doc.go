@@ -1,9 +1,11 @@
-// Package rigatonitest gives unit tests what a pipeline needs, without a server:
-// change events ([Insert], [Update], [Delete], ...), a [Source] that gives them,
-// and a [Destination] that records what is delivered.
+// Package rigatonitest has what unit tests of pipelines need, without a server:
+// change events ([Insert], [Update], [Delete], ...), a [Source] that returns them,
+// and a [Destination] that records what is delivered. A [Database] is a
+// transactional destination in memory, whose transactions can be made to fail at any
+// step.
 //
 // With a source and memstore.New() a test runs the whole pipeline around the
-// function or the destination that it tests:
+// function or the destination under test:
 //
 //	source := rigatonitest.NewSource(
 //		rigatonitest.Insert("shop.orders", bson.D{{"_id", 1}, {"total", 5}}),
@@ -19,12 +21,12 @@
 //
 // A function can also be called with an event directly.
 //
-// Nothing here sleeps, polls or does I/O: a test that is about time (retries,
-// batches by age, idle saves) runs in a testing/synctest bubble, in no time. Make
-// the source and the destination inside it.
+// Nothing here sleeps, polls or does I/O: a test of timing (retries, batches by age,
+// idle saves) can run in a testing/synctest bubble, where time costs nothing. Create
+// the source and the destination inside the bubble.
 //
 // The events have the fields of MongoDB 6.0 in its order, and resume tokens in its format.
-// What a server does beyond that is not simulated: an update is not applied to a
-// document, filters are not known, transactions and split events are not made.
+// Nothing else of a server is simulated: updates are not applied to documents, and
+// there are no filters, transactions or split events.
 // Test a source's options against a real server; subpackage mongod starts one.
 package rigatonitest

@@ -11,12 +11,12 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 )
 
-// Insert is the event of a document that was inserted into ns ("shop.orders").
-// A document without an _id gets one, as from a driver.
+// Insert returns the event of an insert into the collection ns ("shop.orders"). A
+// document without an _id gets one, as from a driver.
 //
-// Like all makers of events here, it makes one that is a second later than
-// the one made before, in the whole program; the first is of 2026. And like all it
-// panics if ns is no namespace, or a document is one that BSON can't hold.
+// Each event that this package creates is one second later than the previous one in the
+// process; the first one's time is the beginning of 2026. Insert panics if ns is not a
+// namespace or BSON can't represent the document; so do the other functions.
 func Insert(ns string, doc any) rigatoni.Event {
 	full := document(doc)
 	if _, err := full.LookupErr("_id"); err != nil {
@@ -25,7 +25,8 @@ func Insert(ns string, doc any) rigatoni.Event {
 	return ofDocument("insert", ns, full.Lookup("_id"), bson.D{{Key: "fullDocument", Value: full}}, nil)
 }
 
-// Replace is the event of a document that was replaced by doc, which has its _id.
+// Replace returns the event of a replacement by doc, which has the _id of the document
+// that it replaces.
 func Replace(ns string, doc any) rigatoni.Event {
 	full := document(doc)
 	id, err := full.LookupErr("_id")
@@ -35,10 +36,10 @@ func Replace(ns string, doc any) rigatoni.Event {
 	return ofDocument("replace", ns, id, bson.D{{Key: "fullDocument", Value: full}}, nil)
 }
 
-// Update is the event of an update of the document with this _id, which set the
-// fields of updated (a document; nil for none) and removed others. Names may be
-// paths: "address.city". The event has no fullDocument, as from a source that does
-// not ask for it; see [With].
+// Update returns the event of an update that set the fields of updated (a document; nil
+// for none) in the document with this _id, and removed others. Names may be paths, as
+// in "address.city". The event has no fullDocument, as with a source that doesn't ask
+// for it; see [With].
 func Update(ns string, id, updated any, removed ...string) rigatoni.Event {
 	if updated == nil {
 		updated = bson.D{}
@@ -53,19 +54,19 @@ func Update(ns string, id, updated any, removed ...string) rigatoni.Event {
 	}}})
 }
 
-// Delete is the event of the document with this _id having been deleted.
+// Delete returns the event of a delete of the document with this _id.
 func Delete(ns string, id any) rigatoni.Event {
 	return ofDocument("delete", ns, id, nil, nil)
 }
 
-// Drop is the event of the collection ns having been dropped. A stream of that
-// collection alone then has an [Invalidate] event.
+// Drop returns the event of a drop of the collection ns. In a stream of that collection
+// alone an [Invalidate] event follows.
 func Drop(ns string) rigatoni.Event {
 	m := next("drop", ns)
 	return m.event(nil, m.token(nil), nil, bson.D{{Key: "ns", Value: m.namespace()}})
 }
 
-// Rename is the event of the collection ns having been renamed.
+// Rename returns the event of a rename of the collection ns.
 func Rename(ns, to string) rigatoni.Event {
 	m := next("rename", ns)
 	target := moment{ns: parse(to)}
@@ -73,28 +74,28 @@ func Rename(ns, to string) rigatoni.Event {
 	return m.event(bson.D{{Key: "to", Value: target.namespace()}}, m.token(nil), nil, bson.D{{Key: "ns", Value: m.namespace()}})
 }
 
-// DropDatabase is the event of a database having been dropped.
+// DropDatabase returns the event of a drop of a database.
 func DropDatabase(db string) rigatoni.Event {
 	m := next("dropDatabase", db+".x")
 	m.ns.Coll = ""
 	return m.event(nil, m.token(nil), nil, bson.D{{Key: "ns", Value: bson.D{{Key: "db", Value: db}}}})
 }
 
-// Invalidate is the event with which a stream ends after cause, an event that
-// [Drop], [Rename] or [DropDatabase] made. A pipeline goes on after it.
+// Invalidate returns the event by which the server closes a stream after cause, an event
+// of [Drop], [Rename] or [DropDatabase]. A pipeline resumes after it.
 func Invalidate(cause rigatoni.Event) rigatoni.Event {
 	switch op := cause.OperationType(); op {
 	case "drop", "rename", "dropDatabase":
 		m := moment{op: "invalidate", ns: cause.Namespace(), at: cause.ClusterTime()}
 		return m.event(nil, m.token(nil), nil, nil)
 	default:
-		panic(fmt.Sprintf("rigatonitest: after the event %q a stream does not end; Invalidate needs that of Drop, Rename or DropDatabase", op))
+		panic(fmt.Sprintf("rigatonitest: the event %q does not invalidate a stream; Invalidate needs one of Drop, Rename or DropDatabase", op))
 	}
 }
 
-// With is ev with one of its top-level fields set: fullDocument or
-// fullDocumentBeforeChange, say, or one that only a newer server has. All
-// else stays as it is, the resume token included.
+// With returns ev with one of its top-level fields set, such as fullDocument,
+// fullDocumentBeforeChange, or a field that only a newer server writes. The other
+// fields, the resume token included, stay as they are.
 func With(ev rigatoni.Event, field string, value any) rigatoni.Event {
 	d := fields(ev.Raw)
 	at := slices.IndexFunc(d, func(e bson.E) bool { return e.Key == field })
@@ -111,13 +112,13 @@ func With(ev rigatoni.Event, field string, value any) rigatoni.Event {
 	return rigatoni.Event{Raw: document(slices.Insert(d, at, bson.E{Key: field, Value: value}))}
 }
 
-// order is that of the server's fields.
+// order is the order of the server's fields.
 var order = []string{
 	"_id", "operationType", "clusterTime", "collectionUUID", "wallTime", "fullDocument", "ns", "documentKey",
 	"updateDescription", "fullDocumentBeforeChange",
 }
 
-// A moment is when and where something happened.
+// A moment is the time, the namespace and the type of an event.
 type moment struct {
 	op string
 	ns rigatoni.Namespace

@@ -99,7 +99,7 @@ func TestEveryEventIsLater(t *testing.T) {
 		t.Errorf("an invalidate's token says %+v", d)
 	}
 	if pos, err := rigatoni.PositionAfter(inv); err != nil || !pos.StartAfter {
-		t.Errorf("the place of an invalidate: %+v, %v", pos, err)
+		t.Errorf("the position after an invalidate: %+v, %v", pos, err)
 	}
 }
 
@@ -179,14 +179,14 @@ func TestWith(t *testing.T) {
 
 func TestMakersSayWhatIsWrong(t *testing.T) {
 	for says, make := range map[string]func(){
-		`"shop" is not a namespace`: func() { rigatonitest.Insert("shop", bson.D{}) },
-		`"." is not a namespace`:    func() { rigatonitest.Delete(".", 1) },
-		`"x" is not a namespace`:    func() { rigatonitest.Rename("a.b", "x") },
-		"made of a int":             func() { rigatonitest.Insert("a.b", 5) },
-		"needs a document with":     func() { rigatonitest.Replace("a.b", bson.D{}) },
-		`after the event "delete"`:  func() { rigatonitest.Invalidate(rigatonitest.Delete("a.b", 1)) },
-		"no usable _id":             func() { rigatonitest.NewSource(rigatoni.Event{Raw: bson.Raw{5, 0, 0, 0, 0}}) },
-		"needs a name":              func() { rigatonitest.NewStreams() },
+		`"shop" is not a namespace`:    func() { rigatonitest.Insert("shop", bson.D{}) },
+		`"." is not a namespace`:       func() { rigatonitest.Delete(".", 1) },
+		`"x" is not a namespace`:       func() { rigatonitest.Rename("a.b", "x") },
+		"made of a int":                func() { rigatonitest.Insert("a.b", 5) },
+		"needs a document with":        func() { rigatonitest.Replace("a.b", bson.D{}) },
+		`"delete" does not invalidate`: func() { rigatonitest.Invalidate(rigatonitest.Delete("a.b", 1)) },
+		"no usable _id":                func() { rigatonitest.NewSource(rigatoni.Event{Raw: bson.Raw{5, 0, 0, 0, 0}}) },
+		"needs a name":                 func() { rigatonitest.NewStreams() },
 	} {
 		func() {
 			defer func() {

@@ -11,29 +11,27 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 )
 
-// ErrEnd is what a stream ends with once all its events have been read, if
-// [Log.End] was called.
+// ErrEnd is the error of a stream whose events have all been read, after [Log.End].
 var ErrEnd = errors.New("rigatonitest: the source has no more events")
 
-// A Source gives the events that a test appends to it. It has one stream, or
-// several with a name each; its own methods are those of the first one's [Log].
-// It is safe for concurrent use.
+// A Source returns the events that a test appends to it. It has one stream, or
+// several named ones, each with a [Log]. The methods that Source has in common with
+// Log are those of the first stream's. It is safe for concurrent use.
 //
-// It is a source as the real one is: streams open after the checkpoint's token and refuse one that is
-// not, or no longer, in the log ([rigatoni.ErrHistoryLost]); Next waits for
-// events for a second at most; and the position moves on while nothing happens.
+// It behaves like the real one: streams open after the checkpoint's token and refuse a
+// token that is not, or no longer, in the log ([rigatoni.ErrHistoryLost]); Next waits
+// for events for up to a second; and the position advances while the stream is idle.
 //
-// It differs in what "now" is: a stream that is opened there begins with the
-// first event that no stream has read yet, not with the next one to be appended. So the events
-// that a test gives beforehand are there for the pipeline's first start.
+// It differs in what "now" is: a stream that is opened there begins with the first
+// event that no stream has read yet, not with the next one to be appended. A pipeline's
+// first start therefore delivers the events that a test appended beforehand.
 type Source struct {
-	*Log
 	// Fingerprint is that of the streams; a checkpoint with another is refused
-	// (rigatoni.ErrChangedStream). It must not be changed while a stream is open.
+	// ([rigatoni.ErrChangedStream]). It must not be changed while a stream is open.
 	Fingerprint string
 
-	names []string
-	logs  map[string]*Log
+	names []string        // the first one is the stream of Source's own methods
+	logs  map[string]*Log // by name
 }
 
 var _ rigatoni.Source = (*Source)(nil)
@@ -45,7 +43,7 @@ func NewSource(events ...rigatoni.Event) *Source {
 	return s
 }
 
-// NewStreams returns a source of streams with these names. It panics without one.
+// NewStreams returns a source of streams with these names. It panics if there are none.
 func NewStreams(names ...string) *Source {
 	if len(names) == 0 {
 		panic("rigatonitest: NewStreams needs a name")
@@ -54,17 +52,36 @@ func NewStreams(names ...string) *Source {
 	for _, name := range names {
 		s.logs[name] = &Log{changed: make(chan struct{}), clock: bson.Timestamp{T: firstSecond}}
 	}
-	s.Log = s.logs[names[0]]
 	return s
 }
 
-// Stream is the log of the stream of that name, nil if there is none.
+// Stream returns the log of the stream with that name, or nil if there is none.
 func (s *Source) Stream(name string) *Log { return s.logs[name] }
 
-// Streams are the names of the streams.
+func (s *Source) first() *Log { return s.logs[s.names[0]] }
+
+// Append is [Log.Append] of the first stream.
+func (s *Source) Append(events ...rigatoni.Event) { s.first().Append(events...) }
+
+// End is [Log.End] of the first stream.
+func (s *Source) End() { s.first().End() }
+
+// Fail is [Log.Fail] of the first stream.
+func (s *Source) Fail(err error) { s.first().Fail(err) }
+
+// FailOpen is [Log.FailOpen] of the first stream.
+func (s *Source) FailOpen(err error) { s.first().FailOpen(err) }
+
+// Forget is [Log.Forget] of the first stream.
+func (s *Source) Forget(n int) { s.first().Forget(n) }
+
+// Starts is [Log.Starts] of the first stream.
+func (s *Source) Starts() []rigatoni.Start { return s.first().Starts() }
+
+// Streams returns the names of the streams.
 func (s *Source) Streams() []string { return s.names }
 
-// Open opens a stream, as rigatoni.Source says.
+// Open opens a stream; see [rigatoni.Source].
 func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (rigatoni.Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -92,10 +109,10 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 type Log struct {
 	mu        sync.Mutex
 	entries   []entry
-	forgotten int // of the entries, from the first on
-	read      int // so many have been read by some stream
-	// clock is the latest time given to an entry or a position. What is
-	// appended is not before it, so that no position moves past an event to come.
+	forgotten int // the number of entries, from the first on, that were forgotten
+	read      int // the number of entries that a stream has read
+	// clock is the latest time of an entry or a position. Entries are appended at this
+	// time or later, so that no position is after an event yet to come.
 	clock    bson.Timestamp
 	ended    bool
 	nextErrs []error
@@ -104,14 +121,14 @@ type Log struct {
 	changed  chan struct{} // closed and replaced when something changes
 }
 
-// An entry is an event and where it stands in the log's time.
+// An entry is an event and its time in the log.
 type entry struct {
 	event rigatoni.Event
 	at    bson.Timestamp
 }
 
-// Append appends events. Streams that wait for some get them. It panics if one
-// has no resume token: then no pipeline could go on after it.
+// Append appends events, which streams that are waiting in Next return. It panics if
+// an event has no resume token, since no pipeline could resume after it.
 func (l *Log) Append(events ...rigatoni.Event) {
 	for _, ev := range events {
 		if _, err := ev.Token(); err != nil {
@@ -128,26 +145,26 @@ func (l *Log) Append(events ...rigatoni.Event) {
 	})
 }
 
-// End makes streams end with [ErrEnd] once they have no more events to give: the
-// pipeline delivers and saves what it has read, and its Run returns the error.
+// End makes streams fail with [ErrEnd] once all events have been read: the pipeline
+// delivers what it has read, saves a checkpoint, and its Run returns the error. The
+// first stream to fail stops the pipeline's others, wherever they are.
 func (l *Log) End() { l.change(func() { l.ended = true }) }
 
-// Fail makes the next call of Next that has no more events to give fail with err, so
-// that the stream has to be opened anew.
+// Fail makes the next call of Next that has no more events to return fail with err, so
+// that the pipeline has to reopen the stream.
 func (l *Log) Fail(err error) { l.change(func() { l.nextErrs = append(l.nextErrs, err) }) }
 
 // FailOpen makes the next Open of the stream fail with err.
 func (l *Log) FailOpen(err error) { l.change(func() { l.openErrs = append(l.openErrs, err) }) }
 
-// Forget drops the first n events, as an oplog that moves on does. A stream that
-// has yet to read one of them ends with rigatoni.ErrHistoryLost, and so
-// does the Open of one that has to go on after one of them.
+// Forget drops the first n events, as the server's oplog drops its oldest entries. A
+// stream that has yet to read one of them fails with [rigatoni.ErrHistoryLost], and so
+// does the Open of one that would resume after one of them.
 func (l *Log) Forget(n int) {
 	l.change(func() { l.forgotten = min(l.forgotten+n, len(l.entries)) })
 }
 
-// Starts are the places at which the stream was opened so far, or should have
-// been if it failed.
+// Starts returns the starts that Open was called with so far, also where it failed.
 func (l *Log) Starts() []rigatoni.Start {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -67,7 +67,7 @@ func after(pos rigatoni.Position) rigatoni.Start {
 	return rigatoni.Start{Checkpoint: &state.Checkpoint{Token: pos.Token, StartAfter: pos.StartAfter, ClusterTime: pos.ClusterTime}}
 }
 
-func TestAStreamGivesTheEvents(t *testing.T) {
+func TestStreamReturnsTheEvents(t *testing.T) {
 	events := inserts(5)
 	s := rigatonitest.NewSource(events[:2]...)
 	st := open(t, s, rigatoni.Start{})
@@ -78,7 +78,7 @@ func TestAStreamGivesTheEvents(t *testing.T) {
 	if want, err := rigatoni.PositionAfter(events[2]); err != nil || pos != want || st.Position() != want {
 		t.Errorf("the position is %+v, want %+v", pos, want)
 	}
-	// Whatever the place, a stream opened there gives what comes after it.
+	// A stream opened at any position returns the events after it.
 	s.Append(events[3:]...)
 	wantAt := func(at rigatoni.Start, want []rigatoni.Event) {
 		t.Helper()
@@ -102,7 +102,7 @@ func TestAStreamGivesTheEvents(t *testing.T) {
 	}
 }
 
-func TestNowIsWhatWasNotReadYet(t *testing.T) {
+func TestNowIsTheFirstUnreadEvent(t *testing.T) {
 	events := inserts(4)
 	s := rigatonitest.NewSource(events[:2]...)
 	got, _ := read(t, open(t, s, rigatoni.Start{}))
@@ -207,7 +207,7 @@ func TestAChangedStreamIsRefused(t *testing.T) {
 	}
 	start.AcceptChanged = changed.Accept
 	got, _ := read(t, open(t, s, start))
-	wantEvents(t, got, events[1:]) // the events of that moment come again
+	wantEvents(t, got, events[1:]) // the events of that time are redelivered
 }
 
 func TestInvalidate(t *testing.T) {
@@ -218,7 +218,7 @@ func TestInvalidate(t *testing.T) {
 		st := open(t, s, rigatoni.Start{})
 		_, pos := read(t, st)
 		if _, idle := read(t, st); idle != pos || !pos.StartAfter {
-			t.Errorf("behind an invalidate event the position is %+v, want its own", idle)
+			t.Errorf("after an invalidate event the position is %+v, want its own", idle)
 		}
 		at := after(pos)
 		next := inserts(1)
@@ -261,7 +261,7 @@ func TestFaults(t *testing.T) {
 		t.Errorf("Next after Close: %v", err)
 	}
 	if _, err := s.Open(t.Context(), "c", rigatoni.Start{}); err == nil {
-		t.Error("a stream that there isn't opens")
+		t.Error("a stream that doesn't exist opens")
 	}
 	other := inserts(1)
 	s.Stream("b").Append(other...)
@@ -276,9 +276,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestThePipelineKeepsItsPlace runs the whole pipeline: it retries, goes on from
-// its checkpoint, saves while nothing happens, and stops.
-func TestThePipelineKeepsItsPlace(t *testing.T) {
+// TestThePipelineResumes runs the whole pipeline: it retries, resumes from its
+// checkpoint, saves while the stream is idle, and stops.
+func TestThePipelineResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := inserts(7)
 		s := rigatonitest.NewStreams("a", "b")
@@ -306,8 +306,7 @@ func TestThePipelineKeepsItsPlace(t *testing.T) {
 			t.Fatalf("a clean stop: %v", err)
 		}
 		s.Append(events[4:6]...)
-		s.End()
-		s.Stream("b").End()
+		s.End() // not b, whose end might stop the pipeline before it has read a's events
 		if err := run(t.Context()); !errors.Is(err, rigatonitest.ErrEnd) {
 			t.Fatalf("got %v, want ErrEnd", err)
 		}

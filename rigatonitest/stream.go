@@ -25,7 +25,7 @@ type stream struct {
 	closed      bool
 }
 
-// seek goes to the place to start at. The log is locked.
+// seek sets the position to start at. The log is locked.
 func (s *stream) seek(at rigatoni.Start) error {
 	switch cp := at.Checkpoint; {
 	case cp == nil && at.Time != (bson.Timestamp{}):
@@ -46,7 +46,7 @@ func (s *stream) seek(at rigatoni.Start) error {
 	}
 }
 
-// seekTime goes to the first event that is not before at.
+// seekTime sets the position before the first event that is at or after a time.
 func (s *stream) seekTime(at bson.Timestamp) error {
 	l := s.log
 	s.next = sort.Search(len(l.entries), func(i int) bool { return l.entries[i].at.Compare(at) >= 0 })
@@ -60,7 +60,7 @@ func (s *stream) seekTime(at bson.Timestamp) error {
 	return nil
 }
 
-// seekToken goes to the event after the checkpoint's token.
+// seekToken sets the position after the checkpoint's token.
 func (s *stream) seekToken(cp *state.Checkpoint) error {
 	l := s.log
 	s.position = rigatoni.Position{Token: cp.Token, StartAfter: cp.StartAfter, ClusterTime: cp.ClusterTime}
@@ -87,9 +87,9 @@ func (s *stream) seekToken(cp *state.Checkpoint) error {
 	return fmt.Errorf("%w: the checkpoint's token is not in the log", rigatoni.ErrHistoryLost)
 }
 
-// between is a place after the last entry, at a time at which nothing happens.
-// In the middle of the log it is the time of the next entry, which a
-// high-water mark lies before.
+// between is a position after the last entry, at a time without events. In the middle
+// of the log it is the high-water mark of the next entry's time, which is before that
+// entry.
 func (s *stream) between() rigatoni.Position {
 	l := s.log
 	if s.next < len(l.entries) {
@@ -111,7 +111,7 @@ func (s *stream) Position() rigatoni.Position { return s.position }
 
 func (s *stream) Fingerprint() string { return s.fingerprint }
 
-// Next returns the events that are there, or waits for some for a second.
+// Next returns the events that have not been read, or waits for some for a second.
 func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position, error) {
 	timeout := time.NewTimer(waitTime)
 	defer timeout.Stop()
@@ -130,7 +130,7 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 			s.log.mu.Lock()
 			defer s.log.mu.Unlock()
 			if s.next == len(s.log.entries) && !s.position.StartAfter {
-				// Behind an invalidate event a server repeats its token.
+				// After an invalidate event a server repeats its token.
 				s.position = s.between()
 			}
 			return nil, s.position, nil
@@ -138,7 +138,7 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 	}
 }
 
-// take takes the events that are there. If there are none, changed will be closed
+// take returns the events that have not been read. If there are none, changed is closed
 // when there may be some.
 func (s *stream) take() (events []rigatoni.Event, changed <-chan struct{}, err error) {
 	l := s.log

@@ -14,7 +14,7 @@ import (
 
 // token is the resume token of the event m, in the format that servers have
 // written since 4.2 (version 1): a KeyString of the cluster time, the version, the token's
-// type, the place in the transaction, whether it is an invalidate's, the
+// type, the index in the transaction, whether it is an invalidate's, the
 // collection's UUID and the documentKey. Package resumetoken reads them.
 //
 // An _id of a type that is rare as such (a double, a decimal, a regular
@@ -40,7 +40,7 @@ func eventToken(at bson.Timestamp, invalidate bool, uuid []byte, key bson.Raw) b
 	return k.document()
 }
 
-// highWaterMark is the token of a time at which nothing happened.
+// highWaterMark is the token of a time without events.
 func highWaterMark(at bson.Timestamp) bson.Raw {
 	k := head(at, 0)
 	k.bool(false)
@@ -54,7 +54,7 @@ func head(at bson.Timestamp, tokenType int64) keyString {
 	k.key = binary.BigEndian.AppendUint32(k.key, at.I)
 	k.number(1, typeInt) // the format's version
 	k.number(tokenType, typeInt)
-	k.number(0, typeInt) // the place in the transaction
+	k.number(0, typeInt) // the index in the transaction
 	return k
 }
 
@@ -66,7 +66,7 @@ func collectionUUID(ns string) []byte {
 	return uuid
 }
 
-// The type bits of numbers, which the KeyString itself does not tell apart.
+// The type bits of numbers, which the KeyString itself does not distinguish.
 const (
 	typeInt  = 0
 	typeLong = 2
@@ -109,7 +109,7 @@ func (k *keyString) number(v int64, numberType byte) {
 	k.bytes(b...)
 }
 
-// value appends a value, and tells whether it can.
+// value appends a value, and reports whether it can.
 func (k *keyString) value(v bson.RawValue) bool {
 	switch v.Type {
 	case bson.TypeNull:

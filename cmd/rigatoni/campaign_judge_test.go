@@ -15,7 +15,7 @@ import (
 type record struct {
 	campaign
 	seen      []sighting
-	streaming map[int]time.Time // since when at the latest, by the life's number
+	streaming map[int]time.Time // since when at the latest, by the process's number
 }
 
 // A sighting says that at least that many changes had arrived by then.
@@ -27,7 +27,7 @@ type sighting struct {
 func (r *record) watch(p crashtest.Progress) {
 	now := time.Now()
 	r.seen = append(r.seen, sighting{now, p.Arrived})
-	if n := len(p.Lives); n > 0 && p.Lives[n-1].Streaming && r.streaming[n].IsZero() {
+	if n := len(p.Processes); n > 0 && p.Processes[n-1].Streaming && r.streaming[n].IsZero() {
 		r.streaming[n] = now
 	}
 }
@@ -51,9 +51,9 @@ func oldest(checkpoints map[string]state.Checkpoint) (at time.Time) {
 	return at
 }
 
-// age is how old the checkpoint was when a life was killed, counted from when
-// that life could first have saved one; false if it never could.
-func (r *record) age(killed, next crashtest.Life) (time.Duration, bool) {
+// age is how old the checkpoint was when a process was killed, counted from when
+// that process could first have saved one; false if it never could.
+func (r *record) age(killed, next crashtest.Process) (time.Duration, bool) {
 	from, ok := r.streaming[killed.N]
 	if saved := oldest(next.Checkpoints); saved.After(from) {
 		from = saved
@@ -65,7 +65,7 @@ func (r *record) age(killed, next crashtest.Life) (time.Duration, bool) {
 //
 // What was lost, made up, out of order, or came again without need, is among the
 // result's own faults. That nothing is lost says that no checkpoint was ahead of
-// what had been delivered: what lies before one is never redelivered.
+// what had been delivered: what is before one is never redelivered.
 func (r *record) judge(res *crashtest.Result) (wrong []string) {
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	if res.Lost > 0 {
@@ -86,14 +86,14 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 	}
 	kills, fruitful := 0, 0
 	var ages []time.Duration
-	for i, next := range res.Lives[1:] {
-		life := res.Lives[i]
-		if life.Killed {
+	for i, next := range res.Processes[1:] {
+		proc := res.Processes[i]
+		if proc.Killed {
 			kills++
-			if life.Lines > 0 {
+			if proc.Lines > 0 {
 				fruitful++
 			}
-			if age, ok := r.age(life, next); ok {
+			if age, ok := r.age(proc, next); ok {
 				ages = append(ages, age)
 			}
 		}
@@ -101,10 +101,10 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 		// more can come again than what was delivered since and what was in flight.
 		saved := oldest(next.Checkpoints)
 		if n := r.arrivedBy(saved); n > next.Resumed {
-			add("life %d: of the %d changes that had arrived when the checkpoint was saved, only %d are before it", next.N, n, next.Resumed)
+			add("process %d: of the %d changes that had arrived when the checkpoint was saved, only %d are before it", next.N, n, next.Resumed)
 		}
 		if most := next.Before - next.Resumed; next.Again > most {
-			add("life %d: %d changes were redelivered, more than the %d delivered since the checkpoint", next.N, next.Again, most)
+			add("process %d: %d changes were redelivered, more than the %d delivered since the checkpoint", next.N, next.Again, most)
 		}
 	}
 	meant := r.kills
@@ -137,21 +137,21 @@ func (r *record) judgeAges(ages []time.Duration) []string {
 // tell logs each process, and the sum.
 func (r *record) tell(t *testing.T, res *crashtest.Result) {
 	t.Helper()
-	t.Logf("%4s %8s %9s %9s %7s %7s  %s", "life", "began s", "saved", "delivered", "again", "lines", "ended")
+	t.Logf("%4s %8s %9s %9s %7s %7s  %s", "run", "began s", "saved", "delivered", "again", "lines", "ended")
 	most := 0
-	for i, life := range res.Lives {
-		ended := life.Exit
-		if i+1 < len(res.Lives) {
-			if age, ok := r.age(life, res.Lives[i+1]); ok {
+	for i, proc := range res.Processes {
+		ended := proc.Exit
+		if i+1 < len(res.Processes) {
+			if age, ok := r.age(proc, res.Processes[i+1]); ok {
 				ended += fmt.Sprintf(", the checkpoint %d ms old", age.Milliseconds())
 			} else {
 				ended += ", not yet streaming"
 			}
 		}
-		t.Logf("%4d %8.1f %9d %9d %7d %7d  %s", life.N, life.Started.Sub(res.Lives[0].Started).Seconds(),
-			life.Resumed, life.Before, life.Again, life.Lines, ended)
-		most = max(most, life.Again)
+		t.Logf("%4d %8.1f %9d %9d %7d %7d  %s", proc.N, proc.Started.Sub(res.Processes[0].Started).Seconds(),
+			proc.Resumed, proc.Before, proc.Again, proc.Lines, ended)
+		most = max(most, proc.Again)
 	}
-	t.Logf("%d inserts, %d updates, %d deletes in %.1f s; %d processes; in finished files %d, of them twice %d, lost %d; delivered again, and cut back before, %d (at most %d in one life)",
-		res.Inserts, res.Updates, res.Deletes, res.Took.Seconds(), len(res.Lives), res.Finished, res.Twice, res.Lost, res.Redelivered, most)
+	t.Logf("%d inserts, %d updates, %d deletes in %.1f s; %d processes; in finished files %d, of them twice %d, lost %d; delivered again, and cut back before, %d (at most %d in one process)",
+		res.Inserts, res.Updates, res.Deletes, res.Took.Seconds(), len(res.Processes), res.Finished, res.Twice, res.Lost, res.Redelivered, most)
 }

@@ -25,7 +25,7 @@ import (
 // ownServer is how a demo names the mongotest that it has started.
 var ownServer = regexp.MustCompile(`(?m)^  server    mongotest, .* process (\d+) \(mongodb://(\S+)/\?replicaSet=rs0\)$`)
 
-// runDemo runs a short demo to its end: several lives, nothing lost, and no
+// runDemo runs a short demo to its end: several processes, nothing lost, and no
 // files left behind.
 func runDemo(t *testing.T, env []string, args ...string) string {
 	t.Helper()
@@ -125,7 +125,7 @@ func wantNoDemoDatabase(t *testing.T, server *testserver.Server) {
 	}
 }
 
-// A runningDemo is one whose first life is over or under way.
+// A runningDemo is one whose first process is over or under way.
 type runningDemo struct {
 	*child
 	out    io.Reader
@@ -143,7 +143,7 @@ func startDemo(t *testing.T, args ...string) *runningDemo {
 	if line := ownServer.FindStringSubmatch(strings.TrimSuffix(c.readLine(out, "  server  "), "\n")); line != nil {
 		d.pid, d.server = line[1], line[2]
 	}
-	c.readLine(out, "the start") // the first life's line, when it is over
+	c.readLine(out, "the start") // the first process's line, when it is over
 	d.child, d.out = c, out
 	return d
 }

@@ -179,7 +179,7 @@ func (d *demo) show(ctx context.Context) (err error) {
 	d.printf("  pipeline  %s run --database %s --collections orders \\\n", d.self(), d.database)
 	d.printf("              --store %s --to ndjson:%s %s\n", config.Redact(d.store), out, strings.Join(demoPace, " "))
 	d.printf("            killed with SIGKILL %d times at random moments, and started again\n\n", d.kills)
-	view := newLivesView(d.style, d.events)
+	view := newProcessesView(d.style, d.events)
 	d.printf("%s", view.header())
 	res, err := crashtest.Run(ctx, crashtest.Config{
 		Source: d.uri, Database: d.database, Collections: []string{"orders"},

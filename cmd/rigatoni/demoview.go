@@ -46,26 +46,28 @@ func (s style) warn(t string) string { return s.paint("33", t) }
 // barWidth is how many columns all changes take.
 const barWidth = 40
 
-// livesView shows each process of the pipeline as a line: where it began, what it
+// processesView shows each process of the pipeline as a line: where it began, what it
 // delivered, and where it was killed. The last one moves while it runs.
-type livesView struct {
+type processesView struct {
 	style style
 	total int
 	shown int // the lines that are final
 }
 
-func newLivesView(s style, total int) *livesView { return &livesView{style: s, total: total} }
+func newProcessesView(s style, total int) *processesView {
+	return &processesView{style: s, total: total}
+}
 
-const livesColumns = "  %4s  %-14s %9s %7s  %-12s  "
+const processColumns = "  %4s  %-14s %9s %7s  %-12s  "
 
-func (v *livesView) header() string {
+func (v *processesView) header() string {
 	scale := fmt.Sprintf("0%*s", barWidth, grouped(v.total))
-	return v.style.dim(fmt.Sprintf(livesColumns+"%s\n", "run", "begins after", "delivered", "again", "ends at", scale))
+	return v.style.dim(fmt.Sprintf(processColumns+"%s\n", "run", "begins after", "delivered", "again", "ends at", scale))
 }
 
 // update shows the state of the run.
-func (v *livesView) update(c *console, p crashtest.Progress) {
-	for _, l := range p.Lives[v.shown:] {
+func (v *processesView) update(c *console, p crashtest.Progress) {
+	for _, l := range p.Processes[v.shown:] {
 		if l.Ended.IsZero() {
 			c.show(v.line(l, style{})) // cut to the width, which colours would mislead
 			return
@@ -76,7 +78,7 @@ func (v *livesView) update(c *console, p crashtest.Progress) {
 	}
 }
 
-func (v *livesView) line(l crashtest.Life, s style) string {
+func (v *processesView) line(l crashtest.Process, s style) string {
 	from := "event " + grouped(l.Resumed)
 	if l.N == 1 {
 		from = "the start"
@@ -93,11 +95,11 @@ func (v *livesView) line(l crashtest.Life, s style) string {
 	case !l.Streaming:
 		end = "starting"
 	}
-	return fmt.Sprintf(livesColumns, fmt.Sprint(l.N), from, grouped(l.Lines), again, end) + v.bar(l, s)
+	return fmt.Sprintf(processColumns, fmt.Sprint(l.N), from, grouped(l.Lines), again, end) + v.bar(l, s)
 }
 
 // bar draws what was delivered again, and what for the first time.
-func (v *livesView) bar(l crashtest.Life, s style) string {
+func (v *processesView) bar(l crashtest.Process, s style) string {
 	at := func(event int) int { return min(barWidth, event*barWidth/max(1, v.total)) }
 	from, reached := at(l.Resumed), at(l.Resumed+l.Lines)
 	again := at(l.Resumed+l.Again) - from

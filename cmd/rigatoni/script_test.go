@@ -140,8 +140,8 @@ func insert(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
-// insertUntil inserts documents until one of them has arrived in a folder: where no
-// file tells that the pipeline is ready.
+// insertUntil inserts documents until one of them has arrived in a directory, where
+// no file shows that the pipeline is ready.
 func insertUntil(ts *testscript.TestScript, _ bool, args []string) {
 	was := inserted(ts, args[1])
 	id := 0
@@ -156,11 +156,10 @@ func insertUntil(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// waitLines waits until the files of a folder have so many different lines with
-// an insert of the numbers 1 to n: waitlines out 100.
+// waitLines waits until the files of a directory have n different lines with inserts: waitlines out 100.
 func waitLines(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: waitlines folder n")
+		ts.Fatalf("usage: waitlines directory n")
 	}
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
@@ -199,7 +198,7 @@ func inserted(ts *testscript.TestScript, dir string) map[int]int {
 	return found
 }
 
-// fewer checks that a folder has fewer lines than so many: fewer out 150.
+// fewer checks that a directory has fewer than n lines: fewer out 150.
 func fewer(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)

@@ -199,22 +199,22 @@ func TestSettingsReachThePipeline(t *testing.T) {
 	}
 }
 
-func TestLives(t *testing.T) {
-	v := newLivesView(style{}, 1000)
+func TestProcesses(t *testing.T) {
+	v := newProcessesView(style{}, 1000)
 	var b bytes.Buffer
 	c := newConsole(&b, false)
 	now := time.Now()
-	lives := []crashtest.Life{
+	processes := []crashtest.Process{
 		{N: 1, Ended: now, Killed: true, Lines: 250},
 		{N: 2, Ended: now, Killed: true, Resumed: 200, Lines: 300, Again: 50},
 		{N: 3, Ended: now, Killed: true, Resumed: 400},
 		{N: 4, Ended: now, Killed: true, Resumed: 400, Lines: 50, Again: 50},
 		{N: 5, Resumed: 400, Streaming: true},
 	}
-	v.update(c, crashtest.Progress{Lives: lives[:1]})
-	v.update(c, crashtest.Progress{Lives: lives}) // the last still lives: no line yet
-	lives[4].Ended, lives[4].Lines, lives[4].Again = now, 600, 100
-	v.update(c, crashtest.Progress{Lives: lives})
+	v.update(c, crashtest.Progress{Processes: processes[:1]})
+	v.update(c, crashtest.Progress{Processes: processes}) // the last one still runs: no line yet
+	processes[4].Ended, processes[4].Lines, processes[4].Again = now, 600, 100
+	v.update(c, crashtest.Progress{Processes: processes})
 	want := `     1  the start            250          ✗ 250         ██████████✗
      2  event 200            300      50  ✗ 500         ········░░██████████✗
      3  event 400              0          ✗ 400         ················✗

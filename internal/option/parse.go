@@ -70,7 +70,7 @@ func (o Option) Text(v any) []string {
 
 func (o Option) field(v any) reflect.Value { return reflect.ValueOf(v).Elem().Field(o.index) }
 
-// put parses texts into a field. Its error goes on from the option's name.
+// put parses texts into a field. Its error continues after the option's name.
 func (o *Option) put(field reflect.Value, texts []string) error {
 	if o.kind == list {
 		return o.putList(field, texts)

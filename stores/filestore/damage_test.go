@@ -331,7 +331,7 @@ func FuzzJudge(f *testing.F) {
 		if err != nil {
 			return
 		}
-		line, m, err := appendLine(nil, found.slots[found.force].generation, quote("k"), &found.rec)
+		line, m, err := appendLine(nil, found.slots[found.force].mark.generation, quote("k"), &found.rec)
 		must(t, err)
 		sl := readSlot(pad(line, (len(line)+slotUnit)/slotUnit*slotUnit))
 		if sl.err != nil || sl.mark != m {

@@ -137,7 +137,7 @@ func trimSpaces(b []byte) []byte {
 
 // A slot is one half of a file.
 type slot struct {
-	mark
+	mark mark
 	// err is nil if the slot is whole. Then it may still be of a newer version, or
 	// of another key: parse tells.
 	err  error

@@ -72,7 +72,7 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 	for _, half := range [][]byte{text[:n], text[n:]} {
 		sl := readSlot(half)
 		line := append(bytes.Clone(sl.body), `,"mood":{"a":[1,2]}`...)
-		line = fmt.Appendf(line, `,"checksum":"crc32c:%08x@%d"}`, crc(line), sl.generation)
+		line = fmt.Appendf(line, `,"checksum":"crc32c:%08x@%d"}`, crc(line), sl.mark.generation)
 		out = append(out, pad(line, n)...)
 	}
 	must(t, os.WriteFile(path, out, 0o600))

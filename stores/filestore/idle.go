@@ -100,7 +100,8 @@ func (e *entry) rest() error {
 	return err
 }
 
-// A roomyFS makes room when too many files are open, and tries once more.
+// A roomyFS is an fsys that makes room when too many files are open, and tries once
+// more: the other methods are the embedded one's.
 type roomyFS struct {
 	fsys
 	makeRoom func() bool

@@ -56,9 +56,9 @@ var mutants = []mutant{
 			"	err := c.k.s.flusher.one(f, do, c.began)\n	if M && err != nil {\n		err = do()\n	}\n	if err != nil {\n"},
 	}, bySaves},
 	{"the slot in force chosen by sequence", []edit{
-		{"read.go", "		if b.generation > a.generation {\n",
+		{"read.go", "		if b.mark.generation > a.mark.generation {\n",
 			"		if M {\n			ra, _, _ := a.parse()\n			rb, _, _ := b.parse()\n			if rb.Checkpoint.Sequence > ra.Checkpoint.Sequence {\n" +
-				"				f.force = 1\n			}\n			return nil\n		}\n		if b.generation > a.generation {\n"},
+				"				f.force = 1\n			}\n			return nil\n		}\n		if b.mark.generation > a.mark.generation {\n"},
 	}, bySaves},
 	{"the other slot not known to be flushed", []edit{
 		{"keyfile.go", "	s.warn(key, path, found.bad)\n",

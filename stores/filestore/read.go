@@ -116,10 +116,10 @@ func (f *content) choose(path string) error {
 	a, b := &f.slots[0], &f.slots[1]
 	switch {
 	case a.err == nil && b.err == nil:
-		if a.generation == b.generation {
-			return corrupt(path, fmt.Sprintf("was edited: both of its lines have generation %d", a.generation), adviceEdited)
+		if a.mark.generation == b.mark.generation {
+			return corrupt(path, fmt.Sprintf("was edited: both of its lines have generation %d", a.mark.generation), adviceEdited)
 		}
-		if b.generation > a.generation {
+		if b.mark.generation > a.mark.generation {
 			f.force = 1
 		}
 		return nil
@@ -130,7 +130,7 @@ func (f *content) choose(path string) error {
 	}
 	bad := &f.slots[1-f.force]
 	what := fmt.Sprintf("line %d %v", 2-f.force, bad.err)
-	if bad.edited && bad.generation > f.slots[f.force].generation {
+	if bad.edited && bad.mark.generation > f.slots[f.force].mark.generation {
 		return corrupt(path, "was edited or damaged: "+what, adviceEdited)
 	}
 	f.bad = errors.New(what)

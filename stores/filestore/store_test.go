@@ -78,7 +78,7 @@ func makeNewer(path string) error {
 			return sl.err
 		}
 		line := bytes.Replace(sl.body, []byte(`{"version":1`), []byte(`{"version":2`), 1)
-		line = fmt.Appendf(line, `,"checksum":"crc32c:%08x@%d"}`, crc(line), sl.generation)
+		line = fmt.Appendf(line, `,"checksum":"crc32c:%08x@%d"}`, crc(line), sl.mark.generation)
 		out = append(out, pad(line, n)...)
 	}
 	return os.WriteFile(path, out, 0o600)

@@ -23,7 +23,7 @@ const scanCount = 1000
 // expired is listed, with [state.ErrExpired].
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[state.Entry, error] {
 	return func(yield func(state.Entry, error) bool) {
-		l := lister{Store: s, ctx: ctx, yield: yield, seen: make(map[string]bool),
+		l := lister{store: s, ctx: ctx, yield: yield, seen: make(map[string]bool),
 			pattern: escapeGlob(s.opts.KeyPrefix) + "{" + encodeKey(prefix) + "*}:*"}
 		if err := l.all(); err != nil && !l.ended {
 			yield(state.Entry{}, s.fail("list", "", err))
@@ -33,7 +33,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[state.Entry, 
 
 // A lister is one List.
 type lister struct {
-	*Store
+	store   *Store
 	ctx     context.Context // of the call that the lister is
 	pattern string
 	yield   func(state.Entry, error) bool
@@ -55,7 +55,7 @@ func (l *lister) all() error {
 			}
 			done[node.Options().Addr] = true
 		}
-		if l.cluster == nil {
+		if l.store.cluster == nil {
 			return nil
 		}
 	}
@@ -65,11 +65,11 @@ func (l *lister) all() error {
 func (l *lister) nodes(but map[string]bool) ([]*redis.Client, error) {
 	var mu sync.Mutex
 	var nodes []*redis.Client
-	err := l.try(l.ctx, "", true, func(ctx context.Context) error {
+	err := l.store.try(l.ctx, "", true, func(ctx context.Context) error {
 		mu.Lock()
 		nodes = nil
 		mu.Unlock()
-		return l.masters(ctx, func(_ context.Context, c *redis.Client) error {
+		return l.store.masters(ctx, func(_ context.Context, c *redis.Client) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if !but[c.Options().Addr] {
@@ -105,13 +105,13 @@ func (l *lister) node(c *redis.Client) error {
 func (l *lister) page(c *redis.Client, cursor uint64) ([]state.Entry, uint64, error) {
 	var entries []state.Entry
 	var next uint64
-	err := l.try(l.ctx, "", true, func(ctx context.Context) error {
+	err := l.store.try(l.ctx, "", true, func(ctx context.Context) error {
 		names, after, err := c.Scan(ctx, cursor, l.pattern, scanCount).Result()
 		if err != nil {
 			return err
 		}
 		next = after
-		entries, err = l.entries(ctx, l.keysOf(names))
+		entries, err = l.store.entries(ctx, l.store.keysOf(names))
 		return err
 	})
 	if err != nil {

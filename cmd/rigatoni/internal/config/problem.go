@@ -9,7 +9,7 @@ import (
 type Problem struct {
 	Where string // "pipeline.yaml:3", or "" for a flag, or the whole
 	Field string // the option's name; "" where there is none
-	Text  string // what is wrong, and what is allowed; it goes on from the name
+	Text  string // what is wrong, and what is allowed; it continues after the name
 	line  int
 }
 

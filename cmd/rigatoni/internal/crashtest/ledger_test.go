@@ -66,7 +66,7 @@ var (
 	}
 )
 
-// Each case is a history: numbers are arrivals (from 1), "c3" begins a life with
+// Each case is a history: numbers are arrivals (from 1), "c3" begins a process with
 // the checkpoint of event 3, and "c0" one without.
 func TestLedger(t *testing.T) {
 	for _, c := range []struct {
@@ -79,13 +79,13 @@ func TestLedger(t *testing.T) {
 		{name: "repeats from the checkpoint", history: "1 2 3 4 c2 3 4 5 6", twice: 2},
 		{name: "killed while repeating", history: "1 2 3 4 c2 3 c2 3 4 5 6", twice: 3},
 		{name: "checkpoint moves while repeating", history: "1 2 3 4 5 c1 2 3 c3 4 5 6", twice: 4},
-		{name: "a life that did nothing", history: "1 2 c2 c2 3 4 5 6"},
+		{name: "a process that did nothing", history: "1 2 c2 c2 3 4 5 6"},
 		{name: "lost at the end", history: "1 2 3 4 5", lost: 1, fault: "delete of orders/1 to version 4 was written and never arrived"},
 		{name: "lost at a kill", history: "1 2 c2 4 5 6", lost: 1, fault: "update of orders/1 to version 2 was written and never arrived"},
 		{name: "repeats with a gap", history: "1 2 3 4 c1 3 4 5 6", twice: 2, fault: "is out of order"},
 		{name: "repeats before the checkpoint", history: "1 2 3 c2 1 2 3 4 5 6", twice: 3, fault: "is out of order"},
-		{name: "again without a life", history: "1 2 3 3 4 5 6", twice: 1, fault: "was redelivered although no process was started"},
-		{name: "back in the middle of a life", history: "1 2 3 4 2 3 4 5 6", twice: 3, fault: "was redelivered although no process was started"},
+		{name: "again without a process", history: "1 2 3 3 4 5 6", twice: 1, fault: "was redelivered although no process was started"},
+		{name: "back in the middle of a process", history: "1 2 3 4 2 3 4 5 6", twice: 3, fault: "was redelivered although no process was started"},
 		{name: "out of order", history: "1 3 2 4 5 6", fault: "insert of orders/2 to version 1 arrived out of order"},
 		{name: "no checkpoint", history: "1 2 c0 3 4 5 6", fault: "has no checkpoint"},
 		{name: "contents", history: "1 2 3 4 5 6", contentsOf: 3, fault: "arrived with other contents"},

@@ -5,5 +5,5 @@ package crashtest
 import "os/exec"
 
 // dieWithParent does nothing: only Linux has the means. A child whose parent is
-// killed lives on here.
+// killed survives here.
 func dieWithParent(*exec.Cmd) {}

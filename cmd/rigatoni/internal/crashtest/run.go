@@ -80,7 +80,7 @@ type Progress struct {
 	Redelivered int // lines that were repeats, and were cut back before a consumer saw the first of them
 	Finished    int // changes that the consumer of finished files has seen, each counted once
 	Twice       int // lines of finished files that were repeats: must be none
-	Lives       []Life
+	Processes   []Process
 }
 
 // Result is the end of a run.
@@ -156,9 +156,9 @@ type runner struct {
 
 	consumer consumer
 
-	proc  *process
-	lives []Life
-	lines int // all lines of the output
+	child     *child
+	processes []Process
+	lines     int // all lines of the output
 }
 
 type outcome struct {
@@ -173,8 +173,8 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer func() {
-		if r.proc != nil { // nil: the last one could not be started
-			r.proc.kill()
+		if r.child != nil { // nil: the last one could not be started
+			r.child.kill()
 		}
 	}()
 	if err := r.awaitStreaming(ctx); err != nil {
@@ -262,7 +262,7 @@ func (r *runner) killAt(ctx context.Context, written int) error {
 	if err := r.poll(); err != nil {
 		return err
 	}
-	r.proc.kill()
+	r.child.kill()
 	return r.endAndBegin(ctx, true)
 }
 
@@ -276,12 +276,12 @@ func (r *runner) endAndBegin(ctx context.Context, killed bool) error {
 
 func (r *runner) awaitStreaming(ctx context.Context) error {
 	deadline := time.Now().Add(60 * time.Second)
-	for !r.proc.isStreaming() {
+	for !r.child.isStreaming() {
 		if err := r.tick(ctx); err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.proc.log.String())
+			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.child.log.String())
 		}
 	}
 	return nil
@@ -322,12 +322,12 @@ func (r *runner) tick(ctx context.Context) error {
 	case <-time.After(100 * time.Millisecond):
 		return r.poll()
 	case <-r.cfg.KillNow:
-		r.proc.kill()
+		r.child.kill()
 		return r.endAndBegin(ctx, true)
-	case <-r.proc.exited:
-		code := r.proc.code()
+	case <-r.child.exited:
+		code := r.child.code()
 		if !slices.Contains(r.cfg.RestartOn, code) {
-			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.proc.log.String())
+			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.child.log.String())
 		}
 		return r.endAndBegin(ctx, false)
 	}
@@ -343,22 +343,22 @@ func (r *runner) poll() error {
 	if err == nil {
 		err = r.consumer.take(func(base string) error { return r.tail.read(base, line) })
 	}
-	life := &r.lives[len(r.lives)-1]
-	life.Lines, life.Again, life.Reached = r.lines-r.linesBefore(life), r.ledger.twice-r.twiceBefore(life), r.ledger.arrived
-	life.Streaming = r.proc.isStreaming()
+	proc := &r.processes[len(r.processes)-1]
+	proc.Lines, proc.Again, proc.Reached = r.lines-r.linesBefore(proc), r.ledger.twice-r.twiceBefore(proc), r.ledger.arrived
+	proc.Streaming = r.child.isStreaming()
 	r.watch()
 	return err
 }
 
-func (r *runner) linesBefore(life *Life) (n int) {
-	for _, l := range r.lives[:life.N-1] {
+func (r *runner) linesBefore(proc *Process) (n int) {
+	for _, l := range r.processes[:proc.N-1] {
 		n += l.Lines
 	}
 	return n
 }
 
-func (r *runner) twiceBefore(life *Life) (n int) {
-	for _, l := range r.lives[:life.N-1] {
+func (r *runner) twiceBefore(proc *Process) (n int) {
+	for _, l := range r.processes[:proc.N-1] {
 		n += l.Again
 	}
 	return n
@@ -373,7 +373,7 @@ func (r *runner) watch() {
 func (r *runner) progress() Progress {
 	return Progress{
 		Written: int(r.writer.written.Load()), Arrived: r.ledger.arrived, Redelivered: r.ledger.twice,
-		Finished: r.consumer.ledger.arrived, Twice: r.consumer.ledger.twice, Lives: slices.Clone(r.lives),
+		Finished: r.consumer.ledger.arrived, Twice: r.consumer.ledger.twice, Processes: slices.Clone(r.processes),
 	}
 }
 
@@ -383,30 +383,30 @@ func (r *runner) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	life := Life{N: len(r.lives) + 1, Started: time.Now(), Checkpoints: checkpoints}
-	life.Resumed = r.ledger.begin(checkpoints)
-	life.Before, life.Reached = r.ledger.arrived, r.ledger.arrived
-	if r.proc, err = start(r.cfg.Binary, r.cfg.args()); err != nil {
+	proc := Process{N: len(r.processes) + 1, Started: time.Now(), Checkpoints: checkpoints}
+	proc.Resumed = r.ledger.begin(checkpoints)
+	proc.Before, proc.Reached = r.ledger.arrived, r.ledger.arrived
+	if r.child, err = start(r.cfg.Binary, r.cfg.args()); err != nil {
 		return fmt.Errorf("starting the pipeline: %w", err)
 	}
-	r.lives = append(r.lives, life)
+	r.processes = append(r.processes, proc)
 	r.watch()
 	return nil
 }
 
 // end records the end of a process.
 func (r *runner) end(killed bool) error {
-	life := &r.lives[len(r.lives)-1]
-	life.Ended, life.Killed, life.Exit = time.Now(), killed, r.proc.cmd.ProcessState.String()
+	proc := &r.processes[len(r.processes)-1]
+	proc.Ended, proc.Killed, proc.Exit = time.Now(), killed, r.child.cmd.ProcessState.String()
 	if killed {
-		life.Exit = "SIGKILL"
+		proc.Exit = "SIGKILL"
 	}
 	return r.poll()
 }
 
 // finish stops the last process cleanly.
 func (r *runner) finish(ctx context.Context) error {
-	if err := r.proc.stop(ctx); err != nil {
+	if err := r.child.stop(ctx); err != nil {
 		return err
 	}
 	return r.end(false)

@@ -49,20 +49,20 @@ func run(t *testing.T, cfg crashtest.Config) *crashtest.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("written %d, arrived %d, redelivered %d, finished %d, twice %d, lost %d, lives %d, in %v", res.Written, res.Arrived, res.Redelivered, res.Finished, res.Twice, res.Lost, len(res.Lives), res.Took)
+	t.Logf("written %d, arrived %d, redelivered %d, finished %d, twice %d, lost %d, processes %d, in %v", res.Written, res.Arrived, res.Redelivered, res.Finished, res.Twice, res.Lost, len(res.Processes), res.Took)
 	if res.Written != cfg.Changes || res.Inserts+res.Updates+res.Deletes != cfg.Changes {
 		t.Errorf("written %d (%d, %d, %d), want %d", res.Written, res.Inserts, res.Updates, res.Deletes, cfg.Changes)
 	}
 	return res
 }
 
-func wantOK(t *testing.T, res *crashtest.Result, lives int) {
+func wantOK(t *testing.T, res *crashtest.Result, processes int) {
 	t.Helper()
 	if !res.OK() || res.Lost > 0 || res.MadeUp > 0 || res.Twice > 0 || res.Arrived != res.Written || res.Finished != res.Written {
 		t.Errorf("lost %d, made up %d, %d faults:\n%s", res.Lost, res.MadeUp, res.FaultCount, strings.Join(res.Faults, "\n"))
 	}
-	if len(res.Lives) < lives {
-		t.Errorf("%d lives, want %d", len(res.Lives), lives)
+	if len(res.Processes) < processes {
+		t.Errorf("%d processes, want %d", len(res.Processes), processes)
 	}
 }
 
@@ -82,11 +82,11 @@ func TestRedis(t *testing.T) {
 	redis := redisserver.Start(t, nil)
 	cfg := config(t, testserver.Mongotest(t), redis.URL())
 	cfg.Flags = append(cfg.Flags, "--lease-ttl", "1s")
-	cfg.Rate = 500 // a life begins with the wait for the lease of the one before
+	cfg.Rate = 500 // a process begins with the wait for the lease of the one before
 	wantOK(t, run(t, cfg), 5)
 }
 
-// The server is restarted meanwhile; a life that begins without a server is
+// The server is restarted meanwhile; a process that begins without a server is
 // followed by another.
 func TestDisturbed(t *testing.T) {
 	s := testserver.OwnMongod(t, mongod.Options{})
@@ -115,7 +115,7 @@ func TestDisturbed(t *testing.T) {
 }
 
 // A pipeline that loses something must be found out. This one runs over what is
-// not delivered: each life starts with a store of its own, at now.
+// not delivered: each process starts with a store of its own, at now.
 func TestLossIsFound(t *testing.T) {
 	cfg := config(t, testserver.Mongotest(t), "file:"+t.TempDir())
 	script := filepath.Join(t.TempDir(), "forgetful")
@@ -126,6 +126,6 @@ func TestLossIsFound(t *testing.T) {
 	cfg.Binary, cfg.Patience = script, 3*time.Second
 	res := run(t, cfg)
 	if res.OK() || res.Lost == 0 {
-		t.Errorf("a pipeline that forgets its place lost %d, with %d faults", res.Lost, res.FaultCount)
+		t.Errorf("a pipeline that forgets its checkpoint lost %d, with %d faults", res.Lost, res.FaultCount)
 	}
 }

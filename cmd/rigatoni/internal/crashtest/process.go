@@ -19,8 +19,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A Life is one process of the pipeline.
-type Life struct {
+// A Process is one process of the pipeline.
+type Process struct {
 	N       int // 1 for the first
 	Started time.Time
 	Ended   time.Time // zero while it runs
@@ -39,8 +39,8 @@ type Life struct {
 	Streaming bool
 }
 
-// process is a running child.
-type process struct {
+// A child is a running process of the pipeline.
+type child struct {
 	cmd       *exec.Cmd
 	streaming chan struct{} // closed when its streams are open
 	exited    chan struct{} // closed when it has ended
@@ -50,8 +50,8 @@ type process struct {
 
 // start runs the pipeline. On Linux it is killed when the thread that started it
 // ends, and so with this process, even if that is killed.
-func start(binary string, args []string) (*process, error) {
-	p := &process{cmd: exec.Command(binary, args...), streaming: make(chan struct{}), exited: make(chan struct{})}
+func start(binary string, args []string) (*child, error) {
+	p := &child{cmd: exec.Command(binary, args...), streaming: make(chan struct{}), exited: make(chan struct{})}
 	dieWithParent(p.cmd)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -77,7 +77,7 @@ func start(binary string, args []string) (*process, error) {
 }
 
 // watch reads the child's messages until it has closed them.
-func (p *process) watch(stderr io.Reader) {
+func (p *child) watch(stderr io.Reader) {
 	s := bufio.NewScanner(stderr)
 	s.Buffer(nil, 1<<20)
 	for seen := false; s.Scan(); {
@@ -93,7 +93,7 @@ func (p *process) watch(stderr io.Reader) {
 	_, _ = io.Copy(io.Discard, stderr) // a line that was too long must not block the child
 }
 
-func (p *process) isStreaming() bool {
+func (p *child) isStreaming() bool {
 	select {
 	case <-p.streaming:
 		return true
@@ -103,14 +103,14 @@ func (p *process) isStreaming() bool {
 }
 
 // kill ends the process with SIGKILL and returns when it is gone.
-func (p *process) kill() {
+func (p *child) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended by itself
 	<-p.exited
 }
 
 // stop ends the process with SIGTERM, and reports how it ended. It waits until the
 // streams are open: a process that was just started has no signal handler yet.
-func (p *process) stop(ctx context.Context) error {
+func (p *child) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	select {
@@ -135,7 +135,7 @@ func (p *process) stop(ctx context.Context) error {
 }
 
 // code is the exit code, -1 if it was killed.
-func (p *process) code() int { return p.cmd.ProcessState.ExitCode() }
+func (p *child) code() int { return p.cmd.ProcessState.ExitCode() }
 
 // logTail keeps the last lines of a log.
 type logTail struct {

@@ -87,7 +87,7 @@ func (s *sentinels) follow() {
 			case <-tick.C:
 			}
 			if _, err := s.master(ctx); err != nil && ctx.Err() == nil {
-				s.log.Debug("redisstore: no Sentinel says where the master is", "master", s.name, "error", clean(err).Error())
+				s.log.Debug("redis master unknown to the sentinels", "master", s.name, "err", clean(err).Error())
 			}
 		}
 	})
@@ -213,7 +213,7 @@ func (s *sentinels) adopt(o opinion) string {
 		return s.addr
 	}
 	if s.addr != "" {
-		s.log.Info("redisstore: the Sentinels name another master", "master", s.name, "was", s.addr, "is", o.addr)
+		s.log.Info("redis master changed", "master", s.name, "address", o.addr, "previous_address", s.addr)
 	}
 	s.addr = o.addr
 	for c, addr := range s.conns {
@@ -276,7 +276,7 @@ func (s *Store) greet(ctx context.Context, cn *redis.Conn) error {
 	// refuse, and not to be told of.
 	if text, err := cn.Info(ctx).Result(); err == nil {
 		if err := s.judge(ctx, s.name, parseInfo(text)); err != nil {
-			s.opts.Logger.ErrorContext(ctx, "redis master is unsuitable for checkpoints", "error", err.Error())
+			s.opts.Logger.ErrorContext(ctx, "redis master is unsuitable for checkpoints", "err", err.Error())
 		}
 	}
 	return nil

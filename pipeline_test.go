@@ -751,7 +751,7 @@ func TestThawed(t *testing.T) {
 			t.Fatal(err)
 		}
 		sink := partsOf(r.sink)
-		s := newSession(&cfg, c, stream, "", sink, 0)
+		s := newSession(&cfg, c, stream, "", sink, isolation{})
 		if err := c.begin(t.Context(), stream, sink, s.tracker); err != nil {
 			t.Fatal(err)
 		}

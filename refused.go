@@ -1,6 +1,7 @@
 package rigatoni
 
 import (
+	"errors"
 	"fmt"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -20,6 +21,8 @@ type PermanentError struct{ Err error }
 
 func (e *PermanentError) Error() string { return e.Err.Error() }
 func (e *PermanentError) Unwrap() error { return e.Err }
+
+func isPermanent(err error) bool { return errors.As(err, new(*PermanentError)) }
 
 // Partial is the error of a Deliver that delivered the first n events of the
 // batch and failed at the next, with err. The pipeline continues with that one.

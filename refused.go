@@ -87,9 +87,11 @@ func keyText(ev Event) string {
 // eventAttrs are the log attributes that identify an event, as the server sent it.
 func eventAttrs(ev Event) []any {
 	ev = Event{Raw: ev.sent()}
-	t := ev.ClusterTime()
 	return []any{
 		"operation", ev.OperationType(), "namespace", ev.Namespace().String(),
-		"document_key", keyText(ev), "cluster_time", fmt.Sprintf("%d.%d", t.T, t.I),
+		"document_key", keyText(ev), "cluster_time", timestampText(ev.ClusterTime()),
 	}
 }
+
+// timestampText is a cluster time as log attributes have it.
+func timestampText(t bson.Timestamp) string { return fmt.Sprintf("%d.%d", t.T, t.I) }

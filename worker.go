@@ -175,7 +175,7 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 	}
 	w.isOpen = true
 	w.opened()
-	w.log.Info("streaming", "key", w.key, "first_start", first, "from", stream.Position().Token)
+	w.log.Info("streaming", "key", w.key, "first_start", first, "cluster_time", timestampText(stream.Position().ClusterTime))
 	w.expiry(ctx)
 }
 

@@ -165,6 +165,9 @@ func TestMisuse(t *testing.T) {
 		"a stream with a context's error":     {func(r *rig, h *hostile) { r.src.add(chunk{err: context.Canceled}) }, "context canceled"},
 		"a stream with events and an error":   {func(r *rig, h *hostile) { r.src.add(chunk{events: events(4, 5), err: ErrHistoryLost}) }, ErrHistoryLost.Error()},
 		"a stream that can't have checkpoint": {func(r *rig, h *hostile) { r.src.names = []string{"a\xff"} }, "can't have a checkpoint"},
+		"a Sync that returns no JSON": {func(r *rig, h *hostile) {
+			h.sync = func(context.Context) (json.RawMessage, error) { return json.RawMessage("{"), nil }
+		}, state.ErrInvalid.Error()},
 		"an event without an _id": {func(r *rig, h *hostile) {
 			r.src.add(chunk{events: []Event{{Raw: []byte{5, 0, 0, 0, 0}}}, end: at(9)})
 		}, "has no usable _id"},

@@ -173,6 +173,20 @@ func TestSavesWithoutLease(t *testing.T) {
 			t.Errorf("sequence %d after 41", got)
 		}
 	})
+	bubble(t, "a checkpoint without a fingerprint is taken as it is", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 2)))
+		if err := r.store.Save(t.Context(), "shop", at(2).delivered()); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		<-r.p.Ready()
+		if n := r.p.Status()[0].Saves; n != 0 {
+			t.Errorf("%d saves", n)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+	})
 	for _, final := range []error{state.ErrClosed, state.ErrStale, state.ErrInvalid, errors.ErrUnsupported} {
 		bubble(t, "a save that no repetition will mend stops: "+final.Error(), func(t *testing.T) {
 			r := newRig(t, newFakeSource(batch(1, 2)))

@@ -389,7 +389,6 @@ func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage)
 
 func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint64) error {
 	began := time.Now()
-	c.schedule.tried(began)
 	saver := c.saver
 	err := await(ctx, guarded(func() error { return saver.save(ctx, cp) }))
 	c.unsure = err != nil

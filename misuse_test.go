@@ -162,6 +162,7 @@ func TestMisuse(t *testing.T) {
 		}, "opening the destination: panic: oops"},
 		"Streams that panics":                 {func(r *rig, h *hostile) { r.cfg.Source = panicSource{r.src} }, "panic: oops"},
 		"a stream that starts nowhere":        {func(r *rig, h *hostile) { r.src.origin = Position{} }, "gave no position"},
+		"an opening with a context's error":   {func(r *rig, h *hostile) { r.src.openErrs = []error{context.Canceled} }, "context canceled"},
 		"a stream with a context's error":     {func(r *rig, h *hostile) { r.src.add(chunk{err: context.Canceled}) }, "context canceled"},
 		"a stream with events and an error":   {func(r *rig, h *hostile) { r.src.add(chunk{events: events(4, 5), err: ErrHistoryLost}) }, ErrHistoryLost.Error()},
 		"a stream that can't have checkpoint": {func(r *rig, h *hostile) { r.src.names = []string{"a\xff"} }, "can't have a checkpoint"},

@@ -22,6 +22,14 @@ type Batch struct {
 	progress *progress // nil for a batch that a test has made
 }
 
+// size is the size of the first n events.
+func (b *Batch) size(n int) (bytes int) {
+	for _, ev := range b.Events[:n] {
+		bytes += len(ev.Raw)
+	}
+	return bytes
+}
+
 // Done reports, while Deliver runs, that the first n events are delivered: the
 // next checkpoint may cover them. It bounds what is redelivered after a crash
 // where a batch takes long, and restarts Config.DeliverTimeout. [Func] reports

@@ -1,6 +1,7 @@
 package rigatoni
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,15 +25,17 @@ const closeTime = 5 * time.Second
 // loop of the session, a lane that saves after its batch or delivers a
 // transaction, and the end of the session. Only the schedule has a lock of its own.
 type checkpointer struct {
-	cfg    *Config
-	key    string
-	log    *slog.Logger
-	status *monitor
+	cfg      *Config
+	key      string
+	log      *slog.Logger
+	status   *monitor
+	watchdog watchdog
 
-	saver saver             // nil without a lease, before acquire and after release
-	last  *state.Checkpoint // the last one known to be saved; nil at a first start
-	known bool              // a checkpoint has been seen under the key
-	seq   uint64            // the last sequence used
+	saver  saver             // nil without a lease, before acquire and after release
+	last   *state.Checkpoint // the last one known to be saved; nil at a first start
+	known  bool              // a checkpoint has been seen under the key
+	unsure bool              // the last save failed, and may have been done all the same
+	seq    uint64            // the last sequence used
 
 	// Of the current session.
 	lock        semaphore // around each save
@@ -41,6 +44,7 @@ type checkpointer struct {
 	fingerprint string
 	at          Position // of the last save
 	schedule    saveSchedule
+	lost        error // of a Sync or Committed that failed: nothing more is saved
 }
 
 // sinkParts is a sink with what else it can do, nil for what it can't.
@@ -66,6 +70,7 @@ func partsOf(s Sink) sinkParts {
 // acquire takes the lease, unless there is to be none, and reads the checkpoint.
 func (c *checkpointer) acquire(ctx context.Context) error {
 	cp, err := c.grant(ctx)
+	c.unsure = false
 	if err != nil && c.saver == nil {
 		return err
 	}
@@ -106,7 +111,8 @@ func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
 func (c *checkpointer) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	if err := c.saver.release(ctx); err != nil {
+	saver := c.saver
+	if err := await(ctx, guarded(func() error { return saver.release(ctx) })); err != nil {
 		c.log.Warn("lease not released; it will run out by itself", "key", c.key, "err", err)
 	}
 	c.saver = nil
@@ -143,6 +149,7 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 	c.lock, c.tracker, c.sink = newSemaphore(), t, sink
 	c.fingerprint, c.at = stream.Fingerprint(), stream.Position()
 	c.schedule.reset()
+	c.lost = nil
 	if c.at.Token.IsZero() {
 		return errors.New("the source gave no position to start from")
 	}
@@ -195,7 +202,7 @@ func (c *checkpointer) untilDue() time.Duration {
 // repeated after a while.
 func (c *checkpointer) save(ctx context.Context) error {
 	err := c.trySave(ctx)
-	if err == nil || errors.Is(err, errRewind) || saveIsFinal(err) {
+	if err == nil || errors.Is(err, errRewind) || errors.Is(err, ErrDeliveryHung) || saveIsFinal(err) {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -232,7 +239,8 @@ func (c *checkpointer) trySave(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if pos != c.at {
+	// Also if only what the sink returned has changed: Committed is for what is saved.
+	if pos != c.at || !bytes.Equal(doc, c.savedBySync()) {
 		if err := c.put(ctx, c.checkpoint(pos, c.nextSequence(), doc), c.schedule.unsaved(m)); err != nil {
 			return err
 		}
@@ -247,14 +255,17 @@ func (c *checkpointer) sync(ctx context.Context) (mark, json.RawMessage, error) 
 	if c.sink.syncer == nil {
 		return c.tracker.mark(), c.savedBySync(), nil
 	}
-	if err := c.sink.lock.acquire(ctx); err != nil {
-		return mark{}, nil, err
-	}
-	defer c.sink.lock.release()
-	m := c.tracker.mark()
-	doc, err := c.sink.syncer.Sync(ctx)
+	var (
+		m   mark
+		doc json.RawMessage
+	)
+	err := c.callSink(ctx, "sync", "the destination could not make durable what was delivered", func(ctx context.Context) (err error) {
+		m = c.tracker.mark()
+		doc, err = c.sink.syncer.Sync(ctx)
+		return err
+	})
 	if err != nil {
-		return m, nil, fmt.Errorf("%w, because the destination could not make durable what was delivered: %w", errRewind, err)
+		return mark{}, nil, err
 	}
 	return m, doc, nil
 }
@@ -263,14 +274,32 @@ func (c *checkpointer) committed(ctx context.Context, doc json.RawMessage) error
 	if c.sink.committer == nil {
 		return nil
 	}
+	return c.callSink(ctx, "commit", "the destination failed after it was saved", func(ctx context.Context) error {
+		return c.sink.committer.Committed(ctx, doc)
+	})
+}
+
+// callSink makes a call that may not run beside Deliver, and after whose failure the
+// session saves nothing: a second Sync could succeed although the first has lost
+// something, as that of a file does.
+func (c *checkpointer) callSink(ctx context.Context, name, failure string, do func(context.Context) error) error {
 	if err := c.sink.lock.acquire(ctx); err != nil {
 		return err
 	}
-	defer c.sink.lock.release()
-	if err := c.sink.committer.Committed(ctx, doc); err != nil {
-		return fmt.Errorf("%w, because the destination failed after it was saved: %w", errRewind, err)
+	if c.lost != nil {
+		c.sink.lock.release()
+		return c.lost
 	}
-	return nil
+	err := c.watchdog.call(ctx, watchedCall{name: name, do: do})
+	if errors.Is(err, ErrDeliveryHung) {
+		c.lost = fmt.Errorf("%s: %w", name, err)
+		return c.lost // the lock stays taken: nothing may run beside it
+	}
+	c.sink.lock.release()
+	if err != nil {
+		c.lost = fmt.Errorf("%w, because %s: %w", errRewind, failure, err)
+	}
+	return c.lost
 }
 
 // final saves at the end of a session what is left to save.
@@ -353,7 +382,9 @@ func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage)
 func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint64) error {
 	began := time.Now()
 	c.schedule.tried(began)
-	err := c.saver.save(ctx, cp)
+	saver := c.saver
+	err := await(ctx, guarded(func() error { return saver.save(ctx, cp) }))
+	c.unsure = err != nil
 	c.status.saved(Save{Events: events, Took: time.Since(began), Err: err}, cp.ClusterTime)
 	if err == nil {
 		c.last, c.known = &cp, true

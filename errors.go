@@ -24,8 +24,10 @@ var ErrUndelivered = errors.New("stopped with events in hand that were not deliv
 // the next start.
 var ErrUnsaved = errors.New("the last checkpoint is not saved")
 
-// ErrDeliveryHung: a Deliver did not return after its context had ended.
-var ErrDeliveryHung = errors.New("a delivery did not return after its context had ended")
+// ErrDeliveryHung: a call of the destination, usually Deliver, or of the transform,
+// the dead letters or the store, did not return after its context had ended. It may
+// still run, so the pipeline stops.
+var ErrDeliveryHung = errors.New("a call did not return after its context had ended")
 
 // errRewind: the destination may have lost what was delivered since the last
 // checkpoint, so the stream has to go back there.

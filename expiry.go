@@ -28,7 +28,8 @@ func warnOfExpiry(ctx context.Context, cfg *Config, src HistoryReporter, ttl tim
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
 	log := cfg.Logger.With("pipeline", cfg.Name)
-	history, err := src.History(ctx)
+	var history time.Duration
+	err := await(ctx, guarded(func() (err error) { history, err = src.History(ctx); return err }))
 	if err != nil {
 		log.Debug("the reach of the server's history is unknown", "err", err)
 		return

@@ -19,6 +19,7 @@ type failurePolicy struct {
 	retryMin    time.Duration
 	retryMax    time.Duration
 	letters     DeadLetters // nil: stop
+	watchdog    watchdog
 	log         *slog.Logger
 	status      *monitor
 }
@@ -57,9 +58,12 @@ func (p *failurePolicy) refuse(ctx context.Context, ev Event, attempts int, err 
 	}
 	l := DeadLetter{Key: p.key, Stream: p.stream, Event: sent, Position: pos, Err: err, Attempts: attempts, At: time.Now()}
 	for n := 1; ; n++ {
-		perr := p.letters.Put(ctx, l)
+		perr := p.watchdog.call(ctx, watchedCall{name: "dead letter", do: func(ctx context.Context) error { return p.letters.Put(ctx, l) }})
 		if perr == nil {
 			break
+		}
+		if errors.Is(perr, ErrDeliveryHung) {
+			return perr
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

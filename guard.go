@@ -50,3 +50,11 @@ func await(ctx context.Context, result <-chan error) error {
 		return fmt.Errorf("%w (%w)", ErrDeliveryHung, context.Cause(ctx))
 	}
 }
+
+// within calls a function that has no context, and abandons it after a while, as
+// await does.
+func within(limit time.Duration, do func() error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return await(ctx, guarded(do))
+}

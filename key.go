@@ -35,6 +35,9 @@ func isBarrier(ev Event) bool { return document(ev.sent(), "documentKey") == nil
 // same _id as an int32, an int64, a double and a decimal.
 func hashValue(h *maphash.Hash, v bson.RawValue) {
 	if f, ok := numeric(v); ok {
+		if math.IsNaN(f) {
+			f = math.NaN() // of the many, one
+		}
 		var b [8]byte
 		binary.LittleEndian.PutUint64(b[:], math.Float64bits(f))
 		h.Write(b[:])

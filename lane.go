@@ -11,9 +11,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// slowAfter is how long a delivery may go on without progress before it is logged.
-const slowAfter = 30 * time.Second
-
 // A lane delivers the batches that a dispatcher gives it, one after the other, in a
 // goroutine of its own.
 type lane struct {
@@ -24,9 +21,8 @@ type lane struct {
 	lock       semaphore // between Deliver and Sync; nil if there is no Sync
 	status     *monitor
 	log        *slog.Logger
-	timeout    time.Duration // without progress; negative: no limit
-	grace      time.Duration // to return after the timeout
-	ordered    bool          // this is the only lane: a batch has an end
+	watchdog   watchdog
+	ordered    bool // this is the only lane: a batch has an end
 
 	atomic    bool                                                   // the sink is transactional: a batch is delivered whole, or not
 	valid     func() error                                           // of the lease
@@ -138,11 +134,15 @@ func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) o
 	began := time.Now()
 	err = l.await(ctx, b, part, try, seq)
 	if errors.Is(err, ErrDeliveryHung) {
-		return fatal(err) // the lock stays taken: nothing may run beside it
+		b.progress.finish(0) // it may still run
+		return fatal(err)    // the lock stays taken: nothing may run beside it
 	}
-	l.lock.release()
+	// Before the lock is released: what a Sync makes durable has to be exactly what the
+	// tracker says is delivered, or a sink that cuts its output back to the checkpoint
+	// keeps events that are redelivered.
 	a := judgeAttempt(b, err, l.atomic)
-	d := Delivery{Events: a.delivered, Bytes: sizeOf(b.Events[:a.delivered]), Attempt: try, Took: time.Since(began), Err: a.err}
+	l.lock.release()
+	d := Delivery{Events: a.delivered, Bytes: b.size(a.delivered), Attempt: try, Took: time.Since(began), Err: a.err}
 	var last bson.Timestamp
 	if a.delivered > 0 {
 		last = clusterTime(part[a.delivered-1].event.sent())
@@ -180,7 +180,7 @@ func judgeAttempt(b *Batch, err error, atomic bool) outcome {
 		wrong = fmt.Errorf("the sink reports that it delivered %d of %d events and failed at the next", p.Delivered, len(b.Events))
 	default:
 		n = p.Delivered
-		if error(p) == err {
+		if error(p) == err && p.Err != nil {
 			err = p.Err // a number in a batch is no use to whoever reads the log
 		}
 	}
@@ -195,67 +195,10 @@ func judgeAttempt(b *Batch, err error, atomic bool) outcome {
 
 // await calls the sink and waits for it, as long as it makes progress.
 func (l *lane) await(ctx context.Context, b *Batch, part []item, try int, seq *uint64) error {
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, attemptKey{}, try))
-	defer cancel(nil)
-	result := guarded(func() error { return l.call(ctx, b, seq) })
-	var (
-		count  int
-		since  = time.Now() // of the last progress
-		logged bool
-		timer  = time.NewTimer(l.nextLook(since, false))
-	)
-	defer timer.Stop()
-	for {
-		select {
-		case err := <-result:
-			if logged {
-				l.log.Info("slow delivery ended", "err", err)
-			}
-			return err
-		case <-ctx.Done():
-			return await(ctx, result)
-		case <-timer.C:
-		}
-		if n := b.progress.delivered(); n > count {
-			count, since = n, time.Now()
-		}
-		idle := time.Since(since)
-		if idle >= slowAfter && !logged {
-			logged = true
-			l.log.Warn("slow delivery", append(eventAttrs(part[min(count, len(part)-1)].event), "events", len(part)-count, "running_seconds", idle.Seconds())...)
-		}
-		if l.timeout > 0 && idle >= l.timeout {
-			return l.giveUp(cancel, result)
-		}
-		timer.Reset(l.nextLook(since, logged))
-	}
-}
-
-// nextLook is when something may have to be done about a delivery that runs.
-func (l *lane) nextLook(since time.Time, logged bool) time.Duration {
-	next := time.Hour
-	if !logged {
-		next = min(next, time.Until(since.Add(slowAfter)))
-	}
-	if l.timeout > 0 {
-		next = min(next, time.Until(since.Add(l.timeout)))
-	}
-	return max(next, time.Millisecond)
-}
-
-// giveUp ends a delivery that makes no progress.
-func (l *lane) giveUp(cancel context.CancelCauseFunc, result <-chan error) error {
-	timedOut := fmt.Errorf("no progress for %v (DeliverTimeout)", l.timeout)
-	cancel(timedOut)
-	t := time.NewTimer(l.grace)
-	defer t.Stop()
-	select {
-	case err := <-result:
-		if err == nil {
-			return nil
-		}
-		return fmt.Errorf("%w: %w", timedOut, err)
-	case <-t.C:
-		return fmt.Errorf("%w: %w", ErrDeliveryHung, timedOut)
-	}
+	return l.watchdog.call(context.WithValue(ctx, attemptKey{}, try), watchedCall{
+		name: "delivery", do: func(ctx context.Context) error { return l.call(ctx, b, seq) }, progress: b.progress.delivered,
+		attrs: func(done int) []any {
+			return append(eventAttrs(part[min(done, len(part)-1)].event), "events", len(part)-done)
+		},
+	})
 }

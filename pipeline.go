@@ -96,7 +96,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if p.started.Swap(true) {
 		return errors.New("rigatoni: this pipeline has been run already; make another with New")
 	}
-	p.err = p.run(ctx)
+	// A source that panics, or ends the goroutine, in Streams: whoever waits must know.
+	p.err = <-guarded(func() error { return p.run(ctx) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.waiting != 0 {
@@ -149,7 +150,7 @@ func (p *Pipeline) workers(streams []string, claimed map[string]bool) []*worker 
 		p.streams = append(p.streams, st)
 		all = append(all, &worker{
 			cfg: &p.cfg, stream: s, key: key, claimed: claimed, log: log, status: st, opened: p.opened, expiry: warn,
-			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st},
+			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st, watchdog: newWatchdog(&p.cfg, log)},
 		})
 	}
 	return all

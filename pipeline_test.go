@@ -745,7 +745,7 @@ func TestThawed(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := &monitor{hooks: &Hooks{}}
-		c := &checkpointer{cfg: &cfg, key: "shop", log: cfg.Logger, status: st, saver: thawedSaver{plainSaver{r.store, "shop"}}}
+		c := &checkpointer{cfg: &cfg, key: "shop", log: cfg.Logger, status: st, watchdog: newWatchdog(&cfg, cfg.Logger), saver: thawedSaver{plainSaver{r.store, "shop"}}}
 		stream, err := r.src.Open(t.Context(), "", Start{})
 		if err != nil {
 			t.Fatal(err)

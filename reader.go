@@ -36,7 +36,7 @@ func (r *reader) run(ctx context.Context) {
 	defer close(r.chunks)
 	for ctx.Err() == nil {
 		var c chunk
-		c.events, c.end, c.err = r.next(ctx)
+		c.events, c.end, c.err = r.stream.Next(ctx)
 		if c.err != nil && ctx.Err() != nil {
 			return
 		}
@@ -54,11 +54,6 @@ func (r *reader) run(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// next is Stream.Next; a source that panics or ends its goroutine is a stream that can't continue.
-func (r *reader) next(ctx context.Context) (events []Event, end Position, err error) {
-	return r.stream.Next(ctx)
 }
 
 // A budget bounds the bytes that are read and not delivered. One chunk is

@@ -33,6 +33,8 @@ type session struct {
 
 	fail context.CancelCauseFunc // ends work; the first call counts
 	hung atomic.Bool             // a call was abandoned, and still runs
+
+	reading bool // the source ignores the end of its context, and still reads
 }
 
 // newSession builds the parts of a session. careful is how many events are to be
@@ -53,10 +55,10 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 	}
 	r := &failurePolicy{
 		key: c.key, stream: name, maxAttempts: max(0, cfg.MaxAttempts), retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
-		letters: cfg.DeadLetters, log: c.log, status: c.status,
+		letters: cfg.DeadLetters, watchdog: c.watchdog, log: c.log, status: c.status,
 	}
 	if cfg.Transform != nil {
-		s.transformer = &transformer{fn: cfg.Transform, failures: r}
+		s.transformer = &transformer{watchdog: c.watchdog, fn: cfg.Transform, failures: r}
 	}
 	for range cfg.Concurrency {
 		s.lanes = append(s.lanes, s.newLane(name, r))
@@ -67,7 +69,7 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 func (s *session) newLane(name string, r *failurePolicy) *lane {
 	l := &lane{
 		stream: name, dispatcher: s.dispatcher, tracker: s.tracker, failures: r, lock: s.sink.lock, status: s.status, log: s.log,
-		timeout: s.cfg.DeliverTimeout, grace: s.cfg.GraceTime, ordered: s.cfg.Concurrency == 1, atomic: s.sink.tx != nil,
+		watchdog: s.checkpointer.watchdog, ordered: s.cfg.Concurrency == 1, atomic: s.sink.tx != nil,
 		valid: s.checkpointer.saver.valid,
 		call:  func(ctx context.Context, b *Batch, _ *uint64) error { return s.sink.sink.Deliver(ctx, b) },
 	}
@@ -109,7 +111,7 @@ func (s *session) run(ctx, work context.Context, fail context.CancelCauseFunc) e
 	read, stopReading := context.WithCancel(ctx)
 	defer stopReading()
 	defer context.AfterFunc(work, stopReading)()
-	defer context.AfterFunc(ctx, func() { s.status.phase(PhaseStopping) })()
+	defer s.announceStop(ctx)()
 
 	saving, stopSaving := context.WithCancel(work)
 	defer stopSaving()
@@ -127,9 +129,26 @@ func (s *session) run(ctx, work context.Context, fail context.CancelCauseFunc) e
 	lanes.Wait()
 	stopReading()
 	stopSaving()
-	leave(reader)
-	leave(saver)
+	s.reading = !leave(reader)
+	if !leave(saver) {
+		s.fail(graceError{closeTime})
+		<-saver // all that it waits for ends with work, or is abandoned
+	}
 	return s.end(ctx, work, ended)
+}
+
+// announceStop has the phase change when ctx ends. After stop it does not.
+func (s *session) announceStop(ctx context.Context) (stop func()) {
+	announced := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(announced)
+		s.status.phase(PhaseStopping)
+	})
+	return func() {
+		if !cancel() {
+			<-announced
+		}
+	}
 }
 
 // start runs a part of the session in a goroutine. Its error, a panic, and the end
@@ -148,12 +167,14 @@ func (s *session) start(do func() error) <-chan struct{} {
 
 // leave waits for a part that is to end, but not for ever: a source or a store may
 // ignore its context.
-func leave(done <-chan struct{}) {
+func leave(done <-chan struct{}) (left bool) {
 	t := time.NewTimer(closeTime)
 	defer t.Stop()
 	select {
 	case <-done:
+		return true
 	case <-t.C:
+		return false
 	}
 }
 
@@ -184,7 +205,11 @@ func (s *session) end(ctx, work context.Context, ended error) error {
 	}
 	last, cancel := context.WithTimeout(s.checkpointer.saver.context(ctx), closeTime)
 	defer cancel()
-	return errors.Join(err, s.checkpointer.final(last))
+	if unsaved := s.checkpointer.final(last); unsaved != nil {
+		s.hung.CompareAndSwap(false, errors.Is(unsaved, ErrDeliveryHung))
+		err = errors.Join(err, unsaved)
+	}
+	return err
 }
 
 // feed moves what is read to the dispatcher, until nothing more comes.
@@ -278,13 +303,14 @@ func (s *session) dispatch(work context.Context, items []item, keys func(Event) 
 	return nil
 }
 
-// close closes a sink that has a Close, unless a delivery still runs.
-func (s *session) close() error {
-	c, ok := As[io.Closer](s.sink.sink)
-	if !ok || s.hung.Load() {
+// closeSink closes a sink that has a Close. It may take as long as the last
+// deliveries, and is then abandoned: a standby must not wait for it.
+func closeSink(s Sink, limit time.Duration) error {
+	c, ok := As[io.Closer](s)
+	if !ok {
 		return nil
 	}
-	if err := c.Close(); err != nil {
+	if err := within(limit, c.Close); err != nil {
 		return fmt.Errorf("closing the destination: %w", err)
 	}
 	return nil

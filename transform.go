@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // A transformer calls the user's transform for each event, in the order of the
 // stream.
 type transformer struct {
+	watchdog watchdog
 	fn       func(ctx context.Context, ev Event) (Event, bool, error)
 	failures *failurePolicy
 }
@@ -61,25 +63,36 @@ func (t *transformer) apply(ctx context.Context, events []Event, emit func([]tra
 // first event.
 func (t *transformer) run(ctx context.Context, events []Event, attempt int) ([]transformResult, error) {
 	out := make([]transformResult, 0, len(events))
-	err := await(ctx, guarded(func() error {
-		c := context.WithValue(ctx, attemptKey{}, attempt)
-		for _, ev := range events {
-			to, keep, err := t.fn(c, ev)
-			if err == nil && keep && len(to.Raw) == 0 {
-				err = Permanent(errors.New("it returned an event without contents"))
+	var done atomic.Int64
+	err := t.watchdog.call(ctx, watchedCall{
+		name: "transform", progress: func() int { return int(done.Load()) },
+		attrs: func(n int) []any { return eventAttrs(events[min(n, len(events)-1)]) },
+		do: func(ctx context.Context) error {
+			c := context.WithValue(ctx, attemptKey{}, attempt)
+			for _, ev := range events {
+				to, err := t.one(c, ev)
+				if err != nil {
+					return err
+				}
+				out = append(out, to)
+				done.Add(1)
+				if attempt > 1 {
+					attempt, c = 1, context.WithValue(ctx, attemptKey{}, 1)
+				}
 			}
-			if err != nil {
-				return err
-			}
-			out = append(out, transformResult{ev.With(to.Raw), keep})
-			if attempt > 1 {
-				attempt, c = 1, context.WithValue(ctx, attemptKey{}, 1)
-			}
-		}
-		return nil
-	}))
+			return nil
+		},
+	})
 	if errors.Is(err, ErrDeliveryHung) {
 		return nil, err // it still runs, and writes to out
 	}
 	return out, err
+}
+
+func (t *transformer) one(ctx context.Context, ev Event) (transformResult, error) {
+	to, keep, err := t.fn(ctx, ev)
+	if err == nil && keep && len(to.Raw) == 0 {
+		err = Permanent(errors.New("it returned an event without contents"))
+	}
+	return transformResult{ev.With(to.Raw), keep}, err
 }

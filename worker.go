@@ -34,11 +34,17 @@ type worker struct {
 // stream requires manual intervention.
 func (w *worker) run(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
+		began := time.Now()
 		err := w.tenure(ctx)
+		if time.Since(began) > w.cfg.RetryMax {
+			attempt = 0
+		}
 		var isolate *isolateError
 		switch {
 		case err == nil, ctx.Err() != nil:
 			return err
+		case errors.Is(err, ErrDeliveryHung):
+			return err // it may still run, and nothing may run beside it
 		case errors.As(err, &isolate):
 			w.log.Warn("batch refused", "key", w.key, "err", isolate)
 			w.careful = isolate.events
@@ -49,6 +55,8 @@ func (w *worker) run(ctx context.Context) error {
 			// Most likely the store was away for longer than the lease lasts. If
 			// somebody else has taken over, the next acquire returns who.
 			w.log.Warn("lease lost; acquiring it again", "key", w.key, "err", err)
+		case errors.As(err, new(*RefusedError)):
+			return err // of a sink whose error is the store's, perhaps
 		case w.checkpointer.known && errors.Is(err, state.ErrUnavailable):
 			w.log.Warn("store unavailable; retrying", "key", w.key, "err", err)
 			_ = w.pause(ctx, saveRetryMax(w.cfg), attempt)
@@ -61,10 +69,12 @@ func (w *worker) run(ctx context.Context) error {
 	}
 }
 
-// errReopen: a transactional sink failed in a way that leaves the outcome of its
-// last transaction unknown. The lease is acquired again, which reads the
-// checkpoint and fences off what may still be under way.
-var errReopen = errors.New("the outcome of the last transaction is unknown")
+// errReopen: it is unknown whether the last save or transaction was done. To go back
+// to the checkpoint before it could lose events, if the store has the later one: a
+// destination takes its output back, and the next start resumes beyond it. The lease
+// is acquired again, which reads the checkpoint and fences off what may still be
+// under way.
+var errReopen = errors.New("the outcome of the last save is unknown")
 
 // tenure is the time under one lease. The error of a ctx that ended before there
 // was anything to lose is nil.
@@ -126,16 +136,20 @@ func (w *worker) session(ctx context.Context) (err error) {
 	if err != nil {
 		return w.unlessStopped(ctx, w.later(fmt.Errorf("opening the destination: %w", err)))
 	}
-	s := &session{sink: sink}
-	defer func() { err = errors.Join(err, s.close()) }()
-	stream, err := w.cfg.Source.Open(ctx, w.stream, w.checkpointer.start())
+	var s *session
+	defer func() {
+		if s == nil || !s.hung.Load() {
+			err = errors.Join(err, closeSink(sink.sink, w.cfg.GraceTime))
+		}
+	}()
+	stream, err := w.openStream(ctx)
 	if err != nil {
 		return w.unlessStopped(ctx, w.later(fmt.Errorf("opening the stream: %w", err)))
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
-		defer cancel()
-		_ = stream.Close(ctx) // the server closes it by itself; see Stream.Close
+		if s == nil || !s.reading {
+			closeStream(stream)
+		}
 	}()
 	s = newSession(w.cfg, w.checkpointer, stream, w.stream, sink, w.careful)
 	w.careful = 0
@@ -150,7 +164,7 @@ func (w *worker) session(ctx context.Context) (err error) {
 	if err != nil && (s.tracker.inFlight() > 0 || w.checkpointer.isBehind() || errors.Is(err, errRewind)) {
 		w.owed = err
 	}
-	if err != nil && sink.tx != nil && errors.Is(err, errRewind) {
+	if err != nil && (sink.tx != nil || w.checkpointer.unsure) && w.isRewind(err) {
 		err = fmt.Errorf("%w: %w", errReopen, err)
 	}
 	return err
@@ -168,16 +182,49 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 	w.expiry(ctx)
 }
 
+// openStream opens the stream. It is abandoned where it goes on after ctx has ended.
+func (w *worker) openStream(ctx context.Context) (Stream, error) {
+	var stream Stream
+	start := w.checkpointer.start()
+	err := await(ctx, guarded(func() (err error) {
+		stream, err = w.cfg.Source.Open(ctx, w.stream, start)
+		return err
+	}))
+	if err != nil {
+		return nil, err
+	}
+	if stream == nil {
+		return nil, Permanent(fmt.Errorf("the source (%T) opened no stream", w.cfg.Source))
+	}
+	return stream, nil
+}
+
+// closeStream closes a stream. Its error does not matter; see Stream.Close.
+func closeStream(stream Stream) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	_ = await(ctx, guarded(func() error { return stream.Close(ctx) }))
+}
+
 // openSink opens the destination and checks that what it returns can do what the
 // configuration asks of it.
 func (w *worker) openSink(ctx context.Context) (sinkParts, error) {
-	s, err := w.cfg.Destination.Open(ctx, w.checkpointer.opening(w.stream))
+	var s Sink
+	slow := watchdog{log: w.log} // without a timeout: to take output back may take long
+	opening := w.checkpointer.opening(w.stream)
+	err := slow.call(ctx, watchedCall{name: "opening of the destination", do: func(ctx context.Context) (err error) {
+		s, err = w.cfg.Destination.Open(ctx, opening)
+		return err
+	}})
 	if err != nil {
 		return sinkParts{}, err
 	}
+	if s == nil {
+		return sinkParts{}, Permanent(fmt.Errorf("the destination (%T) opened no sink", w.cfg.Destination))
+	}
 	p := partsOf(s)
 	if err := w.checkSink(p); err != nil {
-		return sinkParts{}, errors.Join(Permanent(err), (&session{sink: p}).close())
+		return sinkParts{}, errors.Join(Permanent(err), closeSink(p.sink, w.cfg.GraceTime))
 	}
 	return p, nil
 }
@@ -205,7 +252,7 @@ func (w *worker) checkSink(p sinkParts) error {
 // again, unless it is about the checkpoint itself: what worked once will again.
 func (w *worker) later(err error) error {
 	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.Is(err, ErrOutputExists) ||
-		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*PermanentError)) {
+		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*OutputError)) || errors.As(err, new(*PermanentError)) || errors.Is(err, ErrDeliveryHung) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errRewind, err)

@@ -1,0 +1,172 @@
+package rigatoni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// What a checkpoint covers has to be in the destination, and nothing that is taken
+// back may stay in the store as covered.
+
+// A Sync that failed may have lost something for good, although the next one
+// succeeds, as fsync does.
+func TestSyncFailsOnce(t *testing.T) {
+	for name, refused := range map[string]bool{"as the grace time ends": false, "as an event is refused": true} {
+		bubble(t, "nothing is saved after it: "+name, func(t *testing.T) {
+			r, h := newHostileRig(t, batch(1, 3))
+			r.cfg.GraceTime = time.Second
+			syncs := make(chan struct{}, 100)
+			h.sync = func(ctx context.Context) (json.RawMessage, error) {
+				if syncs <- struct{}{}; len(syncs) > 1 {
+					return nil, nil
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(3 * time.Second):
+				}
+				return nil, errors.New("the disk is gone")
+			}
+			h.deliver = func(_ context.Context, b *Batch) error {
+				if number(b.Events[0]) == 4 {
+					time.Sleep(3 * time.Second) // Sync waits
+					return Permanent(errors.New("no"))
+				}
+				return nil
+			}
+			r.start()
+			r.sink.wait(t, 3)
+			if refused {
+				r.src.add(batch(4, 4))
+			}
+			syncs <- <-syncs // it runs
+			if !refused {
+				r.stop()
+			}
+			if err := <-r.ended; err == nil {
+				t.Error("Run returned nil")
+			}
+			r.wantSaved(r.src.origin)
+		})
+	}
+}
+
+// The answer to a save is lost, and then the destination fails: the session that goes
+// back must not begin before what the store has.
+func TestRewindAfterUnknownSave(t *testing.T) {
+	for _, lease := range []time.Duration{0, -1} {
+		bubble(t, fmt.Sprintf("the checkpoint is read again, LeaseTTL %d", lease), func(t *testing.T) {
+			r, h := newHostileRig(t, batch(1, 3))
+			r.cfg.LeaseTTL = lease
+			var lose, syncs atomic.Int32
+			r.cfg.Store = state.Intercept(r.store, func(ctx context.Context, c state.Call, next func(context.Context) error) error {
+				err := next(ctx)
+				if c.Op == state.OpSave && lose.Load() > 0 {
+					return fmt.Errorf("%w: the answer was lost", state.ErrUnavailable)
+				}
+				return err
+			})
+			h.sync = func(context.Context) (json.RawMessage, error) {
+				if n := syncs.Add(1); n == 2 {
+					lose.Store(0)
+					return nil, errors.New("the disk is gone")
+				}
+				return json.RawMessage(strconv.Itoa(len(r.sink.delivered()))), nil
+			}
+			if lease < 0 {
+				r.cfg.Store = durable{r.cfg.Store}
+			}
+			r.start()
+			<-r.p.Ready()
+			lose.Store(1)
+			time.Sleep(time.Minute)
+			r.src.add(batch(4, 5))
+			r.sink.wait(t, 5)
+			if err := r.end(); err != nil {
+				t.Fatal(err)
+			}
+			wantNumbers(t, r.sink.delivered(), 1, 5)
+			if o := r.sink.opened; len(o) != 2 || string(o[1].Saved) != "3" || lease == 0 && o[1].Fence.Epoch == o[0].Fence.Epoch {
+				t.Errorf("opened with %+v", o)
+			}
+		})
+	}
+}
+
+// A sink that cuts its output back to the checkpoint would otherwise keep events that
+// are redelivered.
+func TestSyncCoversTheMark(t *testing.T) {
+	tracker := newTracker(between(0), newBudget(1<<30))
+	var delivered atomic.Uint64
+	l := &lane{
+		tracker: tracker, lock: newSemaphore(), status: &monitor{hooks: &Hooks{}}, watchdog: watchdog{}, valid: func() error { return nil },
+		call: func(_ context.Context, b *Batch, _ *uint64) error { delivered.Add(uint64(len(b.Events))); return nil },
+	}
+	stop := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-stop:
+				return
+			case l.lock <- struct{}{}: // as Sync does
+				if d, m := delivered.Load(), tracker.mark().events; d != m {
+					t.Errorf("%d events are delivered, and a checkpoint would cover %d", d, m)
+					<-l.lock
+					return
+				}
+				<-l.lock
+			default:
+				runtime.Gosched()
+			}
+		}
+	}()
+	var seq uint64
+	for n := 1; n <= 3000; n++ {
+		ev := event(n)
+		it := item{ev, tracker.add([]Event{ev}, Position{})}
+		if out := l.attempt(t.Context(), []item{it}, 1, &seq); out.err != nil {
+			t.Fatal(out.err)
+		}
+	}
+	close(stop)
+	<-ended
+}
+
+// Committed is called with what is saved, also where only that has changed.
+func TestCommittedIsSaved(t *testing.T) {
+	bubble(t, "a file that is finished by its age", func(t *testing.T) {
+		r, h := newHostileRig(t, batch(1, 3))
+		var docs []string
+		n := 0
+		h.sync = func(context.Context) (json.RawMessage, error) { n++; return json.RawMessage(strconv.Itoa(n / 3)), nil }
+		h.commit = func(_ context.Context, doc json.RawMessage) error {
+			if saved := string(r.saved().Extra["destination"]); saved != string(doc) {
+				t.Errorf("Committed(%s), and %s is saved", doc, saved)
+			}
+			docs = append(docs, string(doc))
+			return nil
+		}
+		r.start()
+		r.sink.wait(t, 3)
+		time.Sleep(time.Minute)
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		if len(docs) < 5 {
+			t.Errorf("Committed for %v", docs)
+		}
+		if saves := r.p.Status()[0].Saves; saves > 5 {
+			t.Errorf("%d saves, though little has changed", saves)
+		}
+	})
+}

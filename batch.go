@@ -33,8 +33,9 @@ func (b *Batch) size(n int) (bytes int) {
 // Done reports, while Deliver runs, that the first n events are delivered: the
 // next checkpoint may cover them. It bounds what is redelivered after a crash
 // where a batch takes long, and restarts Config.DeliverTimeout. [Func] reports
-// each event. A call with fewer than were reported before does nothing. Done is
-// safe for concurrent use.
+// each event. A call with fewer than were reported before does nothing. Nothing of a
+// transaction is delivered before its end, so what a [Transactional] sink reports
+// only restarts the timeout. Done is safe for concurrent use.
 func (b *Batch) Done(n int) {
 	if b.progress != nil {
 		b.progress.report(n)

@@ -146,7 +146,7 @@ func (c *checkpointer) start() Start {
 // it yet: at a first start, so that a crash in the first second does not move
 // "now"; and where a changed stream was accepted, so that it is accepted once.
 func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts, t *tracker) error {
-	c.lock, c.tracker, c.sink = newSemaphore(), t, sink
+	c.tracker, c.sink = t, sink
 	c.fingerprint, c.at = stream.Fingerprint(), stream.Position()
 	c.schedule.reset()
 	c.lost = nil
@@ -229,6 +229,7 @@ func (c *checkpointer) trySave(ctx context.Context) error {
 	if c.sink.tx != nil && !c.tracker.isDone() {
 		// The outcome of a transaction may be unknown. A later sequence with an
 		// earlier position could undo it.
+		c.schedule.tried(time.Now())
 		return nil
 	}
 	m, doc, err := c.sync(ctx)
@@ -328,25 +329,31 @@ func (c *checkpointer) nextSequence() uint64 {
 	return c.seq
 }
 
-// deliverAt delivers a batch and saves the checkpoint after it, in one transaction.
-// *seq is its number, the same for all its attempts: they are repetitions of one
-// another. It is given by the first.
-func (c *checkpointer) deliverAt(ctx context.Context, b *Batch, seq *uint64) error {
-	if err := c.lock.acquire(ctx); err != nil {
-		return err
-	}
-	defer c.lock.release()
+// transaction prepares to deliver a batch and to save the checkpoint after it, in
+// one transaction. *seq is its number, the same for all its attempts: they are
+// repetitions of one another. It is given by the first. The caller holds c.lock.
+func (c *checkpointer) transaction(b *Batch, seq *uint64) sinkCall {
 	if *seq == 0 {
 		*seq = c.nextSequence()
 	}
-	cp := c.checkpoint(b.End, *seq, c.savedBySync())
-	began := time.Now()
-	err := c.sink.tx.DeliverAt(ctx, b, c.saver.fence(), cp.Clone())
-	c.status.saved(Save{Events: uint64(len(b.Events)), Took: time.Since(began), Err: err}, cp.ClusterTime)
-	if err == nil {
-		c.last, c.known, c.at = &cp, true, b.End
+	tx, fence, cp, began := c.sink.tx, c.saver.fence(), c.checkpoint(b.End, *seq, c.savedBySync()), time.Now()
+	sent := cp.Clone()
+	return sinkCall{
+		do: func(ctx context.Context) error {
+			err := tx.DeliverAt(ctx, b, fence, sent)
+			if errors.Is(err, state.ErrFenced) {
+				return fmt.Errorf("%w: %w", errLeaseLost, err)
+			}
+			return err
+		},
+		end: func(err error) {
+			c.schedule.tried(time.Now())
+			c.status.saved(Save{Events: uint64(len(b.Events)), Took: time.Since(began), Err: err}, cp.ClusterTime)
+			if err == nil {
+				c.last, c.known, c.at = &cp, true, b.End
+			}
+		},
 	}
-	return err
 }
 
 // extraName is the name in state.Checkpoint.Extra of what Sync returned.

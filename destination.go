@@ -109,16 +109,19 @@ type Concurrent interface {
 //
 // DeliverAt is called instead of Deliver. In its transaction it reads and locks
 // the record of the checkpoint, admits cp under f as record.Admit does (an error
-// of Admit ends the transaction), applies the events, and writes the record.
-// Where Admit finds a repetition (the sequence and the token are those of the
-// checkpoint that is stored), an earlier attempt was committed although its
-// answer was lost: DeliverAt then applies nothing and returns nil. After an
-// error of which it is unknown whether the transaction was committed, the
-// pipeline repeats the same call.
+// of Admit ends the transaction, and is returned), applies the events, and writes
+// the record. Where cp is a repetition (record.IsRepetition), an earlier attempt
+// was committed although its answer was lost: DeliverAt then applies nothing and
+// returns nil. rigatonitest.Database is an example.
 //
-// The calls come one at a time. An error means that nothing of the batch took
-// effect; [Partial] is refused, and Permanent stops at the batch, whose events
-// are then delivered one by one to find the one that is refused.
+// The calls come one at a time. After an error the transaction may have been
+// committed or not, or may yet be: the pipeline repeats the same call. An error
+// that is [Permanent] says that nothing of this attempt took effect. A batch that
+// is refused is delivered event by event, under the fence of another lease, to
+// find the event to blame; and an event becomes a dead letter only once a new
+// fence keeps out what may be left of earlier attempts, and the checkpoint shows
+// that none was committed. There are no parts of a transaction: a [Partial] of
+// more than 0 events is an error, and [Batch.Done] only restarts DeliverTimeout.
 type Transactional interface {
 	Sink
 	DeliverAt(ctx context.Context, b *Batch, f state.Fence, cp state.Checkpoint) error

@@ -108,7 +108,9 @@ func TestSyncCoversTheMark(t *testing.T) {
 	var delivered atomic.Uint64
 	l := &lane{
 		tracker: tracker, lock: newSemaphore(), status: &monitor{hooks: &Hooks{}}, watchdog: watchdog{}, valid: func() error { return nil },
-		call: func(_ context.Context, b *Batch, _ *uint64) error { delivered.Add(uint64(len(b.Events))); return nil },
+		prepare: func(b *Batch, _ *uint64) sinkCall {
+			return sinkCall{func(context.Context) error { delivered.Add(uint64(len(b.Events))); return nil }, func(error) {}}
+		},
 	}
 	stop := make(chan struct{})
 	ended := make(chan struct{})

@@ -36,6 +36,20 @@ var errRewind = errors.New("going back to the last checkpoint")
 // errLeaseLost: the lease ended while the pipeline ran.
 var errLeaseLost = errors.New("the lease was lost")
 
+// transactionIsFinal reports whether an error of a transaction is about the checkpoint in
+// it, and not about its events: another attempt would have the same.
+func transactionIsFinal(err error) bool {
+	if isPermanent(err) {
+		return false
+	}
+	for _, final := range []error{state.ErrFenced, state.ErrStale, state.ErrInvalid, state.ErrClosed, state.ErrCorrupt, state.ErrNewer} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
+}
+
 // saveIsFinal reports whether an error of a save will be the same next time. A
 // custom store may return errors that this package does not know: those
 // are retried, since the old checkpoint is safe meanwhile.

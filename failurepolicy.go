@@ -26,8 +26,7 @@ type failurePolicy struct {
 
 // final reports whether an error, of that attempt, is the last one.
 func (p *failurePolicy) final(err error, attempt int) bool {
-	var permanent *PermanentError
-	return errors.As(err, &permanent) || p.maxAttempts > 0 && attempt >= p.maxAttempts
+	return isPermanent(err) || p.maxAttempts > 0 && attempt >= p.maxAttempts
 }
 
 // pause waits before the next attempt. A failure is logged when it begins, and

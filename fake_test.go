@@ -19,7 +19,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
 )
 
-// The pipeline's own tests need a source that does exactly what it is told, call
+// The pipeline's own tests need a source that does exactly what a test says, call
 // by call; package rigatonitest's, for users, behaves like a server.
 
 const testFingerprint = "test stream"
@@ -69,8 +69,8 @@ func between(n int) Position {
 	return Position{Token: tok}
 }
 
-// fakeSource gives all chunks after the place that it is opened at. It is
-// fed with add, before or while it runs.
+// fakeSource returns all chunks after the position that it is opened at. Chunks are
+// added with add, before or while it runs.
 type fakeSource struct {
 	mu     sync.Mutex
 	chunks []chunk
@@ -122,7 +122,7 @@ func (s *fakeSource) Open(ctx context.Context, _ string, start Start) (Stream, e
 	if st.pos.Token == s.origin.Token {
 		return st, nil
 	}
-	// Go on after the chunk, or in the middle of the chunk, that holds the place.
+	// Resume after the chunk, or in the middle of the chunk, that has the position.
 	for i, c := range s.chunks {
 		if c.end.Token == st.pos.Token {
 			st.next = i + 1
@@ -177,7 +177,7 @@ func (st *fakeStream) Next(ctx context.Context) ([]Event, Position, error) {
 
 func (st *fakeStream) Close(context.Context) error { return nil }
 
-// sink records what is delivered, and fails when it is told to.
+// sink records what is delivered, and fails on demand.
 type sink struct {
 	mu      sync.Mutex
 	got     []int

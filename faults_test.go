@@ -142,8 +142,8 @@ func (r *faultRig) failReopening(data bson.D) {
 	r.FailPointOff(r.t, testserver.FailCommand)
 }
 
-// Whatever passes is no business of the destination's: while somebody writes all the
-// time, each event comes once, in order, and the place is right behind the last.
+// The destination doesn't notice a fault that passes: under continuous writes each event
+// is delivered once, in order, and the checkpoint is right after the last one.
 func TestFaultsThatPass(t *testing.T) {
 	for name, fault := range passing {
 		t.Run(name, func(t *testing.T) {
@@ -195,8 +195,7 @@ func (r *faultRig) writeWhile(happens func()) {
 	happens()
 }
 
-// What a crash takes away is what was delivered since the last save: that comes again,
-// and nothing else does.
+// After a crash the events since the last checkpoint are redelivered, and no others.
 func TestCrash(t *testing.T) {
 	onEach(t, ownServers, func(r *faultRig) {
 		r.start()
@@ -235,20 +234,20 @@ func TestCrashBeforeDelivery(t *testing.T) {
 
 // Right behind an invalidate event, only startAfter opens a stream. The pipeline
 // crashes there, and the server is in trouble at once.
-func TestPlaceBehindAnInvalidateEvent(t *testing.T) {
+func TestCheckpointAfterAnInvalidateEvent(t *testing.T) {
 	onEach(t, ownServers, func(r *faultRig) {
 		r.cfg.SaveInterval = -1
-		r.cfg.IdleInterval = patience // the place stays behind the event
+		r.cfg.IdleInterval = patience // the checkpoint stays after the event
 		r.start()
 		for range 3 {
 			r.write(3)
 			if err := r.DB.Collection("c").Drop(r.t.Context()); err != nil {
 				r.t.Fatal(err)
 			}
-			r.await("a checkpoint behind the invalidate event", func() bool { return r.saved().StartAfter })
+			r.await("a checkpoint after the invalidate event", func() bool { return r.saved().StartAfter })
 			r.crash()
 			if !r.saved().StartAfter {
-				r.t.Fatal("the place has moved on")
+				r.t.Fatal("the checkpoint has advanced")
 			}
 			r.start()
 			r.write(3)
@@ -339,8 +338,8 @@ func (r *faultRig) wantStop(sentinel error, c int) {
 	}
 }
 
-// The oplog is lost below an open stream whose destination is slow: what was read is
-// delivered, and is the place.
+// The oplog is lost below an open stream whose destination is slow: the events that were
+// read are delivered, and the checkpoint is after them.
 func TestOplogIsLostWhileStreaming(t *testing.T) {
 	for name, store := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -363,7 +362,7 @@ func TestOplogIsLostWhileStreaming(t *testing.T) {
 			}
 			r.wantDelivered(1, len(got))
 			if token, _ := r.lastEvent().Token(); r.saved().Token != token {
-				t.Errorf("the place is not that of the last event, %d", len(got))
+				t.Errorf("the checkpoint is not that of the last event, %d", len(got))
 			}
 			r.wantStop(rigatoni.ErrHistoryLost, 286)
 		})
@@ -371,7 +370,7 @@ func TestOplogIsLostWhileStreaming(t *testing.T) {
 }
 
 // An event that can't be read: those before it are delivered, the error names it, and
-// the place is right before it, now and at the next start.
+// the checkpoint is right before it, now and at the next start.
 func TestEventTooLarge(t *testing.T) {
 	onEach(t, ownServers, func(r *faultRig) {
 		r.watch(changestream.Options{FullDocument: "updateLookup"})
@@ -398,7 +397,7 @@ func TestEventTooLarge(t *testing.T) {
 		}
 		r.wantDelivered(11, 21)
 		if token, _ := r.lastEvent().Token(); r.saved().Token != token {
-			r.t.Error("the place is not that of the last event before it")
+			r.t.Error("the checkpoint is not that of the last event before it")
 		}
 		r.wantStop(nil, 10334)
 		r.watch(changestream.Options{}) // as the error says, it may fit without
@@ -436,7 +435,7 @@ func TestEventTooLargeWhileStreaming(t *testing.T) {
 		}
 		r.wantDelivered(1, 13)
 		if token, _ := r.lastEvent().Token(); r.saved().Token != token {
-			r.t.Error("the place is not that of the last event before it")
+			r.t.Error("the checkpoint is not that of the last event before it")
 		}
 		r.wantStop(nil, 10334)
 	})

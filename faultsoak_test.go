@@ -57,9 +57,9 @@ var soakFaults = []soakFault{
 	}},
 }
 
-// set sets a fail point, which the next one of its name takes the place of. A server
-// that has none at the moment, because it is stepping down or its connections were
-// dropped, has trouble enough.
+// set sets a fail point, which replaces an earlier one of its name. An error is ignored:
+// a server that can't set one, because it is stepping down or its connections were
+// dropped, has a fault already.
 func (r *faultRig) set(point string, times int, data bson.D) {
 	if point == testserver.FailCommand {
 		data = ofPipeline(data)

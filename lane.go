@@ -18,16 +18,17 @@ type lane struct {
 	dispatcher *dispatcher
 	tracker    *tracker
 	failures   *failurePolicy
-	lock       semaphore // between Deliver and Sync; nil if there is no Sync
+	lock       semaphore // between Deliver and Sync, or DeliverAt and saves; nil if there is neither
 	status     *monitor
 	log        *slog.Logger
 	watchdog   watchdog
 	ordered    bool // this is the only lane: a batch has an end
 
-	atomic    bool                                                   // the sink is transactional: a batch is delivered whole, or not
-	valid     func() error                                           // of the lease
-	call      func(ctx context.Context, b *Batch, seq *uint64) error // Deliver, or DeliverAt with its sequence
-	afterward func(ctx context.Context) error                        // saves after each batch; nil if that isn't wanted
+	atomic    bool                                 // the sink is transactional: a batch is delivered whole, or not
+	refusal   *refusal                             // left by the last session; nil for none
+	valid     func() error                         // of the lease
+	prepare   func(b *Batch, seq *uint64) sinkCall // of Deliver, or of DeliverAt with its sequence
+	afterward func(ctx context.Context) error      // saves after each batch; nil if that isn't wanted
 }
 
 // run delivers until the dispatcher has nothing more or ctx ends (nil, or ctx's
@@ -50,12 +51,38 @@ func (l *lane) run(ctx context.Context) error {
 	}
 }
 
-// An isolateError ends a session whose transaction was refused as a whole: its
-// events are to be delivered one by one. The lease has to be acquired again before
-// that, since an earlier attempt may still be under way; the new fence keeps it out.
-type isolateError struct{ events int }
+// A sinkCall is a call of a sink that is about to be made. do may be abandoned; end
+// is called with its error in the lane's goroutine, unless it was.
+type sinkCall struct {
+	do  func(ctx context.Context) error
+	end func(error)
+}
+
+// An isolation is what a session has to know of a transaction that was refused in
+// the one before: how many events are to be delivered one by one, and, where it is
+// known already, which of them is refused.
+type isolation struct {
+	events  int
+	refusal *refusal
+}
+
+// A refusal is an event to be refused, if it still comes.
+type refusal struct {
+	at       Position // after it
+	attempts int
+	err      error
+}
+
+// An isolateError ends a session in which a transaction was refused. The lease has
+// to be acquired again before its events are delivered one by one, or one of them
+// becomes a dead letter: an earlier attempt may still be under way. The new fence
+// keeps it out, and the checkpoint says whether it was committed.
+type isolateError struct{ isolation }
 
 func (e *isolateError) Error() string {
+	if e.refusal != nil {
+		return fmt.Sprintf("checking that no attempt has delivered the event that is refused: %v", e.refusal.err)
+	}
 	return fmt.Sprintf("delivering %d events one by one, to find the one that is refused", e.events)
 }
 
@@ -67,6 +94,10 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 		isolate bool   // events are delivered one by one
 		seq     uint64 // of the transaction, in all attempts
 	)
+	items, err := l.refuseKnown(ctx, items)
+	if err != nil {
+		return err
+	}
 	for len(items) > 0 {
 		part := items
 		if isolate {
@@ -96,9 +127,11 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 			}
 		case !a.located && len(part)-a.delivered > 1:
 			if l.atomic {
-				return &isolateError{len(items)}
+				return &isolateError{isolation{events: len(items)}}
 			}
 			isolate, before, tries = true, before+tries, 0
+		case l.atomic && l.failures.letters != nil && !(tries == 1 && isPermanent(a.err)):
+			return refuseLater(first, tries, a.err)
 		default:
 			if err := l.failures.refuse(ctx, first, before+tries, a.err); err != nil {
 				return err
@@ -108,6 +141,32 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 		}
 	}
 	return nil
+}
+
+// refuseLater ends the session, so that the next one refuses an event.
+func refuseLater(ev Event, attempts int, err error) error {
+	at, perr := PositionAfter(ev)
+	if perr != nil {
+		return perr
+	}
+	return &isolateError{isolation{events: 1, refusal: &refusal{at, attempts, err}}}
+}
+
+// refuseKnown refuses the first event if the last session found that it has to be.
+func (l *lane) refuseKnown(ctx context.Context, items []item) ([]item, error) {
+	if l.refusal == nil {
+		return items, nil
+	}
+	r, first := l.refusal, items[0].event
+	l.refusal = nil // it is the first event of the session, or was delivered
+	if at, err := PositionAfter(first); err != nil || at != r.at {
+		return items, err
+	}
+	if err := l.failures.refuse(ctx, first, r.attempts, r.err); err != nil {
+		return nil, err
+	}
+	l.tracker.done(items[:1])
+	return items[1:], nil
 }
 
 // An outcome is what became of an attempt.
@@ -132,7 +191,8 @@ func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) o
 		return fatal(err)
 	}
 	began := time.Now()
-	err = l.await(ctx, b, part, try, seq)
+	call := l.prepare(b, seq)
+	err = l.await(ctx, b, part, try, call.do)
 	if errors.Is(err, ErrDeliveryHung) {
 		b.progress.finish(0) // it may still run
 		return fatal(err)    // the lock stays taken: nothing may run beside it
@@ -141,7 +201,14 @@ func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) o
 	// tracker says is delivered, or a sink that cuts its output back to the checkpoint
 	// keeps events that are redelivered.
 	a := judgeAttempt(b, err, l.atomic)
+	if l.atomic {
+		l.tracker.done(part[:a.delivered])
+	}
+	call.end(err)
 	l.lock.release()
+	if l.atomic && transactionIsFinal(err) {
+		return fatal(err)
+	}
 	d := Delivery{Events: a.delivered, Bytes: b.size(a.delivered), Attempt: try, Took: time.Since(began), Err: a.err}
 	var last bson.Timestamp
 	if a.delivered > 0 {
@@ -164,7 +231,11 @@ func (l *lane) batch(part []item) (*Batch, error) {
 			return nil, err
 		}
 	}
-	b.progress = &progress{size: len(part), advance: func(from, to int) { l.tracker.done(part[from:to]) }}
+	b.progress = &progress{size: len(part), advance: func(from, to int) {
+		if !l.atomic { // nothing of a transaction is delivered before its end
+			l.tracker.done(part[from:to])
+		}
+	}}
 	return b, nil
 }
 
@@ -190,13 +261,16 @@ func judgeAttempt(b *Batch, err error, atomic bool) outcome {
 		// again could hide the mistake.
 		return fatal(fmt.Errorf("%w: %w", wrong, cmp.Or(err, errors.New("no error"))))
 	}
+	if atomic && err != nil {
+		return outcome{err: err}
+	}
 	return outcome{delivered: done, err: err, located: p != nil || each}
 }
 
 // await calls the sink and waits for it, as long as it makes progress.
-func (l *lane) await(ctx context.Context, b *Batch, part []item, try int, seq *uint64) error {
+func (l *lane) await(ctx context.Context, b *Batch, part []item, try int, call func(context.Context) error) error {
 	return l.watchdog.call(context.WithValue(ctx, attemptKey{}, try), watchedCall{
-		name: "delivery", do: func(ctx context.Context) error { return l.call(ctx, b, seq) }, progress: b.progress.delivered,
+		name: "delivery", do: call, progress: b.progress.delivered,
 		attrs: func(done int) []any {
 			return append(eventAttrs(part[min(done, len(part)-1)].event), "events", len(part)-done)
 		},

@@ -383,7 +383,7 @@ func TestStop(t *testing.T) {
 		wantNumbers(t, r.sink.delivered(), 1, 1)
 		r.wantSaved(at(1))
 	})
-	bubble(t, "the grace time ends, and what was not delivered comes again", func(t *testing.T) {
+	bubble(t, "the grace time ends, and the events that were not delivered are redelivered", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 3), batch(4, 6)))
 		r.cfg.MaxBatchEvents, r.cfg.GraceTime, r.cfg.SaveInterval = 3, 20*time.Second, time.Hour
 		in := make(chan struct{})
@@ -435,7 +435,7 @@ func TestStop(t *testing.T) {
 	})
 }
 
-// brokenStore answers as it is told, in front of a store that works.
+// brokenStore is a store in front of a working one, which fails on demand.
 type brokenStore struct {
 	state.Store
 	mu   sync.Mutex
@@ -751,7 +751,7 @@ func TestThawed(t *testing.T) {
 			t.Fatal(err)
 		}
 		sink := partsOf(r.sink)
-		s := newSession(&cfg, c, stream, "", sink, 0)
+		s := newSession(&cfg, c, stream, "", sink, isolation{})
 		if err := c.begin(t.Context(), stream, sink, s.tracker); err != nil {
 			t.Fatal(err)
 		}
@@ -800,7 +800,7 @@ func TestSyncer(t *testing.T) {
 			t.Errorf("epochs %d and %d", a[0].Fence.Epoch, a[1].Fence.Epoch)
 		}
 	})
-	bubble(t, "a failed Sync goes back to the checkpoint, and everything since comes again", func(t *testing.T) {
+	bubble(t, "a failed Sync goes back to the checkpoint, and all events since are redelivered", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 3)))
 		r.cfg.Destination = syncSink{r.sink}
 		r.cfg.SaveInterval = -1
@@ -850,7 +850,7 @@ func TestSyncer(t *testing.T) {
 			}
 		}
 	})
-	bubble(t, "the destination is closed when it is done with, and its error is told", func(t *testing.T) {
+	bubble(t, "the destination is closed at the end, and its error is logged", func(t *testing.T) {
 		r := newRig(t, newFakeSource())
 		closed := errors.New("closing failed")
 		r.cfg.Destination = opensTo{closing{r.sink, closed}}

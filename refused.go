@@ -1,6 +1,7 @@
 package rigatoni
 
 import (
+	"errors"
 	"fmt"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -20,6 +21,8 @@ type PermanentError struct{ Err error }
 
 func (e *PermanentError) Error() string { return e.Err.Error() }
 func (e *PermanentError) Unwrap() error { return e.Err }
+
+func isPermanent(err error) bool { return errors.As(err, new(*PermanentError)) }
 
 // Partial is the error of a Deliver that delivered the first n events of the
 // batch and failed at the next, with err. The pipeline continues with that one.
@@ -84,9 +87,11 @@ func keyText(ev Event) string {
 // eventAttrs are the log attributes that identify an event, as the server sent it.
 func eventAttrs(ev Event) []any {
 	ev = Event{Raw: ev.sent()}
-	t := ev.ClusterTime()
 	return []any{
 		"operation", ev.OperationType(), "namespace", ev.Namespace().String(),
-		"document_key", keyText(ev), "cluster_time", fmt.Sprintf("%d.%d", t.T, t.I),
+		"document_key", keyText(ev), "cluster_time", timestampText(ev.ClusterTime()),
 	}
 }
+
+// timestampText is a cluster time as log attributes have it.
+func timestampText(t bson.Timestamp) string { return fmt.Sprintf("%d.%d", t.T, t.I) }

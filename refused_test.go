@@ -87,7 +87,7 @@ func TestRefused(t *testing.T) {
 			wantNumbers(t, r.sink.delivered(), 1, 4)
 			r.wantSaved(at(4))
 		})
-		bubble(t, "dead letters: the pipeline goes on without it: "+name, func(t *testing.T) {
+		bubble(t, "dead letters: the pipeline continues without it: "+name, func(t *testing.T) {
 			r := newRig(t, newFakeSource(batch(1, 9)))
 			box := &letterBox{errs: []error{errors.New("the disk is full"), nil}}
 			box.errs = box.errs[:1]

@@ -37,10 +37,10 @@ type session struct {
 	reading bool // the source ignores the end of its context, and still reads
 }
 
-// newSession builds the parts of a session. careful is how many events are to be
-// delivered one by one.
-func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink sinkParts, careful int) *session {
+// newSession builds the parts of a session. careful is what the last one left.
+func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink sinkParts, careful isolation) *session {
 	b := newBudget(cfg.MaxInFlightBytes)
+	c.lock = newSemaphore()
 	// A Func is called for one event at a time anyway. With one event a lane, the
 	// unbroken run of delivered events is longest, and one that fails holds up no
 	// other document.
@@ -50,7 +50,7 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 		reader:  newReader(stream, b),
 		tracker: newTracker(stream.Position(), b),
 		dispatcher: newDispatcher(batcher{
-			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, single: single, careful: careful,
+			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, single: single, careful: careful.events,
 		}),
 	}
 	r := &failurePolicy{
@@ -63,6 +63,7 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 	for range cfg.Concurrency {
 		s.lanes = append(s.lanes, s.newLane(name, r))
 	}
+	s.lanes[0].refusal = careful.refusal
 	return s
 }
 
@@ -71,11 +72,13 @@ func (s *session) newLane(name string, r *failurePolicy) *lane {
 		stream: name, dispatcher: s.dispatcher, tracker: s.tracker, failures: r, lock: s.sink.lock, status: s.status, log: s.log,
 		watchdog: s.checkpointer.watchdog, ordered: s.cfg.Concurrency == 1, atomic: s.sink.tx != nil,
 		valid: s.checkpointer.saver.valid,
-		call:  func(ctx context.Context, b *Batch, _ *uint64) error { return s.sink.sink.Deliver(ctx, b) },
+		prepare: func(b *Batch, _ *uint64) sinkCall {
+			return sinkCall{func(ctx context.Context) error { return s.sink.sink.Deliver(ctx, b) }, func(error) {}}
+		},
 	}
 	switch {
 	case l.atomic:
-		l.call = s.checkpointer.deliverAt
+		l.prepare, l.lock = s.checkpointer.transaction, s.checkpointer.lock
 	case s.cfg.SaveInterval < 0:
 		l.afterward = s.checkpointer.save
 	}

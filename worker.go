@@ -25,9 +25,9 @@ type worker struct {
 	opened       func()                // called once, when the stream is open and its start is saved
 	expiry       func(context.Context) // warns where checkpoints expire too soon
 
-	isOpen  bool  // opened has been called
-	careful int   // events to deliver one by one in the next session
-	owed    error // why what the last session delivered is not saved; nil if it is
+	isOpen  bool      // opened has been called
+	careful isolation // of the next session
+	owed    error     // why what the last session delivered is not saved; nil if it is
 }
 
 // run works until ctx ends (nil, or why not all is delivered and saved), or the
@@ -46,8 +46,8 @@ func (w *worker) run(ctx context.Context) error {
 		case errors.Is(err, ErrDeliveryHung):
 			return err // it may still run, and nothing may run beside it
 		case errors.As(err, &isolate):
-			w.log.Warn("batch refused", "key", w.key, "err", isolate)
-			w.careful = isolate.events
+			w.log.Warn("batch refused; acquiring the lease again", "key", w.key, "err", isolate)
+			w.careful = isolate.isolation
 		case errors.Is(err, errReopen):
 			w.log.Error("acquiring the lease again", "key", w.key, "err", err)
 			_ = w.pause(ctx, w.cfg.RetryMax, attempt) // ctx is asked below
@@ -55,6 +55,7 @@ func (w *worker) run(ctx context.Context) error {
 			// Most likely the store was away for longer than the lease lasts. If
 			// somebody else has taken over, the next acquire returns who.
 			w.log.Warn("lease lost; acquiring it again", "key", w.key, "err", err)
+			_ = w.pause(ctx, w.cfg.RetryMin, 0)
 		case errors.As(err, new(*RefusedError)):
 			return err // of a sink whose error is the store's, perhaps
 		case w.checkpointer.known && errors.Is(err, state.ErrUnavailable):
@@ -152,7 +153,7 @@ func (w *worker) session(ctx context.Context) (err error) {
 		}
 	}()
 	s = newSession(w.cfg, w.checkpointer, stream, w.stream, sink, w.careful)
-	w.careful = 0
+	w.careful = isolation{}
 	first := w.checkpointer.last == nil
 	if err := w.checkpointer.begin(work, stream, sink, s.tracker); err != nil {
 		return fmt.Errorf("saving where the stream begins: %w", err)
@@ -178,7 +179,7 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 	}
 	w.isOpen = true
 	w.opened()
-	w.log.Info("streaming", "key", w.key, "first_start", first, "from", stream.Position().Token)
+	w.log.Info("streaming", "key", w.key, "first_start", first, "cluster_time", timestampText(stream.Position().ClusterTime))
 	w.expiry(ctx)
 }
 
@@ -252,7 +253,7 @@ func (w *worker) checkSink(p sinkParts) error {
 // again, unless it is about the checkpoint itself: what worked once will again.
 func (w *worker) later(err error) error {
 	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.Is(err, ErrOutputExists) ||
-		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*OutputError)) || errors.As(err, new(*PermanentError)) || errors.Is(err, ErrDeliveryHung) {
+		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*OutputError)) || isPermanent(err) || errors.Is(err, ErrDeliveryHung) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errRewind, err)

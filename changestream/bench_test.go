@@ -20,7 +20,7 @@ import (
 
 const benchEvents = 200_000
 
-// BenchmarkRead compares the source with its floor, the bare driver loop, on the
+// BenchmarkRead compares the source with its baseline, the bare driver loop, on the
 // same events in the same run. The server is the limit, so look at the CPU time
 // of this process too.
 func BenchmarkRead(b *testing.B) {

@@ -19,7 +19,7 @@ import (
 // the customer and the total.
 func ExamplePipeline() {
 	ctx := context.Background()
-	server, err := mongotest.Listen(ctx, mongotest.Options{}) // or a MongoDB of yours
+	server, err := mongotest.Listen(ctx, mongotest.Options{}) // or your own MongoDB
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -3,6 +3,7 @@ package changestream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -171,7 +172,7 @@ func (r *reader) alarm() {
 	if still := time.Since(r.movedAt); still > stallAfter && !r.alarmed {
 		r.alarmed = true
 		r.log.Warn("change stream is stalled: the server replies with neither events nor a later resume token",
-			"stalled_seconds", seconds(still), "token", r.at.Token)
+			"stalled_seconds", seconds(still), "cluster_time", fmt.Sprintf("%d.%d", r.at.ClusterTime.T, r.at.ClusterTime.I))
 	}
 }
 

@@ -1,6 +1,8 @@
 // Package rigatonitest has what unit tests of pipelines need, without a server:
 // change events ([Insert], [Update], [Delete], ...), a [Source] that returns them,
-// and a [Destination] that records what is delivered.
+// and a [Destination] that records what is delivered. A [Database] is a
+// transactional destination in memory, whose transactions can be made to fail at any
+// step.
 //
 // With a source and memstore.New() a test runs the whole pipeline around the
 // function or the destination under test:

@@ -304,7 +304,7 @@ func (l *Lease) finish(cause error) bool {
 // lose ends the lease, which the holder didn't release.
 func (l *Lease) lose(cause error) {
 	if l.finish(cause) {
-		l.log.Error("lease lost", "error", cause)
+		l.log.Error("lease lost", "err", cause)
 	}
 }
 

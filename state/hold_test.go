@@ -56,7 +56,7 @@ func wantErr(t *testing.T, err error, want ...error) {
 	}
 }
 
-// about tells whether d is want, or later by no more than the longest time
+// about reports whether d is want, or later by no more than the longest time
 // between two attempts.
 func about(t *testing.T, d, want time.Duration) {
 	t.Helper()

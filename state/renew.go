@@ -51,7 +51,7 @@ func (l *Lease) renew(ctx context.Context) (pause time.Duration, alive bool) {
 	left := l.trusted.until(l.now())
 	l.mu.Unlock()
 	if first {
-		l.log.Warn("lease renewal failed, retrying", "error", err, "left_seconds", left.Seconds())
+		l.log.Warn("lease renewal failed, retrying", "err", err, "left_seconds", left.Seconds())
 	}
 	return min(backoff.Jitter(l.ttl/30), max(left, 0)), true
 }

@@ -63,7 +63,7 @@ func (s ledgerSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fe
 		if err != nil {
 			return err // the lease is another's by now, say
 		}
-		if rec.Status == record.Saved && rec.LastSequence == cp.Sequence {
+		if record.IsRepetition(rec, cp) {
 			return nil // committed before, and the answer was lost
 		}
 		for _, ev := range b.Events {

@@ -39,6 +39,14 @@ func Admit(old Record, f state.Fence, cp state.Checkpoint, now time.Time) (Recor
 	return old, nil
 }
 
+// IsRepetition reports whether cp, which [Admit] accepts, is what old has already:
+// an earlier attempt to save it was executed and its answer was lost. Whoever
+// writes more than the checkpoint in the same transaction calls it after Admit, and
+// then writes nothing.
+func IsRepetition(old Record, cp state.Checkpoint) bool {
+	return cp.Sequence != 0 && old.Status == Saved && old.LastSequence == cp.Sequence && old.Checkpoint.Token == cp.Token
+}
+
 // AdmitClear has the rules of Clear and ClearFenced. If the new record is empty
 // ([Record.IsEmpty]), the store need not keep it.
 func AdmitClear(old Record, f state.Fence, now time.Time) (Record, error) {

@@ -148,22 +148,22 @@ var callMutants = []mutant{
 	{"Forget under a lease", "Forget/UnderLease", func(b *bug) {
 		b.admitForget = func(record.Record, time.Time) (record.Record, error) { return record.Record{}, nil }
 	}},
-	{"Ping pays no heed to its context", "Ping", heedless("ping")},
+	{"Ping ignores its context", "Ping", heedless("ping")},
 
 	// Contexts.
-	{"Save pays no heed to its context", "Context/Save", heedless("save")},
-	{"Load pays no heed to its context", "Context/Load", heedless("load")},
+	{"Save ignores its context", "Context/Save", heedless("save")},
+	{"Load ignores its context", "Context/Load", heedless("load")},
 	{"Load says not found for an ended context", "Context/Load", errs(func(op string, err error) error {
 		if op == "load" && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 			return errors.Join(state.ErrNotFound, err)
 		}
 		return err
 	})},
-	{"Clear pays no heed to its context", "Context/Clear", heedless("clear")},
-	{"Acquire pays no heed to its context", "Context/Acquire", heedless("acquire")},
-	{"Renew pays no heed to its context", "Context/Owner", heedless("renew")},
-	{"Release pays no heed to its context", "Context/Owner", heedless("release")},
-	{"List pays no heed to its context", "Context/List", heedless("list")},
+	{"Clear ignores its context", "Context/Clear", heedless("clear")},
+	{"Acquire ignores its context", "Context/Acquire", heedless("acquire")},
+	{"Renew ignores its context", "Context/Owner", heedless("renew")},
+	{"Release ignores its context", "Context/Owner", heedless("release")},
+	{"List ignores its context", "Context/List", heedless("list")},
 	{"List ends quietly with its context", "Context/List", func(b *bug) {
 		b.list = func(ctx context.Context, s *ref, prefix string) iter.Seq2[state.Entry, error] {
 			if ctx.Err() != nil {
@@ -172,8 +172,8 @@ var callMutants = []mutant{
 			return list(ctx, s, prefix)
 		}
 	}},
-	{"SaveBatch pays no heed to its context", "Context/Batch", heedless("save")},
-	{"Forget pays no heed to its context", "Context/Forget", heedless("forget")},
+	{"SaveBatch ignores its context", "Context/Batch", heedless("save")},
+	{"Forget ignores its context", "Context/Forget", heedless("forget")},
 
 	// Errors.
 	{"bare errors", "Errors/Struct", func(b *bug) { b.fail = func(_, _ string, err error) error { return err } }},

@@ -367,7 +367,7 @@ func (m *model) reopen() {
 	if m.holds(m.handles[i]) {
 		return
 	}
-	m.notef("a handle is closed and opened anew")
+	m.notef("a handle is closed and reopened")
 	m.t.close(m.handles[i])
 	m.handles[i] = m.t.open()
 }

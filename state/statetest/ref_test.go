@@ -86,7 +86,7 @@ func admitForget(old record.Record, now time.Time) (record.Record, error) {
 	return record.Record{}, nil
 }
 
-// read tells whether what is kept can be read.
+// read reports whether what is kept can be read.
 func read(e *kept) error {
 	switch {
 	case e.damaged:
@@ -233,7 +233,7 @@ func (s *ref) save(ctx context.Context, key string, f state.Fence, cp state.Chec
 	})
 }
 
-// stranger tells whether key's lease is another handle's, where that matters.
+// stranger reports whether key's lease is another handle's, where that matters.
 func (s *ref) stranger(key string) bool { return s.d.owners && s.get(key).holder != s }
 
 func (s *ref) Load(ctx context.Context, key string) (state.Checkpoint, error) {

@@ -159,7 +159,7 @@ func (t *pendingSave) write(cp state.Checkpoint) {
 	}
 	rec.Checkpoint = rec.Checkpoint.Clone()
 	if t.unfenced && k.rec.Epoch > 0 {
-		t.change, t.err = k.beginAnew(rec) // a checkpoint set by hand
+		t.change, t.err = k.beginReplacement(rec) // a checkpoint set by hand
 	} else {
 		t.change, t.err = k.begin(rec)
 	}

@@ -15,13 +15,13 @@ import (
 func batchKey(i int) string { return fmt.Sprintf("k%04d", i) }
 
 // batch is a save of n keys. Those of grants are leased.
-func batch(t *testing.T, n, place int, grants []state.Grant) []state.Item {
+func batch(t *testing.T, n, sequence int, grants []state.Grant) []state.Item {
 	t.Helper()
 	items := make([]state.Item, n)
 	for i := range items {
-		items[i] = state.Item{Key: batchKey(i), Checkpoint: plain(t, place)}
+		items[i] = state.Item{Key: batchKey(i), Checkpoint: plain(t, sequence)}
 		if i < len(grants) {
-			items[i].Fence, items[i].Checkpoint = grants[i].Fence, placeOf(t, place, 0)
+			items[i].Fence, items[i].Checkpoint = grants[i].Fence, numberedOf(t, sequence, 0)
 		}
 	}
 	return items
@@ -72,7 +72,7 @@ func TestBatchFlushes(t *testing.T) {
 		{"some grow", func() {
 			items := batch(t, n, 4, grants)
 			for i := range manyFiles {
-				items[i*2].Checkpoint = placeOf(t, 4, 9000)
+				items[i*2].Checkpoint = numberedOf(t, 4, 9000)
 			}
 			saveAll(t, s, items)
 		}, map[string]int{"syncfs": 1, "fdatasync": 1, "fsync": 1, "rename": manyFiles}},
@@ -105,12 +105,12 @@ func TestBatchFlushes(t *testing.T) {
 	}
 	fresh, _ := openTest(t, s.dir)
 	for i := range n {
-		want := place(t, 4)
+		want := numbered(t, 4)
 		switch {
 		case i < 3:
-			want = place(t, 5)
+			want = numbered(t, 5)
 		case i%2 == 0 && i < 2*manyFiles:
-			want = placeOf(t, 4, 9000)
+			want = numberedOf(t, 4, 9000)
 		}
 		wantToken(t, fresh, batchKey(i), want)
 	}
@@ -142,7 +142,7 @@ func TestBatchOfMoreThanMayBeOpen(t *testing.T) {
 			t.Errorf("round %d: %d files are open, %d may be", round, s.idle.files, s.idle.maxOpen)
 		}
 		for i := range n {
-			wantToken(t, s, batchKey(i), place(t, round))
+			wantToken(t, s, batchKey(i), numbered(t, round))
 		}
 	}
 }
@@ -168,12 +168,12 @@ func TestBatchAnswers(t *testing.T) {
 	other, _ := openTest(t, s.dir)
 	const n = 2 * manyFiles
 	g := acquire(t, s, batchKey(0), "first")
-	must(t, s.SaveFenced(t.Context(), batchKey(0), g.Fence, place(t, 9)))
+	must(t, s.SaveFenced(t.Context(), batchKey(0), g.Fence, numbered(t, 9)))
 	acquire(t, other, batchKey(1), "second")
 	must(t, s.Save(t.Context(), batchKey(2), plain(t, 1)))
 	must(t, damage(s.path(batchKey(2)), 3))
 	items := batch(t, n, 3, nil)
-	items[0].Fence, items[0].Checkpoint = g.Fence, place(t, 3)
+	items[0].Fence, items[0].Checkpoint = g.Fence, numbered(t, 3)
 	items[3].Fence = state.Fence{Epoch: 7, Nonce: "of long ago"}
 	items[4].Checkpoint = state.Checkpoint{}
 	items[6].Key = items[5].Key
@@ -186,14 +186,14 @@ func TestBatchAnswers(t *testing.T) {
 	}
 	for i := 7; i < n; i++ {
 		must(t, errs[i])
-		wantToken(t, s, batchKey(i), place(t, 3))
+		wantToken(t, s, batchKey(i), numbered(t, 3))
 	}
-	wantToken(t, s, batchKey(0), place(t, 9))
+	wantToken(t, s, batchKey(0), numbered(t, 9))
 	must(t, s.Save(t.Context(), batchKey(5), plain(t, 1))) // every key is free again
 }
 
 // A flush that fails fails all that shared it, and is not repeated: the files are
-// written anew.
+// written again.
 func TestBatchFlushFails(t *testing.T) {
 	for _, op := range []string{"syncfs", "fdatasync", "fsync"} {
 		t.Run(op, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestBatchFlushFails(t *testing.T) {
 			if op == "fsync" { // that of the directory
 				inPlace = 0
 				for i := range items {
-					items[i].Checkpoint = placeOf(t, 1, 9000)
+					items[i].Checkpoint = numberedOf(t, 1, 9000)
 				}
 			}
 			for i := range items {

@@ -112,7 +112,7 @@ func leasedSave(b *testing.B, s *Store, key string) func() error {
 	b.Helper()
 	g, err := s.Acquire(b.Context(), key, request("bench"))
 	must(b, err)
-	cp := place(b, 1)
+	cp := numbered(b, 1)
 	return func() error {
 		cp.Sequence++
 		return s.SaveFenced(b.Context(), key, g.Fence, cp)
@@ -137,7 +137,7 @@ func benchStreams(b *testing.B, n int, leased bool) (*Store, []state.Item) {
 		inParallel(256, n, func(i int) {
 			g, err := s.Acquire(b.Context(), items[i].Key, request("bench"))
 			must(b, err)
-			items[i].Fence, items[i].Checkpoint = g.Fence, place(b, 1)
+			items[i].Fence, items[i].Checkpoint = g.Fence, numbered(b, 1)
 		})
 	}
 	return s, items
@@ -279,7 +279,7 @@ func BenchmarkLoad(b *testing.B) {
 	for _, size := range []int{0, 100 << 10} {
 		b.Run(fmt.Sprintf("token=%d", size+100), func(b *testing.B) {
 			s := benchStore(b)
-			must(b, s.Save(b.Context(), "k", placeOf(b, 1, size)))
+			must(b, s.Save(b.Context(), "k", numberedOf(b, 1, size)))
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := s.Load(b.Context(), "k"); err != nil {

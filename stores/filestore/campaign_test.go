@@ -8,7 +8,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 )
 
-// How many there are, in place of what the full or the short form has.
+// The number of repetitions, instead of what the full or the short form has.
 const (
 	cutsVar  = "RIGATONI_CAMPAIGN_CUTS" // power cuts on each kind of file system
 	killsVar = "RIGATONI_CAMPAIGN_KILLS"
@@ -37,7 +37,7 @@ func (l length) part(i, parts int) length {
 	return l
 }
 
-// more tells whether to go on after it was done so many times.
+// more reports whether to repeat what was done this many times.
 func (l length) more(done int) bool {
 	return done < l.n && (done == 0 || l.until.IsZero() || time.Now().Before(l.until))
 }

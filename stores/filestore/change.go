@@ -18,12 +18,12 @@ import (
 // When it fails, the file has the old record or the new one, and its keyFile the old
 // one.
 type change struct {
-	k     *keyFile
-	rec   record.Record
-	began uint64   // what flusher.began said before anything was written
-	mark  mark     // in place: what the slot holds now
-	anew  *newFile // nil: in place
-	err   error
+	k           *keyFile
+	rec         record.Record
+	began       uint64   // what flusher.began said before anything was written
+	mark        mark     // in place: what the slot holds now
+	replacement *newFile // nil: in place
+	err         error
 }
 
 // A newFile will replace a key's file, and leaves it unchanged until then.
@@ -52,7 +52,7 @@ func (k *keyFile) save(rec record.Record) error { return k.commit(k.begin(rec)) 
 // replace writes rec into both slots of a new file and puts it in place of the
 // old one. Then neither damage to the last line nor a process that has the old file
 // open can bring back what the old one held.
-func (k *keyFile) replace(rec record.Record) error { return k.commit(k.beginAnew(rec)) }
+func (k *keyFile) replace(rec record.Record) error { return k.commit(k.beginReplacement(rec)) }
 
 func (k *keyFile) commit(c *change, err error) error {
 	if err != nil {
@@ -71,7 +71,7 @@ func (k *keyFile) begin(rec record.Record) (*change, error) {
 		return nil, err
 	}
 	if len(text) >= k.slot || !k.ready() || !k.untouched() {
-		return k.beginAnew(rec)
+		return k.beginReplacement(rec)
 	}
 	c := &change{k: k, rec: rec, began: k.s.flusher.began(), mark: m}
 	k.tried = m
@@ -94,12 +94,12 @@ func (k *keyFile) begin(rec record.Record) (*change, error) {
 	if err := k.drop(); err != nil {
 		return nil, err
 	}
-	return k.beginAnew(rec)
+	return k.beginReplacement(rec)
 }
 
-// beginAnew writes a file beside the one that it will replace. When it fails, nothing
+// beginReplacement writes a file beside the one that it will replace. When it fails, nothing
 // is left.
-func (k *keyFile) beginAnew(rec record.Record) (*change, error) {
+func (k *keyFile) beginReplacement(rec record.Record) (*change, error) {
 	if err := k.checkOurs(); err != nil {
 		return nil, err
 	}
@@ -108,12 +108,12 @@ func (k *keyFile) beginAnew(rec record.Record) (*change, error) {
 		return nil, err
 	}
 	c := &change{k: k, rec: rec, began: k.s.flusher.began()}
-	c.anew = &newFile{temp: k.tempName(), marks: marks, slot: len(text) / 2}
-	if c.anew.f, err = k.s.sys.Open(c.anew.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
+	c.replacement = &newFile{temp: k.tempName(), marks: marks, slot: len(text) / 2}
+	if c.replacement.f, err = k.s.sys.Open(c.replacement.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
 		return nil, unavailable(err)
 	}
-	if _, err = c.anew.f.WriteAt(text, 0); err == nil {
-		c.anew.info, err = c.anew.f.Stat()
+	if _, err = c.replacement.f.WriteAt(text, 0); err == nil {
+		c.replacement.info, err = c.replacement.f.Stat()
 	}
 	if err != nil {
 		c.fail(err)
@@ -155,23 +155,23 @@ func (s *Store) commit(cs []*change) {
 	s.each(cs, func(c *change) {
 		switch {
 		case c.err != nil:
-		case c.anew == nil:
+		case c.replacement == nil:
 			c.settle()
 		default:
 			c.rename()
 		}
 	})
-	var anew []*change
+	var replacing []*change
 	for _, c := range cs {
-		if c.anew != nil && c.err == nil {
-			anew = append(anew, c)
+		if c.replacement != nil && c.err == nil {
+			replacing = append(replacing, c)
 		}
 	}
-	if len(anew) == 0 {
+	if len(replacing) == 0 {
 		return
 	}
 	err := s.flusher.dir.join(nil, renamed)
-	for _, c := range anew {
+	for _, c := range replacing {
 		c.adopt(err)
 	}
 }
@@ -184,8 +184,8 @@ func holdReplaced(cs []*change) {
 		return
 	}
 	for _, c := range cs {
-		if c.anew != nil && c.err == nil {
-			c.anew.old = c.k.hold()
+		if c.replacement != nil && c.err == nil {
+			c.replacement.old = c.k.hold()
 		}
 	}
 }
@@ -219,8 +219,8 @@ func (s *Store) each(cs []*change, do func(*change)) {
 }
 
 func (c *change) file() file {
-	if c.anew != nil {
-		return c.anew.f
+	if c.replacement != nil {
+		return c.replacement.f
 	}
 	return c.k.f
 }
@@ -230,7 +230,7 @@ func (c *change) file() file {
 func (c *change) flush() {
 	f := c.file()
 	do := f.Sync
-	if c.anew == nil {
+	if c.replacement == nil {
 		do = func() error { return named(f.Datasync(), c.k.path) }
 	}
 	if err := c.k.s.flusher.one(f, do, c.began); err != nil {
@@ -241,11 +241,11 @@ func (c *change) flush() {
 // rest closes the file until it is needed again.
 func (c *change) rest() {
 	var err error
-	if c.anew == nil {
+	if c.replacement == nil {
 		err = c.k.rest()
 	} else {
-		err = c.anew.f.Close()
-		c.anew.f = nil
+		err = c.replacement.f.Close()
+		c.replacement.f = nil
 	}
 	if err != nil {
 		c.fail(err)
@@ -255,15 +255,15 @@ func (c *change) rest() {
 // fail ends a change that could not be written or flushed. What is in the file is not
 // known then; a new one is discarded.
 func (c *change) fail(err error) {
-	if c.anew == nil {
+	if c.replacement == nil {
 		c.k.failed = true
 		c.err = errors.Join(unavailable(err), c.k.drop())
 		return
 	}
-	if c.anew.f != nil {
-		err = errors.Join(err, c.anew.f.Close())
+	if c.replacement.f != nil {
+		err = errors.Join(err, c.replacement.f.Close())
 	}
-	c.err = unavailable(errors.Join(err, c.k.s.sys.Remove(c.anew.temp)))
+	c.err = unavailable(errors.Join(err, c.k.s.sys.Remove(c.replacement.temp)))
 }
 
 // settle makes what was written in place the record in force.
@@ -276,17 +276,17 @@ func (c *change) settle() {
 // rename puts the new file in place, and closes the one that it replaces.
 func (c *change) rename() {
 	if err := c.renameFile(); err != nil {
-		c.anew.letGo()
+		c.replacement.letGo()
 		c.fail(err)
 		return
 	}
 	k := c.k
 	// Until the directory is flushed, either file may be there after a crash.
-	k.known, k.marks, k.info, k.failed = true, c.anew.marks, c.anew.info, true
+	k.known, k.marks, k.info, k.failed = true, c.replacement.marks, c.replacement.info, true
 }
 
 func (c *change) renameFile() error {
-	k, n := c.k, c.anew
+	k, n := c.k, c.replacement
 	if renameOpen {
 		if err := k.s.sys.Rename(n.temp, k.path); err != nil {
 			return err
@@ -310,7 +310,7 @@ func (c *change) renameFile() error {
 
 // adopt makes the new file the key's own, once its name is flushed.
 func (c *change) adopt(err error) {
-	k, n := c.k, c.anew
+	k, n := c.k, c.replacement
 	n.letGo()
 	if err != nil {
 		if n.f != nil {

@@ -137,16 +137,16 @@ func TestTornSlotFallsBack(t *testing.T) {
 	must(t, os.WriteFile(path, text, 0o600))
 
 	s, logged := openTest(t, dir)
-	wantToken(t, s, "k", place(t, 1))
+	wantToken(t, s, "k", numbered(t, 1))
 	if !logged.has("level=WARN") || !logged.has(path) || !logged.has("line 1") {
 		t.Errorf("the log says %q", logged)
 	}
 	g := acquire(t, s, "k", "first")
-	if g.Checkpoint.Token != place(t, 1).Token {
+	if g.Checkpoint.Token != numbered(t, 1).Token {
 		t.Errorf("the grant has sequence %d", g.Checkpoint.Sequence)
 	}
 	logged.Reset()
-	wantToken(t, s, "k", place(t, 1))
+	wantToken(t, s, "k", numbered(t, 1))
 	if logged.Len() > 0 {
 		t.Errorf("after Acquire the file is still damaged: %s", logged)
 	}
@@ -194,7 +194,7 @@ func TestReaderMeetsWriter(t *testing.T) {
 			sys.torn = savedFile(t, s.dir, "k")
 			damage(sys.torn)
 			sys.left = 5
-			wantToken(t, s, "k", place(t, 2))
+			wantToken(t, s, "k", numbered(t, 2))
 			if sys.left != 0 || logged.Len() > 0 {
 				t.Errorf("%d torn reads are left, the log says %q", sys.left, logged)
 			}
@@ -209,7 +209,7 @@ func TestOlderLineEdited(t *testing.T) {
 	text = bytes.Replace(text, []byte(`00.001Z`), []byte(`00.000Z`), 1)
 	must(t, os.WriteFile(filepath.Join(dir, "k.json"), text, 0o600))
 	s, logged := openTest(t, dir)
-	wantToken(t, s, "k", place(t, 2))
+	wantToken(t, s, "k", numbered(t, 2))
 	if !logged.has("line 2") {
 		t.Errorf("the log says %q", logged)
 	}
@@ -221,10 +221,10 @@ func TestGenerationDecides(t *testing.T) {
 	text := savedFile(t, dir, "k")
 	must(t, os.WriteFile(filepath.Join(dir, "k.json"), append(text[4096:len(text):len(text)], text[:4096]...), 0o600))
 	s, logged := openTest(t, dir)
-	wantToken(t, s, "k", place(t, 2))
-	must(t, s.Save(t.Context(), "k", place(t, 9)))
+	wantToken(t, s, "k", numbered(t, 2))
+	must(t, s.Save(t.Context(), "k", numbered(t, 9)))
 	must(t, s.Save(t.Context(), "k", plain(t, 5))) // no sequence, and so below the other
-	wantToken(t, s, "k", place(t, 5))
+	wantToken(t, s, "k", numbered(t, 5))
 	if logged.Len() > 0 {
 		t.Errorf("the log says %q", logged)
 	}
@@ -236,10 +236,10 @@ func checkDamaged(t *testing.T, s *Store, what string) {
 	t.Helper()
 	cp, err := s.Load(t.Context(), "k")
 	switch {
-	case err == nil && (cp.Token == place(t, 1).Token || cp.Token == place(t, 2).Token):
+	case err == nil && (cp.Token == numbered(t, 1).Token || cp.Token == numbered(t, 2).Token):
 	case errors.Is(err, state.ErrCorrupt) && strings.Contains(err.Error(), s.path("k")):
 	default:
-		t.Fatalf("%s: the place is that of sequence %d, the error %v", what, cp.Sequence, err)
+		t.Fatalf("%s: the checkpoint is that of sequence %d, the error %v", what, cp.Sequence, err)
 	}
 }
 
@@ -360,7 +360,7 @@ func TestEveryLengthOfLargeFile(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := openTest(t, dir)
 	for n := 1; n <= 2; n++ {
-		must(t, s.Save(t.Context(), "k", placeOf(t, n, 9000)))
+		must(t, s.Save(t.Context(), "k", numberedOf(t, n, 9000)))
 	}
 	text := []byte(lookAt(t, s.path("k")))
 	for _, length := range []int{0, 1, 511, 512, 4095, 4096, 8192, len(text) / 2, len(text) - 4096, len(text) - 8192, len(text) - 1, len(text) + 1, len(text) + 4096, len(text) + 8192} {
@@ -401,7 +401,7 @@ func TestDirectoryGone(t *testing.T) {
 		_, err := s.Load(t.Context(), "k")
 		want(t, err, state.ErrUnavailable, dir)
 		want(t, s.Save(t.Context(), "k", plain(t, 2)), state.ErrUnavailable, dir)
-		want(t, s.SaveFenced(t.Context(), "leased", g.Fence, place(t, 1)), state.ErrUnavailable, dir)
+		want(t, s.SaveFenced(t.Context(), "leased", g.Fence, numbered(t, 1)), state.ErrUnavailable, dir)
 		want(t, s.Ping(t.Context()), state.ErrUnavailable, dir)
 		for _, err := range s.List(t.Context(), "") {
 			want(t, err, state.ErrUnavailable, dir)
@@ -413,7 +413,7 @@ func TestDirectoryGone(t *testing.T) {
 	check()
 	must(t, os.RemoveAll(dir))
 	must(t, os.Rename(dir+".away", dir))
-	wantToken(t, s, "k", place(t, 1))
-	must(t, s.SaveFenced(t.Context(), "leased", g.Fence, place(t, 1)))
+	wantToken(t, s, "k", numbered(t, 1))
+	must(t, s.SaveFenced(t.Context(), "leased", g.Fence, numbered(t, 1)))
 	must(t, s.Ping(t.Context()))
 }

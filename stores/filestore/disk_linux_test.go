@@ -34,7 +34,7 @@ type disk struct {
 	onFlush   bool // only flushes count
 	dead      chan struct{}
 	isDead    bool
-	bad       int // so many of the next writes of a store's files fail
+	bad       int // the number of the next writes of a store's files that fail
 }
 
 type diskWrite struct {
@@ -123,7 +123,7 @@ func (d *disk) failWrites(n int) {
 	d.bad = n
 }
 
-// tick counts a request, and tells whether the disk is dead.
+// tick counts a request, and reports whether the disk is dead.
 func (d *disk) tick(flush bool) bool {
 	if d.countdown > 0 && (flush || !d.onFlush) {
 		if d.countdown--; d.countdown == 0 {
@@ -181,7 +181,7 @@ func (d *disk) lose() error {
 	return nil
 }
 
-// isText tells whether a block is one of a store's files.
+// isText reports whether a block is one of a store's files.
 func isText(b []byte) bool {
 	for _, c := range b {
 		if c != '\n' && (c < ' ' || c > '~') {

@@ -15,7 +15,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
 )
 
-// A program that keeps its place: it asks where it was, goes on from there, and saves
+// A program that keeps a checkpoint: it loads the last one, resumes from it, and saves
 // after every event that it is done with.
 func Example() {
 	ctx := context.Background()

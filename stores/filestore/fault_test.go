@@ -216,39 +216,39 @@ func (f *faultFile) Unlock() error {
 	return f.file.Unlock()
 }
 
-// A faultCase is one operation, with what comes before it. The place is that of
-// place(1) before, and of place(2) (or none) after.
+// A faultCase is one operation, with what comes before it. The checkpoint is
+// numbered(1) before, and numbered(2) (or none) after.
 type faultCase struct {
 	name   string
 	before func(t *testing.T, s *Store) state.Fence
 	do     func(t *testing.T, s *Store, f state.Fence) error
-	gone   bool // the operation takes the place away
-	keeps  bool // the operation leaves the place as it is
+	gone   bool // the operation removes the checkpoint
+	keeps  bool // the operation leaves the checkpoint as it is
 }
 
 func faultCases() []faultCase {
 	leased := func(t *testing.T, s *Store) state.Fence {
 		g := acquire(t, s, "k", "first")
-		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 		return g.Fence
 	}
 	unleased := func(t *testing.T, s *Store) state.Fence {
-		must(t, s.Save(t.Context(), "k", place(t, 1)))
+		must(t, s.Save(t.Context(), "k", numbered(t, 1)))
 		return state.Fence{}
 	}
 	saveFenced := func(size int) func(*testing.T, *Store, state.Fence) error {
 		return func(t *testing.T, s *Store, f state.Fence) error {
-			return s.SaveFenced(t.Context(), "k", f, placeOf(t, 2, size))
+			return s.SaveFenced(t.Context(), "k", f, numberedOf(t, 2, size))
 		}
 	}
-	save := func(t *testing.T, s *Store, _ state.Fence) error { return s.Save(t.Context(), "k", place(t, 2)) }
+	save := func(t *testing.T, s *Store, _ state.Fence) error { return s.Save(t.Context(), "k", numbered(t, 2)) }
 	return []faultCase{
 		{name: "SaveFenced", before: leased, do: saveFenced(0)},
 		{name: "SaveFenced/Growing", before: leased, do: saveFenced(9000)},
 		{name: "Save", before: unleased, do: save},
 		{name: "Save/Reopened", before: func(t *testing.T, s *Store) state.Fence {
 			other, _ := openTest(t, s.dir)
-			must(t, other.Save(t.Context(), "k", place(t, 1)))
+			must(t, other.Save(t.Context(), "k", numbered(t, 1)))
 			return state.Fence{}
 		}, do: save},
 		{name: "Save/ByHand", before: func(t *testing.T, s *Store) state.Fence {
@@ -280,8 +280,8 @@ func faultCases() []faultCase {
 	}
 }
 
-// Every call to the system in turn fails, once and for ever: afterwards the place is
-// the old or the new one, and the error names the call.
+// Every call to the system in turn fails, once and for ever: afterwards the checkpoint
+// is the old or the new one, and the error names the call.
 func TestEveryCallFails(t *testing.T) {
 	errnos := []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES}
 	if testing.Short() {
@@ -304,7 +304,7 @@ func TestEveryCallFails(t *testing.T) {
 	}
 }
 
-// failNth does the operation with the n-th call failing, and tells whether there was
+// failNth does the operation with the n-th call failing, and reports whether there was
 // an n-th call.
 func (c faultCase) failNth(t *testing.T, n int, errno error, forever bool) bool {
 	dir := t.TempDir()
@@ -373,7 +373,7 @@ func wantUnlocked(t *testing.T, path, where string) {
 	must(t, l.close())
 }
 
-// check looks whether the place is the old or the new one, or, if done, the new one.
+// check checks that the checkpoint is the old or the new one; if done, the new one.
 func (c faultCase) check(t *testing.T, s *Store, where string, done bool) {
 	t.Helper()
 	cp, err := s.Load(t.Context(), "k")
@@ -384,7 +384,7 @@ func (c faultCase) check(t *testing.T, s *Store, where string, done bool) {
 	case cp.Sequence <= 1 && (!done || c.keeps): // plain(1) has no sequence
 	case cp.Sequence == 2 && !c.gone && !c.keeps:
 	default:
-		t.Fatalf("%s: the place is that of sequence %d", where, cp.Sequence)
+		t.Fatalf("%s: the checkpoint is that of sequence %d", where, cp.Sequence)
 	}
 }
 
@@ -406,10 +406,10 @@ func TestCalls(t *testing.T) {
 		do   func() error
 		want []string
 	}{
-		{"a save by the owner", func() error { return s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)) }, inPlace},
-		{"the next one", func() error { return s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)) }, inPlace},
-		{"a larger one", func() error { return s.SaveFenced(t.Context(), "k", g.Fence, placeOf(t, 3, 9000)) }, replace("close k.tmp")},
-		{"the one after it", func() error { return s.SaveFenced(t.Context(), "k", g.Fence, place(t, 4)) }, inPlace},
+		{"a save by the owner", func() error { return s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)) }, inPlace},
+		{"the next one", func() error { return s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)) }, inPlace},
+		{"a larger one", func() error { return s.SaveFenced(t.Context(), "k", g.Fence, numberedOf(t, 3, 9000)) }, replace("close k.tmp")},
+		{"the one after it", func() error { return s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 4)) }, inPlace},
 		{"Clear", func() error { return s.ClearFenced(t.Context(), "k", g.Fence) }, replace("close k.tmp")},
 	} {
 		sys.arm(0, nil, false)
@@ -420,18 +420,18 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// A flush that failed is not tried again: the file is written anew.
+// A flush that failed is not repeated: the file is written again.
 func TestFailedFlushIsNotRepeated(t *testing.T) {
 	sys := &faultFS{}
 	s, _ := openOn(t, sys, t.TempDir())
 	g := acquire(t, s, "k", "first")
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	before, err := os.Stat(s.path("k"))
 	must(t, err)
 	sys.arm(3, syscall.EIO, false)
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrUnavailable, "fdatasync")
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)), state.ErrUnavailable, "fdatasync")
 	sys.arm(0, nil, false)
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)))
 	if calls := sys.trace(); slices.ContainsFunc(calls, func(c string) bool { return strings.HasPrefix(c, "fdatasync") }) {
 		t.Errorf("after a flush that failed, the next save calls %q", calls)
 	}
@@ -440,7 +440,7 @@ func TestFailedFlushIsNotRepeated(t *testing.T) {
 	if os.SameFile(before, after) {
 		t.Error("after a flush that failed, the file is still the same one")
 	}
-	wantToken(t, s, "k", place(t, 2))
+	wantToken(t, s, "k", numbered(t, 2))
 }
 
 // A write that fails may leave a file that can't even be read any more. It is the
@@ -450,12 +450,12 @@ func TestFailedWriteAndUnreadable(t *testing.T) {
 	s, _ := openOn(t, sys, t.TempDir())
 	g := acquire(t, s, "k", "first")
 	sys.arm(1, syscall.EIO, false)
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)), state.ErrUnavailable, "write "+s.path("k"))
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)), state.ErrUnavailable, "write "+s.path("k"))
 	sys.arm(0, syscall.EIO, false)
 	sys.failOp = "read"
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	sys.failOp = ""
-	wantToken(t, s, "k", place(t, 1))
+	wantToken(t, s, "k", numbered(t, 1))
 }
 
 // The directory is durable before anything is in it, and so are those above it that
@@ -487,7 +487,7 @@ func TestUnfencedCalls(t *testing.T) {
 	inPlace := func(n int) bool {
 		sys.arm(0, nil, false)
 		must(t, s.Save(t.Context(), "k", plain(t, n)))
-		wantToken(t, s, "k", place(t, n))
+		wantToken(t, s, "k", numbered(t, n))
 		flushes, replaced := 0, false
 		for _, c := range sys.trace() {
 			replaced = replaced || strings.HasPrefix(c, "rename")
@@ -521,6 +521,6 @@ func TestUnfencedCalls(t *testing.T) {
 	g := acquire(t, s, "k", "first")
 	must(t, s.Release(t.Context(), "k", g.Fence))
 	if inPlace(10) || inPlace(11) {
-		t.Error("a place that is set by hand leaves the old one in the other slot")
+		t.Error("a checkpoint that is set by hand leaves the old one in the other slot")
 	}
 }

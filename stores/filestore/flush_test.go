@@ -61,8 +61,8 @@ func TestSharedFlush(t *testing.T) {
 	})
 }
 
-// A flush that fails is told of once by the system, and may have been about any write
-// that was begun before it ended.
+// The system reports the failure of a flush once, and it may concern any write that
+// was begun before the flush ended.
 func TestSharedFlushFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan error)

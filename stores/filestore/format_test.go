@@ -24,7 +24,7 @@ func TestFormat(t *testing.T) {
 	const key = `shop/<orders> "é"`
 	g := acquire(t, s, key, "first")
 	for n := 1; n <= 5; n++ {
-		must(t, s.SaveFenced(t.Context(), key, g.Fence, place(t, n)))
+		must(t, s.SaveFenced(t.Context(), key, g.Fence, numbered(t, n)))
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "shop%2f%3corders%3e%20%22%c3%a9%22.json"))
 	must(t, err)
@@ -78,7 +78,7 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 	must(t, os.WriteFile(path, out, 0o600))
 	must(t, s.Save(t.Context(), "k", plain(t, 2)))
 	g := acquire(t, s, "k", "first")
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 3)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 3)))
 	text, err = os.ReadFile(path)
 	must(t, err)
 	if got := bytes.Count(text, []byte(`,"mood":{"a":[1,2]}`)); got != 2 {
@@ -95,7 +95,7 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 // taken for a whole one, and never for an edit.
 func TestTornSlots(t *testing.T) {
 	lineOf := func(generation uint64, size int) []byte {
-		cp := placeOf(t, int(generation), size)
+		cp := numberedOf(t, int(generation), size)
 		rec := record.Record{Status: record.Saved, Checkpoint: cp, LastSequence: cp.Sequence}
 		line, _, err := appendLine(nil, generation, quote("k"), &rec)
 		must(t, err)
@@ -157,7 +157,7 @@ func TestTooLarge(t *testing.T) {
 	cp := plain(t, 2)
 	cp.Extra = map[string]json.RawMessage{"big": json.RawMessage(`"` + strings.Repeat("x", maxSlot) + `"`)}
 	want(t, s.Save(t.Context(), "k", cp), state.ErrInvalid, "the maximum is")
-	wantToken(t, s, "k", place(t, 1))
+	wantToken(t, s, "k", numbered(t, 1))
 }
 
 // The file grows and goes on, at 16 MB as well, the largest token that a server sends.
@@ -165,7 +165,7 @@ func TestGrowth(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	g := acquire(t, s, "k", "first")
 	for i, size := range []int{0, 3000, 5000, 100 << 10, 16 << 20, 0, 7} {
-		cp := placeOf(t, i+1, size)
+		cp := numberedOf(t, i+1, size)
 		must(t, s.SaveFenced(t.Context(), "k", g.Fence, cp))
 		wantToken(t, s, "k", cp)
 	}

@@ -128,7 +128,7 @@ func (s *Store) makeRoom() bool {
 		e := s.idle.open.Back().Value.(*entry)
 		s.idle.use(e)
 		if err := e.rest(); err != nil {
-			s.log.Warn("closing a file failed", "key", e.key, "error", err)
+			s.log.Warn("closing a file failed", "key", e.key, "err", err)
 		}
 		s.remember(e)
 		had = true

@@ -188,14 +188,14 @@ func TestLeaseDiesWithItsProcess(t *testing.T) {
 			t.Errorf("listed: %+v", e)
 		}
 	}
-	wantToken(t, s, "k", place(t, 1))
+	wantToken(t, s, "k", numbered(t, 1))
 	p.kill()
 	for e := range s.List(t.Context(), "") {
 		if e.Owner != "" {
 			t.Errorf("a dead owner is listed: %q", e.Owner)
 		}
 	}
-	if g := acquire(t, s, "k", "second"); g.Fence.Epoch != 2 || g.Checkpoint.Token != place(t, 1).Token {
+	if g := acquire(t, s, "k", "second"); g.Fence.Epoch != 2 || g.Checkpoint.Token != numbered(t, 1).Token {
 		t.Errorf("the grant has epoch %d, and sequence %d", g.Fence.Epoch, g.Checkpoint.Sequence)
 	}
 }
@@ -231,5 +231,5 @@ func TestPlainSavesOfManyProcesses(t *testing.T) {
 	for range 2 {
 		must(t, <-errs)
 	}
-	wantToken(t, s, "k", place(t, rounds-1))
+	wantToken(t, s, "k", numbered(t, rounds-1))
 }

@@ -21,10 +21,10 @@ import (
 )
 
 // version1 are the files that version 1 of the format has left, and what is in them.
-// They are never written anew: whatever comes after must read them.
+// They are never written again: every later version must read them.
 var version1 = []struct {
 	key   string
-	saved int // when, as of place
+	saved int // when, as of numbered
 	token bson.D
 	want  record.Record // but for these
 }{
@@ -59,7 +59,7 @@ func TestVersion1IsRead(t *testing.T) {
 			must(t, err)
 			want.Checkpoint.Token, err = resumetoken.New(raw)
 			must(t, err)
-			want.Checkpoint.SavedAt = place(t, v.saved).SavedAt
+			want.Checkpoint.SavedAt = numbered(t, v.saved).SavedAt
 		}
 		if !like(want)(f.rec) {
 			t.Errorf("%.20q holds %+v, want %+v", v.key, f.rec, want)
@@ -69,8 +69,8 @@ func TestVersion1IsRead(t *testing.T) {
 		if g.Fence.Epoch != want.Epoch+1 || g.LastSequence != want.LastSequence {
 			t.Errorf("%.20q is granted with epoch %d and sequence %d", v.key, g.Fence.Epoch, g.LastSequence)
 		}
-		must(t, s.SaveFenced(t.Context(), v.key, g.Fence, place(t, 20000)))
-		wantToken(t, s, v.key, place(t, 20000))
+		must(t, s.SaveFenced(t.Context(), v.key, g.Fence, numbered(t, 20000)))
+		wantToken(t, s, v.key, numbered(t, 20000))
 	}
 	if logged.Len() > 0 {
 		t.Errorf("the log says %q", logged)
@@ -109,7 +109,7 @@ func TestNewerVersionIsRefused(t *testing.T) {
 			_, err = s.Load(t.Context(), "k")
 			if c.err == nil {
 				must(t, err)
-				wantToken(t, s, "k", place(t, 2))
+				wantToken(t, s, "k", numbered(t, 2))
 				return
 			}
 			parts := []string{"version 2", "reads up to 1", path}
@@ -140,7 +140,7 @@ func TestJQ(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := openTest(t, filepath.Join(dir, "state"))
 	for n := 1; n <= 3; n++ { // both slots have been in force
-		must(t, s.Save(t.Context(), "shop", place(t, n)))
+		must(t, s.Save(t.Context(), "shop", numbered(t, n)))
 		cmd := exec.Command("/bin/sh", "-c", "'"+jq+"' "+line)
 		cmd.Dir = dir
 		out, err := cmd.Output()
@@ -155,10 +155,10 @@ func TestJQ(t *testing.T) {
 			}
 		}
 		must(t, json.Unmarshal(out, &says))
-		cp := place(t, n)
+		cp := numbered(t, n)
 		if says.Key != "shop" || says.Sequence != n || says.SavedAt != cp.SavedAt.Format("2006-01-02T15:04:05.000Z") ||
 			says.Token.Data == "" || !strings.Contains(string(cp.Token.Raw()), says.Token.Data) || says.ClusterTime.I != uint32(n) {
-			t.Errorf("of place %d, jq says %s", n, out)
+			t.Errorf("of checkpoint %d, jq says %s", n, out)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func TestJQ(t *testing.T) {
 func TestLargeTokenIsShed(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	g := acquire(t, s, "k", "first")
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	memory := func() int {
 		runtime.GC() // one, which what a sync.Pool holds survives
 		var m runtime.MemStats
@@ -175,17 +175,17 @@ func TestLargeTokenIsShed(t *testing.T) {
 		return int(m.HeapAlloc)
 	}
 	before := memory()
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, placeOf(t, 2, 16<<20)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numberedOf(t, 2, 16<<20)))
 	if got, err := s.Load(t.Context(), "k"); err != nil || got.Token.Len() < 16<<20 {
 		t.Fatalf("the token comes back with %d bytes (%v)", got.Token.Len(), err)
 	}
 	for n := 3; n <= 5; n++ { // in place, in slots of 20 MB
-		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, n)))
 	}
 	if grown := memory() - before; grown > 4<<20 {
 		t.Errorf("after a token of 16 MB, %d MB more are in use", grown>>20)
 	}
-	wantToken(t, s, "k", place(t, 5))
+	wantToken(t, s, "k", numbered(t, 5))
 }
 
 // Keys that differ only in case, or in how an accent is written, are different keys on a
@@ -196,21 +196,21 @@ func TestFoldingFileSystem(t *testing.T) {
 	s, _ := openOn(t, m, simStore)
 	keys := []string{"shop", "Shop", "SHOP", "sh\u00f6p", "sho\u0308p", "SH\u00d6P", "stra\u00dfe", "STRASSE", "k", "\u212a", "con", "CON", ".x", ".X"}
 	for i, key := range keys {
-		must(t, s.Save(t.Context(), key, place(t, i+1)))
+		must(t, s.Save(t.Context(), key, numbered(t, i+1)))
 	}
 	g := acquire(t, s, "Shop", "first")
-	must(t, s.SaveFenced(t.Context(), "Shop", g.Fence, place(t, 100)))
+	must(t, s.SaveFenced(t.Context(), "Shop", g.Fence, numbered(t, 100)))
 	must(t, s.Forget(t.Context(), "SHOP"))
 	for i, key := range keys {
 		switch key {
 		case "Shop":
-			wantToken(t, s, key, place(t, 100))
+			wantToken(t, s, key, numbered(t, 100))
 		case "SHOP":
 			_, err := s.Load(t.Context(), key)
 			want(t, err, state.ErrNotFound)
 		default:
-			wantToken(t, s, key, place(t, i+1))
-			must(t, s.Save(t.Context(), key, place(t, i+200))) // no lease is in its way
+			wantToken(t, s, key, numbered(t, i+1))
+			must(t, s.Save(t.Context(), key, numbered(t, i+200))) // no lease is in its way
 		}
 	}
 	n := 0
@@ -238,7 +238,7 @@ func TestDamageKeepsEpoch(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		g := acquire(t, s, "k", "first")
 		if n == 2 {
-			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+			must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 		}
 		if n == 3 {
 			break
@@ -263,7 +263,7 @@ func TestDamageKeepsEpoch(t *testing.T) {
 		}
 		g := acquire(t, s, "k", fmt.Sprint("owner ", saves))
 		for n := range saves {
-			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 10*(saves+1)+n)))
+			must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 10*(saves+1)+n)))
 		}
 		must(t, s.Release(t.Context(), "k", g.Fence))
 		must(t, s.Close())

@@ -49,7 +49,7 @@ func (c call) after(p holding) holding {
 // An account is what must be true of one key.
 type account struct {
 	// now is what it may hold in the running system, and kept what it may hold after
-	// a power cut. Both have one place, unless a call was not acknowledged.
+	// a power cut. Both have the same checkpoint, unless a call was not acknowledged.
 	now, kept []holding
 
 	call    *call // under way
@@ -197,7 +197,7 @@ func (a *account) check(t testing.TB, s *Store, key string) error {
 	return nil
 }
 
-// is tells whether a record is that of the place, in all that it says.
+// is reports whether a record is that of the holding, in all fields.
 func (p holding) is(t testing.TB, rec record.Record) bool {
 	if rec.Epoch != p.epoch || rec.LastSequence != uint64(p.last) || (rec.Nonce != "") != p.live {
 		return false
@@ -219,7 +219,7 @@ func (p holding) String() string {
 	return fmt.Sprintf("{%s, last sequence %d, epoch %d, fence %v}", what, p.last, p.epoch, p.live)
 }
 
-// seen describes a record as a place is described.
+// seen describes a record as a holding is described.
 func seen(rec record.Record) string {
 	what := "no checkpoint"
 	if cp, err := rec.Load(); err == nil {

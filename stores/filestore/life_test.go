@@ -92,10 +92,10 @@ func (c call) String() string { return fmt.Sprintf("begin %s %s %d %d\n", c.key,
 func (c call) checkpoint(t testing.TB) state.Checkpoint {
 	if strings.HasPrefix(c.op, "plain") {
 		cp := plain(t, c.n)
-		cp.Token = placeOf(t, c.n, c.size).Token
+		cp.Token = numberedOf(t, c.n, c.size).Token
 		return cp
 	}
-	return placeOf(t, c.n, c.size)
+	return numberedOf(t, c.n, c.size)
 }
 
 // next draws a new checkpoint for a call: most take a few sectors, some are larger than a
@@ -165,8 +165,8 @@ func (w *worker) save(c call) {
 func (w *worker) plain()   { w.unleased(w.key("plain", 3), "plain-save") }
 func (w *worker) ordered() { w.unleased(w.key("ordered", 3), "save") }
 
-// leased saves under a lease, and now and then sets the place of a key by hand that
-// has had one.
+// leased saves under a lease, and now and then sets the checkpoint of a key by hand that
+// has had a lease.
 func (w *worker) leased() {
 	key := w.key("leased", 3)
 	fence := w.fences[key]

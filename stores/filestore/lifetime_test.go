@@ -20,7 +20,7 @@ type lifetime struct {
 
 	mu    sync.Mutex
 	acked int
-	until map[int]chan struct{} // closed when so many calls are acknowledged
+	until map[int]chan struct{} // by a number of calls: closed when they are acknowledged
 	ended chan struct{}
 	err   error // what was wrong with what it said; when it has ended
 }

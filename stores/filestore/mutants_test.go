@@ -40,13 +40,13 @@ const (
 
 var mutants = []mutant{
 	{"no flush", []edit{
-		{"change.go", "	f := c.file()\n	do := f.Sync\n", "	if M && c.anew == nil {\n		return\n	}\n	f := c.file()\n	do := f.Sync\n"},
+		{"change.go", "	f := c.file()\n	do := f.Sync\n", "	if M && c.replacement == nil {\n		return\n	}\n	f := c.file()\n	do := f.Sync\n"},
 	}, bySaves},
 	{"no directory flush at creation", []edit{
 		{"change.go", "	err := s.flusher.dir.join(nil, renamed)\n", "	var err error\n	if !M {\n		err = s.flusher.dir.join(nil, renamed)\n	}\n"},
 	}, bySaves},
 	{"rename without flush", []edit{
-		{"change.go", "func (c *change) flush() {\n", "func (c *change) flush() {\n	if M && c.anew != nil {\n		return\n	}\n"},
+		{"change.go", "func (c *change) flush() {\n", "func (c *change) flush() {\n	if M && c.replacement != nil {\n		return\n	}\n"},
 	}, bySaves},
 	{"one slot in place", []edit{
 		{"change.go", "	k.next = 1 - k.next\n", "	if !M {\n		k.next = 1 - k.next\n	}\n"},
@@ -79,12 +79,12 @@ var mutants = []mutant{
 	}, byCrowds},
 	{"renames before the flush in a batch", []edit{
 		{"change.go", "	s.flush(cs)\n	renamed := s.flusher.dir.began()\n",
-			"	early := M && len(cs) > 1\n	if early {\n		for _, c := range cs {\n			if c.anew != nil {\n				c.rename()\n			}\n		}\n	}\n" +
+			"	early := M && len(cs) > 1\n	if early {\n		for _, c := range cs {\n			if c.replacement != nil {\n				c.rename()\n			}\n		}\n	}\n" +
 				"	s.flush(cs)\n	renamed := s.flusher.dir.began()\n"},
 		{"change.go", "		default:\n			c.rename()\n", "		case early:\n		default:\n			c.rename()\n"},
 	}, bySaves},
 	{"no directory flush in a batch", []edit{
-		{"change.go", "	if len(anew) == 0 {\n", "	if len(anew) == 0 || M && len(cs) > 1 {\n		for _, c := range anew {\n			c.adopt(nil)\n		}\n"},
+		{"change.go", "	if len(replacing) == 0 {\n", "	if len(replacing) == 0 || M && len(cs) > 1 {\n		for _, c := range replacing {\n			c.adopt(nil)\n		}\n"},
 	}, bySaves},
 	{"no fdatasync after syncfs", []edit{
 		{"flush.go", "	return f.Datasync()\n", "	if M {\n		return nil\n	}\n	return f.Datasync()\n"},

@@ -24,21 +24,21 @@ func TestRemovedUnderItsOwner(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			s, logged := openTest(t, t.TempDir())
 			g := acquire(t, s, "k", "first")
-			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+			must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 			must(t, os.Remove(s.path("k")))
 			want := 1
 			if how == "save" {
 				want = 2
-				must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)))
+				must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)))
 			} else {
 				must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
 			}
-			wantToken(t, s, "k", place(t, want))
+			wantToken(t, s, "k", numbered(t, want))
 			if !logged.has("level=WARN") || !logged.has(s.path("k")) {
 				t.Errorf("the log says %q", logged)
 			}
-			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 3)))
-			wantToken(t, s, "k", place(t, 3))
+			must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 3)))
+			wantToken(t, s, "k", numbered(t, 3))
 		})
 	}
 }
@@ -68,11 +68,11 @@ func TestEditedUnderItsOwner(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, _ := openTest(t, t.TempDir())
 			g := acquire(t, s, "k", "first")
-			must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+			must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 			edited := edit(t, s.path("k"))
 			s.entries["k"].file.checked = time.Now().Add(-checkEvery)
 			for range 2 {
-				want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrCorrupt, s.path("k"), "edited", "undo the change")
+				want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)), state.ErrCorrupt, s.path("k"), "edited", "undo the change")
 			}
 			want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrCorrupt)
 			if lookAt(t, s.path("k")) != edited {
@@ -86,13 +86,13 @@ func TestEditedUnderItsOwner(t *testing.T) {
 func TestLengthenedUnderItsOwner(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	g := acquire(t, s, "k", "first")
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	text := lookAt(t, s.path("k"))
 	must(t, os.WriteFile(s.path("k"), []byte(text+"\n"), 0o600))
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrCorrupt, s.path("k"), "was edited", "undo the change")
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)), state.ErrCorrupt, s.path("k"), "was edited", "undo the change")
 	must(t, os.Truncate(s.path("k"), int64(len(text)))) // undone
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 3)))
-	wantToken(t, s, "k", place(t, 3))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 3)))
+	wantToken(t, s, "k", numbered(t, 3))
 }
 
 // An editor that changed nothing, or a touch, is no reason to stop.
@@ -100,14 +100,14 @@ func TestTouchedUnderItsOwner(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	g := acquire(t, s, "k", "first")
 	for n := 1; n < 10; n += 2 {
-		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, n)))
 		if n%4 == 1 {
 			editFile(t, s.path("k"), func(text []byte) []byte { return text })
 		} else {
 			must(t, os.Chtimes(s.path("k"), time.Time{}, time.Now().Add(time.Hour)))
 		}
-		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n+1)))
-		wantToken(t, s, "k", place(t, n+1))
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, n+1)))
+		wantToken(t, s, "k", numbered(t, n+1))
 	}
 }
 
@@ -115,16 +115,16 @@ func TestTouchedUnderItsOwner(t *testing.T) {
 func TestBackupPutBackUnderItsOwner(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	g := acquire(t, s, "k", "first")
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	backup := []byte(lookAt(t, s.path("k")))
 	for n := 2; n <= 4; n++ {
-		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, n)))
 	}
 	editFile(t, s.path("k"), func([]byte) []byte { return backup })
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 5)), state.ErrCorrupt, "was replaced", "restart the process")
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 5)), state.ErrCorrupt, "was replaced", "restart the process")
 	must(t, s.Close())
 	next, _ := openTest(t, s.dir)
-	if g := acquire(t, next, "k", "second"); g.Checkpoint.Token != place(t, 1).Token {
+	if g := acquire(t, next, "k", "second"); g.Checkpoint.Token != numbered(t, 1).Token {
 		t.Errorf("the next owner starts at sequence %d", g.Checkpoint.Sequence)
 	}
 }
@@ -135,15 +135,15 @@ func TestLockFileRemoved(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	other, _ := openTest(t, s.dir)
 	g := acquire(t, s, "k", "first")
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	must(t, os.Remove(s.lockPath("k")))
 	next := acquire(t, other, "k", "second")
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrFenced)
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)), state.ErrFenced)
 	want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrFenced)
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrFenced)
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)), state.ErrFenced)
 	must(t, s.Release(t.Context(), "k", g.Fence))
-	must(t, other.SaveFenced(t.Context(), "k", next.Fence, place(t, 3)))
-	wantToken(t, s, "k", place(t, 3))
+	must(t, other.SaveFenced(t.Context(), "k", next.Fence, numbered(t, 3)))
+	wantToken(t, s, "k", numbered(t, 3))
 }
 
 // The lock file is removed while the store keeps it open for its next save: a lock on a
@@ -155,14 +155,15 @@ func TestLockFileRemovedBetweenSaves(t *testing.T) {
 	must(t, os.Remove(s.lockPath("k")))
 	acquire(t, other, "k", "second")
 	want(t, s.Save(t.Context(), "k", plain(t, 2)), state.ErrLeaseHeld, `"second"`)
-	wantToken(t, s, "k", place(t, 1))
+	wantToken(t, s, "k", numbered(t, 1))
 }
 
-// What is written anew is what was saved, whatever its caller has done with it since.
+// A file that is written again has what was saved, whatever the caller has done with
+// its memory since.
 func TestNoSharedMemory(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	g := acquire(t, s, "k", "first")
-	cp := place(t, 1)
+	cp := numbered(t, 1)
 	cp.Extra = map[string]json.RawMessage{"gap": json.RawMessage(`{"n":1}`)}
 	must(t, s.SaveFenced(t.Context(), "k", g.Fence, cp))
 	copy(cp.Extra["gap"], `[false]`)
@@ -171,7 +172,7 @@ func TestNoSharedMemory(t *testing.T) {
 	got, err := s.Load(t.Context(), "k")
 	must(t, err)
 	if string(got.Extra["gap"]) != `{"n":1}` {
-		t.Errorf("written anew: %s", got.Extra["gap"])
+		t.Errorf("written again: %s", got.Extra["gap"])
 	}
 }
 
@@ -184,7 +185,7 @@ func TestLockFileRemovedAndTakenAgain(t *testing.T) {
 	must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
 	_, err := other.Acquire(t.Context(), "k", request("second"))
 	want(t, err, state.ErrLeaseHeld, `"first"`)
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	must(t, s.Release(t.Context(), "k", g.Fence))
 	acquire(t, other, "k", "second")
 }
@@ -207,19 +208,19 @@ func TestLockFileSpoiled(t *testing.T) {
 		must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
 		_, err := other.Acquire(t.Context(), "k", request("second"))
 		want(t, err, state.ErrLeaseHeld, `"first"`)
-		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 		must(t, os.WriteFile(s.lockPath("k"), []byte(text), 0o600))
 		acquire(t, other, "k", "second")
-		want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)), state.ErrFenced)
+		want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)), state.ErrFenced)
 		want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrFenced)
 		must(t, s.Release(t.Context(), "k", g.Fence))
 		_, err = s.Acquire(t.Context(), "k", request("first"))
 		want(t, err, state.ErrLeaseHeld, `"second"`)
-		wantToken(t, s, "k", place(t, 1))
+		wantToken(t, s, "k", numbered(t, 1))
 	}
 }
 
-// The session's file is removed: its owner makes it anew with the next renewal of any
+// The session's file is removed: its owner creates it again with the next renewal of any
 // lease, and until then leases can be taken, behind a fence.
 func TestSessionRemoved(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
@@ -235,8 +236,8 @@ func TestSessionRemoved(t *testing.T) {
 	acquire(t, other, "b", "second")
 	must(t, s.Renew(t.Context(), "a", a.Fence, time.Minute))
 	want(t, s.Renew(t.Context(), "b", b.Fence, time.Minute), state.ErrFenced, `"second"`)
-	want(t, s.SaveFenced(t.Context(), "b", b.Fence, place(t, 1)), state.ErrFenced)
-	must(t, s.SaveFenced(t.Context(), "a", a.Fence, place(t, 1)))
+	want(t, s.SaveFenced(t.Context(), "b", b.Fence, numbered(t, 1)), state.ErrFenced)
+	must(t, s.SaveFenced(t.Context(), "a", a.Fence, numbered(t, 1)))
 }
 
 // A hookFS calls a function, once, when a file is opened.
@@ -333,7 +334,7 @@ func TestReleaseHalfFailed(t *testing.T) {
 			}
 			again, err := s.Acquire(t.Context(), "k", r)
 			must(t, err)
-			must(t, s.SaveFenced(t.Context(), "k", again.Fence, place(t, 1)))
+			must(t, s.SaveFenced(t.Context(), "k", again.Fence, numbered(t, 1)))
 			found, err := other.readShared(t.Context(), "k", s.path("k"))
 			must(t, err)
 			if found.rec.Fence() != again.Fence || again.Fence.Epoch <= g.Fence.Epoch {
@@ -357,18 +358,18 @@ func TestReleaseAfterAnother(t *testing.T) {
 	want(t, err, state.ErrLeaseHeld, `"second"`)
 }
 
-// A file that was put in the place of one that is not open is not written to.
+// A file that replaced one that is not open is not written to.
 func TestReplacedWhileClosed(t *testing.T) {
 	s, _ := openTest(t, t.TempDir())
 	g := acquire(t, s, "k", "first")
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	backup := []byte(lookAt(t, s.path("k")))
 	for n := 2; n <= 4; n++ {
-		must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, n)))
+		must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, n)))
 	}
 	s.makeRoom()
 	there := editFile(t, s.path("k"), func([]byte) []byte { return backup })
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 5)), state.ErrCorrupt, "was replaced")
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 5)), state.ErrCorrupt, "was replaced")
 	if lookAt(t, s.path("k")) != there {
 		t.Error("the file is not as it was left")
 	}
@@ -455,19 +456,19 @@ func TestFenceTakenUpAgain(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := openTest(t, dir)
 	g := acquire(t, s, "k", "first")
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 1)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
 	must(t, s.Close())
 	s, _ = openTest(t, dir)
 	other, _ := openTest(t, dir)
 	must(t, s.Renew(t.Context(), "k", g.Fence, time.Minute))
 	_, err := other.Acquire(t.Context(), "k", request("second"))
 	want(t, err, state.ErrLeaseHeld, `"first"`)
-	must(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 2)))
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)))
 	must(t, s.Close())
 	acquire(t, other, "k", "second")
 	s, _ = openTest(t, dir)
-	want(t, s.SaveFenced(t.Context(), "k", g.Fence, place(t, 3)), state.ErrFenced)
-	wantToken(t, s, "k", place(t, 2))
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 3)), state.ErrFenced)
+	wantToken(t, s, "k", numbered(t, 2))
 }
 
 // A renewal answers while the disk keeps a save waiting.
@@ -517,7 +518,7 @@ func TestIdleFilesAreClosed(t *testing.T) {
 		s.mu.Unlock()
 	}
 	for n := range many {
-		wantToken(t, s, key(n), place(t, n+1))
+		wantToken(t, s, key(n), numbered(t, n+1))
 	}
 	g := acquire(t, s, "leased", "first")
 	for n := range 8 {
@@ -528,10 +529,10 @@ func TestIdleFilesAreClosed(t *testing.T) {
 	}
 	sys.arm(0, nil, false)
 	must(t, s.Save(t.Context(), key(many-25), plain(t, 99)))
-	must(t, s.SaveFenced(t.Context(), "leased", g.Fence, place(t, 99)))
+	must(t, s.SaveFenced(t.Context(), "leased", g.Fence, numbered(t, 99)))
 	if slices.ContainsFunc(sys.trace(), func(call string) bool { return strings.HasPrefix(call, "rename") }) {
 		t.Errorf("saves whose files had been closed are not in place: %q", sys.trace())
 	}
-	wantToken(t, s, key(many-25), place(t, 99))
-	wantToken(t, s, "leased", place(t, 99))
+	wantToken(t, s, key(many-25), numbered(t, 99))
+	wantToken(t, s, "leased", numbered(t, 99))
 }

@@ -16,7 +16,7 @@ func TestReplacedFilesAreHeld(t *testing.T) {
 	sys := &openFS{open: map[file]fs.FileInfo{}}
 	s, _ := openOn(t, sys, t.TempDir())
 	g := acquire(t, s, "k", "first")
-	large := func(n int) state.Checkpoint { return placeOf(t, n, n*5000) }
+	large := func(n int) state.Checkpoint { return numberedOf(t, n, n*5000) }
 	for _, step := range []struct {
 		name string
 		do   func() error

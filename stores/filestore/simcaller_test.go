@@ -81,10 +81,10 @@ func (c *caller) step() {
 	}
 	switch {
 	case n < 45 && k.leased == (n < 40):
-		cp, what := c.place()
+		cp, what := c.numbered()
 		c.do(k, fmt.Sprintf("SaveFenced %s under %v", what, f), saving(f, cp), func(s *Store) error { return s.SaveFenced(ctx, k.name, f, cp) })
 	case n < 45:
-		cp, what := c.place()
+		cp, what := c.numbered()
 		c.do(k, "Save "+what, saving(state.Fence{}, cp), func(s *Store) error { return s.Save(ctx, k.name, cp) })
 	case n < 57 && (k.leased || n == 45):
 		c.acquire(k)
@@ -150,8 +150,8 @@ func (c *caller) settle(what string) {
 	}
 }
 
-// place makes a checkpoint that no other is equal to.
-func (c *caller) place() (cp state.Checkpoint, name string) {
+// numbered returns a checkpoint that differs from all others.
+func (c *caller) numbered() (cp state.Checkpoint, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n++
@@ -162,7 +162,7 @@ func (c *caller) place() (cp state.Checkpoint, name string) {
 	case 1, 2:
 		size = c.r.IntN(3500)
 	}
-	cp = placeOf(c.t, c.n, size)
+	cp = numberedOf(c.t, c.n, size)
 	if c.r.IntN(8) == 0 {
 		cp.Extra = map[string]json.RawMessage{"gap": json.RawMessage(fmt.Sprintf(`{"n":%d}`, c.n))}
 	}
@@ -245,7 +245,7 @@ func (c *caller) load(k *simKey) {
 }
 
 // removeFile is a person who removes a key's file, and says sync. A store that has its record in
-// memory writes it anew; another doesn't know that it was there.
+// memory writes it again; another doesn't know that it was there.
 func (c *caller) removeFile(k *simKey) {
 	c.do(k, "rm", func(r record.Record) (record.Record, error) { return r, nil }, func(s *Store) error {
 		c.mu.Lock()
@@ -286,7 +286,7 @@ func (c *caller) batch(store int) {
 		}
 		var it state.Item
 		it.Key = k.name
-		it.Checkpoint, _ = c.place()
+		it.Checkpoint, _ = c.numbered()
 		if k.leased {
 			it.Fence = c.fence(k)
 		}
@@ -308,7 +308,7 @@ func (c *caller) heal(k *simKey) {
 	c.faults = false
 	var err error
 	for range 2 {
-		cp, what := c.place()
+		cp, what := c.numbered()
 		f := state.Fence{}
 		if n := len(k.fences); n > 0 && k.leased {
 			f = k.fences[n-1]

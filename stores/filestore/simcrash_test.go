@@ -34,12 +34,12 @@ type history struct {
 	m      *simFS
 	stores [2]*Store
 	faults bool // calls fail at random
-	rarely int  // the power is cut at one point out of so many
+	rarely int  // the power is cut at one in this many points, at random
 	crowd  bool // many callers at a time
 
 	mu   sync.Mutex // guards the four
 	keys []*simKey  // what they may hold
-	n    int        // the last place that was made
+	n    int        // the last checkpoint that was made
 	log  []string
 	life int
 
@@ -324,7 +324,7 @@ func simCrashes(t *testing.T, live func(t *testing.T, seed uint64) *history) {
 // Random histories, with the power cut at every moment of them.
 func TestSimulatedCrashes(t *testing.T) {
 	simCrashes(t, func(t *testing.T, seed uint64) *history {
-		if seed%4 == 0 { // so many that a batch shares its flush
+		if seed%4 == 0 { // enough keys for a batch to share its flush
 			h := newHistory(t, seed, manyFiles+12)
 			h.rarely = 20
 			h.leaseMost()

@@ -109,7 +109,7 @@ func (n *simNode) flush(change int) {
 }
 
 // flushed is what the disk holds after a flush. It is not what the page cache has:
-// there is also what a flush that failed has thrown away, which never comes to the disk.
+// it also has what a flush that failed has discarded, which never reaches the disk.
 func (n *simNode) flushed(change int) []byte {
 	now, size := n.at(change), len(n.disk)
 	if first := n.resized.first; first > 0 && first <= change {
@@ -176,7 +176,7 @@ func (n *simNode) draw(r *rand.Rand, when span) int {
 	return change
 }
 
-// lose is a flush that fails: the pages that didn't make it are thrown away, and the
+// lose is a flush that fails: the pages that it didn't write are discarded, and the
 // page cache, which keeps them, says that all is well.
 func (n *simNode) lose(r *rand.Rand) {
 	n.disk = n.afterCrash(r)
@@ -201,7 +201,8 @@ func (e *errSeq) sample() int {
 	return e.n
 }
 
-// heard tells whether there is an error that whoever sampled since has not heard of.
+// heard reports whether there is an error after the sample at since, and moves since
+// past it.
 func (e *errSeq) heard(since *int) bool {
 	if *since == e.n {
 		return false

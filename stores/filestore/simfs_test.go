@@ -16,8 +16,8 @@ import (
 )
 
 // A simFS is a machine with one directory on one disk, all in memory: an fsys whose
-// power can be cut, whose processes can be killed, and whose disk fails when it is told
-// to. It is as unkind as POSIX and Linux allow a file system to be: nothing is durable
+// power can be cut, whose processes can be killed, and whose disk fails on
+// demand. It is as unkind as POSIX and Linux allow a file system to be: nothing is durable
 // that wasn't flushed, in whatever order, and a flush that failed has lost its data
 // while the next one says that all is well. All chance comes from r.
 //
@@ -46,7 +46,7 @@ const simHome, simStore = "/sim", "/sim/state"
 
 func newSimFS(r *rand.Rand) *simFS { return &simFS{r: r} }
 
-// isDirty tells whether a power cut could leave one thing or another.
+// isDirty reports whether a power cut could have several results.
 func (m *simFS) isDirty() bool {
 	if m.dir == nil {
 		return false

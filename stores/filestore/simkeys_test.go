@@ -39,11 +39,11 @@ func distinct(rs []record.Record) (out []record.Record) {
 }
 
 func brief(r record.Record) string {
-	place := int64(0)
+	n := int64(0)
 	if r.Status == record.Saved {
-		place = r.Checkpoint.SavedAt.UnixMilli() - 1794000000000 // as placeOf makes it
+		n = r.Checkpoint.SavedAt.UnixMilli() - 1794000000000 // as numberedOf makes it
 	}
-	return fmt.Sprintf("{place %d, sequence %d of %d, epoch %d %q}", place, r.Checkpoint.Sequence, r.LastSequence, r.Epoch, r.Nonce)
+	return fmt.Sprintf("{checkpoint %d, sequence %d of %d, epoch %d %q}", n, r.Checkpoint.Sequence, r.LastSequence, r.Epoch, r.Nonce)
 }
 
 func briefs(rs []record.Record) string {
@@ -102,7 +102,7 @@ func (e effect) of(rs []record.Record) (out []record.Record) {
 	return out
 }
 
-// refuses tells whether a call may be refused so, if r is the record.
+// refuses reports whether a call may be refused with err, if r is the record.
 func (e effect) refuses(r record.Record, err error) bool {
 	if errors.Is(err, state.ErrLeaseHeld) && !errors.Is(err, state.ErrFenced) {
 		return r.Nonce != ""

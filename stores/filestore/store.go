@@ -104,7 +104,7 @@ func (s *Store) sweep() error {
 			err = s.sweepFile(stem, filepath.Join(s.dir, name))
 		}
 		if err != nil {
-			s.log.Warn("removing a file that a killed process left failed", "path", filepath.Join(s.dir, name), "error", err)
+			s.log.Warn("removing a temporary file failed", "path", filepath.Join(s.dir, name), "err", err)
 		}
 	}
 	return nil

@@ -106,13 +106,13 @@ type logBuffer struct{ bytes.Buffer }
 
 func (l *logBuffer) has(text string) bool { return strings.Contains(l.String(), text) }
 
-// place is a checkpoint with a sequence, and with a token that is n's own.
-func place(t testing.TB, n int) state.Checkpoint {
-	return placeOf(t, n, 0)
+// numbered is a checkpoint with the sequence n and a token of its own.
+func numbered(t testing.TB, n int) state.Checkpoint {
+	return numberedOf(t, n, 0)
 }
 
-// placeOf is a checkpoint whose token has size more bytes.
-func placeOf(t testing.TB, n, size int) state.Checkpoint {
+// numberedOf is a numbered checkpoint whose token is size bytes longer.
+func numberedOf(t testing.TB, n, size int) state.Checkpoint {
 	t.Helper()
 	data := fmt.Sprintf("82%08X%08X2B0229296E04%s", 1794000000+n, n, strings.Repeat("A", size))
 	raw, err := bson.Marshal(bson.D{{Key: "_data", Value: data}})
@@ -131,7 +131,7 @@ func placeOf(t testing.TB, n, size int) state.Checkpoint {
 
 // plain is a checkpoint without a sequence, as programs have that only keep a token.
 func plain(t testing.TB, n int) state.Checkpoint {
-	cp := place(t, n)
+	cp := numbered(t, n)
 	cp.Sequence = 0
 	return cp
 }
@@ -169,7 +169,7 @@ func want(t *testing.T, err, target error, parts ...string) {
 	}
 }
 
-// wantToken checks which place a key has.
+// wantToken checks which checkpoint a key has.
 func wantToken(t *testing.T, s *Store, key string, cp state.Checkpoint) {
 	t.Helper()
 	got, err := s.Load(t.Context(), key)
@@ -177,6 +177,6 @@ func wantToken(t *testing.T, s *Store, key string, cp state.Checkpoint) {
 		t.Fatal(err)
 	}
 	if got.Token != cp.Token {
-		t.Fatalf("the place is that of sequence %d, want %d", got.Sequence, cp.Sequence)
+		t.Fatalf("the checkpoint is that of sequence %d, want %d", got.Sequence, cp.Sequence)
 	}
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // An fsSyncer is a directory that was opened to flush its file system. The kernel
-// remembers, for each opened file, which failures to write back it has told of: so it
-// must be open before whatever it is to vouch for is written.
+// remembers, for each opened file, which write-back failures it has reported. Therefore
+// the directory must be open before the data is written that its flush reports on.
 type fsSyncer struct{ *os.File }
 
 // openSyncer returns one for file systems whose syncfs was reviewed and tested: it waits for

@@ -109,7 +109,7 @@ func (s *Store) persist(ctx context.Context, key string, again bool, f func(cont
 			return unavailable(attempt+1, err)
 		}
 		s.opts.Logger.InfoContext(ctx, "redis call failed, retrying",
-			"key", key, "attempt", attempt+1, "error", clean(err).Error())
+			"key", key, "attempt", attempt+1, "err", clean(err).Error())
 		if err := s.backOff(ctx, attempt); err != nil {
 			return err
 		}

@@ -65,7 +65,7 @@ func (k *clock) watched(ctx context.Context) *callContext {
 const sweepEvery = 5 * time.Millisecond
 
 // sweep wakes the calls whose contexts have ended, as long as there are any calls.
-// To be told of each context's end (context.AfterFunc) would cost each call more.
+// A context.AfterFunc for each call would cost more.
 func (k *clock) sweep() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()

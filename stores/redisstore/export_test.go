@@ -32,8 +32,8 @@ var (
 // SameSeals has all seals be the same, for the whole process. For mutants.
 func SameSeals() { newSeal = func() string { return "1" } }
 
-// ReplaceInScripts puts another text in the place of old in all scripts, for the
-// whole process, and tells whether one had it. For mutants.
+// ReplaceInScripts replaces a text in all scripts, for the whole process, and reports
+// whether a script had it. For mutants.
 func ReplaceInScripts(old, replacement string) bool {
 	found := false
 	for _, s := range []*script{saveScript, loadScript, clearScript, acquireScript, renewScript, releaseScript, forgetScript, pingScript} {

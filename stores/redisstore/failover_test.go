@@ -104,12 +104,12 @@ func TestSentinelFailover(t *testing.T) {
 				return saveUntil(t, idle, "k", g.Fence, checkpoint(t, "82AB", 2))
 			})
 			wantSoon(t, "Sentinel", own, ours)
-			if text := log.String(); !strings.Contains(text, "name another master") || !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "allkeys-lru") {
-				t.Errorf("neither the new master nor its policy is told of: %s", text)
+			if text := log.String(); !strings.Contains(text, "redis master changed") || !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "allkeys-lru") {
+				t.Errorf("the log has neither the new master nor its policy: %s", text)
 			}
-			// Who has heard of the new master asks the old one no more, which for a while does
-			// not know that it is one.
-			eventually(t, "word of the new master", func() bool { return strings.Contains(heard.String(), "name another master") })
+			// A store that knows the new master doesn't ask the old one, which for a while does
+			// not know that it was replaced.
+			eventually(t, "word of the new master", func() bool { return strings.Contains(heard.String(), "redis master changed") })
 			if fault == "frozen" {
 				want(t, old.Thaw(), nil, "Thaw")
 			}

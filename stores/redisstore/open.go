@@ -217,7 +217,7 @@ func (s *Store) inspectOne(ctx context.Context, c *redis.Client) error {
 		return s.judge(ctx, name, parseInfo(text))
 	case isAnswer(err) && classify(err) == final:
 		s.opts.Logger.WarnContext(ctx, "redis eviction policy unknown, since the user may not read INFO; make sure that it is noeviction",
-			"server", name, "error", clean(err).Error())
+			"server", name, "err", clean(err).Error())
 		return nil
 	}
 	return err

@@ -36,7 +36,7 @@ type Options struct {
 	// Cluster says that Addrs are nodes of a Redis Cluster.
 	Cluster bool
 
-	// Socket, in place of Addrs, is the path of a server's Unix socket.
+	// Socket, instead of Addrs, is the path of a server's Unix socket.
 	Socket string
 
 	// DB is the number of the database. In a URL it is the path; only the URL of a
@@ -129,7 +129,7 @@ type Options struct {
 	// is [slog.Default].
 	Logger *slog.Logger
 
-	// dial, if tests set it, is used in place of the system's dialer.
+	// dial, if tests set it, is used instead of the system's dialer.
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 

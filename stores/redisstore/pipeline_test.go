@@ -46,7 +46,7 @@ func run(t *testing.T, src rigatoni.Source, dest rigatoni.Destination, s state.S
 	return end
 }
 
-// A quiet stream's place outlives its time to live many times over, by the idle
+// A quiet stream's checkpoint outlives its time to live many times over, by the idle
 // advance and by the renewals, while the pipeline runs; afterwards it expires, and
 // that is no first start.
 func TestPipelineAndTTL(t *testing.T) {
@@ -56,7 +56,7 @@ func TestPipelineAndTTL(t *testing.T) {
 		o   rigatoni.Config
 	}{
 		"renewals": {600 * time.Millisecond, rigatoni.Config{LeaseTTL: 600 * time.Millisecond, IdleInterval: time.Hour}},
-		// The source gives a new place to an idle stream once a second.
+		// The source advances an idle stream once a second.
 		"idle advance": {1800 * time.Millisecond, rigatoni.Config{LeaseTTL: time.Hour, IdleInterval: 100 * time.Millisecond}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestPipelineAndTTL(t *testing.T) {
 			dest := &rigatonitest.Destination{}
 			want(t, run(t, rigatonitest.NewSource(insert), dest, s, c.o)(), state.ErrExpired, "the next start")
 			if n := len(dest.Events()); n != 0 {
-				t.Errorf("it began anew, and delivered %d events", n)
+				t.Errorf("it started over, and delivered %d events", n)
 			}
 		})
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/testing/faultproxy"
 )
 
-// A proxy stands between a store and Redis and breaks the scripts (and SETs) that it is told to.
+// A proxy stands between a store and Redis and breaks scripts (and SETs) on demand.
 type proxy struct {
 	*faultproxy.Proxy
 	accepted counter      // connections, ever
@@ -52,8 +52,8 @@ func (p *proxy) next(cuts ...cut) {
 	})
 }
 
-// touchesKeys tells whether a request is of a store's work, and not one that makes
-// a connection ready, looks at the server or asks about it.
+// touchesKeys reports whether a request is one of a store's operations, and not one that
+// sets up a connection, looks at the server or asks about it.
 func touchesKeys(r faultproxy.Request) bool {
 	return !r.Is("hello", "auth", "client", "select", "readonly", "ping", "info", "role", "command", "cluster", "sentinel", "scan", "wait")
 }

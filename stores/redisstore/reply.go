@@ -89,7 +89,7 @@ var errGone = fmt.Errorf("%w: it disappeared from Redis: it was deleted or evict
 // errUnsealed never leaves the store.
 var errUnsealed = errors.New("the seal is another writer's")
 
-// checkpoint reads the answer of load from the i-th place on: what was found, and
+// checkpoint reads load's reply from the i-th element on: what was found, and
 // the record.
 func (r reply) checkpoint(i int) (state.Checkpoint, error) {
 	switch r.text(i) {

@@ -16,9 +16,9 @@ import (
 
 const (
 	// followInterval is how often the Sentinels are asked who the master is.
-	// Connections to one that is master no more are cut then, so that what waits for a
-	// frozen one goes on, and nothing is written to one that was cut off and will be
-	// thrown away.
+	// Connections to a former master are cut then, so that calls that wait for a frozen
+	// one continue, and nothing is written to one that was partitioned and whose writes
+	// will be discarded.
 	followInterval = 500 * time.Millisecond
 
 	// sentinelTimeout is how long one Sentinel may take to answer.
@@ -87,7 +87,7 @@ func (s *sentinels) follow() {
 			case <-tick.C:
 			}
 			if _, err := s.master(ctx); err != nil && ctx.Err() == nil {
-				s.log.Debug("redisstore: no Sentinel says where the master is", "master", s.name, "error", clean(err).Error())
+				s.log.Debug("redis master unknown to the sentinels", "master", s.name, "err", clean(err).Error())
 			}
 		}
 	})
@@ -213,7 +213,7 @@ func (s *sentinels) adopt(o opinion) string {
 		return s.addr
 	}
 	if s.addr != "" {
-		s.log.Info("redisstore: the Sentinels name another master", "master", s.name, "was", s.addr, "is", o.addr)
+		s.log.Info("redis master changed", "master", s.name, "address", o.addr, "previous_address", s.addr)
 	}
 	s.addr = o.addr
 	for c, addr := range s.conns {
@@ -272,11 +272,11 @@ func (s *Store) greet(ctx context.Context, cn *redis.Conn) error {
 	if !s.sentinels.firstOf() {
 		return nil
 	}
-	// The first master is judged when the store opens. A later one is too late to
-	// refuse, and not to be told of.
+	// The first master is judged when the store opens. A later one can't be refused any
+	// more, only logged.
 	if text, err := cn.Info(ctx).Result(); err == nil {
 		if err := s.judge(ctx, s.name, parseInfo(text)); err != nil {
-			s.opts.Logger.ErrorContext(ctx, "redis master is unsuitable for checkpoints", "error", err.Error())
+			s.opts.Logger.ErrorContext(ctx, "redis master is unsuitable for checkpoints", "err", err.Error())
 		}
 	}
 	return nil

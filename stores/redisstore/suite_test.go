@@ -230,7 +230,7 @@ func (s cutStore) SaveBatch(ctx context.Context, items []state.Item) []error {
 		return s.Store.SaveBatch(ctx, items)
 	}
 	var errs []error
-	_ = insist(ctx, func() error { // it tells whether to repeat; the answers are in errs
+	_ = insist(ctx, func() error { // the error only decides whether to repeat; the results are in errs
 		errs = s.once.SaveBatch(ctx, items)
 		return errors.Join(errs...)
 	})

@@ -18,9 +18,9 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// TestLateWritesOfFrozenServer: what waited in a server that was frozen is
-// executed in any order. Whatever the order, the new owner has the last word, and
-// an old save that was acknowledged is the place from which it goes on.
+// TestLateWritesOfFrozenServer: commands that waited in a frozen server are executed in
+// any order. In every order the new owner's writes win, and it resumes from an old
+// owner's save that was acknowledged.
 func TestLateWritesOfFrozenServer(t *testing.T) {
 	mutate(t)
 	seed, rounds := campaign.Seed(t), 1
@@ -201,7 +201,7 @@ func (f *failing) round(t *testing.T, seed uint64, fa fault, n int) {
 	}
 	for range trials {
 		if err := <-answers; err == nil {
-			f.done.Add(1) // by a master that was thrown away, or before the new owner came
+			f.done.Add(1) // by a master that was discarded, or before the new owner came
 		}
 	}
 	want(t, f.settled(ctx), nil, "settled")
@@ -367,7 +367,7 @@ func TestLateWritesAtFailover(t *testing.T) {
 			for i, fa := range faults {
 				f.round(t, seed+uint64(i), fa, n)
 			}
-			t.Logf("%d trials; %d late writes were acknowledged, by a master that was thrown away or before the new owner came", n*len(faults), f.done.Load())
+			t.Logf("%d trials; %d late writes were acknowledged, by a master that was discarded or before the new owner came", n*len(faults), f.done.Load())
 		})
 	}
 }

@@ -46,8 +46,8 @@ type owner struct {
 	seq   uint64
 }
 
-// place is a checkpoint of whoever has that mark.
-func place(mark byte, seq uint64) state.Checkpoint {
+// checkpointAt is a checkpoint of the owner with this mark.
+func checkpointAt(mark byte, seq uint64) state.Checkpoint {
 	doc, _ := bson.Marshal(bson.D{{Key: "_data", Value: fmt.Sprintf("82%02X%08X", mark, seq)}}) // of a string it can't fail
 	cp, _ := state.At(doc)                                                                      // nor for what Marshal made
 	cp.Sequence = seq
@@ -93,7 +93,7 @@ func (o *owner) acquire(ctx context.Context, ttl time.Duration, steal bool) erro
 }
 
 // next is the checkpoint that o saves next.
-func (o *owner) next() state.Checkpoint { return place(o.mark, o.seq+1) }
+func (o *owner) next() state.Checkpoint { return checkpointAt(o.mark, o.seq+1) }
 
 func (o *owner) save(ctx context.Context, times int) error {
 	for range times {
@@ -169,8 +169,8 @@ func holdPackets(o *owner) func() {
 	}
 }
 
-// A handover is a way in which the place of an owner is taken. It returns what
-// lies there then; without a token: nothing.
+// A handover is a way in which another takes over from an owner. It returns the
+// checkpoint that is stored then; without a token: none.
 type handover struct {
 	name string
 	ttl  time.Duration // of the old owner's lease
@@ -265,7 +265,7 @@ func (s *stand) restore(ctx context.Context, key string, snap snapshot) error {
 
 // begin has an owner come, and save.
 func (tr *trial) begin(ctx context.Context, ttl time.Duration) error {
-	// Somebody was there before, so that there is an epoch and a place.
+	// Somebody was there before, so that there is an epoch and a checkpoint.
 	if err := tr.old.acquire(ctx, time.Hour, false); err != nil {
 		return err
 	}

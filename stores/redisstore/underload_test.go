@@ -26,7 +26,7 @@ type load struct {
 	numbers   map[resumetoken.Token]int
 	delivered map[int]int // how often
 	upTo      int         // all below were delivered
-	ahead     error       // a place was saved ahead of that
+	ahead     error       // a checkpoint was saved ahead of that
 	saved     time.Time   // when a save began that went through
 	failed    int         // saves that did not
 	ended     error       // what a pipeline that went on no more returned
@@ -97,7 +97,7 @@ func (l *load) saving(cp state.Checkpoint) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n, known := l.numbers[cp.Token]; known && n >= l.upTo {
-		l.ahead = fmt.Errorf("the place saved is event %d, and only those below %d were delivered", n, l.upTo)
+		l.ahead = fmt.Errorf("the checkpoint is event %d, and only those below %d were delivered", n, l.upTo)
 	}
 }
 
@@ -142,7 +142,7 @@ func (l *load) finish(t *testing.T) {
 	})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	want(t, l.ahead, nil, "the saved place")
+	want(t, l.ahead, nil, "the checkpoint")
 	again := 0
 	for _, times := range l.delivered {
 		again += times - 1
@@ -257,7 +257,7 @@ func TestFailoverUnderLoad(t *testing.T) {
 			cp, err := s.Load(t.Context(), "shop")
 			want(t, err, nil, "Load")
 			if n := l.numbers[cp.Token]; n != len(l.numbers)-1 {
-				t.Errorf("the last place is event %d of %d", n, len(l.numbers))
+				t.Errorf("the last checkpoint is event %d of %d", n, len(l.numbers))
 			}
 		})
 	}
@@ -284,10 +284,10 @@ func keepFlushing(ctx context.Context, t *testing.T, nodes []*redisserver.Server
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-// TestStrandedPipeline: a pipeline that is cut off together with the old master
-// goes on, and so does another one with the new master: events are delivered by
-// both. When they meet again, the one that was cut off is out, and the place of the
-// other never goes back.
+// TestStrandedPipeline: a pipeline that is partitioned together with the old master
+// continues, and so does another one with the new master: both deliver events. When the
+// partition ends, the first one is fenced out, and the checkpoint of the other never
+// goes back.
 func TestStrandedPipeline(t *testing.T) {
 	t.Parallel()
 	f := onSentinel(t)
@@ -337,7 +337,7 @@ func TestStrandedPipeline(t *testing.T) {
 		}
 		want(t, err, nil, "Load")
 		if cp.Sequence < last.Sequence || l.number(cp) < l.number(last) {
-			t.Fatalf("the place went back from event %d to %d", l.number(last), l.number(cp))
+			t.Fatalf("the checkpoint went back from event %d to %d", l.number(last), l.number(cp))
 		}
 		last = cp
 	}

@@ -44,7 +44,7 @@ var rules = []rule{
 	{".", "/stores/memstore", []string{"/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state and its kit"},
 	{".", "/stores/filestore", []string{"/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys}, "a store imports state and its kit, and the file store no client"},
 	{".", "", []string{"/state", "/resumetoken", bson, bsonX, intl, sys}, "the pipeline imports state and bson, never the driver's client, a store or a destination"},
-	{".", "/rigatonitest", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
+	{".", "/rigatonitest", []string{"", "/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
 	{".", "/extjson", []string{bson, bsonX, intl}, "the standard library and bson"},
 	{".", "/destinations/ndjson", []string{"", "/extjson", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
 	{".", "/mongotest", []string{"/mongotest/internal/query", "/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", "/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},

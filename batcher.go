@@ -45,4 +45,4 @@ func (b *batcher) fits(events, bytes, size int) bool {
 }
 
 // cut notes that a batch was made.
-func (b *batcher) cut(events int) { b.careful = max(0, b.careful-events) }
+func (b *batcher) cut(events int) { b.careful -= events }

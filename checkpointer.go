@@ -70,7 +70,6 @@ func partsOf(s Sink) sinkParts {
 // acquire takes the lease, unless there is to be none, and reads the checkpoint.
 func (c *checkpointer) acquire(ctx context.Context) error {
 	cp, err := c.grant(ctx)
-	c.unsure = false
 	if err != nil && c.saver == nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -270,6 +271,7 @@ func TestKeyOf(t *testing.T) {
 	same := [][]any{
 		{int32(1), int64(1), 1.0, dec("1"), dec("1.00")},
 		{0.0, int32(0), dec("-0")},
+		{math.NaN(), math.Float64frombits(0x7ff8000000000007), dec("NaN")},
 		{bson.D{{Key: "a", Value: int32(1)}}, bson.D{{Key: "a", Value: 1.0}}},
 		{"1"}, {"a"}, {bson.D{{Key: "a", Value: "1"}}}, {bson.A{1}}, {true}, {bson.NewObjectID()},
 	}

@@ -55,6 +55,9 @@ func TestSyncFailsOnce(t *testing.T) {
 				t.Error("Run returned nil")
 			}
 			r.wantSaved(r.src.origin)
+			if n := len(syncs); n != 1 {
+				t.Errorf("Sync was called %d times", n)
+			}
 		})
 	}
 }
@@ -104,43 +107,38 @@ func TestRewindAfterUnknownSave(t *testing.T) {
 // A sink that cuts its output back to the checkpoint would otherwise keep events that
 // are redelivered.
 func TestSyncCoversTheMark(t *testing.T) {
-	tracker := newTracker(between(0), newBudget(1<<30))
-	var delivered atomic.Uint64
+	tr := newTracker(between(0), newBudget(1<<30))
+	delivered := make(chan struct{})
 	l := &lane{
-		tracker: tracker, lock: newSemaphore(), status: &monitor{hooks: &Hooks{}}, watchdog: watchdog{}, valid: func() error { return nil },
-		prepare: func(b *Batch, _ *uint64) sinkCall {
-			return sinkCall{func(context.Context) error { delivered.Add(uint64(len(b.Events))); return nil }, func(error) {}}
+		tracker: tr, lock: newSemaphore(), status: &monitor{hooks: &Hooks{}}, valid: func() error { return nil },
+		prepare: func(*Batch, *uint64) sinkCall {
+			return sinkCall{func(context.Context) error {
+				tr.mu.Lock() // from here on, the events can't be noted as delivered
+				close(delivered)
+				return nil
+			}, func(error) {}}
 		},
 	}
-	stop := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for {
-			select {
-			case <-stop:
-				return
-			case l.lock <- struct{}{}: // as Sync does
-				if d, m := delivered.Load(), tracker.mark().events; d != m {
-					t.Errorf("%d events are delivered, and a checkpoint would cover %d", d, m)
-					<-l.lock
-					return
-				}
-				<-l.lock
-			default:
-				runtime.Gosched()
-			}
-		}
+		var seq uint64
+		l.attempt(t.Context(), []item{{event(1), tr.add(events(1, 1), Position{})}}, 1, &seq)
 	}()
-	var seq uint64
-	for n := 1; n <= 3000; n++ {
-		ev := event(n)
-		it := item{ev, tracker.add([]Event{ev}, Position{})}
-		if out := l.attempt(t.Context(), []item{it}, 1, &seq); out.err != nil {
-			t.Fatal(out.err)
+	<-delivered
+	for range 100_000 {
+		select {
+		case l.lock <- struct{}{}: // as Sync does
+			t.Error("Sync could run between Deliver and the note that its events are delivered")
+			l.lock.release()
+			tr.mu.Unlock()
+			<-ended
+			return
+		default:
+			runtime.Gosched()
 		}
 	}
-	close(stop)
+	tr.mu.Unlock()
 	<-ended
 }
 

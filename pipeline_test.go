@@ -212,7 +212,7 @@ func TestBatches(t *testing.T) {
 	})
 	bubble(t, "by bytes", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 10)))
-		r.cfg.MaxBatchBytes = len(event(1).Raw)*4 + 1
+		r.cfg.MaxBatchBytes = len(event(1).Raw) * 4
 		r.start()
 		r.sink.wait(t, 10)
 		if err := r.end(); err != nil {
@@ -293,7 +293,7 @@ func TestBackpressure(t *testing.T) {
 		}
 		r := newRig(t, src)
 		size := 10 * len(event(1).Raw)
-		r.cfg.MaxInFlightBytes = 5*size + size/2
+		r.cfg.MaxInFlightBytes = 5 * size
 		hold := make(chan struct{})
 		r.sink.deliver = func(context.Context, *Batch) error { <-hold; return nil }
 		r.start()
@@ -414,7 +414,7 @@ func TestStop(t *testing.T) {
 		wantNumbers(t, r.sink.delivered(), 1, 6)
 	})
 	bubble(t, "a stream that can't go on: what came before is delivered and saved", func(t *testing.T) {
-		r := newRig(t, newFakeSource(batch(1, 3), chunk{err: ErrHistoryLost}))
+		r := newRig(t, newFakeSource(batch(1, 3), chunk{err: ErrHistoryLost}, batch(4, 5)))
 		r.cfg.MaxBatchAge = time.Hour
 		r.start()
 		if err := <-r.ended; !errors.Is(err, ErrHistoryLost) {
@@ -422,6 +422,9 @@ func TestStop(t *testing.T) {
 		}
 		wantNumbers(t, r.sink.delivered(), 1, 3)
 		r.wantSaved(at(3))
+		if n := r.src.handedOut(); n != 2 {
+			t.Errorf("Next was called after its error: %d chunks", n)
+		}
 	})
 	bubble(t, "Run can be called once", func(t *testing.T) {
 		r := newRig(t, newFakeSource())

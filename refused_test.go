@@ -262,7 +262,11 @@ func TestTransform(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 9), batch(10, 20)))
 		r.cfg.Transform = func(_ context.Context, ev Event) (Event, bool, error) {
 			n := number(ev)
-			return ev.With(doc(bson.D{{Key: "_id", Value: "mine"}, {Key: "clusterTime", Value: bson.Timestamp{T: 1, I: uint32(100 + n)}}})), n%2 == 0, nil
+			raw := doc(bson.D{{Key: "_id", Value: "mine"}, {Key: "clusterTime", Value: bson.Timestamp{T: 1, I: uint32(100 + n)}}})
+			if n%4 == 0 {
+				return Event{Raw: raw}, true, nil // without With
+			}
+			return ev.With(raw), n%2 == 0, nil
 		}
 		r.start()
 		r.sink.wait(t, 10)
@@ -273,13 +277,14 @@ func TestTransform(t *testing.T) {
 			t.Errorf("delivered %v", got)
 		}
 		r.wantSaved(at(20))
-		if s := r.p.Status()[0]; s.Dropped != 10 || s.Events != 10 {
+		size := len(doc(bson.D{{Key: "_id", Value: "mine"}, {Key: "clusterTime", Value: bson.Timestamp{}}}))
+		if s := r.p.Status()[0]; s.Dropped != 10 || s.Events != 10 || s.Bytes != uint64(10*size) {
 			t.Errorf("the status is %+v", s)
 		}
 	})
 	bubble(t, "a stream of which everything is dropped is saved all the same", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 9)))
-		r.cfg.Transform = func(_ context.Context, ev Event) (Event, bool, error) { return ev, false, nil }
+		r.cfg.Transform = func(context.Context, Event) (Event, bool, error) { return Event{}, false, nil }
 		r.start()
 		time.Sleep(3 * time.Second)
 		r.wantSaved(at(9))
@@ -348,8 +353,8 @@ func TestTransform(t *testing.T) {
 			if err := r.end(); err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(box.numbers(), []int{5}) {
-				t.Errorf("dead letters %v", box.numbers())
+			if !slices.Equal(box.numbers(), []int{5}) || len(r.sink.delivered()) != 8 {
+				t.Errorf("dead letters %v, delivered %v", box.numbers(), r.sink.delivered())
 			}
 			r.wantSaved(at(9))
 		}

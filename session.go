@@ -113,7 +113,6 @@ func (s *session) run(ctx, work context.Context, fail context.CancelCauseFunc) e
 	defer s.dispatcher.watch(work)()
 	read, stopReading := context.WithCancel(ctx)
 	defer stopReading()
-	defer context.AfterFunc(work, stopReading)()
 	defer s.announceStop(ctx)()
 
 	saving, stopSaving := context.WithCancel(work)
@@ -201,7 +200,7 @@ func (s *session) end(ctx, work context.Context, ended error) error {
 	}
 	err = errors.Join(ended, err)
 	switch {
-	case errors.Is(err, errRewind) && !errors.As(err, new(*RefusedError)):
+	case errors.Is(err, errRewind):
 		return err
 	case s.hung.Load() && s.sink.syncer != nil:
 		return errors.Join(err, ErrUnsaved) // Sync may not run beside Deliver
@@ -229,7 +228,6 @@ func (s *session) feed(work context.Context, ended *error) error {
 			}
 			if c.err != nil {
 				*ended = c.err
-				s.status.failed(c.err)
 				return nil
 			}
 			err := s.take(work, c, keys)

@@ -64,8 +64,7 @@ func (t *tracker) add(events []Event, end Position) uint64 {
 	case n > 0:
 		t.entries[n-1].end = &end
 	case t.low.end == nil || *t.low.end != end:
-		t.low.end, t.low.raw = &end, nil
-		t.notify()
+		t.low.end, t.low.raw = &end, nil // saved in the next idle interval
 	}
 	return number
 }

@@ -34,11 +34,7 @@ type worker struct {
 // stream requires manual intervention.
 func (w *worker) run(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
-		began := time.Now()
 		err := w.tenure(ctx)
-		if time.Since(began) > w.cfg.RetryMax {
-			attempt = 0
-		}
 		var isolate *isolateError
 		switch {
 		case err == nil, ctx.Err() != nil:
@@ -253,7 +249,7 @@ func (w *worker) checkSink(p sinkParts) error {
 // again, unless it is about the checkpoint itself: what worked once will again.
 func (w *worker) later(err error) error {
 	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.Is(err, ErrOutputExists) ||
-		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*OutputError)) || isPermanent(err) || errors.Is(err, ErrDeliveryHung) {
+		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*OutputError)) || isPermanent(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errRewind, err)

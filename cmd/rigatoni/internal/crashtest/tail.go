@@ -74,14 +74,18 @@ func finalName(base string) (name string, ok bool) {
 }
 
 // poll reads what is new, in the order of the files' names, and hands each line
-// to take.
+// to take. It ends early where a file was renamed since the folder was listed: what
+// comes after that file waits for the next time.
 func (t *tail) poll(take func(file string, line []byte)) error {
 	names, err := namesIn(t.dir)
 	if err != nil {
 		return err
 	}
 	for _, base := range names {
-		if err := t.read(base, take); err != nil {
+		switch err := t.read(base, take); {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
 			return err
 		}
 	}
@@ -105,9 +109,6 @@ func namesIn(dir string) ([]string, error) {
 
 func (t *tail) read(base string, take func(string, []byte)) error {
 	f, err := os.Open(filepath.Join(t.dir, base))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was finished, or removed, just now
-	}
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ type Config struct {
 	// A batch that fails that often is delivered event by event, each of
 	// which has as many attempts again, to find the one to blame.
 	// A destination that is away for longer than all attempts take (with the
-	// default pauses, 10 attempts are a minute and a half) has its events refused
+	// default pauses, 10 attempts take less than a minute) has its events refused
 	// too: leave it 0, or large, where that happens.
 	MaxAttempts int `help:"refuse an event after N failed attempts; by default never" off:"never" min:"1"`
 

@@ -160,7 +160,7 @@ func TestHoldAfterACrash(t *testing.T) {
 		l := hold(t, s, state.HoldOptions{Logger: logTo(logs)})
 		about(t, time.Since(start), 15*time.Second)
 		if !strings.Contains(logs.String(), "waiting for the lease") || !strings.Contains(logs.String(), "holder=dead") {
-			t.Errorf("nobody was told of the waiting: %s", logs)
+			t.Errorf("the waiting was not logged: %s", logs)
 		}
 		wantErr(t, s.SaveFenced(t.Context(), "k", dead.Fence, state.Checkpoint{Token: token(t)}), state.ErrFenced)
 		release(t, l)

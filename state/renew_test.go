@@ -49,7 +49,7 @@ func TestLeaseRunsOut(t *testing.T) {
 			t.Errorf("told %d times of one outage:\n%s", n, logs)
 		}
 		if !strings.Contains(logs.String(), "lease lost") {
-			t.Errorf("nobody was told of the loss:\n%s", logs)
+			t.Errorf("the loss was not logged:\n%s", logs)
 		}
 		s.refuse(nil)
 		release(t, l) // gives back what the store may still think to be ours

@@ -13,7 +13,7 @@ import (
 
 // A record is what was seen while a campaign ran.
 type record struct {
-	campaign
+	campaign  campaign
 	seen      []sighting
 	streaming map[int]time.Time // since when at the latest, by the process's number
 }
@@ -71,23 +71,23 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 	if res.Lost > 0 {
 		add("%d changes were written and never arrived", res.Lost)
 	}
-	if res.Twice > 0 {
-		add("%d lines of finished files are repeats", res.Twice)
+	if res.Progress.Twice > 0 {
+		add("%d lines of finished files are repeats", res.Progress.Twice)
 	}
-	if res.Finished != r.changes && res.FaultCount == 0 {
-		add("%d changes are in finished files, not %d", res.Finished, r.changes)
+	if res.Progress.Finished != r.campaign.changes && res.FaultCount == 0 {
+		add("%d changes are in finished files, not %d", res.Progress.Finished, r.campaign.changes)
 	}
 	if res.FaultCount > 0 {
 		add("%d faults, of which the first are:", res.FaultCount)
 		wrong = append(wrong, res.Faults...)
 	}
-	if got := res.Inserts + res.Updates + res.Deletes; got != r.changes || res.Arrived != r.changes && res.FaultCount == 0 {
-		add("%d changes were meant to be written, %d were, and %d arrived", r.changes, got, res.Arrived)
+	if got := res.Inserts + res.Updates + res.Deletes; got != r.campaign.changes || res.Progress.Arrived != r.campaign.changes && res.FaultCount == 0 {
+		add("%d changes were meant to be written, %d were, and %d arrived", r.campaign.changes, got, res.Progress.Arrived)
 	}
 	kills, fruitful := 0, 0
 	var ages []time.Duration
-	for i, next := range res.Processes[1:] {
-		proc := res.Processes[i]
+	for i, next := range res.Progress.Processes[1:] {
+		proc := res.Progress.Processes[i]
 		if proc.Killed {
 			kills++
 			if proc.Lines > 0 {
@@ -97,8 +97,8 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 				ages = append(ages, age)
 			}
 		}
-		// What had arrived when the checkpoint was saved is behind it, so that no
-		// more can come again than what was delivered since and what was in flight.
+		// What had arrived when the checkpoint was saved is before it, so that at most
+		// what was delivered since and what was in flight is redelivered.
 		saved := oldest(next.Checkpoints)
 		if n := r.arrivedBy(saved); n > next.Resumed {
 			add("process %d: of the %d changes that had arrived when the checkpoint was saved, only %d are before it", next.N, n, next.Resumed)
@@ -107,15 +107,15 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 			add("process %d: %d changes were redelivered, more than the %d delivered since the checkpoint", next.N, next.Again, most)
 		}
 	}
-	meant := r.kills
-	if r.killNow != nil {
+	meant := r.campaign.kills
+	if r.campaign.killNow != nil {
 		meant++
 	}
 	// A short run on a slow machine may be over before its last kill is due.
 	if kills > meant || kills < min(meant, 1) {
 		add("it was killed %d times, not %d", kills, meant)
 	}
-	if fruitful == 0 || !r.anytime && fruitful < (kills+1)/2 {
+	if fruitful == 0 || !r.campaign.anytime && fruitful < (kills+1)/2 {
 		add("only %d of %d killed processes had delivered anything, which shows little", fruitful, kills)
 	}
 	return append(wrong, r.judgeAges(ages)...)
@@ -124,12 +124,12 @@ func (r *record) judge(res *crashtest.Result) (wrong []string) {
 // judgeAges checks that checkpoints are saved as often as configured. Most of them:
 // a busy machine or a server in trouble may delay one.
 func (r *record) judgeAges(ages []time.Duration) []string {
-	if len(ages) == 0 || r.disturb != nil {
+	if len(ages) == 0 || r.campaign.disturb != nil {
 		return nil
 	}
 	slices.Sort(ages)
-	if median, most := ages[len(ages)/2], r.interval+1500*time.Millisecond; median > most {
-		return []string{fmt.Sprintf("when the process was killed, the checkpoint was %v old in the median, with an interval of %v", median, r.interval)}
+	if median, most := ages[len(ages)/2], r.campaign.interval+1500*time.Millisecond; median > most {
+		return []string{fmt.Sprintf("when the process was killed, the checkpoint was %v old in the median, with an interval of %v", median, r.campaign.interval)}
 	}
 	return nil
 }
@@ -139,19 +139,19 @@ func (r *record) tell(t *testing.T, res *crashtest.Result) {
 	t.Helper()
 	t.Logf("%4s %8s %9s %9s %7s %7s  %s", "run", "began s", "saved", "delivered", "again", "lines", "ended")
 	most := 0
-	for i, proc := range res.Processes {
+	for i, proc := range res.Progress.Processes {
 		ended := proc.Exit
-		if i+1 < len(res.Processes) {
-			if age, ok := r.age(proc, res.Processes[i+1]); ok {
+		if i+1 < len(res.Progress.Processes) {
+			if age, ok := r.age(proc, res.Progress.Processes[i+1]); ok {
 				ended += fmt.Sprintf(", the checkpoint %d ms old", age.Milliseconds())
 			} else {
 				ended += ", not yet streaming"
 			}
 		}
-		t.Logf("%4d %8.1f %9d %9d %7d %7d  %s", proc.N, proc.Started.Sub(res.Processes[0].Started).Seconds(),
+		t.Logf("%4d %8.1f %9d %9d %7d %7d  %s", proc.N, proc.Started.Sub(res.Progress.Processes[0].Started).Seconds(),
 			proc.Resumed, proc.Before, proc.Again, proc.Lines, ended)
 		most = max(most, proc.Again)
 	}
 	t.Logf("%d inserts, %d updates, %d deletes in %.1f s; %d processes; in finished files %d, of them twice %d, lost %d; delivered again, and cut back before, %d (at most %d in one process)",
-		res.Inserts, res.Updates, res.Deletes, res.Took.Seconds(), len(res.Processes), res.Finished, res.Twice, res.Lost, res.Redelivered, most)
+		res.Inserts, res.Updates, res.Deletes, res.Took.Seconds(), len(res.Progress.Processes), res.Progress.Finished, res.Progress.Twice, res.Lost, res.Progress.Redelivered, most)
 }

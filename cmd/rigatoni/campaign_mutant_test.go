@@ -21,7 +21,7 @@ type mutant struct {
 	old, new string
 	imports  string // a package that new needs and the file doesn't import
 	found    string // what the campaign must say
-	campaign
+	campaign campaign
 }
 
 // deliver is where a session calls the sink.
@@ -36,7 +36,7 @@ var mutants = map[string]mutant{
 		new: "func (t *tracker) mark() mark {\n\tt.mu.Lock()\n\tdefer t.mu.Unlock()\n" +
 			"\tif n := len(t.entries); n > 0 {\n\t\treturn mark{raw: t.entries[n-1].raw, events: t.low.events + uint64(n)}\n\t}\n",
 		found:    "were written and never arrived",
-		campaign: campaign{flags: []string{"--max-batch-age", "1s"}}, // so that much is in hand when it is killed
+		campaign: campaign{flags: []string{"--max-batch-age", "1s"}, kills: 5}, // so that much is in hand at one of them
 	},
 	"every start is at now": {
 		file:  "checkpointer.go",
@@ -120,9 +120,9 @@ func TestCampaignFindsMutants(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m.binary = m.build(t)
-			m.changes, m.kills, m.rate, m.patience = max(m.changes, 2400), max(m.kills, 2), 300, 2*time.Second
-			record, res, err := m.tryRun(t)
+			m.campaign.binary = m.build(t)
+			m.campaign.changes, m.campaign.kills, m.campaign.rate, m.campaign.patience = max(m.campaign.changes, 2400), max(m.campaign.kills, 2), 300, 2*time.Second
+			record, res, err := m.campaign.tryRun(t)
 			wrong := fmt.Sprint(err)
 			if err == nil {
 				record.tell(t, res)

@@ -127,7 +127,7 @@ func wantNoDemoDatabase(t *testing.T, server *testserver.Server) {
 
 // A runningDemo is one whose first process is over or under way.
 type runningDemo struct {
-	*child
+	child  *child
 	out    io.Reader
 	pid    string // of its mongotest
 	server string // and its address
@@ -156,9 +156,9 @@ func (d *runningDemo) exit() int {
 
 func TestInterruptedDemo(t *testing.T) {
 	d := startDemo(t)
-	d.signal(syscall.SIGINT)
+	d.child.signal(syscall.SIGINT)
 	if code := d.exit(); code != exitInterrupted {
-		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(d.said, "\n"))
+		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(d.child.said, "\n"))
 	}
 	wantNoSuchProcess(t, d.pid)
 	wantEmpty(t, d.tmp)
@@ -167,9 +167,9 @@ func TestInterruptedDemo(t *testing.T) {
 func TestInterruptedDemoOnAServerOfTheUsers(t *testing.T) {
 	server := testserver.Mongotest(t)
 	d := startDemo(t, "--source", server.URI)
-	d.signal(syscall.SIGTERM)
+	d.child.signal(syscall.SIGTERM)
 	if code := d.exit(); code != exitInterrupted {
-		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(d.said, "\n"))
+		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(d.child.said, "\n"))
 	}
 	wantNoDemoDatabase(t, server)
 	wantEmpty(t, d.tmp)
@@ -190,8 +190,8 @@ func TestDemoWhoseServerDies(t *testing.T) {
 		t.Errorf("it ended %v after its server; the driver must not wait half a minute for that", took)
 	}
 	want := "rigatoni: the demo's server, mongotest (process " + d.pid + "), ended unexpectedly: signal: killed"
-	if code != exitFailure || len(d.said) != 1 || d.said[0] != want {
-		t.Errorf("exit code %d, %q\nwant %d, %q", code, d.said, exitFailure, want)
+	if code != exitFailure || len(d.child.said) != 1 || d.child.said[0] != want {
+		t.Errorf("exit code %d, %q\nwant %d, %q", code, d.child.said, exitFailure, want)
 	}
 	wantEmpty(t, d.tmp)
 }
@@ -200,7 +200,7 @@ func TestDemoWhoseServerDies(t *testing.T) {
 // it.
 func TestKilledDemoLeavesNoServer(t *testing.T) {
 	d := startDemo(t)
-	d.signal(syscall.SIGKILL)
+	d.child.signal(syscall.SIGKILL)
 	for end := time.Now().Add(deadline); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", d.server)
 		if err != nil {

@@ -12,11 +12,11 @@ import (
 // not be one of them, or the demo might take it for one that has died.
 func TestDemoOnCtrlC(t *testing.T) {
 	d := startDemo(t)
-	pgid, err := syscall.Getpgid(d.cmd.Process.Pid)
+	pgid, err := syscall.Getpgid(d.child.cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if pgid != d.cmd.Process.Pid {
+	if pgid != d.child.cmd.Process.Pid {
 		t.Fatal("the demo has no group of its own")
 	}
 	if server, err := syscall.Getpgid(atoi(t, d.pid)); err != nil || server == pgid {
@@ -25,8 +25,8 @@ func TestDemoOnCtrlC(t *testing.T) {
 	if err := syscall.Kill(-pgid, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if code := d.exit(); code != exitInterrupted || strings.Contains(strings.Join(d.said, "\n"), "mongotest") {
-		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(d.said, "\n"))
+	if code := d.exit(); code != exitInterrupted || strings.Contains(strings.Join(d.child.said, "\n"), "mongotest") {
+		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(d.child.said, "\n"))
 	}
 	wantNoSuchProcess(t, d.pid)
 	wantEmpty(t, d.tmp)

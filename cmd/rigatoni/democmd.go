@@ -69,7 +69,7 @@ func newDemoCommand(w world) *cobra.Command {
 			f.seed = newSeed()
 		}
 		scrub := config.NewScrubber(f.source, f.store)
-		d := &demo{demoFlags: f, w: w, screen: newConsole(scrub.Writer(w.stdout), w.stdoutTerminal)}
+		d := &demo{flags: f, w: w, screen: newConsole(scrub.Writer(w.stdout), w.stdoutTerminal)}
 		d.style = newStyle(w)
 		if err := d.run(cmd.Context()); err != nil {
 			d.screen.clear()
@@ -117,7 +117,7 @@ var errLost = errors.New("the pipeline did not deliver exactly what was written;
 
 // A demo is one run of the demonstration.
 type demo struct {
-	demoFlags
+	flags  demoFlags
 	w      world
 	screen *console
 	style  style
@@ -136,15 +136,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer func() {
 		if errors.Is(err, errLost) {
 			d.printf("\n  The files are kept for the report: %s\n", d.dir)
-		} else if !d.keep {
+		} else if !d.flags.keep {
 			err = errors.Join(err, os.RemoveAll(d.dir))
 		}
 	}()
-	if d.store == "" {
-		d.store = "file:" + filepath.ToSlash(filepath.Join(d.dir, "state"))
+	if d.flags.store == "" {
+		d.flags.store = "file:" + filepath.ToSlash(filepath.Join(d.dir, "state"))
 	}
-	d.database = fmt.Sprintf("rigatoni_demo_%d_%d", d.seed, time.Now().Unix())
-	d.printf("%s  seed %d\n\n", d.style.bold("rigatoni demo"), d.seed)
+	d.database = fmt.Sprintf("rigatoni_demo_%d_%d", d.flags.seed, time.Now().Unix())
+	d.printf("%s  seed %d\n\n", d.style.bold("rigatoni demo"), d.flags.seed)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop, err := d.startServer(ctx, cancel)
@@ -165,7 +165,7 @@ func because(ctx context.Context, err error) error {
 
 // show runs the pipeline, kills it, and prints the result.
 func (d *demo) show(ctx context.Context) (err error) {
-	store, err := backend.OpenStore(ctx, d.store, slog.New(slog.DiscardHandler))
+	store, err := backend.OpenStore(ctx, d.flags.store, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -175,17 +175,17 @@ func (d *demo) show(ctx context.Context) (err error) {
 		return fmt.Errorf("finding this program, to run it as the pipeline: %w", err)
 	}
 	out := filepath.Join(d.dir, "out")
-	d.printf("  writing   %s changes to %s.orders: inserts, updates, deletes\n", grouped(d.events), d.database)
+	d.printf("  writing   %s changes to %s.orders: inserts, updates, deletes\n", grouped(d.flags.events), d.database)
 	d.printf("  pipeline  %s run --database %s --collections orders \\\n", d.self(), d.database)
-	d.printf("              --store %s --to ndjson:%s %s\n", config.Redact(d.store), out, strings.Join(demoPace, " "))
-	d.printf("            killed with SIGKILL %d times at random moments, and started again\n\n", d.kills)
-	view := newProcessesView(d.style, d.events)
+	d.printf("              --store %s --to ndjson:%s %s\n", config.Redact(d.flags.store), out, strings.Join(demoPace, " "))
+	d.printf("            killed with SIGKILL %d times at random moments, and started again\n\n", d.flags.kills)
+	view := newProcessesView(d.style, d.flags.events)
 	d.printf("%s", view.header())
 	res, err := crashtest.Run(ctx, crashtest.Config{
 		Source: d.uri, Database: d.database, Collections: []string{"orders"},
-		Changes: d.events, Mix: crashtest.Mix{Inserts: 50, Updates: 35, Deletes: 15}, Seed: d.seed,
-		Rate: min(demoMaxRate, max(demoMinRate, d.events/demoTime)), Kills: d.kills,
-		Binary: self, StoreURL: d.store, Store: store, Out: out,
+		Changes: d.flags.events, Mix: crashtest.Mix{Inserts: 50, Updates: 35, Deletes: 15}, Seed: d.flags.seed,
+		Rate: min(demoMaxRate, max(demoMinRate, d.flags.events/demoTime)), Kills: d.flags.kills,
+		Binary: self, StoreURL: d.flags.store, Store: store, Out: out,
 		// A lease in Redis outlives a killed process: the next one waits for its end.
 		Flags: append([]string{"--lease-ttl", "1s"}, demoPace...),
 		Watch: func(p crashtest.Progress) { view.update(d.screen, p) },
@@ -210,11 +210,11 @@ func (d *demo) summary(r *crashtest.Result) {
 		d.printf("  %-10s%9s   %s\n", name, grouped(n), note)
 	}
 	d.printf("\n")
-	row("written", r.Written, fmt.Sprintf("%s inserts, %s updates, %s deletes, each acknowledged by the server",
+	row("written", r.Progress.Written, fmt.Sprintf("%s inserts, %s updates, %s deletes, each acknowledged by the server",
 		grouped(r.Inserts), grouped(r.Updates), grouped(r.Deletes)))
-	row("again", r.Redelivered, "delivered before a kill without a checkpoint: cut off the file, and delivered again")
-	row("finished", r.Finished, "different changes in finished files, compared one by one, each document's in order")
-	row("twice", r.Twice, "no change is in finished files more than once")
+	row("again", r.Progress.Redelivered, "delivered before a kill without a checkpoint: cut off the file, and delivered again")
+	row("finished", r.Progress.Finished, "different changes in finished files, compared one by one, each document's in order")
+	row("twice", r.Progress.Twice, "no change is in finished files more than once")
 	verdict := d.style.good("nothing was lost")
 	if r.Lost > 0 {
 		verdict = d.style.bad("these changes are lost")
@@ -243,22 +243,22 @@ func (d *demo) self() string {
 // next prints commands to try.
 func (d *demo) next() {
 	var commands [][2]string
-	if d.keep {
+	if d.flags.keep {
 		if files, _ := filepath.Glob(filepath.Join(d.dir, "out", "*.ndjson")); len(files) > 0 {
 			commands = append(commands, [2]string{"head -n 2 " + files[len(files)-1], "what arrived"})
 		}
 	}
-	if d.keep && d.source != "" {
+	if d.flags.keep && d.flags.source != "" {
 		commands = append(commands, [2]string{
-			fmt.Sprintf("%s run --source '%s' --database %s --collections orders --store %s --to ndjson:%s", d.self(), config.Redact(d.source), d.database, config.Redact(d.store), filepath.Join(d.dir, "out")),
+			fmt.Sprintf("%s run --source '%s' --database %s --collections orders --store %s --to ndjson:%s", d.self(), config.Redact(d.flags.source), d.database, config.Redact(d.flags.store), filepath.Join(d.dir, "out")),
 			"resumes where this one stopped",
 		})
 	}
-	again := fmt.Sprintf("%s demo --seed %d", d.self(), d.seed)
+	again := fmt.Sprintf("%s demo --seed %d", d.self(), d.flags.seed)
 	switch {
-	case d.source != "":
-		again += " --source '" + config.Redact(d.source) + "'"
-	case d.mongod:
+	case d.flags.source != "":
+		again += " --source '" + config.Redact(d.flags.source) + "'"
+	case d.flags.mongod:
 		again += " --mongod"
 	default:
 		commands = append(commands,
@@ -266,7 +266,7 @@ func (d *demo) next() {
 			[2]string{again + " --source 'mongodb://localhost:27017/?replicaSet=rs0'", "the same on your replica set"},
 		)
 	}
-	if !d.keep {
+	if !d.flags.keep {
 		commands = append(commands, [2]string{again + " --keep", "the same, and keep the files"})
 	}
 	commands = append(commands,
@@ -277,7 +277,7 @@ func (d *demo) next() {
 	for _, c := range commands {
 		d.printf("    %s\n        %s\n", c[0], d.style.dim(c[1]))
 	}
-	if d.keep {
+	if d.flags.keep {
 		d.printf("\n  The files are in %s\n", d.dir)
 	}
 }

@@ -23,11 +23,11 @@ import (
 // called.
 func (d *demo) startServer(ctx context.Context, died func(error)) (stop func() error, err error) {
 	switch {
-	case d.source != "":
-		d.uri = d.source
-		d.printf("  server    %s\n", config.Redact(d.source))
+	case d.flags.source != "":
+		d.uri = d.flags.source
+		d.printf("  server    %s\n", config.Redact(d.flags.source))
 		return d.dropDatabase, nil
-	case d.mongod:
+	case d.flags.mongod:
 		return d.startMongod(ctx)
 	}
 	return d.startMongotest(ctx, died)
@@ -68,7 +68,7 @@ func (d *demo) startMongod(ctx context.Context) (stop func() error, err error) {
 
 // dropDatabase removes what was written to the user's server.
 func (d *demo) dropDatabase() error {
-	if d.keep {
+	if d.flags.keep {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -132,9 +132,9 @@ func (d *demo) checkpoint(ctx context.Context, store state.Store) error {
 
 // where is the file, or the store's URL.
 func (d *demo) where() string {
-	dir, ok := strings.CutPrefix(d.store, "file:")
+	dir, ok := strings.CutPrefix(d.flags.store, "file:")
 	if !ok {
-		return config.Redact(d.store)
+		return config.Redact(d.flags.store)
 	}
 	files, _ := filepath.Glob(filepath.Join(filepath.FromSlash(dir), "*.json"))
 	var newest string

@@ -86,9 +86,9 @@ func total(streams []rigatoni.StreamStatus) summary {
 	return sum
 }
 
-// A progress is a summary at a moment.
+// A progress is a summary at a point in time.
 type progress struct {
-	summary
+	sum  summary
 	now  time.Time
 	rate float64 // events a second, lately
 }
@@ -114,7 +114,7 @@ func (m *meter) measure(s summary, now time.Time) progress {
 	for len(m.readings) > 1 && now.Sub(m.readings[1].at) >= window {
 		m.readings = m.readings[1:]
 	}
-	p := progress{summary: s, now: now}
+	p := progress{sum: s, now: now}
 	if first := m.readings[0]; now.After(first.at) {
 		p.rate = float64(s.events-first.events) / now.Sub(first.at).Seconds()
 	}
@@ -126,17 +126,17 @@ func (m *meter) measure(s summary, now time.Time) progress {
 // stream without events advances only with the no-ops of the server, every ten
 // seconds: a lag below that means nothing then, and the stream is idle.
 func (p progress) lag() (lag time.Duration, known, idle bool) {
-	if p.position.IsZero() {
+	if p.sum.position.IsZero() {
 		return 0, false, p.rate == 0
 	}
-	lag = max(0, p.now.Sub(p.position))
+	lag = max(0, p.now.Sub(p.sum.position))
 	return lag, true, p.rate == 0 && lag < 15*time.Second
 }
 
 // line is the status line on a terminal.
 func (p progress) line() string {
 	lag, known, idle := p.lag()
-	parts := []string{grouped(p.events) + " events", fmt.Sprintf("%s/s", grouped(uint64(p.rate+0.5)))}
+	parts := []string{grouped(p.sum.events) + " events", fmt.Sprintf("%s/s", grouped(uint64(p.rate+0.5)))}
 	switch {
 	case idle:
 		parts = append(parts, "idle")
@@ -145,18 +145,18 @@ func (p progress) line() string {
 	default:
 		parts = append(parts, "lag unknown")
 	}
-	if p.lastSave.IsZero() {
+	if p.sum.lastSave.IsZero() {
 		parts = append(parts, "no checkpoint yet")
 	} else {
-		parts = append(parts, "last checkpoint "+brief(p.now.Sub(p.lastSave))+" ago")
+		parts = append(parts, "last checkpoint "+brief(p.now.Sub(p.sum.lastSave))+" ago")
 	}
-	if p.streaming < p.streams {
-		parts = append(parts, fmt.Sprintf("%d of %d streams open", p.streaming, p.streams))
+	if p.sum.streaming < p.sum.streams {
+		parts = append(parts, fmt.Sprintf("%d of %d streams open", p.sum.streaming, p.sum.streams))
 	}
 	for _, c := range []struct {
 		n    uint64
 		what string
-	}{{p.retries, "retries"}, {p.saveErrors, "failed saves"}, {p.deadLetters, "dead letters"}} {
+	}{{p.sum.retries, "retries"}, {p.sum.saveErrors, "failed saves"}, {p.sum.deadLetters, "dead letters"}} {
 		if c.n > 0 {
 			parts = append(parts, grouped(c.n)+" "+c.what)
 		}
@@ -167,17 +167,17 @@ func (p progress) line() string {
 // attrs are the same for a log.
 func (p progress) attrs() []slog.Attr {
 	a := []slog.Attr{
-		slog.Uint64("events", p.events), slog.Float64("events_per_second", tenths(p.rate)), slog.Uint64("saves", p.saves),
-		slog.Uint64("retries", p.retries), slog.Uint64("save_errors", p.saveErrors), slog.Uint64("dead_letters", p.deadLetters),
+		slog.Uint64("events", p.sum.events), slog.Float64("events_per_second", tenths(p.rate)), slog.Uint64("saves", p.sum.saves),
+		slog.Uint64("retries", p.sum.retries), slog.Uint64("save_errors", p.sum.saveErrors), slog.Uint64("dead_letters", p.sum.deadLetters),
 	}
-	if p.streams > 1 || p.streaming < p.streams {
-		a = append(a, slog.Int("streams", p.streams), slog.Int("streams_open", p.streaming))
+	if p.sum.streams > 1 || p.sum.streaming < p.sum.streams {
+		a = append(a, slog.Int("streams", p.sum.streams), slog.Int("streams_open", p.sum.streaming))
 	}
 	if lag, known, _ := p.lag(); known {
 		a = append(a, slog.Float64("lag_seconds", tenths(lag.Seconds())))
 	}
-	if !p.lastSave.IsZero() {
-		a = append(a, slog.Float64("checkpoint_age_seconds", tenths(p.now.Sub(p.lastSave).Seconds())))
+	if !p.sum.lastSave.IsZero() {
+		a = append(a, slog.Float64("checkpoint_age_seconds", tenths(p.now.Sub(p.sum.lastSave).Seconds())))
 	}
 	return a
 }

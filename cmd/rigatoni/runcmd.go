@@ -30,8 +30,8 @@ func newRunCommand(w world) *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 	}
 	for _, o := range config.Fields {
-		f := cmd.Flags().VarPF(&flagText{kind: o.Arg}, o.Name, "", o.Help)
-		if o.Switch {
+		f := cmd.Flags().VarPF(&flagText{kind: o.Option.Arg}, o.Option.Name, "", o.Option.Help)
+		if o.Option.Switch {
 			f.NoOptDefVal = "true"
 		}
 	}
@@ -66,10 +66,10 @@ func runUsage(cmd *cobra.Command) string {
 	fmt.Fprintf(&b, "Usage:\n  %s\n\nExamples:\n%s\n", cmd.UseLine(), cmd.Example)
 	group := ""
 	for _, f := range config.Fields {
-		if f.Group != group {
-			group = f.Group
+		if f.Option.Group != group {
+			group = f.Option.Group
 			note := ""
-			if f.Once {
+			if f.Option.Once {
 				note = " (flags only)"
 			}
 			fmt.Fprintf(&b, "\n%s%s:\n", group, note)
@@ -78,7 +78,7 @@ func runUsage(cmd *cobra.Command) string {
 	}
 	for _, f := range config.Fields {
 		for _, k := range f.Kinds {
-			describeKind(&b, f.Name, k)
+			describeKind(&b, f.Option.Name, k)
 		}
 	}
 	b.WriteString("\n" + exitCodesHelp() + "\n")

@@ -39,7 +39,7 @@ var mutants = map[string]mutant{
 		"output.go", "\tif s.newEntries {\n", "\tif s.newEntries = false; s.newEntries {\n",
 	},
 	"events are not flushed": {
-		"output.go", "if err := s.cur.Sync(); err != nil {", "if err := error(nil); err != nil {",
+		"output.go", "if err := s.cur.file.Sync(); err != nil {", "if err := error(nil); err != nil {",
 	},
 	"a failed flush is repeated": {
 		"output.go", "\t\t\ts.fail(fmt.Errorf(\"ndjson: flushing %s: %w\", s.cur.name.open(), err))\n\t\t\treturn\n", "\t\t\treturn\n",

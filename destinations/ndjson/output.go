@@ -40,7 +40,7 @@ func (s *sink) write(ctx context.Context, p []byte) error {
 			return fmt.Errorf("ndjson: %w", err)
 		}
 	}
-	n, err := s.cur.Write(p)
+	n, err := s.cur.file.Write(p)
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}
@@ -51,7 +51,7 @@ func (s *sink) write(ctx context.Context, p []byte) error {
 	s.cur.size += int64(n)
 	s.cur.dirty = true
 	if n := s.cur.size - s.cur.begun; n >= flushBytes {
-		s.cur.startFlush(s.cur.begun, n)
+		s.cur.file.startFlush(s.cur.begun, n)
 		s.cur.begun = s.cur.size
 	}
 	if s.end.name != s.cur.name {
@@ -108,7 +108,7 @@ func (s *sink) inherit(ctx context.Context, r io.Reader, end extent, old string)
 		if err != nil && err != io.ErrUnexpectedEOF {
 			return err
 		}
-		if _, err := s.cur.Write(buf[:n]); err != nil {
+		if _, err := s.cur.file.Write(buf[:n]); err != nil {
 			return err
 		}
 		s.cur.size += int64(n)
@@ -123,7 +123,7 @@ func (s *sink) inherit(ctx context.Context, r io.Reader, end extent, old string)
 // the file is not written to again, so that the torn line stays its last, and
 // the next session cuts it off.
 func (s *sink) takeBack(n int64) {
-	info, err := s.cur.Stat()
+	info, err := s.cur.file.Stat()
 	switch {
 	case err != nil:
 	case info.Size() == s.cur.size:
@@ -131,7 +131,7 @@ func (s *sink) takeBack(n int64) {
 	case info.Size() < s.cur.size || info.Size() > s.cur.size+n:
 		err = fmt.Errorf("it has %d bytes where %d were written", info.Size(), s.cur.size)
 	default:
-		if err = s.cur.Truncate(s.cur.size); err == nil {
+		if err = s.cur.file.Truncate(s.cur.size); err == nil {
 			s.cur.dirty = true
 			return
 		}
@@ -146,7 +146,7 @@ func (s *sink) fail(err error) {
 	s.failed = err
 	s.log.Error("output since the last checkpoint may be lost; going back to the checkpoint", "err", err)
 	if s.cur != nil {
-		_ = s.cur.Close() // s.failed says it already
+		_ = s.cur.file.Close() // s.failed says it already
 		s.cur = nil
 	}
 }
@@ -170,7 +170,7 @@ func (s *sink) endFile() {
 	}
 	cur := s.cur
 	s.cur = nil
-	if err := cur.Close(); err != nil {
+	if err := cur.file.Close(); err != nil {
 		s.fail(fmt.Errorf("ndjson: closing %s: %w", cur.name.open(), err))
 		return
 	}
@@ -180,7 +180,7 @@ func (s *sink) endFile() {
 // flush flushes the file, and the directory if it has new files.
 func (s *sink) flush() {
 	if s.cur != nil && s.cur.dirty {
-		if err := s.cur.Sync(); err != nil {
+		if err := s.cur.file.Sync(); err != nil {
 			s.fail(fmt.Errorf("ndjson: flushing %s: %w", s.cur.name.open(), err))
 			return
 		}

@@ -48,7 +48,7 @@ type sink struct {
 
 // An output is a file being written.
 type output struct {
-	file
+	file  file
 	name  fileName
 	size  int64 // up to the end of the last whole line
 	dirty bool  // something has not been flushed
@@ -204,7 +204,7 @@ func (s *sink) Close() error {
 	}
 	cur := s.cur
 	s.cur = nil
-	if err := cur.Close(); err != nil {
+	if err := cur.file.Close(); err != nil {
 		return fmt.Errorf("ndjson: %w", err)
 	}
 	if cur.size == 0 {

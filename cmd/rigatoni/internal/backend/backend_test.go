@@ -62,8 +62,8 @@ func TestHostsOfAURL(t *testing.T) {
 		"redis://a,b": "a,b", "redis://u:p,q@a:1": "a:1",
 	} {
 		var ref backend.Store
-		if err := ref.UnmarshalText([]byte(text)); err != nil || ref.URL.Host != want {
-			t.Errorf("%s: got %v, %v, want %s", text, ref.URL, err, want)
+		if err := ref.UnmarshalText([]byte(text)); err != nil || ref.Ref.URL.Host != want {
+			t.Errorf("%s: got %v, %v, want %s", text, ref.Ref.URL, err, want)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func TestDestinations(t *testing.T) {
 		if err := ref.UnmarshalText([]byte(url)); err != nil {
 			return err
 		}
-		if err := ref.Check(); err != nil {
+		if err := ref.Ref.Check(); err != nil {
 			return err
 		}
 		_, err := ref.Open(t.Context(), io.Discard, nil)

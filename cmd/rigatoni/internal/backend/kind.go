@@ -84,7 +84,10 @@ func (r Ref) Check() error {
 func (r Ref) String() string { return option.RedactURL(r.Text) }
 
 // A Store is a store that has been configured.
-type Store struct{ Ref }
+type Store struct{ Ref Ref }
+
+// String is the URL without its secrets.
+func (s Store) String() string { return s.Ref.String() }
 
 // UnmarshalText reads the store's URL.
 func (s *Store) UnmarshalText(text []byte) (err error) {
@@ -94,7 +97,7 @@ func (s *Store) UnmarshalText(text []byte) (err error) {
 
 // Open opens the store. The caller closes it with state.Close.
 func (s Store) Open(ctx context.Context, log *slog.Logger) (state.Store, error) {
-	return s.Kind.store(ctx, s.Ref, log)
+	return s.Ref.Kind.store(ctx, s.Ref, log)
 }
 
 // OpenStore opens the store of a URL.
@@ -107,7 +110,10 @@ func OpenStore(ctx context.Context, text string, log *slog.Logger) (state.Store,
 }
 
 // A Destination is a destination that has been configured.
-type Destination struct{ Ref }
+type Destination struct{ Ref Ref }
+
+// String is the URL without its secrets.
+func (d Destination) String() string { return d.Ref.String() }
 
 // UnmarshalText reads the destination's URL.
 func (d *Destination) UnmarshalText(text []byte) (err error) {
@@ -117,7 +123,7 @@ func (d *Destination) UnmarshalText(text []byte) (err error) {
 
 // Open opens the destination. Some write to stdout.
 func (d Destination) Open(ctx context.Context, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
-	return d.Kind.deliver(ctx, d.Ref, stdout, log)
+	return d.Ref.Kind.deliver(ctx, d.Ref, stdout, log)
 }
 
 var errNoURL = errors.New("this is no URL; if it has a password, its special characters must be written as %40 for @, %3A for :, %2F for / and so on")

@@ -46,7 +46,7 @@ func Read(in Input) (Settings, error) {
 		}
 	}
 	for _, f := range Fields {
-		if text, given := in.Flags[f.Name]; given {
+		if text, given := in.Flags[f.Option.Name]; given {
 			r.flag(f, text)
 		}
 	}
@@ -86,11 +86,11 @@ func (r *reader) refused(where, field string, err error) {
 }
 
 func (r *reader) flag(f Field, text string) {
-	where := "--" + f.Name
-	r.forget(f.Name)
-	r.s.origin[f.Name] = where
+	where := "--" + f.Option.Name
+	r.forget(f.Option.Name)
+	r.s.origin[f.Option.Name] = where
 	if err := f.set(&r.s, f.split(text), ""); err != nil {
-		r.refused(where, f.Name, err)
+		r.refused(where, f.Option.Name, err)
 	}
 }
 
@@ -108,11 +108,11 @@ func (r *reader) given(name string) bool { return r.s.origin[name] != "" }
 func (r *reader) check(file string) {
 	for _, f := range Fields {
 		switch {
-		case f.Require != "" && !r.given(f.Name):
-			r.missing(file, f.Name, f.Require)
+		case f.Option.Require != "" && !r.given(f.Option.Name):
+			r.missing(file, f.Option.Name, f.Option.Require)
 		case f.Kinds != nil:
 			if err := f.ref(&r.s).Check(); err != nil {
-				r.problem(r.s.origin[f.Name], f.Name, "can't be used: %s", err)
+				r.problem(r.s.origin[f.Option.Name], f.Option.Name, "can't be used: %s", err)
 			}
 		}
 	}

@@ -140,7 +140,7 @@ func TestVariablesAreFilledInAfterParsing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []any{s.Server.Source, s.Checkpoints.Store.Text, s.Output.To.Text, s.Watch.Database, s.Watch.Collections, s.Pipeline.Name}
+	got := []any{s.Server.Source, s.Checkpoints.Store.Ref.Text, s.Output.To.Ref.Text, s.Watch.Database, s.Watch.Collections, s.Pipeline.Name}
 	want := []any{"mongodb://u:x: [y]#'\"\n@h", "file:./state", "ndjson:-", "shop", []string{"with, comma", "b"}, "a$b${c}"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -172,10 +172,10 @@ func TestValues(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 7, MaxFileAge: -1}, s.Output.To.Options); d != "" {
+	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 7, MaxFileAge: -1}, s.Output.To.Ref.Options); d != "" {
 		t.Error(d)
 	}
-	if !s.Checkpoints.AcceptUnclaimed || s.Server.Source != flags["source"] || s.Checkpoints.Store.Text != flags["store"] {
+	if !s.Checkpoints.AcceptUnclaimed || s.Server.Source != flags["source"] || s.Checkpoints.Store.Ref.Text != flags["store"] {
 		t.Errorf("got %+v", s)
 	}
 	for text, want := range map[string]bson.Timestamp{
@@ -206,10 +206,10 @@ func TestMappings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Checkpoints.Store.Text != "file:./state" || s.Output.To.URL.Opaque != "./out" {
+	if s.Checkpoints.Store.Ref.Text != "file:./state" || s.Output.To.Ref.URL.Opaque != "./out" {
 		t.Errorf("got %+v", s)
 	}
-	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 64 << 20, MaxFileAge: -1, Format: extjson.Canonical}, s.Output.To.Options); d != "" {
+	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 64 << 20, MaxFileAge: -1, Format: extjson.Canonical}, s.Output.To.Ref.Options); d != "" {
 		t.Error(d)
 	}
 	// A flag overrides the whole mapping, with its mistakes.
@@ -218,7 +218,7 @@ func TestMappings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(&ndjson.Options{Format: extjson.Canonical}, s.Output.To.Options); d != "" {
+	if d := cmp.Diff(&ndjson.Options{Format: extjson.Canonical}, s.Output.To.Ref.Options); d != "" {
 		t.Error(d)
 	}
 }
@@ -344,7 +344,7 @@ func TestSecretsInAMapping(t *testing.T) {
 	if got := scrub.Text("firstpw secondpw thirdpw mymaster"); got != "*** *** *** mymaster" {
 		t.Errorf("got %q", got)
 	}
-	if got := s.Checkpoints.Store.String(); got != "redis+sentinel://***@a:1,b:2/m" {
+	if got := s.Checkpoints.Store.Ref.String(); got != "redis+sentinel://***@a:1,b:2/m" {
 		t.Errorf("the store is shown as %s", got)
 	}
 }
@@ -361,7 +361,7 @@ func FuzzFile(f *testing.F) {
 		}
 		s, err := config.Read(config.Input{File: file, Env: env("A", "1")})
 		switch problems := (config.Problems)(nil); {
-		case err == nil && (s.Server.Source == "" || s.Checkpoints.Store.Kind == nil || s.Output.To.Kind == nil || s.Pipeline.Name == ""):
+		case err == nil && (s.Server.Source == "" || s.Checkpoints.Store.Ref.Kind == nil || s.Output.To.Ref.Kind == nil || s.Pipeline.Name == ""):
 			t.Errorf("taken without all it needs: %+v", s)
 		case err != nil && (!errors.As(err, &problems) || len(problems) == 0 || err.Error() == ""):
 			t.Errorf("not a list of problems: %v", err)

@@ -85,11 +85,11 @@ func exampleFile() string {
 	b.WriteString(exampleHead)
 	group := ""
 	for _, f := range config.Fields {
-		if f.Once {
+		if f.Option.Once {
 			continue
 		}
-		if f.Group != group {
-			group = f.Group
+		if f.Option.Group != group {
+			group = f.Option.Group
 			fmt.Fprintf(&b, "\n# --- %s ---\n\n", group)
 		}
 		exampleOption(&b, "", f.Option, f.Kinds)

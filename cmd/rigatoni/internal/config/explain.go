@@ -56,11 +56,11 @@ func (s *Settings) Explain(err error) error {
 func userName(field string) string {
 	for _, f := range Fields {
 		switch {
-		case f.Field != field:
-		case f.Once:
-			return "--" + f.Name
+		case f.Option.Field != field:
+		case f.Option.Once:
+			return "--" + f.Option.Name
 		default:
-			return f.Name
+			return f.Option.Name
 		}
 	}
 	return ""

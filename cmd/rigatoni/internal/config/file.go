@@ -34,7 +34,7 @@ func (r *reader) file(name string, text []byte) bool {
 	}
 	r.eachField(name, "", root, func(where string, key, val *yaml.Node) {
 		if f, ok := r.field(where, key); ok {
-			r.s.origin[f.Name] = where
+			r.s.origin[f.Option.Name] = where
 			r.read(f, where, val)
 		}
 	})
@@ -90,8 +90,8 @@ func (r *reader) field(where string, key *yaml.Node) (Field, bool) {
 	switch {
 	case !ok:
 		r.problem(where, clip(key.Value), "is no field; %s", suggestion(key.Value, inFiles()))
-	case f.Once:
-		r.problem(where, f.Name, "applies to one start only and can't stand in a file, where it would apply to every start; give --%s", f.Name)
+	case f.Option.Once:
+		r.problem(where, f.Option.Name, "applies to one start only and can't stand in a file, where it would apply to every start; give --%s", f.Option.Name)
 		ok = false
 	}
 	return f, ok
@@ -100,8 +100,8 @@ func (r *reader) field(where string, key *yaml.Node) (Field, bool) {
 func inFiles() []string {
 	var names []string
 	for _, f := range Fields {
-		if !f.Once {
-			names = append(names, f.Name)
+		if !f.Option.Once {
+			names = append(names, f.Option.Name)
 		}
 	}
 	return names
@@ -114,9 +114,9 @@ func (r *reader) read(f Field, where string, n *yaml.Node) {
 		r.backend(f, where, n)
 		return
 	}
-	if v, ok := r.value(f.Option, f.Name, where, n); ok {
+	if v, ok := r.value(f.Option, f.Option.Name, where, n); ok {
 		if err := f.set(&r.s, v.texts, v.shown); err != nil {
-			r.refused(where, f.Name, err)
+			r.refused(where, f.Option.Name, err)
 		}
 	}
 }

@@ -17,10 +17,10 @@ import (
 //	  max-file-bytes: 64MiB
 func (r *reader) backend(f Field, where string, n *yaml.Node) {
 	file := where[:strings.LastIndexByte(where, ':')]
-	prefix := f.Name + "."
+	prefix := f.Option.Name + "."
 	address := find(n, "url")
 	if address == nil {
-		r.problem(where, f.Name, "has no url; %s", f.Require)
+		r.problem(where, f.Option.Name, "has no url; %s", f.Option.Require)
 		return
 	}
 	v, ok := r.value(f.Option, prefix+"url", at(file, address), address)
@@ -34,7 +34,7 @@ func (r *reader) backend(f Field, where string, n *yaml.Node) {
 	ref := f.ref(&r.s)
 	r.eachField(file, prefix, n, func(where string, key, val *yaml.Node) {
 		if key.Kind != yaml.ScalarNode {
-			r.problem(where, f.Name, "has %s where an option's name should stand", kind(key))
+			r.problem(where, f.Option.Name, "has %s where an option's name should stand", kind(key))
 		} else if key.Value != "url" {
 			r.backendOption(prefix, where, key.Value, val, ref.Kind.Name(), ref.Options, ref.URL)
 		}

@@ -50,8 +50,8 @@ type Messages struct {
 
 // A Field is one option, and the part of Settings that it is in.
 type Field struct {
-	option.Option
-	Kinds []*backend.Kind // for a URL of a back end: those that there are
+	Option option.Option
+	Kinds  []*backend.Kind // for a URL of a back end: those that there are
 
 	part func(*Settings) any
 }
@@ -81,7 +81,7 @@ func fields(parts ...func(*Settings) any) []Field {
 // ByName finds an option.
 func ByName(name string) (Field, bool) {
 	for _, f := range Fields {
-		if f.Name == name {
+		if f.Option.Name == name {
 			return f, true
 		}
 	}
@@ -90,12 +90,12 @@ func ByName(name string) (Field, bool) {
 
 // set gives the option its value. Messages show the text instead.
 func (f Field) set(s *Settings, texts []string, instead string) error {
-	return f.SetAs(f.part(s), texts, instead)
+	return f.Option.SetAs(f.part(s), texts, instead)
 }
 
 // ref is the back end that the option names.
 func (f Field) ref(s *Settings) backend.Ref {
-	if f.Name == "to" {
+	if f.Option.Name == "to" {
 		return s.Output.To.Ref
 	}
 	return s.Checkpoints.Store.Ref
@@ -109,7 +109,7 @@ func Check(name, text string) error {
 
 // split returns the values in the text of a flag, or of one scalar.
 func (f Field) split(text string) []string {
-	if f.List {
+	if f.Option.List {
 		return option.SplitList(text)
 	}
 	return []string{text}

@@ -85,7 +85,7 @@ type Progress struct {
 
 // Result is the end of a run.
 type Result struct {
-	Progress
+	Progress                  Progress
 	Inserts, Updates, Deletes int // written
 
 	Lost   int // written and never in a finished file

@@ -49,20 +49,20 @@ func run(t *testing.T, cfg crashtest.Config) *crashtest.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("written %d, arrived %d, redelivered %d, finished %d, twice %d, lost %d, processes %d, in %v", res.Written, res.Arrived, res.Redelivered, res.Finished, res.Twice, res.Lost, len(res.Processes), res.Took)
-	if res.Written != cfg.Changes || res.Inserts+res.Updates+res.Deletes != cfg.Changes {
-		t.Errorf("written %d (%d, %d, %d), want %d", res.Written, res.Inserts, res.Updates, res.Deletes, cfg.Changes)
+	t.Logf("written %d, arrived %d, redelivered %d, finished %d, twice %d, lost %d, processes %d, in %v", res.Progress.Written, res.Progress.Arrived, res.Progress.Redelivered, res.Progress.Finished, res.Progress.Twice, res.Lost, len(res.Progress.Processes), res.Took)
+	if res.Progress.Written != cfg.Changes || res.Inserts+res.Updates+res.Deletes != cfg.Changes {
+		t.Errorf("written %d (%d, %d, %d), want %d", res.Progress.Written, res.Inserts, res.Updates, res.Deletes, cfg.Changes)
 	}
 	return res
 }
 
 func wantOK(t *testing.T, res *crashtest.Result, processes int) {
 	t.Helper()
-	if !res.OK() || res.Lost > 0 || res.MadeUp > 0 || res.Twice > 0 || res.Arrived != res.Written || res.Finished != res.Written {
+	if !res.OK() || res.Lost > 0 || res.MadeUp > 0 || res.Progress.Twice > 0 || res.Progress.Arrived != res.Progress.Written || res.Progress.Finished != res.Progress.Written {
 		t.Errorf("lost %d, made up %d, %d faults:\n%s", res.Lost, res.MadeUp, res.FaultCount, strings.Join(res.Faults, "\n"))
 	}
-	if len(res.Processes) < processes {
-		t.Errorf("%d processes, want %d", len(res.Processes), processes)
+	if len(res.Progress.Processes) < processes {
+		t.Errorf("%d processes, want %d", len(res.Progress.Processes), processes)
 	}
 }
 

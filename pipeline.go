@@ -38,18 +38,66 @@ type Pipeline struct {
 	ended chan struct{} // closed when Run has ended
 	err   error         // of Run; to be read after ended is closed
 
+	workers []*worker // one for each stream, in the order of the source's
+
 	mu      sync.Mutex
-	waiting int        // streams that have not been opened
-	streams []*monitor // in the order of the source's
+	waiting int // streams that have not been opened
 }
 
-// New checks cfg and makes a pipeline of it. Nothing is opened before Run.
+// New checks cfg and makes a pipeline of it, of the streams that its source has
+// then. Nothing is opened before Run.
 func New(cfg Config) (*Pipeline, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Pipeline{cfg: cfg, ready: make(chan struct{}), ended: make(chan struct{})}, nil
+	streams := cfg.Source.Streams()
+	claimed, err := claim(&cfg, streams)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pipeline{cfg: cfg, ready: make(chan struct{}), ended: make(chan struct{}), waiting: len(streams)}
+	p.workers = newWorkers(p, streams, claimed)
+	return p, nil
+}
+
+// claim returns the keys of the streams, and checks that each can have a checkpoint
+// of its own.
+func claim(cfg *Config, streams []string) (map[string]bool, error) {
+	if len(streams) == 0 {
+		return nil, errors.New("rigatoni: the source has no streams")
+	}
+	claimed := make(map[string]bool, len(streams))
+	for _, s := range streams {
+		key := cfg.key(s)
+		if err := state.CheckKey(key); err != nil {
+			return nil, fmt.Errorf("rigatoni: the stream %q can't have a checkpoint: %w", s, err)
+		}
+		if claimed[key] {
+			return nil, fmt.Errorf("rigatoni: the source has two streams named %q", s)
+		}
+		claimed[key] = true
+	}
+	return claimed, nil
+}
+
+// newWorkers makes a worker for each stream.
+func newWorkers(p *Pipeline, streams []string, claimed map[string]bool) []*worker {
+	warn := expiryWarning(&p.cfg)
+	var all []*worker
+	for _, s := range streams {
+		key := p.cfg.key(s)
+		st := &monitor{hooks: &p.cfg.Hooks, s: StreamStatus{Stream: s, Key: key, Phase: PhaseStarting}}
+		log := p.cfg.Logger.With("pipeline", p.cfg.Name)
+		if s != "" {
+			log = log.With("stream", s)
+		}
+		all = append(all, &worker{
+			cfg: &p.cfg, stream: s, key: key, claimed: claimed, log: log, status: st, opened: p.opened, expiry: warn,
+			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st, watchdog: newWatchdog(&p.cfg, log)},
+		})
+	}
+	return all
 }
 
 // Ready is closed once every stream is open and where it begins is saved: from
@@ -67,7 +115,7 @@ func (p *Pipeline) Wait(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	p.mu.Lock()
-	open := p.started.Load() && p.waiting == 0
+	open := p.waiting == 0
 	p.mu.Unlock()
 	if open {
 		return nil
@@ -80,13 +128,11 @@ func (p *Pipeline) Wait(ctx context.Context) error {
 }
 
 // Status returns the state of each stream, in the order of the source's. It may be
-// called at any time; before Run it is empty.
+// called at any time.
 func (p *Pipeline) Status() []StreamStatus {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	all := make([]StreamStatus, len(p.streams))
-	for i, st := range p.streams {
-		all[i] = st.snapshot()
+	all := make([]StreamStatus, len(p.workers))
+	for i, w := range p.workers {
+		all[i] = w.status.snapshot()
 	}
 	return all
 }
@@ -96,8 +142,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if p.started.Swap(true) {
 		return errors.New("rigatoni: this pipeline has been run already; make another with New")
 	}
-	// A source that panics, or ends the goroutine, in Streams: whoever waits must know.
-	p.err = <-guarded(func() error { return p.run(ctx) })
+	p.err = p.runWorkers(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.waiting != 0 {
@@ -107,62 +152,13 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return p.err
 }
 
-func (p *Pipeline) run(ctx context.Context) error {
-	p.setWaiting(-1) // nothing is open until the workers are there
-	streams := p.cfg.Source.Streams()
-	if len(streams) == 0 {
-		return errors.New("rigatoni: the source has no streams")
-	}
-	claimed := make(map[string]bool, len(streams))
-	for _, s := range streams {
-		key := p.cfg.key(s)
-		if err := state.CheckKey(key); err != nil {
-			return fmt.Errorf("rigatoni: the stream %q can't have a checkpoint: %w", s, err)
-		}
-		if claimed[key] {
-			return fmt.Errorf("rigatoni: the source has two streams named %q", s)
-		}
-		claimed[key] = true
-	}
-	p.setWaiting(len(streams))
-	return p.runWorkers(ctx, p.workers(streams, claimed))
-}
-
-func (p *Pipeline) setWaiting(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waiting = n
-}
-
-// workers makes a worker for each stream.
-func (p *Pipeline) workers(streams []string, claimed map[string]bool) []*worker {
-	warn := expiryWarning(&p.cfg)
-	var all []*worker
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range streams {
-		key := p.cfg.key(s)
-		st := &monitor{hooks: &p.cfg.Hooks, s: StreamStatus{Stream: s, Key: key, Phase: PhaseStarting}}
-		log := p.cfg.Logger.With("pipeline", p.cfg.Name)
-		if s != "" {
-			log = log.With("stream", s)
-		}
-		p.streams = append(p.streams, st)
-		all = append(all, &worker{
-			cfg: &p.cfg, stream: s, key: key, claimed: claimed, log: log, status: st, opened: p.opened, expiry: warn,
-			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st, watchdog: newWatchdog(&p.cfg, log)},
-		})
-	}
-	return all
-}
-
 // runWorkers runs the workers. The first that fails stops the others, cleanly.
-func (p *Pipeline) runWorkers(ctx context.Context, workers []*worker) error {
+func (p *Pipeline) runWorkers(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup
-	errs := make([]error, len(workers))
-	for i, w := range workers {
+	errs := make([]error, len(p.workers))
+	for i, w := range p.workers {
 		wg.Go(func() {
 			// A source or a store may panic, or end the goroutine: the lease is
 			// released all the same, and the others are told.

@@ -907,14 +907,15 @@ func TestSeveralStreams(t *testing.T) {
 			}
 		}
 	})
-	t.Run("two of one name are refused", func(t *testing.T) {
-		r := newRig(t, newFakeSource())
-		r.src.names = []string{"a", "a"}
-		r.start()
-		if err := <-r.ended; err == nil || !strings.Contains(err.Error(), "two streams") {
-			t.Fatalf("Run returned %v", err)
-		}
-	})
+	for want, names := range map[string][]string{"two streams": {"a", "a"}, "no streams": {}, "can't have a checkpoint": {"a\xff"}} {
+		t.Run(want+" are refused", func(t *testing.T) {
+			r := newRig(t, newFakeSource())
+			r.src.names = names
+			if _, err := New(r.cfg); err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("New returned %v", err)
+			}
+		})
+	}
 }
 
 func TestConfig(t *testing.T) {

@@ -116,7 +116,8 @@ func (c *txCampaign) append(most int) {
 	}
 }
 
-// run lives lives until so many have crashed, and then one that delivers the rest.
+// run runs pipelines until crashes of them have crashed, and then one that delivers the
+// rest.
 func (c *txCampaign) run(ctx context.Context, crashes int) error {
 	var living []*txLife
 	defer func() {

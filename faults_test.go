@@ -69,7 +69,7 @@ var passing = map[string]func(*faultRig){
 			r.Fake.DropConnections()
 			return
 		}
-		// The nearest to it that a real server can be told.
+		// The nearest to it that a real server can be made to do.
 		r.fail("getMore", bson.D{{Key: "failCommands", Value: bson.A{"getMore", "hello", "aggregate"}}, {Key: "closeConnection", Value: true}})
 	},
 }

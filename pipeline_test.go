@@ -119,7 +119,7 @@ func TestPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	bubble(t, "a partly delivered batch goes on from there", func(t *testing.T) {
+	bubble(t, "a partly delivered batch is continued after its delivered part", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 10)))
 		var calls []int
 		fail := true
@@ -564,7 +564,7 @@ func TestStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := r.src.opens[0].AcceptChanged; got != "abc" {
-			t.Errorf("the source was told to accept %q", got)
+			t.Errorf("the source was opened to accept %q", got)
 		}
 	})
 }

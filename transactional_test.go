@@ -57,7 +57,7 @@ func (c txCall) late(after time.Duration) error {
 	return errTx
 }
 
-// newTxRig makes a rig whose source has so many events.
+// newTxRig makes a rig whose source has this many events.
 func newTxRig(t *testing.T, events int) *txRig {
 	r := &txRig{t: t, db: rigatonitest.NewDatabase(), source: rigatonitest.NewSource()}
 	for n := 1; n <= events; n++ {

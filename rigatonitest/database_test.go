@@ -68,7 +68,7 @@ func (h *held) deliver(ctx context.Context, fault func(rigatonitest.Step) rigato
 	return tx.DeliverAt(ctx, h.batch, h.fence, h.cp)
 }
 
-// want wants so many events to be committed, and the checkpoint with them.
+// want checks that this many events are committed, and the checkpoint with them.
 func (h *held) want(t *testing.T, events int) {
 	t.Helper()
 	cp, err := h.Checkpoints().Load(t.Context(), "k")

@@ -63,7 +63,7 @@ func ExampleHold() {
 	var held *state.HeldError
 	fmt.Println("refused:", errors.As(err, &held), held.Owner)
 
-	// The holder goes on from here, and numbers its saves from here.
+	// The holder resumes from this checkpoint and continues its numbering.
 	grant := lease.Grant()
 	sequence := grant.LastSequence
 	fmt.Println("a first start:", errors.Is(grant.LoadErr, state.ErrNotFound))

@@ -82,7 +82,7 @@ func TestMongotestListensWhereItIsTold(t *testing.T) {
 	c.exit()
 	third, out := startReading(t, "mongotest", "--listen", address)
 	if got := strings.TrimSpace(third.readLine(out, "")); got != uri {
-		t.Errorf("told to listen on %s it is at %s", address, got)
+		t.Errorf("asked to listen on %s, it listens on %s", address, got)
 	}
 }
 

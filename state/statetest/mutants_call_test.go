@@ -148,22 +148,22 @@ var callMutants = []mutant{
 	{"Forget under a lease", "Forget/UnderLease", func(b *bug) {
 		b.admitForget = func(record.Record, time.Time) (record.Record, error) { return record.Record{}, nil }
 	}},
-	{"Ping ignores its context", "Ping", heedless("ping")},
+	{"Ping ignores its context", "Ping", ignoresContext("ping")},
 
 	// Contexts.
-	{"Save ignores its context", "Context/Save", heedless("save")},
-	{"Load ignores its context", "Context/Load", heedless("load")},
+	{"Save ignores its context", "Context/Save", ignoresContext("save")},
+	{"Load ignores its context", "Context/Load", ignoresContext("load")},
 	{"Load says not found for an ended context", "Context/Load", errs(func(op string, err error) error {
 		if op == "load" && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 			return errors.Join(state.ErrNotFound, err)
 		}
 		return err
 	})},
-	{"Clear ignores its context", "Context/Clear", heedless("clear")},
-	{"Acquire ignores its context", "Context/Acquire", heedless("acquire")},
-	{"Renew ignores its context", "Context/Owner", heedless("renew")},
-	{"Release ignores its context", "Context/Owner", heedless("release")},
-	{"List ignores its context", "Context/List", heedless("list")},
+	{"Clear ignores its context", "Context/Clear", ignoresContext("clear")},
+	{"Acquire ignores its context", "Context/Acquire", ignoresContext("acquire")},
+	{"Renew ignores its context", "Context/Owner", ignoresContext("renew")},
+	{"Release ignores its context", "Context/Owner", ignoresContext("release")},
+	{"List ignores its context", "Context/List", ignoresContext("list")},
 	{"List ends quietly with its context", "Context/List", func(b *bug) {
 		b.list = func(ctx context.Context, s *ref, prefix string) iter.Seq2[state.Entry, error] {
 			if ctx.Err() != nil {
@@ -172,8 +172,8 @@ var callMutants = []mutant{
 			return list(ctx, s, prefix)
 		}
 	}},
-	{"SaveBatch ignores its context", "Context/Batch", heedless("save")},
-	{"Forget ignores its context", "Context/Forget", heedless("forget")},
+	{"SaveBatch ignores its context", "Context/Batch", ignoresContext("save")},
+	{"Forget ignores its context", "Context/Forget", ignoresContext("forget")},
 
 	// Errors.
 	{"bare errors", "Errors/Struct", func(b *bug) { b.fail = func(_, _ string, err error) error { return err } }},
@@ -298,7 +298,7 @@ func forgets(other func(old record.Record) (record.Record, error)) func(b *bug) 
 	}
 }
 
-func heedless(of string) func(b *bug) {
+func ignoresContext(of string) func(b *bug) {
 	return func(b *bug) { b.heeds = func(op string) bool { return op != of } }
 }
 

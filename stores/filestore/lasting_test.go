@@ -64,7 +64,7 @@ func TestVersion1IsRead(t *testing.T) {
 		if !like(want)(f.rec) {
 			t.Errorf("%.20q holds %+v, want %+v", v.key, f.rec, want)
 		}
-		// And it goes on from there.
+		// And saving continues from there.
 		g := acquire(t, s, v.key, "the next")
 		if g.Fence.Epoch != want.Epoch+1 || g.LastSequence != want.LastSequence {
 			t.Errorf("%.20q is granted with epoch %d and sequence %d", v.key, g.Fence.Epoch, g.LastSequence)

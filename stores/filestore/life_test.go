@@ -41,10 +41,10 @@ func lifeOfChild(s *Store, out io.Writer) error {
 	if err := json.Unmarshal([]byte(os.Getenv(lifeVar)), &l.life); err != nil {
 		return fmt.Errorf("%s: %w", lifeVar, err)
 	}
-	l.number.Store(int64(l.First))
+	l.number.Store(int64(l.life.First))
 	var wg sync.WaitGroup
 	for i, work := range []func(*worker){(*worker).leased, (*worker).leased, (*worker).plain, (*worker).ordered, (*worker).batch} {
-		w := &worker{living: &l, r: rand.New(rand.NewPCG(l.Seed, uint64(i))), id: i, fences: map[string]state.Fence{}}
+		w := &worker{living: &l, r: rand.New(rand.NewPCG(l.life.Seed, uint64(i))), id: i, fences: map[string]state.Fence{}}
 		wg.Go(func() {
 			for w.failures < maxFailures {
 				work(w)
@@ -59,7 +59,7 @@ func lifeOfChild(s *Store, out io.Writer) error {
 const maxFailures = 20
 
 type living struct {
-	life
+	life   life
 	s      *Store
 	ctx    context.Context
 	out    io.Writer
@@ -68,7 +68,7 @@ type living struct {
 
 // A worker calls the store for its own keys, one call at a time.
 type worker struct {
-	*living
+	living   *living
 	id       int
 	r        *rand.Rand
 	fences   map[string]state.Fence
@@ -76,7 +76,7 @@ type worker struct {
 }
 
 func (w *worker) key(kind string, of int) string {
-	return fmt.Sprintf("%s%s/%d.%d", w.Prefix, kind, w.id, w.r.IntN(of))
+	return fmt.Sprintf("%s%s/%d.%d", w.living.life.Prefix, kind, w.id, w.r.IntN(of))
 }
 
 // A call is one of a worker's, to one key.
@@ -110,10 +110,10 @@ func (w *worker) next(key, op string) call {
 	case n < 25:
 		size = w.r.IntN(4000)
 	}
-	if w.Tokens > 0 {
-		size = min(size, w.Tokens)
+	if w.living.life.Tokens > 0 {
+		size = min(size, w.living.life.Tokens)
 	}
-	return call{key, op, int(w.number.Add(1)), size}
+	return call{key, op, int(w.living.number.Add(1)), size}
 }
 
 // do makes a call, and says so before and after.
@@ -125,7 +125,7 @@ func (w *worker) do(c call, call func() error) bool {
 }
 
 func (w *worker) say(text string) {
-	if _, err := io.WriteString(w.out, text); err != nil {
+	if _, err := io.WriteString(w.living.out, text); err != nil {
 		os.Exit(1) // whoever listens is dead
 	}
 }
@@ -152,14 +152,14 @@ func (w *worker) unleased(key, save string) {
 	case n < 90:
 		w.save(w.next(key, save))
 	case n < 98:
-		w.do(call{key: key, op: "clear"}, func() error { return w.s.Clear(w.ctx, key) })
+		w.do(call{key: key, op: "clear"}, func() error { return w.living.s.Clear(w.living.ctx, key) })
 	default:
-		w.do(call{key: key, op: "forget"}, func() error { return w.s.Forget(w.ctx, key) })
+		w.do(call{key: key, op: "forget"}, func() error { return w.living.s.Forget(w.living.ctx, key) })
 	}
 }
 
 func (w *worker) save(c call) {
-	w.do(c, func() error { return w.s.Save(w.ctx, c.key, c.checkpoint(new(testing.T))) })
+	w.do(c, func() error { return w.living.s.Save(w.living.ctx, c.key, c.checkpoint(new(testing.T))) })
 }
 
 func (w *worker) plain()   { w.unleased(w.key("plain", 3), "plain-save") }
@@ -177,20 +177,20 @@ func (w *worker) leased() {
 		w.acquire(key)
 	case n < 86:
 		c := w.next(key, "save-fenced")
-		w.do(c, func() error { return w.s.SaveFenced(w.ctx, key, fence, c.checkpoint(new(testing.T))) })
+		w.do(c, func() error { return w.living.s.SaveFenced(w.living.ctx, key, fence, c.checkpoint(new(testing.T))) })
 	case n < 90:
-		w.do(call{key: key, op: "clear-fenced"}, func() error { return w.s.ClearFenced(w.ctx, key, fence) })
+		w.do(call{key: key, op: "clear-fenced"}, func() error { return w.living.s.ClearFenced(w.living.ctx, key, fence) })
 	case n < 94:
-		w.do(call{key: key, op: "renew"}, func() error { return w.s.Renew(w.ctx, key, fence, time.Minute) })
+		w.do(call{key: key, op: "renew"}, func() error { return w.living.s.Renew(w.living.ctx, key, fence, time.Minute) })
 	default:
 		delete(w.fences, key)
-		w.do(call{key: key, op: "release"}, func() error { return w.s.Release(w.ctx, key, fence) })
+		w.do(call{key: key, op: "release"}, func() error { return w.living.s.Release(w.living.ctx, key, fence) })
 	}
 }
 
 func (w *worker) acquire(key string) {
 	w.do(call{key: key, op: "acquire"}, func() error {
-		g, err := w.s.Acquire(w.ctx, key, request("a life"))
+		g, err := w.living.s.Acquire(w.living.ctx, key, request("a life"))
 		if err == nil {
 			w.fences[key] = g.Fence
 		}
@@ -205,7 +205,7 @@ func (w *worker) batch() {
 	var begun strings.Builder
 	var items []state.Item
 	for i := range batchKeys {
-		key := fmt.Sprintf("%sbatch/%d", w.Prefix, i)
+		key := fmt.Sprintf("%sbatch/%d", w.living.life.Prefix, i)
 		if i%4 == 0 && w.fences[key].IsZero() {
 			if w.acquire(key); w.fences[key].IsZero() {
 				return
@@ -223,7 +223,7 @@ func (w *worker) batch() {
 	}
 	w.say(begun.String())
 	var ended strings.Builder
-	for i, err := range state.SaveBatch(w.ctx, w.s, items) {
+	for i, err := range state.SaveBatch(w.living.ctx, w.living.s, items) {
 		ended.WriteString(w.outcome(items[i].Key, err))
 		w.count(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 // A lifetime is a life under way in a child, seen by whoever will end it.
 type lifetime struct {
-	*process
+	process *process
 	ledger  *ledger // not to be looked at before the end
 	mayFail atomic.Bool
 
@@ -39,11 +39,11 @@ func beginLife(t *testing.T, binary, dir string, led *ledger, of life) *lifetime
 // follow reads what the life says until it is dead.
 func (l *lifetime) follow() {
 	defer close(l.ended)
-	for l.lines.Scan() {
-		if err := l.ledger.read(l.lines.Text(), l.mayFail.Load()); err != nil {
+	for l.process.lines.Scan() {
+		if err := l.ledger.read(l.process.lines.Text(), l.mayFail.Load()); err != nil {
 			l.err = errors.Join(l.err, err)
 		}
-		if strings.HasPrefix(l.lines.Text(), "done ") {
+		if strings.HasPrefix(l.process.lines.Text(), "done ") {
 			l.count()
 		}
 	}
@@ -86,7 +86,7 @@ func (l *lifetime) killSoon(r *rand.Rand) {
 		l.after(1 + r.IntN(80))
 		spin(time.Duration(r.IntN(1000)) * time.Microsecond)
 	}
-	_ = l.cmd.Process.Kill() // it may have ended by itself, which end tells
+	_ = l.process.cmd.Process.Kill() // it may have ended by itself, which end tells
 }
 
 // spin waits more exactly than the scheduler would.
@@ -99,7 +99,7 @@ func spin(d time.Duration) {
 // wrong with it before.
 func (l *lifetime) end() error {
 	<-l.ended
-	l.cmd.Wait()
+	l.process.cmd.Wait()
 	l.ledger.died()
 	return l.err
 }

@@ -168,7 +168,7 @@ func (p *powerCuts) live() error {
 	if p.r.IntN(4) == 0 {
 		<-l.ended // nothing may be acknowledged any more
 	} else {
-		_ = l.cmd.Process.Kill() // it may have ended by itself
+		_ = l.process.cmd.Process.Kill() // it may have ended by itself
 	}
 	if err := l.end(); err != nil {
 		return fmt.Errorf("life %d: %w", p.lives, err)
@@ -193,7 +193,7 @@ func (p *powerCuts) kill() error {
 func (p *powerCuts) goOn() error {
 	l := p.begin()
 	l.after(100)
-	_ = l.cmd.Process.Kill()
+	_ = l.process.cmd.Process.Kill()
 	err := errors.Join(l.end(), p.check(false))
 	p.acked += p.ledger.acked
 	return err

@@ -16,7 +16,7 @@ import (
 // A caller makes random calls to the stores of a history, for keys that nobody else
 // calls for at the same time.
 type caller struct {
-	*history
+	h    *history
 	r    *rand.Rand
 	keys []*simKey
 }
@@ -54,7 +54,7 @@ func (h *history) gather(callers, steps int) {
 	h.m.slow, h.gathered = time.Millisecond, true
 	var wg sync.WaitGroup
 	for i := range callers {
-		c := &caller{history: h, r: rand.New(rand.NewPCG(h.r.Uint64(), 4))}
+		c := &caller{h: h, r: rand.New(rand.NewPCG(h.r.Uint64(), 4))}
 		for j := i; j < len(h.keys); j += callers {
 			c.keys = append(c.keys, h.keys[j])
 		}
@@ -98,13 +98,13 @@ func (c *caller) step() {
 		c.do(k, "ClearFenced", clearing(f), func(s *Store) error { return s.ClearFenced(ctx, k.name, f) })
 	case n < 71:
 		c.do(k, "Forget", vanishing, func(s *Store) error { return s.Forget(ctx, k.name) })
-	case n < 74 && !c.crowd:
+	case n < 74 && !c.h.crowd:
 		c.reopen(k.store)
 	case n < 78:
 		c.load(k)
-	case n < 80 && c.faults:
-		c.failed.Add(1)
-		c.m.spoil()
+	case n < 80 && c.h.faults:
+		c.h.failed.Add(1)
+		c.h.m.spoil()
 	case n < 82:
 		time.Sleep(2 * checkEvery)
 	case n < 84:
@@ -116,45 +116,45 @@ func (c *caller) step() {
 
 // do makes a call, cuts the power at all its moments, and after it.
 func (c *caller) do(k *simKey, what string, e effect, call func(*Store) error) error {
-	c.begin(k, e)
+	c.h.begin(k, e)
 	c.arm()
-	err := call(c.stores[k.store])
-	c.end(k, what, e, err)
+	err := call(c.h.stores[k.store])
+	c.h.end(k, what, e, err)
 	c.settle(what)
 	return err
 }
 
 // arm makes a call fail that comes soon, now and then.
 func (c *caller) arm() {
-	if c.crowd || !c.faults {
+	if c.h.crowd || !c.h.faults {
 		return
 	}
 	switch c.r.IntN(12) {
 	case 0, 1:
-		c.failIn, c.failFor, c.failSync = c.r.IntN(12), 1<<c.r.IntN(3), false
+		c.h.failIn, c.h.failFor, c.h.failSync = c.r.IntN(12), 1<<c.r.IntN(3), false
 	case 2:
-		c.failIn, c.failFor, c.failSync = c.r.IntN(2), 1, true
+		c.h.failIn, c.h.failFor, c.h.failSync = c.r.IntN(2), 1, true
 	}
 }
 
 // settle looks at the crashes during the last call, and at those right after it.
 func (c *caller) settle(what string) {
-	c.m.mu.Lock()
-	c.failFor = 0
-	if c.m.r.IntN(c.rarely) == 0 {
-		c.crash("after " + what)
+	c.h.m.mu.Lock()
+	c.h.failFor = 0
+	if c.h.m.r.IntN(c.h.rarely) == 0 {
+		c.h.crash("after " + what)
 	}
-	c.m.mu.Unlock()
-	if !c.crowd {
-		c.checkCrashes()
+	c.h.m.mu.Unlock()
+	if !c.h.crowd {
+		c.h.checkCrashes()
 	}
 }
 
 // numbered returns a checkpoint that differs from all others.
 func (c *caller) numbered() (cp state.Checkpoint, name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n++
+	c.h.mu.Lock()
+	defer c.h.mu.Unlock()
+	c.h.n++
 	size := c.r.IntN(400)
 	switch c.r.IntN(12) {
 	case 0:
@@ -162,17 +162,17 @@ func (c *caller) numbered() (cp state.Checkpoint, name string) {
 	case 1, 2:
 		size = c.r.IntN(3500)
 	}
-	cp = numberedOf(c.t, c.n, size)
+	cp = numberedOf(c.h.t, c.h.n, size)
 	if c.r.IntN(8) == 0 {
-		cp.Extra = map[string]json.RawMessage{"gap": json.RawMessage(fmt.Sprintf(`{"n":%d}`, c.n))}
+		cp.Extra = map[string]json.RawMessage{"gap": json.RawMessage(fmt.Sprintf(`{"n":%d}`, c.h.n))}
 	}
 	switch c.r.IntN(10) {
 	case 0:
 		cp.Sequence = 0
 	case 1:
-		cp.Sequence = uint64(1 + c.r.IntN(c.n)) // late, most likely
+		cp.Sequence = uint64(1 + c.r.IntN(c.h.n)) // late, most likely
 	}
-	return cp, fmt.Sprint(c.n)
+	return cp, fmt.Sprint(c.h.n)
 }
 
 // fence is mostly the last fence of a key, sometimes one of before.
@@ -205,14 +205,14 @@ func (c *caller) acquire(k *simKey) {
 		_, want, err := admitAcquire(r, q)
 		return err == nil && want.Fence == g.Fence && want.Checkpoint.Equal(g.Checkpoint) && want.LastSequence == g.LastSequence && want.LoadErr == g.LoadErr
 	}) {
-		c.fail("granted %+v, of %s", g, briefs(before))
+		c.h.fail("granted %+v, of %s", g, briefs(before))
 	}
-	c.mu.Lock()
+	c.h.mu.Lock()
 	k.may = slices.DeleteFunc(slices.Clone(k.may), func(r record.Record) bool {
 		cp, _ := r.Load()
 		return r.Fence() != g.Fence || !cp.Equal(g.Checkpoint) || r.LastSequence != g.LastSequence
 	})
-	c.mu.Unlock()
+	c.h.mu.Unlock()
 	k.fences = append(k.fences, g.Fence)
 }
 
@@ -220,27 +220,27 @@ func (c *caller) acquire(k *simKey) {
 // then: what was read may be in the page cache alone.
 func (c *caller) release(k *simKey, f state.Fence) {
 	c.do(k, "Release", releasing(f), func(s *Store) error {
-		c.mu.Lock()
+		c.h.mu.Lock()
 		if slices.ContainsFunc(k.may, func(r record.Record) bool { return r.Fence() != f }) {
 			k.next = append(k.next, k.may...)
 		}
-		c.mu.Unlock()
+		c.h.mu.Unlock()
 		return s.Release(ctx, k.name, f)
 	})
 }
 
 func (c *caller) load(k *simKey) {
 	c.arm()
-	cp, err := c.stores[k.store].Load(ctx, k.name)
+	cp, err := c.h.stores[k.store].Load(ctx, k.name)
 	c.settle("Load")
-	if errors.Is(err, state.ErrUnavailable) && c.failed.Load() > 0 {
+	if errors.Is(err, state.ErrUnavailable) && c.h.failed.Load() > 0 {
 		return
 	}
 	if !slices.ContainsFunc(k.may, func(r record.Record) bool {
 		want, wantErr := r.Load()
 		return errors.Is(err, wantErr) && cp.Equal(want)
 	}) {
-		c.fail("lost: Load of %.9q says %d (%v), of %s", k.name, cp.Sequence, err, briefs(k.may))
+		c.h.fail("lost: Load of %.9q says %d (%v), of %s", k.name, cp.Sequence, err, briefs(k.may))
 	}
 }
 
@@ -248,31 +248,31 @@ func (c *caller) load(k *simKey) {
 // memory writes it again; another doesn't know that it was there.
 func (c *caller) removeFile(k *simKey) {
 	c.do(k, "rm", func(r record.Record) (record.Record, error) { return r, nil }, func(s *Store) error {
-		c.mu.Lock()
+		c.h.mu.Lock()
 		k.may = distinct(append(slices.Clone(k.may), record.Record{}))
 		k.next = k.may
-		c.mu.Unlock()
-		c.m.mu.Lock()
-		defer c.m.mu.Unlock()
+		c.h.mu.Unlock()
+		c.h.m.mu.Lock()
+		defer c.h.m.mu.Unlock()
 		name := stem(k.name) + dataSuffix
-		if c.m.dir.now[name] != nil {
-			c.m.dir.do(simOp{take: name})
-			c.m.dir.flush(c.m.dir.last())
+		if c.h.m.dir.now[name] != nil {
+			c.h.m.dir.do(simOp{take: name})
+			c.h.m.dir.flush(c.h.m.dir.last())
 		}
 		return nil
 	})
 }
 
 func (c *caller) reopen(i int) {
-	c.mu.Lock()
-	c.log = append(c.log, fmt.Sprintf("store %d is closed and opened", i))
-	c.mu.Unlock()
+	c.h.mu.Lock()
+	c.h.log = append(c.h.log, fmt.Sprintf("store %d is closed and opened", i))
+	c.h.mu.Unlock()
 	c.arm()
-	if err := c.stores[i].Close(); err != nil && c.failed.Load() == 0 {
-		c.fail("close: %v", err)
+	if err := c.h.stores[i].Close(); err != nil && c.h.failed.Load() == 0 {
+		c.h.fail("close: %v", err)
 	}
-	c.failFor = 0
-	c.open(i)
+	c.h.failFor = 0
+	c.h.open(i)
 	c.settle("Close and Open")
 }
 
@@ -290,13 +290,13 @@ func (c *caller) batch(store int) {
 		if k.leased {
 			it.Fence = c.fence(k)
 		}
-		c.begin(k, saving(it.Fence, it.Checkpoint))
+		c.h.begin(k, saving(it.Fence, it.Checkpoint))
 		items, keys = append(items, it), append(keys, k)
 	}
 	c.arm()
-	errs := state.SaveBatch(ctx, c.stores[store], items)
+	errs := state.SaveBatch(ctx, c.h.stores[store], items)
 	for i, k := range keys {
-		c.end(k, fmt.Sprintf("SaveBatch %d of %d", i+1, len(items)), saving(items[i].Fence, items[i].Checkpoint), errs[i])
+		c.h.end(k, fmt.Sprintf("SaveBatch %d of %d", i+1, len(items)), saving(items[i].Fence, items[i].Checkpoint), errs[i])
 	}
 	c.settle("SaveBatch")
 }
@@ -304,8 +304,8 @@ func (c *caller) batch(store int) {
 // heal wants the second call to succeed, whatever has failed before, once the disk is
 // well.
 func (c *caller) heal(k *simKey) {
-	defer func(faults bool) { c.faults = faults }(c.faults)
-	c.faults = false
+	defer func(faults bool) { c.h.faults = faults }(c.h.faults)
+	c.h.faults = false
 	var err error
 	for range 2 {
 		cp, what := c.numbered()
@@ -323,5 +323,5 @@ func (c *caller) heal(k *simKey) {
 			return
 		}
 	}
-	c.fail("nothing fails any more, and still: %v", err)
+	c.h.fail("nothing fails any more, and still: %v", err)
 }

@@ -102,7 +102,7 @@ func (tr *trial) thawed(ctx context.Context, late, taken error) error {
 
 // A failing is a Redis of which a master can fail, with trials on it.
 type failing struct {
-	stand
+	stand   stand
 	master  func(ctx context.Context) (*redisserver.Server, error) // that has the trials' keys
 	settled func(ctx context.Context) error
 	key     func(ctx context.Context) (string, error)      // another one that the master has
@@ -148,7 +148,7 @@ func (f *failing) round(t *testing.T, seed uint64, fa fault, n int) {
 		key, err := f.key(ctx)
 		want(t, err, nil, "key")
 		trials[i] = &trial{stand: &f.stand, rnd: rand.New(rand.NewPCG(seed, uint64(i+1))), key: key}
-		trials[i].old, err = f.owner(ctx, trials[i].key, 1, hasty)
+		trials[i].old, err = f.stand.owner(ctx, trials[i].key, 1, hasty)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func (tr *trial) takeOver(ctx context.Context) error {
 	impatient := steady
 	impatient.ReadTimeout = time.Second
 	if err := whileUnavailable(ctx, func() (err error) {
-		tr.new, err = tr.owner(ctx, tr.key, 2, impatient)
+		tr.new, err = tr.stand.owner(ctx, tr.key, 2, impatient)
 		return err
 	}); err != nil {
 		return err
@@ -280,11 +280,11 @@ func onSentinel(t *testing.T) *failing {
 		master: s.Master, settled: s.Settled,
 		key: func(context.Context) (string, error) { n++; return fmt.Sprint(n), nil },
 	}
-	f.url = s.URL()
+	f.stand.url = s.URL()
 	sentinels := s.SentinelAddrs()
 	var mu sync.Mutex
 	var old []*owner
-	f.connect = func(o *owner) func(context.Context, string, string) (net.Conn, error) {
+	f.stand.connect = func(o *owner) func(context.Context, string, string) (net.Conn, error) {
 		if o.mark == 1 {
 			mu.Lock()
 			defer mu.Unlock()
@@ -322,7 +322,7 @@ func onCluster(t *testing.T) *failing {
 	t.Helper()
 	c := redisserver.StartCluster(t, nil)
 	f := &failing{settled: c.Settled}
-	f.url = c.URL()
+	f.stand.url = c.URL()
 	f.master = func(ctx context.Context) (*redisserver.Server, error) { return c.MasterOf(ctx, 0) }
 	n := 0
 	f.key = func(ctx context.Context) (string, error) {

@@ -198,7 +198,7 @@ var handovers = []handover{
 	// A failover to a replica that has not heard of the old owner: the epoch is
 	// given a second time.
 	{"a new owner, after a loss", time.Hour, func(ctx context.Context, tr *trial) (state.Checkpoint, error) {
-		if err := tr.restore(ctx, tr.key, tr.before); err != nil {
+		if err := tr.stand.restore(ctx, tr.key, tr.before); err != nil {
 			return state.Checkpoint{}, err
 		}
 		tr.left = tr.granted
@@ -227,7 +227,7 @@ func whileHeld(ctx context.Context, f func() error) error {
 
 // A trial is one of them, of one key.
 type trial struct {
-	*stand
+	stand    *stand
 	rnd      *rand.Rand
 	key      string
 	old, new *owner
@@ -273,7 +273,7 @@ func (tr *trial) begin(ctx context.Context, ttl time.Duration) error {
 		return err
 	}
 	var err error
-	if tr.before, err = tr.snapshot(ctx, tr.key); err != nil {
+	if tr.before, err = tr.stand.snapshot(ctx, tr.key); err != nil {
 		return err
 	}
 	if err := tr.old.acquire(ctx, ttl, false); err != nil {

@@ -202,7 +202,7 @@ func TestFailoverUnderLoad(t *testing.T) {
 			// Half a second, the default, is less than a busy machine holds a server up.
 			s := redisserver.StartSentinel(t, &redisserver.SentinelOptions{DownAfter: time.Second})
 			f := &failing{master: s.Master, settled: s.Settled}
-			f.url = s.URL()
+			f.stand.url = s.URL()
 			return f, func() []*redisserver.Server { return s.Nodes }
 		},
 		"Cluster": func(t *testing.T) (*failing, func() []*redisserver.Server) {
@@ -210,7 +210,7 @@ func TestFailoverUnderLoad(t *testing.T) {
 			slot, err := c.Slot(t.Context(), "shop")
 			want(t, err, nil, "Slot")
 			f := &failing{settled: c.Settled}
-			f.url = c.URL()
+			f.stand.url = c.URL()
 			f.master = func(ctx context.Context) (*redisserver.Server, error) { return c.MasterOf(ctx, slot) }
 			return f, func() []*redisserver.Server { return c.Nodes }
 		},
@@ -221,7 +221,7 @@ func TestFailoverUnderLoad(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			l := newLoad(t)
-			s := open(t, f.url, redisstore.Options{})
+			s := open(t, f.stand.url, redisstore.Options{})
 			done := l.start(ctx, t, s, 0)
 			keepFlushing(ctx, t, nodes())
 			faults := []fault{killed}
@@ -295,7 +295,7 @@ func TestStrandedPipeline(t *testing.T) {
 	defer cancel()
 	l := newLoad(t)
 	const ttl = 2 * time.Second
-	old, err := f.owner(ctx, "shop", 1, hasty)
+	old, err := f.stand.owner(ctx, "shop", 1, hasty)
 	want(t, err, nil, "the old owner")
 	defer old.close()
 	victim, err := f.master(ctx)
@@ -306,7 +306,7 @@ func TestStrandedPipeline(t *testing.T) {
 	heal := f.strand(victim)
 	l.goesOn(t, time.Now()) // on its side
 	f.failedOver(ctx, t, victim)
-	next, err := f.owner(ctx, "shop", 2, hasty)
+	next, err := f.stand.owner(ctx, "shop", 2, hasty)
 	want(t, err, nil, "the new owner")
 	defer next.close()
 	nextDone := l.start(ctx, t, next.Store, ttl)

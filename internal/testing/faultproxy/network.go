@@ -10,7 +10,7 @@ import (
 // A Network is one client's path to any number of servers, for a client that
 // accepts a dialer. Its methods are safe for concurrent use.
 type Network struct {
-	*wires
+	*wires // the methods that a Network and a Proxy share
 	opts Options
 	// Address, if not nil, translates the address by which the client knows a
 	// server into the real one. It is set before the first Dial.

@@ -170,6 +170,34 @@ func TestCommittedIsSaved(t *testing.T) {
 			t.Errorf("%d saves", saves)
 		}
 	})
+	bubble(t, "what Sync returned is saved after a save that failed, too", func(t *testing.T) {
+		r, h := newHostileRig(t)
+		var fail atomic.Bool
+		r.cfg.Store = state.Intercept(r.store, func(ctx context.Context, c state.Call, next func(context.Context) error) error {
+			if c.Op == state.OpSave && fail.Swap(false) {
+				return state.ErrUnavailable
+			}
+			return next(ctx)
+		})
+		h.sync = func(context.Context) (json.RawMessage, error) { return json.RawMessage("7"), nil }
+		cp := at(1).delivered()
+		cp.Fingerprint, cp.Extra = testFingerprint, map[string]json.RawMessage{"destination": json.RawMessage("6")}
+		if err := r.store.Save(t.Context(), "shop", cp); err != nil {
+			t.Fatal(err)
+		}
+		r.src.add(batch(1, 1))
+		r.start()
+		<-r.p.Ready()
+		fail.Store(true)
+		time.Sleep(time.Minute)
+		got := r.saved()
+		if doc := string(got.Extra["destination"]); doc != "7" || got.SavedAt.IsZero() || time.Since(got.SavedAt) > time.Minute {
+			t.Errorf("saved %s at %v", doc, got.SavedAt)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+	})
 	bubble(t, "a Sync that returns nothing takes away what one returned before", func(t *testing.T) {
 		r, h := newHostileRig(t, batch(1, 3))
 		docs := []json.RawMessage{json.RawMessage("1"), nil}

@@ -517,11 +517,13 @@ func TestStart(t *testing.T) {
 		if !errors.Is(err, ErrUnclaimed) || !strings.Contains(err.Error(), `"shop/clients"`) || !strings.Contains(err.Error(), `"shop"`) || strings.Contains(err.Error(), "shopping") {
 			t.Fatalf("Run returned %v", err)
 		}
-		r.cfg.FirstStart.AcceptUnclaimed = true
-		r.start()
-		<-r.p.Ready()
-		if err := r.end(); err != nil {
-			t.Fatal(err)
+		for _, accept := range []bool{true, false} { // it has a checkpoint the second time
+			r.cfg.FirstStart.AcceptUnclaimed = accept
+			r.start()
+			<-r.p.Ready()
+			if err := r.end(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 	bubble(t, "an unreachable server is an error, not a retry", func(t *testing.T) {

@@ -73,7 +73,7 @@ func TestLeaseLost(t *testing.T) {
 	bubble(t, "ends the context of a delivery, and one that ignores that is not run beside another", func(t *testing.T) {
 		for _, ignores := range []bool{false, true} {
 			r, h := newHostileRig(t, batch(1, 3))
-			r.cfg.LeaseWait = 2 * time.Hour
+			r.cfg.LeaseWait, r.cfg.IdleInterval = 2*time.Hour, 3*time.Hour // no save notices it first
 			free, in := make(chan struct{}), make(chan struct{}, 10)
 			var running atomic.Int32
 			h.deliver = func(ctx context.Context, _ *Batch) error {
@@ -181,6 +181,30 @@ func TestOwed(t *testing.T) {
 		time.Sleep(time.Minute) // it is lost again, with nothing to save
 		if err := r.end(); err != nil {
 			t.Errorf("Run returned %v", err)
+		}
+	})
+}
+
+func TestOwedInHand(t *testing.T) {
+	bubble(t, "events in hand when the lease was lost are owed at a stop", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 3)))
+		var away atomic.Bool
+		r.cfg.Store = state.Intercept(r.store, func(ctx context.Context, c state.Call, next func(context.Context) error) error {
+			if away.Load() {
+				return state.ErrUnavailable
+			}
+			return next(ctx)
+		})
+		r.sink.deliver = func(context.Context, *Batch) error { return errors.New("not now") }
+		r.start()
+		<-r.p.Ready()
+		away.Store(true)
+		time.Sleep(time.Minute)
+		if p := r.p.Status()[0].Phase; p != PhaseLeasing {
+			t.Errorf("the phase is %s", p)
+		}
+		if err := r.end(); err == nil {
+			t.Error("Run returned nil")
 		}
 	})
 }

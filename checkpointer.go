@@ -240,12 +240,14 @@ func (c *checkpointer) trySave(ctx context.Context) error {
 		return err
 	}
 	// Also if only what the sink returned has changed: Committed is for what is saved.
-	if pos != c.at || !bytes.Equal(doc, c.savedBySync()) {
-		if err := c.put(ctx, c.checkpoint(pos, c.nextSequence(), doc), c.schedule.unsaved(m)); err != nil {
-			return err
-		}
-		c.at = pos
+	if pos == c.at && bytes.Equal(doc, c.savedBySync()) {
+		c.schedule.saved(m)
+		return nil
 	}
+	if err := c.put(ctx, c.checkpoint(pos, c.nextSequence(), doc), c.schedule.unsaved(m)); err != nil {
+		return err
+	}
+	c.at = pos
 	c.schedule.saved(m)
 	return c.committed(ctx, doc)
 }
@@ -387,7 +389,6 @@ func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage)
 
 func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint64) error {
 	began := time.Now()
-	c.schedule.tried(began)
 	saver := c.saver
 	err := await(ctx, guarded(func() error { return saver.save(ctx, cp) }))
 	c.unsure = err != nil

@@ -90,7 +90,8 @@ type Config struct {
 	// DeliverTimeout is how long a Deliver may take without progress (its return,
 	// or Batch.Done) before its context ends and the attempt counts as failed
 	// (default 5 min; -1: no limit). If it then doesn't return within the grace
-	// time, the pipeline stops, so that a standby can take over.
+	// time, the pipeline stops with [ErrDeliveryHung], so that a standby can take
+	// over. The same holds for Sync, Committed, Transform and DeadLetters.Put.
 	DeliverTimeout time.Duration `help:"the longest time without progress in a delivery" default:"5m" off:"no limit" min:"1ns"`
 
 	// SaveInterval bounds what is redelivered after a crash: the checkpoint is

@@ -39,7 +39,8 @@ type Destination interface {
 //
 // What else a sink can do is a small interface, found with [As]: [Syncer],
 // [Committer], [Concurrent], [Transactional] and io.Closer. Close is called at
-// the end of the session, and never while a Deliver runs.
+// the end of the session, and never while another call runs. It may take as long
+// as Config.GraceTime.
 type Sink interface {
 	Deliver(ctx context.Context, b *Batch) error
 }

@@ -2,7 +2,7 @@ package rigatoni
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -12,14 +12,14 @@ import (
 // checkpoint before the server forgets its events: a pipeline that was down in
 // between could have resumed, and can't.
 func expiryWarning(cfg *Config) func(context.Context) {
-	var once sync.Once
+	var asked atomic.Bool // not a sync.Once: no other stream waits for the answer
 	return func(ctx context.Context) {
 		e, ok := state.As[state.Expirer](cfg.Store)
 		if !ok || e.Expires() <= 0 {
 			return
 		}
-		if src, ok := cfg.Source.(HistoryReporter); ok {
-			once.Do(func() { warnOfExpiry(ctx, cfg, src, e.Expires()) })
+		if src, ok := cfg.Source.(HistoryReporter); ok && !asked.Swap(true) {
+			warnOfExpiry(ctx, cfg, src, e.Expires())
 		}
 	}
 }

@@ -161,8 +161,12 @@ func TestMisuse(t *testing.T) {
 			h.open = func(context.Context) (Sink, error) { panic("oops") }
 		}, "opening the destination: panic: oops"},
 		"a stream that starts nowhere":      {func(r *rig, h *hostile) { r.src.origin = Position{} }, "gave no position"},
+		"an opening with a context's error": {func(r *rig, h *hostile) { r.src.openErrs = []error{context.Canceled} }, "context canceled"},
 		"a stream with a context's error":   {func(r *rig, h *hostile) { r.src.add(chunk{err: context.Canceled}) }, "context canceled"},
 		"a stream with events and an error": {func(r *rig, h *hostile) { r.src.add(chunk{events: events(4, 5), err: ErrHistoryLost}) }, ErrHistoryLost.Error()},
+		"a Sync that returns no JSON": {func(r *rig, h *hostile) {
+			h.sync = func(context.Context) (json.RawMessage, error) { return json.RawMessage("{"), nil }
+		}, state.ErrInvalid.Error()},
 		"an event without an _id": {func(r *rig, h *hostile) {
 			r.src.add(chunk{events: []Event{{Raw: []byte{5, 0, 0, 0, 0}}}, end: at(9)})
 		}, "has no usable _id"},

@@ -108,7 +108,7 @@ func TestExtra(t *testing.T) {
 		if err := r.store.Save(t.Context(), "shop", cp); err != nil {
 			t.Fatal(err)
 		}
-		r.cfg.Destination, r.cfg.AcceptChangedStream = syncSink{r.sink}, "abc"
+		r.cfg.Destination, r.cfg.AcceptChangedStream, r.cfg.AcceptOutput = syncSink{r.sink}, "abc", "def"
 		r.sink.deliver = func(context.Context, *Batch) error {
 			if got := r.saved().Extra; string(got["destination"]) != `"7 lines"` || string(got["gaps"]) != "[1]" {
 				t.Errorf("beside the accepted checkpoint stands %s", got)
@@ -123,7 +123,7 @@ func TestExtra(t *testing.T) {
 		if got := r.saved().Extra; string(got["destination"]) != "2" || string(got["gaps"]) != "[1]" {
 			t.Errorf("beside the last checkpoint stands %s", got)
 		}
-		if o := r.sink.opened[0]; string(o.Saved) != `"7 lines"` || o.FirstStart || o.ClusterTime != cp.ClusterTime || o.SavedAt.IsZero() {
+		if o := r.sink.opened[0]; string(o.Saved) != `"7 lines"` || o.FirstStart || o.AcceptOutput != "def" || o.ClusterTime != cp.ClusterTime || o.SavedAt.IsZero() {
 			t.Errorf("opened with %+v", o)
 		}
 	})

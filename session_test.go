@@ -84,7 +84,11 @@ func TestLeaseLost(t *testing.T) {
 				if in <- struct{}{}; len(in) > 1 {
 					return nil
 				}
+				begin := time.Now()
 				<-ctx.Done()
+				if took := time.Since(begin); took > 15*time.Second {
+					t.Errorf("the lease was lost, and its deliveries went on for %v", took)
+				}
 				if ignores {
 					<-free
 				}
@@ -155,6 +159,32 @@ func TestLeaseLost(t *testing.T) {
 	})
 }
 
+func TestOwed(t *testing.T) {
+	bubble(t, "what was not saved and is by now is forgotten at a stop: nil", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 1)))
+		var away atomic.Bool
+		r.cfg.Store = state.Intercept(r.store, func(ctx context.Context, c state.Call, next func(context.Context) error) error {
+			if away.Load() {
+				return state.ErrUnavailable
+			}
+			return next(ctx)
+		})
+		r.start()
+		r.sink.wait(t, 1)
+		away.Store(true)
+		time.Sleep(time.Minute) // the lease is lost with event 1 not saved
+		away.Store(false)
+		r.sink.wait(t, 2) // redelivered
+		time.Sleep(time.Minute)
+		r.wantSaved(at(1))
+		away.Store(true)
+		time.Sleep(time.Minute) // it is lost again, with nothing to save
+		if err := r.end(); err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+}
+
 func TestSavesWithoutLease(t *testing.T) {
 	bubble(t, "the sequence goes on after that of the checkpoint", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 2)))
@@ -171,6 +201,20 @@ func TestSavesWithoutLease(t *testing.T) {
 		}
 		if got := r.saved().Sequence; got != 42 {
 			t.Errorf("sequence %d after 41", got)
+		}
+	})
+	bubble(t, "a checkpoint without a fingerprint is taken as it is", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 2)))
+		if err := r.store.Save(t.Context(), "shop", at(2).delivered()); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		<-r.p.Ready()
+		if n := r.p.Status()[0].Saves; n != 0 {
+			t.Errorf("%d saves", n)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
 		}
 	})
 	for _, final := range []error{state.ErrClosed, state.ErrStale, state.ErrInvalid, errors.ErrUnsupported} {
@@ -305,6 +349,22 @@ func TestSlowEnd(t *testing.T) {
 			t.Errorf("Run returned %v", err)
 		}
 		close(src.free)
+	})
+	bubble(t, "a transform hangs as a Sync fails: no other session runs beside it", func(t *testing.T) {
+		r, h := newHostileRig(t, batch(1, 3), batch(4, 4))
+		hang := make(chan struct{})
+		r.cfg.Transform = func(_ context.Context, ev Event) (Event, bool, error) {
+			if number(ev) == 4 {
+				<-hang
+			}
+			return ev, true, nil
+		}
+		h.sync = func(context.Context) (json.RawMessage, error) { return nil, errors.New("the disk is full") }
+		r.start()
+		if err := <-r.ended; !errors.Is(err, ErrDeliveryHung) || r.p.Status()[0].Rewinds > 0 {
+			t.Errorf("Run returned %v", err)
+		}
+		close(hang)
 	})
 	bubble(t, "a barrier behind an event that is refused does not hold up the end", func(t *testing.T) {
 		evs := []Event{change(1, "insert", 1), change(2, "drop", nil)}

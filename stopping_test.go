@@ -287,6 +287,8 @@ func TestErrorsOfSeveralStreams(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 1)))
 		r.src.names = []string{"orders", "users"}
 		r.cfg.GraceTime = time.Second
+		var log logCatcher
+		r.cfg.Logger = log.logger()
 		arrived := make(chan struct{}, 2)
 		r.sink.deliver = func(ctx context.Context, b *Batch) error {
 			arrived <- struct{}{}
@@ -304,6 +306,8 @@ func TestErrorsOfSeveralStreams(t *testing.T) {
 		if !errors.Is(err, ErrUndelivered) || !errors.As(err, new(*RefusedError)) || !strings.Contains(err.Error(), "shop/orders") || !strings.Contains(err.Error(), "shop/users") {
 			t.Errorf("Run returned %v", err)
 		}
+		log.want(t, "stream failed", "key=shop/orders")
+		log.want(t, "stream failed", "key=shop/users")
 	})
 }
 

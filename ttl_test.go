@@ -16,11 +16,15 @@ type historySource struct {
 	*fakeSource
 	history time.Duration
 	err     error
+	hang    chan struct{}
 	asked   int
 }
 
 func (s *historySource) History(context.Context) (time.Duration, error) {
 	s.asked++
+	if s.hang != nil {
+		<-s.hang
+	}
 	return s.history, s.err
 }
 
@@ -36,6 +40,7 @@ func TestWarnOfExpiry(t *testing.T) {
 	for name, c := range map[string]struct {
 		ttl, history time.Duration
 		err          error
+		hang         bool
 		warns        bool
 		asked        int
 	}{
@@ -43,9 +48,14 @@ func TestWarnOfExpiry(t *testing.T) {
 		"longer than it":             {ttl: 2 * time.Hour, history: time.Hour, asked: 1},
 		"no time to live":            {ttl: 0, history: time.Hour},
 		"a history that is not told": {ttl: time.Hour, err: errors.New("not authorized"), asked: 1},
+		"a source that hangs":        {ttl: time.Hour, hang: true, asked: 1},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			src := &historySource{fakeSource: newFakeSource(batch(1, 1)), history: c.history, err: c.err}
+			if c.hang {
+				src.hang = make(chan struct{}) // of the bubble
+				defer close(src.hang)
+			}
 			src.names = []string{"a", "b"} // each opens, and one of them asks
 			r := newRig(t, src.fakeSource)
 			var log bytes.Buffer

@@ -18,7 +18,7 @@ type record struct {
 	streaming map[int]time.Time // since when at the latest, by the process's number
 }
 
-// A sighting says that at least that many changes had arrived by then.
+// A sighting is the number of changes that had arrived by a time, at least.
 type sighting struct {
 	at      time.Time
 	arrived int

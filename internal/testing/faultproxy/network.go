@@ -11,7 +11,7 @@ import (
 // accepts a dialer. Its methods are safe for concurrent use.
 type Network struct {
 	*wires // the methods that a Network and a Proxy share
-	opts Options
+	opts   Options
 	// Address, if not nil, translates the address by which the client knows a
 	// server into the real one. It is set before the first Dial.
 	Address func(addr string) string

@@ -31,7 +31,7 @@ type Options struct {
 
 // A Proxy is the path to one server. Its methods are safe for concurrent use.
 type Proxy struct {
-	*wires // the methods that a Network and a Proxy share
+	*wires   // the methods that a Network and a Proxy share
 	listener net.Listener
 	target   string
 	opts     Options

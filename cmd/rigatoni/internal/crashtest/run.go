@@ -241,7 +241,7 @@ func (r *runner) schedule() []int {
 	return moments
 }
 
-// killAt waits until that many changes are written, and for a random time, kills
+// killAt waits until a number of changes are written, and for a random time, kills
 // the process, and starts the next.
 func (r *runner) killAt(ctx context.Context, written int) error {
 	for int(r.writer.written.Load()) < written {

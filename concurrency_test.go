@@ -293,6 +293,9 @@ func TestKeyOf(t *testing.T) {
 	if key(ev) != key(ev.With(change(2, "insert", 8).Raw)) {
 		t.Error("a transform changes the lane")
 	}
+	if isBarrier(ev.With(change(2, "insert", nil).Raw)) || !isBarrier(change(1, "drop", nil).With(ev.Raw)) {
+		t.Error("a transform makes a barrier, or takes one away")
+	}
 	key(Event{Raw: bson.Raw{5, 0, 0, 0, 0}}) // an event without fields doesn't panic
 }
 

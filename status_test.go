@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -103,6 +105,16 @@ func TestStatus(t *testing.T) {
 			t.Errorf("at the end: %+v", s)
 		}
 	})
+}
+
+func TestStatusLastEvent(t *testing.T) {
+	m := &monitor{hooks: &Hooks{}}
+	for _, sec := range []uint32{5, 7, 6} { // lanes are not in order
+		m.attempted(Delivery{Events: 1}, bson.Timestamp{T: sec})
+	}
+	if s := m.snapshot(); s.LastEvent != time.Unix(7, 0) {
+		t.Errorf("the last event is of %v", s.LastEvent)
+	}
 }
 
 func newPipeline(t *testing.T, r *rig) *Pipeline {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,11 +18,11 @@ type historySource struct {
 	history time.Duration
 	err     error
 	hang    chan struct{}
-	asked   int
+	asked   atomic.Int32
 }
 
 func (s *historySource) History(context.Context) (time.Duration, error) {
-	s.asked++
+	s.asked.Add(1)
 	if s.hang != nil {
 		<-s.hang
 	}
@@ -42,7 +43,7 @@ func TestWarnOfExpiry(t *testing.T) {
 		err          error
 		hang         bool
 		warns        bool
-		asked        int
+		asked        int32
 	}{
 		"shorter than the history":   {ttl: time.Hour, history: 2 * time.Hour, warns: true, asked: 1},
 		"longer than it":             {ttl: 2 * time.Hour, history: time.Hour, asked: 1},
@@ -71,8 +72,8 @@ func TestWarnOfExpiry(t *testing.T) {
 			if n := strings.Count(log.String(), "forgets a checkpoint sooner"); n > 1 || (n == 1) != c.warns {
 				t.Errorf("%d warnings: %s", n, log.String())
 			}
-			if src.asked != c.asked {
-				t.Errorf("the source was asked %d times, want %d", src.asked, c.asked)
+			if src.asked.Load() != c.asked {
+				t.Errorf("the source was asked %d times, want %d", src.asked.Load(), c.asked)
 			}
 		})
 	}

@@ -30,7 +30,7 @@ const (
 	// patience is how long a test waits for what must happen.
 	patience = 60 * time.Second
 	// clientTimeout is how long the pipeline's client waits for an answer.
-	clientTimeout = 400 * time.Millisecond
+	clientTimeout = time.Second
 
 	pipelineName = "faults"
 )

@@ -77,13 +77,13 @@ type refusal struct {
 // to be acquired again before its events are delivered one by one, or one of them
 // becomes a dead letter: an earlier attempt may still be under way. The new fence
 // keeps it out, and the checkpoint says whether it was committed.
-type isolateError struct{ isolation }
+type isolateError struct{ of isolation }
 
 func (e *isolateError) Error() string {
-	if e.refusal != nil {
-		return fmt.Sprintf("checking that no attempt has delivered the event that is refused: %v", e.refusal.err)
+	if e.of.refusal != nil {
+		return fmt.Sprintf("checking that no attempt has delivered the event that is refused: %v", e.of.refusal.err)
 	}
-	return fmt.Sprintf("delivering %d events one by one, to find the one that is refused", e.events)
+	return fmt.Sprintf("delivering %d events one by one, to find the one that is refused", e.of.events)
 }
 
 // deliver delivers events, with as many attempts as it takes.
@@ -127,7 +127,7 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 			}
 		case !a.located && len(part)-a.delivered > 1:
 			if l.atomic {
-				return &isolateError{isolation{events: len(items)}}
+				return &isolateError{of: isolation{events: len(items)}}
 			}
 			isolate, before, tries = true, before+tries, 0
 		case l.atomic && l.failures.letters != nil && !(tries == 1 && isPermanent(a.err)):
@@ -149,7 +149,7 @@ func refuseLater(ev Event, attempts int, err error) error {
 	if perr != nil {
 		return perr
 	}
-	return &isolateError{isolation{events: 1, refusal: &refusal{at, attempts, err}}}
+	return &isolateError{of: isolation{events: 1, refusal: &refusal{at, attempts, err}}}
 }
 
 // refuseKnown refuses the first event if the last session found that it has to be.

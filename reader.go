@@ -57,41 +57,52 @@ func (r *reader) run(ctx context.Context) {
 }
 
 // A budget bounds the bytes that are read and not delivered. One chunk is
-// always let in, whatever its size.
+// always let in, whatever its size. One goroutine takes.
 type budget struct {
 	mu   sync.Mutex
 	max  int
 	used int
-	wake chan struct{} // has room for one: something was given back
+	want int           // what the taker waits for; 0: it doesn't
+	wake chan struct{} // has room for one: what is wanted fits
 }
 
 func newBudget(most int) *budget { return &budget{max: most, wake: make(chan struct{}, 1)} }
 
+// fits reports whether n more bytes may be taken. mu is held.
+func (b *budget) fits(n int) bool { return b.used == 0 || b.used+n <= b.max }
+
 func (b *budget) take(ctx context.Context, n int) error {
-	for {
-		b.mu.Lock()
-		fits := b.used == 0 || b.used+n <= b.max
-		if fits {
-			b.used += n
-		}
-		b.mu.Unlock()
-		if fits {
-			return nil
-		}
+	for !b.tryTake(n) {
 		select {
 		case <-b.wake:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	return nil
 }
 
+func (b *budget) tryTake(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.want = n; !b.fits(n) {
+		return false
+	}
+	b.want = 0
+	b.used += n
+	return true
+}
+
+// give takes bytes back. It wakes the taker only when that helps: giving is done for
+// each event, and to wake a goroutine costs more than the rest of an event's way.
 func (b *budget) give(n int) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.used -= n
-	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
+	if b.want > 0 && b.fits(b.want) {
+		select {
+		case b.wake <- struct{}{}:
+		default:
+		}
 	}
 }

@@ -43,7 +43,7 @@ func (w *worker) run(ctx context.Context) error {
 			return err // it may still run, and nothing may run beside it
 		case errors.As(err, &isolate):
 			w.log.Warn("batch refused; acquiring the lease again", "key", w.key, "err", isolate)
-			w.careful = isolate.isolation
+			w.careful = isolate.of
 		case errors.Is(err, errReopen):
 			w.log.Error("acquiring the lease again", "key", w.key, "err", err)
 			_ = w.pause(ctx, w.cfg.RetryMax, attempt) // ctx is asked below

@@ -253,6 +253,27 @@ func TestMisuse(t *testing.T) {
 		}
 		close(src.free)
 	})
+	bubble(t, "any other has it closed once", func(t *testing.T) {
+		r, _ := newHostileRig(t, batch(1, 3))
+		src := &deafSource{fakeSource: r.src, free: make(chan struct{})}
+		close(src.free)
+		r.cfg.Source = src
+		r.start()
+		r.sink.wait(t, 3)
+		if err := r.end(); err != nil || src.closed.Load() != 1 {
+			t.Errorf("Run returned %v, the stream was closed %d times", err, src.closed.Load())
+		}
+	})
+	bubble(t, "an event is refused as the server sent it, whatever a transform made of it", func(t *testing.T) {
+		r, h := newHostileRig(t, batch(1, 1))
+		r.cfg.Transform = func(_ context.Context, ev Event) (Event, bool, error) { return ev.With(event(9).Raw), true, nil }
+		h.deliver = func(context.Context, *Batch) error { return Permanent(errors.New("no")) }
+		r.start()
+		var refused *RefusedError
+		if err := <-r.ended; !errors.As(err, &refused) || number(refused.Event) != 1 {
+			t.Errorf("Run returned %v", err)
+		}
+	})
 }
 
 type nilSource struct{ *fakeSource }

@@ -15,12 +15,13 @@ type batcher struct {
 	careful int
 }
 
-// ripeIn is how long events that wait are to wait for more; 0: not at all.
-func (b *batcher) ripeIn(events, bytes int, since time.Time) time.Duration {
+// ripeIn is how long events that wait, the first of them since then, are to
+// wait for more; 0: not at all.
+func (b *batcher) ripeIn(events, bytes int, waited time.Duration) time.Duration {
 	if b.maxAge <= 0 || events >= b.maxEvents || bytes >= b.maxBytes || b.careful > 0 {
 		return 0
 	}
-	return max(0, b.maxAge-time.Since(since))
+	return max(0, b.maxAge-waited)
 }
 
 // limit is the most events of the next batch, of those that wait. Several lanes

@@ -315,6 +315,18 @@ func (c *checkpointer) final(ctx context.Context) error {
 	return nil
 }
 
+// delivered is the position up to which everything is delivered; zero if it is
+// unknown.
+func (c *checkpointer) delivered() Position {
+	pos, _ := c.tracker.mark().position()
+	return pos
+}
+
+// hasUnsaved reports whether events are delivered that no checkpoint covers.
+func (c *checkpointer) hasUnsaved() bool {
+	return c.sink.tx == nil && c.schedule.hasEvents(c.tracker.mark())
+}
+
 // isBehind reports whether more has been delivered, or read in vain, than is
 // saved.
 func (c *checkpointer) isBehind() bool {

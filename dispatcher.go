@@ -9,7 +9,8 @@ import (
 // An item is an event on its way to a lane.
 type item struct {
 	event  Event
-	number uint64 // in the tracker
+	number uint64        // in the tracker
+	added  time.Duration // to the dispatcher, since its beginning
 }
 
 // A dispatcher gives events to lanes: those of one document to one lane at a time,
@@ -27,8 +28,8 @@ type dispatcher struct {
 	waiting int               // events in all queues that are not taken
 	bytes   int               // their size
 	taken   int               // events taken and not yet returned
-	since   time.Time         // when the oldest of those that wait was added, or the last batch was cut
-	hurry   bool              // nothing waits for its age: a barrier, or the end
+	began   time.Time
+	hurry   bool // nothing waits for its age: a barrier, or the end
 	closed  bool
 	ripe    *time.Timer
 }
@@ -41,7 +42,7 @@ type queue struct {
 }
 
 func newDispatcher(b batcher) *dispatcher {
-	d := &dispatcher{batcher: b, queues: make(map[uint64]*queue)}
+	d := &dispatcher{batcher: b, began: time.Now(), queues: make(map[uint64]*queue)}
 	d.changed.L = &d.mu
 	return d
 }
@@ -59,10 +60,9 @@ func (d *dispatcher) watch(ctx context.Context) (stop func() bool) {
 func (d *dispatcher) add(items []item, keys func(Event) uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waiting == 0 {
-		d.since = time.Now()
-	}
+	now := time.Since(d.began)
 	for _, it := range items {
+		it.added = now
 		key := keys(it.event)
 		q := d.queues[key]
 		if q == nil {
@@ -129,7 +129,7 @@ func (d *dispatcher) isRipe() bool {
 	if d.hurry {
 		return true
 	}
-	wait := d.batcher.ripeIn(d.waiting, d.bytes, d.since)
+	wait := d.batcher.ripeIn(d.waiting, d.bytes, time.Since(d.began)-d.ready[0].items[0].added)
 	if wait == 0 {
 		return true
 	}
@@ -174,7 +174,6 @@ func (d *dispatcher) cut() assignment {
 	d.waiting -= len(a.items)
 	d.bytes -= bytes
 	d.taken += len(a.items)
-	d.since = time.Now()
 	return a
 }
 

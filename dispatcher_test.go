@@ -10,7 +10,7 @@ import (
 // itemsOf are events from and to, as a dispatcher is given them.
 func itemsOf(from, to int) (all []item) {
 	for n := from; n <= to; n++ {
-		all = append(all, item{event(n), uint64(n)})
+		all = append(all, item{event: event(n), number: uint64(n)})
 	}
 	return all
 }

@@ -124,7 +124,7 @@ func TestSyncCoversTheMark(t *testing.T) {
 	go func() {
 		defer close(ended)
 		var seq uint64
-		l.attempt(t.Context(), []item{{event(1), tr.add(events(1, 1), Position{})}}, 1, &seq)
+		l.attempt(t.Context(), []item{{event: event(1), number: tr.add(events(1, 1), Position{})}}, 1, &seq)
 	}()
 	<-delivered
 	for range 100_000 {

@@ -248,6 +248,22 @@ func TestBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	bubble(t, "by age, what is left of a full batch too", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 15)))
+		r.cfg.MaxBatchAge, r.cfg.MaxBatchEvents = 5*time.Second, 10
+		r.start()
+		<-r.p.Ready()
+		begin := time.Now()
+		r.sink.wait(t, 10)
+		full := time.Since(begin)
+		r.sink.wait(t, 15)
+		if rest := time.Since(begin); full != 0 || rest != 5*time.Second {
+			t.Errorf("delivered after %v and %v", full, rest)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+	})
 	bubble(t, "age -1 delivers what is at hand", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 2)))
 		r.cfg.MaxBatchAge = -1

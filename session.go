@@ -250,7 +250,7 @@ func (s *session) take(work context.Context, c chunk, keys func(Event) uint64) e
 	number := s.tracker.add(c.events, c.end)
 	items := make([]item, len(c.events))
 	for i, ev := range c.events {
-		items[i] = item{ev, number + uint64(i)}
+		items[i] = item{event: ev, number: number + uint64(i)}
 	}
 	if s.transformer == nil {
 		return s.dispatch(work, items, keys)

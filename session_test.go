@@ -566,7 +566,7 @@ func TestAttempts(t *testing.T) {
 			},
 		}
 		var seq uint64
-		out := l.attempt(t.Context(), []item{{event(1), tr.add(events(1, 1), Position{})}}, 1, &seq)
+		out := l.attempt(t.Context(), []item{{event: event(1), number: tr.add(events(1, 1), Position{})}}, 1, &seq)
 		close(hang)
 		<-reported
 		if !errors.Is(out.err, ErrDeliveryHung) || !out.fatal || tr.mark().events != 0 {

@@ -106,6 +106,39 @@ func TestNilMeansSaved(t *testing.T) {
 			t.Errorf("Run returned %v", err)
 		}
 	})
+	bubble(t, "stopped in the moment when a lost lease is held again", func(t *testing.T) {
+		for _, idle := range []bool{false, true} { // what is lost with the lease: an event, or an idle advance
+			r := newRig(t, newFakeSource(batch(1, 1)))
+			var gone, back atomic.Bool
+			r.cfg.Store = state.Intercept(r.store, func(ctx context.Context, c state.Call, next func(context.Context) error) error {
+				if gone.Load() {
+					return fmt.Errorf("%w: for a while", state.ErrUnavailable)
+				}
+				return next(ctx)
+			})
+			r.cfg.Hooks.PhaseChanged = func(_ string, p Phase) {
+				if p == PhaseOpening && back.Load() {
+					r.stop()
+				}
+			}
+			r.start()
+			r.sink.wait(t, 1)
+			if idle {
+				time.Sleep(2 * time.Second)
+			}
+			gone.Store(true)
+			if idle {
+				r.src.add(chunk{end: between(1)})
+			}
+			time.Sleep(time.Minute) // longer than the lease
+			back.Store(true)
+			gone.Store(false)
+			err := <-r.ended
+			if idle && err != nil || !idle && err == nil {
+				t.Errorf("idle %v: Run returned %v", idle, err)
+			}
+		}
+	})
 	bubble(t, "the store is away, and the lease has not ended", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 1)))
 		leave := away(r)

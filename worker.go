@@ -1,6 +1,7 @@
 package rigatoni
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ type worker struct {
 
 	isOpen  bool      // opened has been called
 	careful isolation // of the next session
-	owed    error     // why what the last session delivered is not saved; nil if it is
+	owed    error     // why what an earlier session delivered is not saved; nil if it is
+	owedAt  Position  // up to where that session had delivered
 }
 
 // run works until ctx ends (nil, or why not all is delivered and saved), or the
@@ -157,14 +159,16 @@ func (w *worker) session(ctx context.Context) (err error) {
 	w.status.follow(s.tracker)
 	w.streams(ctx, stream, first)
 	err = s.run(ctx, work, fail)
-	w.owed = nil
-	if err != nil && (s.tracker.inFlight() > 0 || w.checkpointer.isBehind() || errors.Is(err, errRewind)) {
-		w.owed = err
+	if w.owed != nil && (s.tracker.mark().events > 0 || stream.Position().Token == w.owedAt.Token) {
+		w.owed = nil // it is delivered again, or was saved after all
+	}
+	if err != nil && (s.tracker.inFlight() > 0 || w.checkpointer.hasUnsaved() || errors.Is(err, errRewind)) {
+		w.owed, w.owedAt = err, w.checkpointer.delivered()
 	}
 	if err != nil && (sink.tx != nil || w.checkpointer.unsure) && w.isRewind(err) {
 		err = fmt.Errorf("%w: %w", errReopen, err)
 	}
-	return err
+	return cmp.Or(err, w.owed)
 }
 
 // streams announces that the stream is open.

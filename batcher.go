@@ -15,8 +15,8 @@ type batcher struct {
 	careful int
 }
 
-// ripeIn is how long events that wait, the first of them since then, are to
-// wait for more; 0: not at all.
+// ripeIn is how much longer a batch of these events should wait for more, if the
+// first has waited already; 0: not at all.
 func (b *batcher) ripeIn(events, bytes int, waited time.Duration) time.Duration {
 	if b.maxAge <= 0 || events >= b.maxEvents || bytes >= b.maxBytes || b.careful > 0 {
 		return 0

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"regexp"
 	"strings"
 	"time"
@@ -170,7 +172,10 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	}
 	s.Watch.Logger = log
 	source, err := changestream.Open(s.Server.Source, &s.Watch)
-	if err != nil {
+	switch {
+	case errors.As(err, new(*net.DNSError)):
+		return err
+	case err != nil:
 		return usageError{s.Explain(err)}
 	}
 	defer func() {

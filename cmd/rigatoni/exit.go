@@ -56,7 +56,7 @@ func exitCodesHelp() string {
 // advice is what to do next: words, and flags to add to the command line.
 type advice struct{ text, flags string }
 
-var elsewhere = advice{"to start from a time of your choice, under another name", "--name NAME --start TIME"}
+var elsewhere = advice{"if that can't be mended, to start from a time of your choice, under another name", "--name NAME --start TIME"}
 
 // judge maps an error to its exit code, and to advice.
 func judge(err error) (code int, a advice) {

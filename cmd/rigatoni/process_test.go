@@ -15,6 +15,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
 	"github.com/rigatoni-etl/rigatoni/internal/backoff"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 )
 
@@ -169,5 +170,27 @@ func TestWaitingForALeaseCanBeStopped(t *testing.T) {
 	holder.signal(syscall.SIGINT)
 	if code := holder.exit(); code != exitOK {
 		t.Errorf("the holder ended with %d", code)
+	}
+}
+
+// A lease that ran out because the store was away is held by nobody else, and to wait
+// for its end would be the wrong advice.
+func TestAStopWhileTheStoreIsAway(t *testing.T) {
+	server := testserver.Mongotest(t)
+	redis := redisserver.Start(t, nil)
+	c := startChild(t, nil, "run", "--source", server.URI, "--database", server.DB.Name(), "--to", "ndjson:out",
+		"--store", redis.URL()+"?connect-timeout=200ms&max-retries=off", "--lease-ttl", "1s", "--save-interval", "1h")
+	c.await("msg=ready")
+	insertBig(t, server, 1)
+	if err := redis.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.await("lease lost")
+	c.signal(syscall.SIGTERM)
+	if code := c.exit(); code != exitUnreachable {
+		t.Errorf("exit code %d, want %d:\n%s", code, exitUnreachable, strings.Join(c.said, "\n"))
+	}
+	if said := strings.Join(c.said, "\n"); strings.Contains(said, "--lease-wait") {
+		t.Errorf("wrong advice:\n%s", said)
 	}
 }

@@ -6,13 +6,10 @@ import "strings"
 // query. It works on text that is no valid URL, too.
 func RedactURL(given string) string {
 	scheme, rest, ok := strings.Cut(given, "://")
-	switch {
-	case ok:
+	if ok {
 		scheme += "://"
-	case strings.Contains(given, "@"): // a URL without its "//", or without its scheme
+	} else { // without its "//", or without its scheme
 		scheme, rest = "", given
-	default:
-		return given
 	}
 	// A password that should have been escaped may contain any of /?#@, so all up
 	// to the last @ is taken for it.

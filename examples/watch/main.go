@@ -61,7 +61,7 @@ func main() {
 		Name: "paid-orders", Source: source, Store: store,
 		Destination: rigatoni.Typed(ship),
 		Concurrency: 16,   // documents at once; the events of each one stay in order
-		MaxAttempts: 10,   // then the event is refused,
+		MaxAttempts: 10,   // then the event is refused: after less than a minute,
 		DeadLetters: dead, // and put here; without them the pipeline stops
 	})
 	if err != nil {

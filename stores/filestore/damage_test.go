@@ -48,7 +48,7 @@ func TestWrongFile(t *testing.T) {
 		err   error
 		parts []string
 	}{
-		{"empty", func(*testing.T, string, []byte) []byte { return []byte{} }, state.ErrCorrupt, []string{"is empty", "restore a good copy"}},
+		{"empty", func(*testing.T, string, []byte) []byte { return []byte{} }, state.ErrCorrupt, []string{"is empty", "restore a good copy", "--start TIME", "skips what was written"}},
 		{"cut", func(_ *testing.T, _ string, text []byte) []byte { return text[:4096] }, state.ErrCorrupt, []string{"4096 bytes", "cut short"}},
 		{"edited/longer", edit(`"savedAt"`, `"savedAT!"`), state.ErrCorrupt, []string{"edited", "undo the change"}},
 		{"edited/same length", edit(`"savedAt":"2026`, `"savedAt":"2025`), state.ErrCorrupt, []string{"was edited or damaged", "checksum"}},

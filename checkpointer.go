@@ -112,7 +112,7 @@ func (c *checkpointer) release() {
 	defer cancel()
 	saver := c.saver
 	if err := await(ctx, guarded(func() error { return saver.release(ctx) })); err != nil {
-		c.log.Warn("lease not released; it will run out by itself", "key", c.key, "err", err)
+		c.log.Warn("lease not released; it ends by its TTL, or with this process", "key", c.key, "err", err)
 	}
 	c.saver = nil
 	c.status.update(func(s *StreamStatus) { s.Owner, s.Epoch = "", 0 })
@@ -208,11 +208,7 @@ func (c *checkpointer) save(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	n, pause := c.schedule.failed(c.cfg)
-	level := slog.LevelDebug
-	if n&(n-1) == 0 { // the 1st, 2nd, 4th …: an outage may be long
-		level = slog.LevelWarn
-	}
-	c.log.Log(ctx, level, "checkpoint not saved; retrying", "err", err, "attempt", n, "retry_in_seconds", pause.Seconds())
+	c.log.Log(ctx, thinned(n), "checkpoint not saved; retrying", "err", err, "attempt", n, "retry_in_seconds", pause.Seconds())
 	return nil
 }
 

@@ -34,11 +34,7 @@ func (p *failurePolicy) final(err error, attempt int) bool {
 func (p *failurePolicy) pause(ctx context.Context, ev Event, attempt int, err error) error {
 	p.status.retried(err)
 	d := backoff.Duration(p.retryMin, p.retryMax, attempt-1)
-	level := slog.LevelDebug
-	if attempt&(attempt-1) == 0 {
-		level = slog.LevelWarn
-	}
-	p.log.Log(ctx, level, "delivery failed; retrying", append(eventAttrs(ev),
+	p.log.Log(ctx, thinned(attempt), "delivery failed; retrying", append(eventAttrs(ev),
 		"err", err, "attempt", attempt, "retry_in_seconds", d.Seconds())...)
 	return backoff.Wait(ctx, d)
 }

@@ -186,8 +186,8 @@ func leave(done <-chan struct{}) (left bool) {
 func (s *session) end(ctx, work context.Context, ended error) error {
 	err := context.Cause(work)
 	if over := (graceError{}); errors.As(err, &over) || err == nil {
-		if n := s.tracker.inFlight(); n > 0 {
-			err = fmt.Errorf("%w: %d events; they are redelivered after the next start", ErrUndelivered, n)
+		if open, all := s.tracker.undelivered(); all > 0 {
+			err = fmt.Errorf("%w: %d; %d events are redelivered after the next start", ErrUndelivered, open, all)
 			if over.after > 0 {
 				err = fmt.Errorf("%w (%w)", err, over)
 			}

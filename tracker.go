@@ -138,5 +138,18 @@ func (t *tracker) inFlight() int {
 	return len(t.entries)
 }
 
+// undelivered is how many events are not delivered, and how many there are above
+// the mark: with lanes, later ones may be delivered.
+func (t *tracker) undelivered() (open, all int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.entries {
+		if !e.done {
+			open++
+		}
+	}
+	return open, len(t.entries)
+}
+
 // isDone reports whether nothing is in flight.
 func (t *tracker) isDone() bool { return t.inFlight() == 0 }

@@ -57,7 +57,7 @@ func (w *worker) run(ctx context.Context) error {
 		case errors.As(err, new(*RefusedError)):
 			return err // of a sink whose error is the store's, perhaps
 		case w.checkpointer.known && errors.Is(err, state.ErrUnavailable):
-			w.log.Warn("store unavailable; retrying", "key", w.key, "err", err)
+			w.log.Log(ctx, thinned(attempt+1), "store unavailable; retrying", "key", w.key, "err", err, "attempt", attempt+1)
 			_ = w.pause(ctx, saveRetryMax(w.cfg), attempt)
 		default:
 			return err

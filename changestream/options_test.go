@@ -1,6 +1,8 @@
 package changestream
 
 import (
+	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +50,8 @@ func TestConnectionStringsThatAreRefused(t *testing.T) {
 		"mongodb://u:s3cr3t@word@127.0.0.1/":           "percent-encoded",
 		"mongodb://u:s3cr3t:x@127.0.0.1/":              "percent-encoded",
 		"mongodb://u:s3cr3t@127.0.0.1:port/":           "percent-encoded",
+		"mongodb+srv://u:s3cr3t@host.invalid/":         "mongodb+srv:// can't be looked up",
+		"mongodb+srv://host.invalid/":                  "lookup _mongodb._tcp.host.invalid",
 		"mongodb://127.0.0.1/?replicaSet=":             "",
 		"mongodb://127.0.0.1/?timeoutMS=1500":          "timeoutMS",
 		"mongodb://u:s3cr3t@127.0.0.1/?timeoutMS=1500": "timeoutMS",
@@ -63,6 +67,8 @@ func TestConnectionStringsThatAreRefused(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", uri, err)
+		} else if strings.HasPrefix(uri, "mongodb+srv") && !errors.As(err, new(*net.DNSError)) {
+			t.Errorf("%s: no DNSError: %v", uri, err)
 		} else if strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: the password is in the error: %v", uri, err)
 		}

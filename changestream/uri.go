@@ -3,6 +3,7 @@ package changestream
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -43,9 +44,23 @@ func Open(uri string, o *Options) (*Source, error) {
 // invalidURI says what is wrong with a connection string. Where it holds a
 // password, the driver's message is left out: it quotes the part that it failed
 // on, and a password with an unescaped "@" or ":" is the usual mistake.
+//
+// Where the servers of a mongodb+srv:// name could not be looked up, the string is
+// not at fault, and the error is a [net.DNSError].
 func invalidURI(uri string, err error) error {
+	if dns := (*net.DNSError)(nil); errors.As(err, &dns) && namesHost(uri, dns.Name) {
+		return fmt.Errorf("changestream: the servers of mongodb+srv:// can't be looked up; check the host name, and the network: %w", dns)
+	}
 	if strings.Contains(uri, "@") {
 		return errors.New("changestream: the connection string is not valid; in the user name and the password, the characters : / ? # [ ] @ % must be percent-encoded")
 	}
 	return fmt.Errorf("changestream: the connection string is not valid: %w", err)
+}
+
+// namesHost reports whether the name that was looked up is the host of the
+// connection string, and not a part of a password that was taken for it.
+func namesHost(uri, name string) bool {
+	host := strings.TrimPrefix(name, "_mongodb._tcp.")
+	after := uri[strings.LastIndexByte(uri, '@')+1:]
+	return strings.HasPrefix(strings.TrimPrefix(after, "mongodb+srv://"), host)
 }

@@ -27,6 +27,10 @@ var (
 	// earlier attempt of it, whose response was lost, had written before the lease
 	// ended; the new owner then resumed from that.
 	ErrFenced = errors.New("fenced off: the lease is no longer held")
+	// ErrLeaseExpired: the lease was not renewed in time, because the store was away
+	// or the process suspended. Each such error is an ErrFenced too. Unlike
+	// other reasons for one, it doesn't mean that somebody else has the lease.
+	ErrLeaseExpired = errors.New("it was not renewed")
 	// ErrStale: a later checkpoint has been accepted, and is kept. As with
 	// ErrFenced, an earlier attempt may have written before that one.
 	ErrStale = errors.New("a later checkpoint has been saved already")

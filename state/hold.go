@@ -213,9 +213,9 @@ func (l *Lease) Valid() error {
 // retryable.
 func (l *Lease) expired(failure error) error {
 	if failure != nil {
-		return l.error(fmt.Errorf("%w: it was not renewed for %v: %v", ErrFenced, l.ttl-margin(l.ttl), failure))
+		return l.error(fmt.Errorf("%w: %w for %v: %v", ErrFenced, ErrLeaseExpired, l.ttl-margin(l.ttl), failure))
 	}
-	return l.error(fmt.Errorf("%w: it was not renewed for %v (was the process or the machine suspended?)", ErrFenced, l.ttl-margin(l.ttl)))
+	return l.error(fmt.Errorf("%w: %w for %v (was the process or the machine suspended?)", ErrFenced, ErrLeaseExpired, l.ttl-margin(l.ttl)))
 }
 
 func (l *Lease) error(err error) error {

@@ -38,7 +38,7 @@ func TestLeaseRunsOut(t *testing.T) {
 		if took != 13500*time.Millisecond {
 			t.Errorf("trusted for %v, want 13.5 s", took)
 		}
-		wantErr(t, cause, state.ErrFenced)
+		wantErr(t, cause, state.ErrFenced, state.ErrLeaseExpired)
 		if errors.Is(cause, state.ErrUnavailable) || !strings.Contains(cause.Error(), state.ErrUnavailable.Error()) {
 			t.Errorf("the cause %q must tell of the store's failure, and not be one that passes", cause)
 		}
@@ -91,6 +91,9 @@ func TestRenewalRefused(t *testing.T) {
 				t.Errorf("%v ended the lease after %v, want at the first renewal", refusal, took)
 			}
 			wantErr(t, cause, state.ErrFenced, refusal)
+			if errors.Is(cause, state.ErrLeaseExpired) {
+				t.Errorf("%v is taken for an expired lease", cause)
+			}
 			if err := l.Release(t.Context()); !errors.Is(err, refusal) && refusal == state.ErrClosed {
 				t.Errorf("Release: %v", err)
 			}

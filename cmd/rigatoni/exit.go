@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -69,6 +71,8 @@ func judge(err error) (code int, a advice) {
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage, advice{}
+	case is(state.ErrLeaseExpired) && !is(state.ErrLeaseHeld):
+		return exitUnreachable, advice{"nothing is lost: when the store answers, start again; events since the last checkpoint are redelivered", ""}
 	case is(state.ErrLeaseHeld), is(state.ErrFenced):
 		return exitHeld, advice{"to stand by until that process ends", "--lease-wait=1h"}
 	case errors.As(err, &changed):
@@ -89,7 +93,7 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, elsewhere
 	case is(state.ErrNewer):
 		return exitDecision, advice{"run the version of rigatoni that wrote it, or a later one", ""}
-	case is(state.ErrInvalid):
+	case is(state.ErrInvalid), is(syscall.ENOTDIR): // a file where a directory must be
 		return exitUsage, advice{}
 	case is(state.ErrUnavailable), is(state.ErrRefused), unreachable(err):
 		return exitUnreachable, advice{}
@@ -110,10 +114,28 @@ func (a advice) format(args []string) string {
 		return "\n  " + a.text
 	}
 	line := "rigatoni"
-	for _, arg := range args {
+	for _, arg := range without(args, a.flags) {
 		line += " " + quoted(config.NewScrubber(arg).Text(arg))
 	}
 	return "\n  " + a.text + ":\n    " + line + " " + a.flags
+}
+
+// without returns the arguments without those that the flags replace.
+func without(args []string, flags string) []string {
+	var kept []string
+	for i := 0; i < len(args); i++ {
+		name, _, hasValue := strings.Cut(args[i], "=")
+		if !strings.HasPrefix(name, "--") || !slices.ContainsFunc(strings.Fields(flags), func(f string) bool {
+			return f == name || strings.HasPrefix(f, name+"=")
+		}) {
+			kept = append(kept, args[i])
+			continue
+		}
+		if f, ok := config.ByName(name[2:]); ok && !f.Option.Switch && !hasValue {
+			i++ // its value
+		}
+	}
+	return kept
 }
 
 var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -15,8 +16,7 @@ func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		cancel(stopSignal{<-signals})
-		<-signals
+		waitForSecond(signals, func(first os.Signal) { cancel(stopSignal{first}) })
 		fmt.Fprintln(os.Stderr, "\nrigatoni: stopped at once by a second signal; events since the last checkpoint are redelivered")
 		os.Exit(exitInterrupted)
 	}()
@@ -24,6 +24,21 @@ func main() {
 		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv,
 		terminal: isTerminal(os.Stderr), stdoutTerminal: isTerminal(os.Stdout),
 	}))
+}
+
+// sameSignal is how long after the first signal another one is taken for the same
+// request: timeout(1) signals the process, and right after that its whole group.
+const sameSignal = 500 * time.Millisecond
+
+// waitForSecond calls stop with the first signal, and returns after a second one.
+func waitForSecond(signals <-chan os.Signal, stop func(os.Signal)) {
+	stop(<-signals)
+	first := time.Now()
+	for range signals {
+		if time.Since(first) >= sameSignal {
+			return
+		}
+	}
 }
 
 // stopSignal is why the context ended.

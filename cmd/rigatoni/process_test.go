@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 )
 
@@ -138,7 +140,14 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 	c.signal(syscall.SIGTERM)
 	c.await("stopping")
-	c.signal(syscall.SIGINT)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { // as a user does who sees that it goes on
+		for backoff.Wait(ctx, sameSignal/5) == nil {
+			_ = c.cmd.Process.Signal(syscall.SIGINT)
+		}
+	}()
+	c.await("stopped at once by a second signal")
 	go func() { _, _ = io.Copy(io.Discard, r) }() // so that Wait's copying ends
 	if code := c.exit(); code != exitInterrupted {
 		t.Errorf("exit code %d, want %d:\n%s", code, exitInterrupted, strings.Join(c.said, "\n"))

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"regexp"
 	"strings"
 	"time"
@@ -41,7 +43,9 @@ func newRunCommand(w world) *cobra.Command {
 		"The configuration is a file, flags, or both; flags override the file. A field of the file\n" +
 		"has the name of its flag. In the file ${NAME} is a variable of the environment,\n" +
 		"${NAME:-default} one that may be missing, and $$ a dollar sign. For limits that can be\n" +
-		"switched off, the value is off."
+		"switched off, the value is off.\n\n" +
+		"TIME is now, a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such\n" +
+		"as 1794000000.2, which log lines show as cluster_time."
 	cmd.SetUsageFunc(func(*cobra.Command) error {
 		_, err := fmt.Fprint(cmd.OutOrStdout(), runUsage(cmd))
 		return err
@@ -170,7 +174,10 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	}
 	s.Watch.Logger = log
 	source, err := changestream.Open(s.Server.Source, &s.Watch)
-	if err != nil {
+	switch {
+	case errors.As(err, new(*net.DNSError)):
+		return err
+	case err != nil:
 		return usageError{s.Explain(err)}
 	}
 	defer func() {

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -36,6 +39,9 @@ func TestExitCodes(t *testing.T) {
 		{store(state.ErrInvalid), exitUsage},
 		{store(&state.HeldError{Owner: "a"}), exitHeld},
 		{store(state.ErrFenced), exitHeld},
+		{fmt.Errorf("x: %w: %w", rigatoni.ErrUnsaved, store(fmt.Errorf("%w: %w", state.ErrFenced, state.ErrLeaseExpired))), exitUnreachable},
+		{fmt.Errorf("%w: %w: %w", state.ErrFenced, state.ErrLeaseExpired, &state.HeldError{Owner: "a"}), exitHeld},
+		{store(fmt.Errorf("%w: %w", state.ErrUnavailable, syscall.ENOTDIR)), exitUsage},
 		{store(state.ErrCorrupt), exitDecision},
 		{store(state.ErrNewer), exitDecision},
 		{store(state.ErrExpired), exitDecision},
@@ -69,6 +75,33 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// timeout(1) signals twice, within milliseconds; that is one request to stop.
+func TestSecondSignal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signals := make(chan os.Signal, 2)
+		var first os.Signal
+		second := false
+		go func() {
+			waitForSecond(signals, func(s os.Signal) { first = s })
+			second = true
+		}()
+		signals <- syscall.SIGTERM
+		synctest.Wait()
+		time.Sleep(sameSignal - time.Nanosecond)
+		signals <- syscall.SIGTERM
+		synctest.Wait()
+		if first != syscall.SIGTERM || second {
+			t.Errorf("after two signals at once: first %v, second %v", first, second)
+		}
+		time.Sleep(time.Nanosecond)
+		signals <- syscall.SIGINT
+		synctest.Wait()
+		if !second {
+			t.Error("a second signal is ignored")
+		}
+	})
+}
+
 // The advice is a command that can be pasted, without passwords.
 func TestAdvice(t *testing.T) {
 	args := []string{"run", "--source", "mongodb://u:hunter2@h/?replicaSet=rs0", "--name", "it's", "p.yaml"}
@@ -80,7 +113,6 @@ func TestAdvice(t *testing.T) {
 		"--accept-unclaimed":          rigatoni.ErrUnclaimed,
 		"--lease-wait=1h":             &state.HeldError{Owner: "x"},
 		"--dead-letters=DIR":          &rigatoni.RefusedError{Err: errors.New("x")},
-		"--name NAME --start TIME":    rigatoni.ErrHistoryLost,
 	} {
 		_, next := judge(err)
 		if got := next.format(args); !strings.HasSuffix(got, ":\n    "+again+" "+want) {
@@ -88,6 +120,27 @@ func TestAdvice(t *testing.T) {
 		}
 		if got := next.format([]string{"demo"}); strings.Contains(got, want) {
 			t.Errorf("for the demo: %s", got)
+		}
+	}
+}
+
+// A flag of the advice replaces the one that was given.
+func TestAdviceReplacesFlags(t *testing.T) {
+	_, next := judge(&state.HeldError{Owner: "x"})
+	for _, args := range [][]string{
+		{"run", "--lease-wait", "off", "p.yaml"}, {"run", "--lease-wait=off", "p.yaml"},
+	} {
+		if got := next.format(args); !strings.HasSuffix(got, "\n    rigatoni run p.yaml --lease-wait=1h") {
+			t.Errorf("%v: %s", args, got)
+		}
+	}
+	for err, want := range map[error]string{
+		rigatoni.ErrUnclaimed:   "run --name n --start now p.yaml --accept-unclaimed",
+		rigatoni.ErrHistoryLost: "run --accept-unclaimed p.yaml --name NAME --start TIME",
+	} {
+		_, next := judge(err)
+		if got := next.format([]string{"run", "--accept-unclaimed", "--name", "n", "--start", "now", "p.yaml"}); !strings.HasSuffix(got, want) {
+			t.Errorf("%v: %s", err, got)
 		}
 	}
 }

@@ -2,10 +2,12 @@ package ndjson
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // A file is what the destination needs of an *os.File.
@@ -73,7 +75,7 @@ func (osFS) remove(path string) error { return os.Remove(path) }
 func mkdir(fsys fileSystem, dir string) error {
 	switch info, err := os.Stat(dir); {
 	case err == nil && !info.IsDir():
-		return &fs.PathError{Op: "mkdir", Path: dir, Err: errors.New("it is a file, not a directory")}
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: fmt.Errorf("it is a file: %w", syscall.ENOTDIR)}
 	case err == nil:
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):

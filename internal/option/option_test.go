@@ -363,6 +363,11 @@ func TestRedactURL(t *testing.T) {
 		"mongodb://u:p/w@x?y@h/db":                     "mongodb://***@h/db",
 		"redis://:p@h":                                 "redis://***@h",
 		"file:./state":                                 "file:./state",
+		"file:./state?a=b":                             "file:./state?a=b",
+		"localhost:27017":                              "localhost:27017",
+		"bob:s3cretPW@127.0.0.1:28917":                 "***@127.0.0.1:28917",
+		"mongodb:/root:s3cret@PW@h/?x":                 "***@h/",
+		"mongodb:bob:s3cretPW@h":                       "***@h",
 		"mongodb://h/?tlsCertificateKeyFilePassword=x": "mongodb://h/",
 	} {
 		if got := option.RedactURL(in); got != want {

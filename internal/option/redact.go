@@ -6,7 +6,12 @@ import "strings"
 // query. It works on text that is no valid URL, too.
 func RedactURL(given string) string {
 	scheme, rest, ok := strings.Cut(given, "://")
-	if !ok {
+	switch {
+	case ok:
+		scheme += "://"
+	case strings.Contains(given, "@"): // a URL without its "//", or without its scheme
+		scheme, rest = "", given
+	default:
 		return given
 	}
 	// A password that should have been escaped may contain any of /?#@, so all up
@@ -15,5 +20,5 @@ func RedactURL(given string) string {
 		rest = "***@" + rest[i+1:]
 	}
 	rest, _, _ = strings.Cut(rest, "?")
-	return scheme + "://" + rest
+	return scheme + rest
 }

@@ -2,10 +2,12 @@ package filestore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // fsys is the operating system as far as this store asks it for anything. Tests put
@@ -113,7 +115,7 @@ func existingDir(fsys fsys, dir, parent string, mkdirErr error) error {
 	case err != nil:
 		return mkdirErr
 	case !info.IsDir():
-		return &fs.PathError{Op: "mkdir", Path: dir, Err: errors.New("it exists and is not a directory")}
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: fmt.Errorf("it is a file: %w", syscall.ENOTDIR)}
 	}
 	if err := fsys.SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err

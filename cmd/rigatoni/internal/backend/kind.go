@@ -81,7 +81,12 @@ func (r Ref) Check() error {
 }
 
 // String is the URL without its secrets.
-func (r Ref) String() string { return option.RedactURL(r.Text) }
+func (r Ref) String() string {
+	if r.Kind != nil && r.Kind.path && r.URL.Opaque != "" {
+		return r.Text // a directory, whose name may have an @
+	}
+	return option.RedactURL(r.Text)
+}
 
 // A Store is a store that has been configured.
 type Store struct{ Ref Ref }

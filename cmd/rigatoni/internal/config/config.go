@@ -38,7 +38,7 @@ func Read(in Input) (Settings, error) {
 			if pe := (*os.PathError)(nil); errors.As(err, &pe) {
 				err = pe.Err // the path stands in front already
 			}
-			r.problem(in.File, "", "the file can't be read: %s", err)
+			r.problem(Redact(in.File), "", "the file can't be read: %s", err)
 			return Settings{}, r.problems
 		}
 		if !r.file(in.File, text) {

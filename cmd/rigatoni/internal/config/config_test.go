@@ -322,6 +322,13 @@ func TestSecrets(t *testing.T) {
 	if got := s.Text("firstpw watcher secondpw mymaster a:1"); got != "*** *** *** mymaster a:1" {
 		t.Errorf("of a URL with Sentinels: %q", got)
 	}
+	for text, want := range map[string]string{
+		"--store=redis:bob:firstpw@h": "***@h", "--name=team@x": "--name=team@x", "--to=ndjson:./a@b": "--to=ndjson:./a@b",
+	} {
+		if got := config.NewScrubber(text).Text(text); got != want {
+			t.Errorf("%s is shown as %s", text, got)
+		}
+	}
 	var b strings.Builder
 	if _, err := s.Writer(&b).Write([]byte("p%40ss%3Aword p@ss:word kkey other user:p@ss:word, not h")); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"io"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,6 +19,13 @@ func Redact(text string) string { return option.RedactURL(text) }
 // to replace every "a" would leave nothing readable, and hide as little.
 const shortest = 3
 
+var (
+	// noSlashes finds a URL that lacks its "//" or its scheme, and has a password.
+	noSlashes = regexp.MustCompile(`:.*@`)
+	// directory finds the URL of a directory, also as a flag. It may have an @.
+	directory = regexp.MustCompile(`^(--[\w-]+=)?(file|ndjson):`)
+)
+
 // secrets are the parts of a URL that no message may have.
 func secrets(text string) []string {
 	var found []string
@@ -27,7 +35,10 @@ func secrets(text string) []string {
 			found = append(found, plain)
 		}
 	}
-	_, rest, _ := strings.Cut(text, "://")
+	_, rest, ok := strings.Cut(text, "://")
+	if !ok && noSlashes.MatchString(text) && !directory.MatchString(text) {
+		rest = text
+	}
 	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
 		add(rest[:i])
 		if _, password, ok := strings.Cut(rest[:i], ":"); ok {

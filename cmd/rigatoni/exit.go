@@ -81,10 +81,14 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, advice{}
 	case is(rigatoni.ErrUnclaimed):
 		return exitDecision, advice{"if this is a new stream, once", "--accept-unclaimed"}
+	case is(rigatoni.ErrOutputExists):
+		text := "to continue with this output, once; TIME decides what is skipped: now skips what was written since the output's last event"
+		if errors.As(err, &output) && output.Accept != "" {
+			text += ", and so does --accept-output=" + output.Accept + " instead"
+		}
+		return exitDecision, advice{text, "--start TIME"}
 	case errors.As(err, &output) && output.Accept != "":
 		return exitDecision, advice{"to continue with this output, once", "--accept-output=" + output.Accept}
-	case is(rigatoni.ErrOutputExists):
-		return exitDecision, advice{"move the output away, or keep it and start now, once", "--start=now"}
 	case errors.As(err, &output):
 		return exitDecision, advice{}
 	case errors.As(err, &refused):

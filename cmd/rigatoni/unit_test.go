@@ -109,7 +109,7 @@ func TestAdvice(t *testing.T) {
 	for want, err := range map[string]error{
 		"--accept-changed-stream=abc": &rigatoni.ChangedStreamError{Accept: "abc"},
 		"--accept-output=def":         &rigatoni.OutputError{Err: rigatoni.ErrOutputAhead, Accept: "def"},
-		"--start=now":                 &rigatoni.OutputError{Err: rigatoni.ErrOutputExists},
+		"--start TIME":                &rigatoni.OutputError{Err: rigatoni.ErrOutputExists, Accept: "def"},
 		"--accept-unclaimed":          rigatoni.ErrUnclaimed,
 		"--lease-wait=1h":             &state.HeldError{Owner: "x"},
 		"--dead-letters=DIR":          &rigatoni.RefusedError{Err: errors.New("x")},

@@ -38,6 +38,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if bin.LibDir != "" {
+		fmt.Fprintln(stderr, byHand(bin))
+	}
 	_, err = fmt.Fprintln(stdout, bin.Path)
 	return err
+}
+
+// byHand says how to start a server that comes with shared libraries of its own.
+func byHand(bin mongod.Binary) string {
+	return fmt.Sprintf("to start it yourself: LD_LIBRARY_PATH=%s %s …", bin.LibDir, bin.Path)
 }

@@ -1,12 +1,17 @@
 package ndjson
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,9 +36,13 @@ func (r *recovery) check() error {
 	if !accepted {
 		return refused
 	}
-	r.log.Warn("output accepted", "reason", refused.Err, "facts", refused.Facts)
+	facts, _, _ := strings.Cut(refused.Facts, adviceMark)
+	r.log.Warn("output accepted", "reason", refused.Err, "facts", facts)
 	end := endOf(r.covered)
 	m := marker{Size: end.size, Ordinal: end.ordinal, ClusterTime: r.o.ClusterTime}
+	if r.o.FirstStart {
+		m.ClusterTime = r.clusterTime()
+	}
 	if r.marker != nil {
 		m.File = r.marker.File // its name is taken
 	}
@@ -65,15 +74,61 @@ func (r *recovery) exists() *rigatoni.OutputError {
 	if count == 0 && finished == 0 {
 		return nil
 	}
-	facts := fmt.Sprintf("in %s there are %d files of %q", r.d.dir, count, r.o.Key)
-	if count > 0 {
-		facts += fmt.Sprintf(", the last one %s", last)
+	var facts strings.Builder
+	switch count {
+	case 0:
+		fmt.Fprintf(&facts, "%s has no file of %q any more", r.d.dir, r.o.Key)
+	case 1:
+		fmt.Fprintf(&facts, "in %s there is a file of %q, %s", r.d.dir, r.o.Key, last)
+	default:
+		fmt.Fprintf(&facts, "in %s there are %d files of %q, the last one %s", r.d.dir, count, r.o.Key, last)
 	}
 	if finished > 0 {
-		facts += fmt.Sprintf("; %d were finished, the last one %s at %s", finished, r.marker.File, stamp(r.marker.At))
+		fmt.Fprintf(&facts, "; files up to %s were finished, the last at %s, with events up to the cluster time %s",
+			r.marker.File, stamp(r.marker.At), clock(r.marker.ClusterTime.T))
 	}
-	facts += "; restore the checkpoint, or write to another directory, or accept the output: the new stream then writes beside it"
-	return r.refuse(rigatoni.ErrOutputExists, facts, last.String(), count, finished)
+	facts.WriteString(adviceMark + "restore the checkpoint, or write to another directory; " + r.startAdvice())
+	return r.refuse(rigatoni.ErrOutputExists, facts.String(), last.String(), count, finished)
+}
+
+// adviceMark is between what was found and what to do.
+const adviceMark = "; to continue, "
+
+// startAdvice is how a first start beside output loses nothing.
+func (r *recovery) startAdvice() string {
+	const skipped = "; to accept the output alone starts at the present, and skips what was written since then"
+	at := r.clusterTime().T
+	if at == 0 {
+		at = r.firstTime()
+	}
+	if at > 0 {
+		return fmt.Sprintf("or lose nothing with --start %s (FirstStart.Time, with AcceptOutput): events since then are delivered, some of them a second time", clock(at)) + skipped
+	}
+	return "or lose nothing with --start TIME (FirstStart.Time, with AcceptOutput), where TIME is that of the last event in the output, or before" + skipped
+}
+
+var clusterTimeField = regexp.MustCompile(`"clusterTime":(?:\{"\$timestamp":)?\{"t":(\d+)`)
+
+// firstTime is the cluster time of the first event in the output that is there, in
+// seconds, or 0. A transform may have removed it.
+func (r *recovery) firstTime() uint32 {
+	first, ok := r.listing.first()
+	if !ok {
+		return 0
+	}
+	f, err := os.Open(filepath.Join(r.d.dir, first))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	head, _ := io.ReadAll(io.LimitReader(f, 4096)) // the field is near the beginning of its line
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	m := clusterTimeField.FindSubmatch(line)
+	if m == nil {
+		return 0
+	}
+	seconds, _ := strconv.ParseUint(string(m[1]), 10, 32)
+	return uint32(seconds)
 }
 
 // isAhead reports whether more was finished than the checkpoint covers. Without a
@@ -107,7 +162,7 @@ func (r *recovery) ahead() *rigatoni.OutputError {
 	} else {
 		fmt.Fprintf(&facts, "; in %s there is the finished file %s", r.d.dir, last)
 	}
-	facts.WriteString("; an older checkpoint seems to have been restored: the events between would be delivered to consumers a second time; restore the newer checkpoint, or accept the repetition")
+	facts.WriteString("; an older checkpoint seems to have been restored: the events between would be delivered to consumers a second time" + adviceMark + "restore the newer checkpoint, or accept the repetition")
 	return r.refuse(rigatoni.ErrOutputAhead, facts.String(), last)
 }
 
@@ -119,6 +174,7 @@ func (r *recovery) missing() *rigatoni.OutputError {
 		f, open := r.listing.find(e.name)
 		size, finished := r.listing.finished[e.name]
 		switch {
+		case e.size == 0: // nothing was left of it when its loss was accepted
 		case open && f.size < e.size:
 			return r.lost(e, fmt.Sprintf("%s has %d bytes, but %d were flushed before the checkpoint was saved", filepath.Join(r.d.dir, f.base), f.size, e.size))
 		case open, finished && size >= e.size, r.marker != nil && r.marker.extent().compare(e) >= 0:
@@ -132,7 +188,7 @@ func (r *recovery) missing() *rigatoni.OutputError {
 }
 
 func (r *recovery) lost(e extent, facts string) *rigatoni.OutputError {
-	facts += fmt.Sprintf("; the checkpoint was saved at %s; restore the file, or set the checkpoint back, or accept that consumers don't see these events", stamp(r.o.SavedAt))
+	facts += fmt.Sprintf("; the checkpoint was saved at %s"+adviceMark+"restore the file, or set the checkpoint back, or accept that consumers don't see these events", stamp(r.o.SavedAt))
 	return r.refuse(ErrOutputMissing, facts, e.name.String(), e.size)
 }
 

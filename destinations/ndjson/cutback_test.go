@@ -333,12 +333,173 @@ func TestOutputThatIsMissing(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 		o.AcceptOutput = err.Accept
+		var log bytes.Buffer
+		d = openFiles(t, dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		closeSink(t, openSink(t, d, o))
+		if text := log.String(); !strings.Contains(text, "output accepted") || strings.Contains(text, "restore") {
+			t.Errorf("%s: the log has advice for what was decided: %s", what, text)
+		}
 		o.AcceptOutput = ""
 		closeSink(t, openSink(t, d, o))
-		if got := readAll(t, dir); got != "" {
-			t.Errorf("%s: %q was finished", what, got)
+		wantNames(t, dir) // what nothing is left of is not finished
+	}
+}
+
+// TestWhatAFirstStartWouldSkip: the refusal has the time from which nothing is lost,
+// which is that of the finished output and not of what is behind it.
+func TestWhatAFirstStartWouldSkip(t *testing.T) {
+	dir := tempDir(t)
+	d := openFiles(t, dir, Options{MaxFileBytes: 1})
+	s := openSink(t, d, rigatoni.Opening{Fence: fence(1), FirstStart: true})
+	first := rigatoni.Opening{Key: "shop", Fence: fence(1), FirstStart: true}
+	at := func(minute int) bson.Timestamp {
+		return bson.Timestamp{T: uint32(time.Date(2026, 11, 29, 18, minute, 0, 0, time.UTC).Unix())}
+	}
+	var doc json.RawMessage
+	for i := range 4 {
+		b := batch(t, i+1, i+1, 0)
+		b.End.ClusterTime = at(i)
+		deliver(t, s, b)
+		if i == 2 {
+			doc = doSync(t, s)
 		}
+	}
+	err := refused(t, d, first, rigatoni.ErrOutputExists)
+	for _, part := range []string{"there are 4 files", "--start 2026-11-06T21:20:00Z", "skips what was written since"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("nothing is finished: the error doesn't have %q: %v", part, err)
+		}
+	}
+	if err := s.Committed(t.Context(), doc); err != nil { // the first 3 files
+		t.Fatal(err)
+	}
+	err = refused(t, d, first, rigatoni.ErrOutputExists)
+	for _, part := range []string{"files up to " + name(1, 3), "--start 2026-11-29T18:02:00Z", "skips what was written since"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("3 files are finished: the error doesn't have %q: %v", part, err)
+		}
+	}
+	closeSink(t, s)
+
+	// Accepting that once doesn't forget the time.
+	first.AcceptOutput = err.Accept
+	var log bytes.Buffer
+	d = openFiles(t, dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	closeSink(t, openSink(t, d, first))
+	if text := log.String(); !strings.Contains(text, "output accepted") || !strings.Contains(text, name(1, 3)) || strings.Contains(text, "restore") || strings.Contains(text, "--start") {
+		t.Errorf("the log has advice for what was decided, or no facts: %s", text)
+	}
+	first.AcceptOutput = ""
+	if err := refused(t, d, first, rigatoni.ErrOutputExists); !strings.Contains(err.Error(), "--start 2026-11-29T18:02:00Z") {
+		t.Errorf("a second time: %v", err)
+	}
+}
+
+// TestTheTimeOfTheFirstEvent is what is left to a first start where no file was
+// finished, in each format.
+func TestTheTimeOfTheFirstEvent(t *testing.T) {
+	first := rigatoni.Opening{Key: "shop", Fence: fence(1), FirstStart: true}
+	for _, mode := range []extjson.Mode{extjson.Relaxed, extjson.Canonical, extjson.Simplified} {
+		dir := tempDir(t)
+		put(t, dir, open(1, 2), want(t, mode, batch(t, 1, 2, 5000)))
+		err := refused(t, openFiles(t, dir, Options{}), first, rigatoni.ErrOutputExists)
+		if !strings.Contains(err.Error(), "--start 2026-11-06T21:20:00Z (") || !strings.Contains(err.Error(), `there is a file of "shop", `+name(1, 2)) {
+			t.Errorf("%v: %v", mode, err)
+		}
+	}
+	dir := tempDir(t)
+	put(t, dir, open(1, 1), "{}\n"+text(t, 1, 1))
+	if err := refused(t, openFiles(t, dir, Options{}), first, rigatoni.ErrOutputExists); !strings.Contains(err.Error(), "--start TIME (") {
+		t.Errorf("without a cluster time: %v", err)
+	}
+}
+
+// TestTheTimeOfFinishedOutputIsNotThatOfTheCopiedPart: a copy is finished later.
+func TestTheTimeOfFinishedOutputIsNotThatOfTheCopiedPart(t *testing.T) {
+	dir := tempDir(t)
+	d := openFiles(t, dir, Options{})
+	frozen := openSink(t, d, rigatoni.Opening{Fence: fence(1)})
+	deliver(t, frozen, batch(t, 1, 1, 0))
+	saved := commit(t, frozen)
+	if err := os.Remove(filepath.Join(dir, markerName("shop", 1))); err != nil {
+		t.Fatal(err)
+	}
+	openSink(t, d, rigatoni.Opening{Fence: fence(2), Saved: saved, ClusterTime: bson.Timestamp{T: 1794000000}})
+	if m := read(t, dir, markerName("shop", 2)); strings.Contains(m, "1794000000") {
+		t.Errorf("the marker is %s, and nothing is finished", m)
+	}
+}
+
+// TestALossThatIsAcceptedLeavesWholeLines, also where a process may have the file open.
+func TestALossThatIsAcceptedLeavesWholeLines(t *testing.T) {
+	for _, left := range []int{0, 1} { // lines
+		dir := tempDir(t)
+		d := openFiles(t, dir, Options{})
+		frozen := openSink(t, d, rigatoni.Opening{Fence: fence(1)})
+		deliver(t, frozen, batch(t, 1, 3, 0))
+		saved := commit(t, frozen)
+		whole := ""
+		if left > 0 {
+			whole = want(t, extjson.Relaxed, batch(t, 1, left, 0))
+		}
+		if err := os.Truncate(filepath.Join(dir, open(1, 1)), int64(len(whole)+50)); err != nil {
+			t.Fatal(err)
+		}
+		o := rigatoni.Opening{Key: "shop", Fence: fence(2), Saved: saved}
+		o.AcceptOutput = refused(t, d, o, ErrOutputMissing).Accept
+		s := openSink(t, d, o)
+		o.Saved, o.AcceptOutput = commit(t, s), ""
+		closeSink(t, s)
+		o.Fence = fence(3)
+		s = openSink(t, d, o)
+		deliver(t, s, batch(t, 4, 4, 0))
+		commit(t, s)
+		closeSink(t, s)
+		if got, want := readAll(t, dir), whole+want(t, extjson.Relaxed, batch(t, 4, 4, 0)); got != want {
+			t.Errorf("%d lines are left: the output is %q, want %q", left, got, want)
+		}
+	}
+}
+
+// TestADirectoryThatIsMovedAway: each step says so, nothing makes a new directory, and
+// once it is back the output continues.
+func TestADirectoryThatIsMovedAway(t *testing.T) {
+	const advice = "was removed or moved while the pipeline ran; put it back"
+	root := tempDir(t)
+	dir := filepath.Join(root, "out")
+	d := openFiles(t, dir, Options{MaxFileBytes: 1})
+	s := openSink(t, d, rigatoni.Opening{Fence: fence(1)})
+	deliver(t, s, batch(t, 1, 1, 0))
+	saved := commit(t, s)
+	deliver(t, s, batch(t, 2, 2, 0))
+	doc := doSync(t, s)
+	away := filepath.Join(root, "away")
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Deliver(t.Context(), batch(t, 3, 3, 0)); err == nil || !strings.Contains(err.Error(), advice) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Deliver: %v", err)
+	}
+	if err := s.Committed(t.Context(), doc); err == nil || !strings.Contains(err.Error(), advice) {
+		t.Errorf("Committed: %v", err)
+	}
+	_ = s.Close()
+	o := rigatoni.Opening{Key: "shop", Fence: fence(2), Saved: saved}
+	if _, err := d.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), advice) {
+		t.Errorf("Open: %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is a new directory: %v", err)
+	}
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+	s = openSink(t, d, o)
+	deliver(t, s, batch(t, 2, 3, 0))
+	commit(t, s)
+	closeSink(t, s)
+	if got := readAll(t, dir); got != want(t, extjson.Relaxed, batch(t, 1, 3, 0)) {
+		t.Errorf("the output is %q", got)
 	}
 }
 

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/rigatoni-etl/rigatoni"
 )
@@ -16,6 +19,8 @@ type Files struct {
 	dir string
 	o   Options
 	fs  fileSystem
+
+	made atomic.Bool // the directory was there
 }
 
 var _ rigatoni.Destination = (*Files)(nil)
@@ -44,9 +49,13 @@ func (d *Files) open(ctx context.Context, o rigatoni.Opening) (*sink, error) {
 	if o.Key == "" {
 		return nil, errors.New("the opening has no key to name files after")
 	}
+	if d.made.Load() && d.isGone() {
+		return nil, d.explain(fs.ErrNotExist)
+	}
 	if err := mkdir(d.fs, d.dir); err != nil {
 		return nil, err
 	}
+	d.made.Store(true)
 	r := &recovery{d: d, o: o, stem: stemOf(o.Key), log: d.o.Logger.With("key", o.Key)}
 	if err := r.look(); err != nil {
 		return nil, err
@@ -81,4 +90,18 @@ func (r *recovery) look() (err error) {
 		r.log.Warn("the checkpoint's position in the output is ignored", "err", err, "saved", json.RawMessage(r.o.Saved))
 	}
 	return nil
+}
+
+func (d *Files) isGone() bool {
+	_, err := os.Stat(d.dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// explain says what to do about an error that comes from the directory being gone.
+func (d *Files) explain(err error) error {
+	if !errors.Is(err, fs.ErrNotExist) || !d.isGone() {
+		return err
+	}
+	return fmt.Errorf("the output directory %s was removed or moved while the pipeline ran; put it back, and the pipeline continues; "+
+		"a restart makes a new one, and events in .partial files of the old one are then not finished (%w)", d.dir, err)
 }

@@ -59,6 +59,23 @@ func (l *listing) last() (last fileName, count int) {
 	return last, count
 }
 
+// first returns what the first file by name is called that has something in it.
+func (l *listing) first() (base string, ok bool) {
+	var first fileName
+	add := func(n fileName, called string, size int64) {
+		if size > 0 && (!ok || n.compare(first) < 0) {
+			first, base, ok = n, called, true
+		}
+	}
+	for n, size := range l.finished {
+		add(n, n.String(), size)
+	}
+	for _, f := range l.open {
+		add(f.name, f.base, f.size)
+	}
+	return base, ok
+}
+
 // list returns the files of a stem.
 func list(dir, stem string) (*listing, error) {
 	entries, err := readNames(dir)

@@ -37,7 +37,7 @@ func (s *sink) write(ctx context.Context, p []byte) error {
 	}
 	if s.cur == nil {
 		if err := s.create(); err != nil {
-			return fmt.Errorf("ndjson: %w", err)
+			return fmt.Errorf("ndjson: %w", s.d.explain(err))
 		}
 	}
 	n, err := s.cur.file.Write(p)
@@ -174,7 +174,7 @@ func (s *sink) endFile() {
 		s.fail(fmt.Errorf("ndjson: closing %s: %w", cur.name.open(), err))
 		return
 	}
-	s.ended = append(s.ended, s.end)
+	s.ended, s.endedAt = append(s.ended, s.end), append(s.endedAt, s.at)
 }
 
 // flush flushes the file, and the directory if it has new files.
@@ -188,7 +188,7 @@ func (s *sink) flush() {
 	}
 	if s.newEntries {
 		if err := s.d.fs.syncDir(s.d.dir); err != nil {
-			s.fail(fmt.Errorf("ndjson: flushing %s: %w", s.d.dir, err))
+			s.fail(fmt.Errorf("ndjson: flushing %s: %w", s.d.dir, s.d.explain(err)))
 			return
 		}
 		s.newEntries = false
@@ -204,10 +204,10 @@ func (s *sink) finish() {
 		n++
 	}
 	if err := s.finishFiles(s.ended[:n]); err != nil {
-		s.fail(fmt.Errorf("ndjson: finishing files: %w", err))
+		s.fail(fmt.Errorf("ndjson: finishing files: %w", s.d.explain(err)))
 		return
 	}
-	s.ended = s.ended[n:]
+	s.ended, s.endedAt = s.ended[n:], s.endedAt[n:]
 	if s.inherited == "" || s.sure.name.epoch != s.epoch {
 		return
 	}
@@ -223,7 +223,7 @@ func (s *sink) finishFiles(files []extent) error {
 		return nil
 	}
 	last := files[len(files)-1]
-	m := marker{File: last.name.String(), Size: last.size, Ordinal: last.ordinal, ClusterTime: s.at}
+	m := marker{File: last.name.String(), Size: last.size, Ordinal: last.ordinal, ClusterTime: s.endedAt[len(files)-1]}
 	if err := s.d.writeMarker(s.stem, s.epoch, m); err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/rigatoni-etl/rigatoni"
 )
 
@@ -116,13 +118,13 @@ func (r *recovery) cut(f *openFile) (sound bool, err error) {
 	if used == taken && r.o.Fence.IsZero() {
 		return false, fmt.Errorf("another process writes to %s; without a lease, two pipelines of one name can't be kept apart", path)
 	}
-	if used != free {
-		return false, nil
-	}
 	if errors.Is(r.accepted, ErrOutputMissing) {
 		if f.size, err = wholeLines(io.NewSectionReader(h, 0, f.size)); err != nil {
 			return false, err
 		}
+	}
+	if used != free {
+		return false, nil
 	}
 	info, err := h.Stat()
 	if err != nil {
@@ -143,24 +145,45 @@ func (r *recovery) cut(f *openFile) (sound bool, err error) {
 // finish gives the files that are ready their final names. copied reports whether
 // the last covered file is not among the finished ones.
 func (r *recovery) finish(ready []openFile, copied bool) error {
-	if err := r.mark(r.finishedExtent(copied)); err != nil {
+	at := r.o.ClusterTime
+	if copied {
+		at = r.clusterTime() // the checkpoint's is of more than what is finished
+	}
+	if err := r.mark(r.finishedExtent(copied), at); err != nil {
 		return err
 	}
 	for _, f := range ready {
-		if err := r.d.finish(f.base, f.name); err != nil {
+		if err := r.finishFile(f); err != nil {
 			return moved(err)
 		}
 	}
 	return nil
 }
 
-// mark sees to it that the marker says that files are finished up to m, before
-// they are.
-func (r *recovery) mark(m extent) error {
+// finishFile gives a file its final name, unless nothing is left of it: consumers
+// get no empty file.
+func (r *recovery) finishFile(f openFile) error {
+	if f.size == 0 {
+		return r.d.fs.remove(filepath.Join(r.d.dir, f.base))
+	}
+	return r.d.finish(f.base, f.name)
+}
+
+// clusterTime is that of the finished output, zero if it is not known.
+func (r *recovery) clusterTime() (at bson.Timestamp) {
+	if r.marker != nil {
+		at = r.marker.ClusterTime
+	}
+	return at
+}
+
+// mark sees to it that the marker says that files are finished up to m, which is
+// at the cluster time at or later, before they are.
+func (r *recovery) mark(m extent, at bson.Timestamp) error {
 	if r.marker != nil && r.marker.extent().compare(m) >= 0 {
 		return nil
 	}
-	r.marker = &marker{Size: m.size, Ordinal: m.ordinal, ClusterTime: r.o.ClusterTime}
+	r.marker = &marker{Size: m.size, Ordinal: m.ordinal, ClusterTime: at}
 	if m.name.stem != "" {
 		r.marker.File = m.name.String()
 	}
@@ -251,7 +274,11 @@ func (r *recovery) inherit(ctx context.Context, s *sink, f openFile) error {
 		return err
 	}
 	defer h.Close()
-	return s.inherit(ctx, io.NewSectionReader(h, 0, f.size), endOf(r.covered), claimed)
+	end := endOf(r.covered)
+	if errors.Is(r.accepted, ErrOutputMissing) {
+		end.ordinal++ // the marker says that the file is done with, at its whole size
+	}
+	return s.inherit(ctx, io.NewSectionReader(h, 0, f.size), end, claimed)
 }
 
 // adopt finishes what another pipeline's life has left, where the operator

@@ -33,15 +33,16 @@ type sink struct {
 	buf    []byte
 	number uint64 // of the next file
 
-	cur        *output        // the file being written; nil before the first event and after a file has ended
-	ended      []extent       // the files that have ended and have no final name, in order
-	end        extent         // of what has been written; not flushed before Sync has returned
-	sure       extent         // covered by the last checkpoint that is known to be saved
-	at         bson.Timestamp // the cluster time at end
-	obsolete   []uint64       // epochs whose markers this session's first one replaces
-	inherited  string         // a file whose covered part was copied: removed once a checkpoint covers the copy
-	newEntries bool           // files were created since the directory was flushed
-	failed     error          // only going back to the checkpoint helps; see fail
+	cur        *output          // the file being written; nil before the first event and after a file has ended
+	ended      []extent         // the files that have ended and have no final name, in order
+	endedAt    []bson.Timestamp // the cluster times at their ends, or before
+	end        extent           // of what has been written; not flushed before Sync has returned
+	sure       extent           // covered by the last checkpoint that is known to be saved
+	at         bson.Timestamp   // the cluster time at end
+	obsolete   []uint64         // epochs whose markers this session's first one replaces
+	inherited  string           // a file whose covered part was copied: removed once a checkpoint covers the copy
+	newEntries bool             // files were created since the directory was flushed
+	failed     error            // only going back to the checkpoint helps; see fail
 	closed     bool
 	timer      *time.Timer // for MaxFileAge
 }

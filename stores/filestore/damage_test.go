@@ -48,7 +48,7 @@ func TestWrongFile(t *testing.T) {
 		err   error
 		parts []string
 	}{
-		{"empty", func(*testing.T, string, []byte) []byte { return []byte{} }, state.ErrCorrupt, []string{"is empty", "restore a good copy"}},
+		{"empty", func(*testing.T, string, []byte) []byte { return []byte{} }, state.ErrCorrupt, []string{"is empty", "restore a good copy", "--start TIME", "skips what was written"}},
 		{"cut", func(_ *testing.T, _ string, text []byte) []byte { return text[:4096] }, state.ErrCorrupt, []string{"4096 bytes", "cut short"}},
 		{"edited/longer", edit(`"savedAt"`, `"savedAT!"`), state.ErrCorrupt, []string{"edited", "undo the change"}},
 		{"edited/same length", edit(`"savedAt":"2026`, `"savedAt":"2025`), state.ErrCorrupt, []string{"was edited or damaged", "checksum"}},
@@ -399,7 +399,7 @@ func TestDirectoryGone(t *testing.T) {
 	check := func() {
 		t.Helper()
 		_, err := s.Load(t.Context(), "k")
-		want(t, err, state.ErrUnavailable, dir)
+		want(t, err, state.ErrUnavailable, dir, "put it back", "--start TIME", "skips what was written")
 		want(t, s.Save(t.Context(), "k", plain(t, 2)), state.ErrUnavailable, dir)
 		want(t, s.SaveFenced(t.Context(), "leased", g.Fence, numbered(t, 1)), state.ErrUnavailable, dir)
 		want(t, s.Ping(t.Context()), state.ErrUnavailable, dir)

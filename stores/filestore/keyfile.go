@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -213,10 +214,27 @@ func (k *keyFile) checkOurs() error {
 	case now == k.last() || now == k.tried:
 		return nil // a copy of ours, as editors leave it that changed nothing
 	case found.rec.Fence() != k.rec.Fence():
-		return state.ErrFenced
+		if err := k.checkFollowed(found.rec); err != nil {
+			return err
+		}
 	}
 	return corrupt(k.path, "was replaced by another record of the key while this process held its lease",
 		"restart the process to resume from that record")
+}
+
+// checkFollowed returns ErrFenced for the record of an owner that may have followed. One
+// of an older epoch, while the lock file still names this process, was put there by
+// hand.
+func (k *keyFile) checkFollowed(rec record.Record) error {
+	h, err := k.s.holderOf(k.s.lockPath(k.key))
+	switch {
+	case err != nil:
+		return err
+	case rec.Epoch <= k.rec.Epoch && k.s.session.is(h):
+		return nil
+	}
+	return fmt.Errorf("%w: %s was replaced by the record of another owner, of epoch %d, while this process was of epoch %d; "+
+		"if no other process took over, somebody copied a file there", state.ErrFenced, k.path, rec.Epoch, k.rec.Epoch)
 }
 
 func (k *keyFile) checkGone() error {

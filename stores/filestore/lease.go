@@ -54,7 +54,15 @@ func (s *Store) acquire(ctx context.Context, e *entry, r state.LeaseRequest) (st
 		return s.acquireFree(ctx, e, r)
 	}
 	if l.fence.Nonce != r.Nonce {
-		return state.Grant{}, held(l.holder, e.lock.path)
+		if !errors.Is(e.file.checkOurs(), state.ErrFenced) {
+			return state.Grant{}, held(l.holder, e.lock.path)
+		}
+		// The file is another owner's, and the lease that this store knows of is worth
+		// nothing: it must not stand in the way, as if this process waited for itself.
+		if err := s.abandon(e, l); err != nil {
+			return state.Grant{}, err
+		}
+		return s.acquireFree(ctx, e, r)
 	}
 	if err := s.verify(ctx, e, l); err != nil {
 		return state.Grant{}, err
@@ -69,6 +77,15 @@ func (s *Store) acquire(ctx context.Context, e *entry, r state.LeaseRequest) (st
 	}
 	s.setLease(e, &lease{fence: grant.Fence, holder: l.holder})
 	return grant, nil
+}
+
+// abandon ends a lease that was lost, without writing the key's file.
+func (s *Store) abandon(e *entry, l *lease) error {
+	if err := s.unsign(e, l); err != nil {
+		return err
+	}
+	s.setLease(e, nil)
+	return errors.Join(e.forgetFile(), e.lock.close())
 }
 
 func (s *Store) acquireFree(ctx context.Context, e *entry, r state.LeaseRequest) (state.Grant, error) {

@@ -129,6 +129,62 @@ func TestBackupPutBackUnderItsOwner(t *testing.T) {
 	}
 }
 
+// The file of an earlier owner is copied over that of a live one: the error says so, and
+// nothing suggests that somebody else has the lease.
+func TestFileOfAnEarlierOwnerPutBack(t *testing.T) {
+	s, _ := openTest(t, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 1)))
+	backup := []byte(lookAt(t, s.path("k")))
+	must(t, s.Release(t.Context(), "k", g.Fence))
+	g = acquire(t, s, "k", "second")
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 2)))
+	there := editFile(t, s.path("k"), func([]byte) []byte { return backup })
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 3)), state.ErrCorrupt, s.path("k"), "was replaced", "restart the process")
+	want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrCorrupt, "was replaced")
+	if lookAt(t, s.path("k")) != there {
+		t.Error("the file is not as it was left")
+	}
+	must(t, s.Close())
+	next, _ := openTest(t, s.dir)
+	if g := acquire(t, next, "k", "third"); g.Checkpoint.Token != numbered(t, 1).Token {
+		t.Errorf("the next owner starts at sequence %d", g.Checkpoint.Sequence)
+	}
+}
+
+// The file of a later epoch is copied over that of a live owner, as from another
+// directory: the owner is fenced, and may acquire the lease again, since it is no one
+// else's.
+func TestFileOfALaterEpochPutThere(t *testing.T) {
+	elsewhere, _ := openTest(t, t.TempDir())
+	for n := range 3 {
+		g := acquire(t, elsewhere, "k", "elsewhere")
+		must(t, elsewhere.SaveFenced(t.Context(), "k", g.Fence, numbered(t, n+1)))
+		must(t, elsewhere.Release(t.Context(), "k", g.Fence))
+	}
+	later := []byte(lookAt(t, elsewhere.path("k")))
+
+	s, _ := openTest(t, t.TempDir())
+	g := acquire(t, s, "k", "first")
+	must(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 7)))
+	_, err := s.Acquire(t.Context(), "k", request("another"))
+	want(t, err, state.ErrLeaseHeld, `"first"`)
+	editFile(t, s.path("k"), func([]byte) []byte { return later })
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 8)), state.ErrFenced, s.path("k"), "was replaced", "epoch 3", "copied a file there")
+	want(t, s.Renew(t.Context(), "k", g.Fence, time.Minute), state.ErrFenced)
+	other, _ := openTest(t, s.dir)
+	_, err = other.Acquire(t.Context(), "k", request("another")) // the first one lives
+	want(t, err, state.ErrLeaseHeld, `"first"`)
+	again := acquire(t, s, "k", "first")
+	if again.Fence.Epoch != 4 || again.Checkpoint.Token != numbered(t, 3).Token {
+		t.Errorf("the lease is granted again with %v and sequence %d", again.Fence, again.Checkpoint.Sequence)
+	}
+	want(t, s.SaveFenced(t.Context(), "k", g.Fence, numbered(t, 8)), state.ErrFenced)
+	must(t, s.SaveFenced(t.Context(), "k", again.Fence, numbered(t, 4)))
+	must(t, s.Release(t.Context(), "k", again.Fence))
+	acquire(t, other, "k", "another")
+}
+
 // The lock file is removed, and another process takes the lease: the old owner's saves
 // go nowhere, and it learns of it.
 func TestLockFileRemoved(t *testing.T) {

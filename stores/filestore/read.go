@@ -17,9 +17,9 @@ import (
 
 // The advice in the error of a file that can't be read.
 const (
-	adviceDamaged = "restore a good copy, or remove the file for a first start"
-	adviceEdited  = "undo the change, restore a good copy, or remove the file for a first start; " +
-		"to move a checkpoint use the program, not an editor"
+	adviceDamaged = "restore a good copy, or remove the file and start at the time of the last output (--start TIME): " + firstStart
+	adviceEdited  = "undo the change, or " + adviceDamaged
+	firstStart    = "a first start without a time begins at the present, and skips what was written since then"
 )
 
 var errLink = errors.New("it is a symbolic link")
@@ -196,7 +196,8 @@ func (s *Store) checkDir() error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return unavailable(err)
 	case err != nil || !os.SameFile(info, s.dirInfo):
-		return fmt.Errorf("%w: the directory %s has been removed or replaced since it was opened; restore it, or restart",
+		return fmt.Errorf("%w: the directory %s has been removed or replaced since it was opened; put it back; "+
+			"or restart at the time of the last output (--start TIME), since the checkpoints are gone: "+firstStart,
 			state.ErrUnavailable, s.dir)
 	}
 	return nil

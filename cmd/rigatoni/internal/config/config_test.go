@@ -232,7 +232,7 @@ func TestMistakesInMappings(t *testing.T) {
 		{"\n  url: ndjson:./out\n  format: [a]", `p.yaml:6: to.format is a list; it must be a single value`},
 		{"\n  url: ndjson:./out\n  format: ${X}", `p.yaml:6: to.format is "${X}"; it must be relaxed, canonical or simplified`},
 		{"\n  url: ndjson:./out?format=canonical\n  format: relaxed", `p.yaml:6: to.format is a parameter of the url as well; write it once`},
-		{"\n  url: ndjson:./out?rotate-size=1", `p.yaml:5: to.url is "ndjson:./out?rotate-size=1": the URL has the unknown parameter "rotate-size"; there are format, max-file-age, max-file-bytes`},
+		{"\n  url: ndjson:./out?rotate-size=1", `p.yaml:5: to.url is "ndjson:./out": the URL has the unknown parameter "rotate-size"; there are format, max-file-age, max-file-bytes`},
 		{"\n  url: kafka://u:hunter2@h", `p.yaml:5: to.url is "kafka://***@h": there is no destination with this scheme; there are ndjson:DIR, ndjson:-`},
 		{"\n  url: ndjson:./out\n  [a]: b", `p.yaml:6: to has a list where an option's name should stand`},
 		{"{format: canonical}", `p.yaml:4: to has no url; where events go, as --to ndjson:./out`},

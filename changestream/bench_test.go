@@ -71,7 +71,7 @@ func BenchmarkRead(b *testing.B) {
 }
 
 func readWithDriver(b *testing.B, coll *mongo.Collection, from *state.Checkpoint) {
-	cs, err := coll.Watch(b.Context(), []bson.D{}, options.ChangeStream().SetBatchSize(1000).SetStartAfter(from.Token.Raw()))
+	cs, err := coll.Watch(b.Context(), []bson.D{}, options.ChangeStream().SetBatchSize(4000).SetStartAfter(from.Token.Raw()))
 	if err != nil {
 		b.Fatal(err)
 	}

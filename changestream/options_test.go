@@ -38,7 +38,7 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	if _, err := New(nil, nil); err == nil {
 		t.Error("no client, no error")
 	}
-	if s, err := New(client, &Options{ReopenMin: time.Minute}); err != nil || s.opts.ReopenMax != time.Minute || s.opts.BatchSize != 1000 || s.opts.MaxAwait != time.Second {
+	if s, err := New(client, &Options{ReopenMin: time.Minute}); err != nil || s.opts.ReopenMax != time.Minute || s.opts.BatchSize != 4000 || s.opts.MaxAwait != time.Second {
 		t.Errorf("defaults: %+v %v", s.opts, err)
 	}
 }

@@ -326,10 +326,25 @@ func (r *runner) tick(ctx context.Context) error {
 		return r.endAndBegin(ctx, true)
 	case <-r.child.exited:
 		code := r.child.code()
+		if code < 0 && stopped(ctx) {
+			return ctx.Err()
+		}
 		if !slices.Contains(r.cfg.RestartOn, code) {
 			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.child.log.String())
 		}
 		return r.endAndBegin(ctx, false)
+	}
+}
+
+// stopped reports whether ctx ends soon. A Ctrl-C reaches all processes of a
+// terminal; a pipeline that is just starting dies of it, perhaps before this process
+// has got its own.
+func stopped(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	case <-time.After(time.Second):
+		return false
 	}
 }
 

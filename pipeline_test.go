@@ -712,6 +712,8 @@ func TestLease(t *testing.T) {
 			}
 			return next(ctx)
 		})
+		var log logCatcher
+		r.cfg.Logger = log.logger()
 		r.start()
 		r.sink.wait(t, 1)
 		time.Sleep(3 * time.Second)
@@ -727,6 +729,10 @@ func TestLease(t *testing.T) {
 		}
 		wantNumbers(t, r.sink.delivered(), 1, 3)
 		r.wantSaved(at(3))
+		// A minute and a half away: one line a doubling, not one an attempt.
+		if n := log.count("store unavailable; retrying"); n < 3 || n > 9 {
+			t.Errorf("%d lines about the store", n)
+		}
 	})
 	bubble(t, "a checkpoint that vanishes is a loss, not a first start", func(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 1)))

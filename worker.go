@@ -35,6 +35,7 @@ type worker struct {
 // run works until ctx ends (nil, or why not all is delivered and saved), or the
 // stream requires manual intervention.
 func (w *worker) run(ctx context.Context) error {
+	away := 0 // attempts in a row that found the store away
 	for attempt := 0; ; attempt++ {
 		err := w.tenure(ctx)
 		var isolate *isolateError
@@ -53,12 +54,14 @@ func (w *worker) run(ctx context.Context) error {
 			// Most likely the store was away for longer than the lease lasts. If
 			// somebody else has taken over, the next acquire returns who.
 			w.log.Warn("lease lost; acquiring it again", "key", w.key, "err", err)
+			away = 0
 			_ = w.pause(ctx, w.cfg.RetryMin, 0)
 		case errors.As(err, new(*RefusedError)):
 			return err // of a sink whose error is the store's, perhaps
 		case w.checkpointer.known && errors.Is(err, state.ErrUnavailable):
-			w.log.Log(ctx, thinned(attempt+1), "store unavailable; retrying", "key", w.key, "err", err, "attempt", attempt+1)
-			_ = w.pause(ctx, saveRetryMax(w.cfg), attempt)
+			away++
+			w.log.Log(ctx, thinned(away), "store unavailable; retrying", "key", w.key, "err", err, "attempt", away)
+			_ = w.pause(ctx, saveRetryMax(w.cfg), away-1)
 		default:
 			return err
 		}

@@ -133,7 +133,7 @@ var (
 	longNumber = regexp.MustCompile(`\b\d{9,}\b`)
 	hexToken   = regexp.MustCompile(`\b82[0-9A-Fa-f]{14,}`)
 	anyUUID    = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	cursorID   = regexp.MustCompile(`cursor id \d{9,}`)
+	cursorID   = regexp.MustCompile(`cursor (id )?\d{9,}`) // which may begin as a token does
 	recordID   = regexp.MustCompile(`RecordId\(\d+\)`)
 	someTime   = regexp.MustCompile(`Timestamp\(\d{9,}, \d+\)`)
 	engine     = regexp.MustCompile(`WiredTiger[^;]*; uri: \S+ :: caused by :: `)
@@ -180,7 +180,7 @@ func (s *script) show(v bson.RawValue) string {
 
 func (s *script) mask(text string) string {
 	text = strings.ReplaceAll(text, s.db, "DB")
-	text = cursorID.ReplaceAllString(text, "cursor id <number>")
+	text = cursorID.ReplaceAllString(text, "cursor ${1}<number>")
 	text = hexToken.ReplaceAllString(text, "<token>")
 	text = anyUUID.ReplaceAllString(text, "<uuid>")
 	text = recordID.ReplaceAllString(text, "<record>")

@@ -3,6 +3,7 @@ package statetest
 import (
 	"context"
 	"iter"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,16 +78,25 @@ func TestMutants(t *testing.T) {
 			t.Run(m.name, func(t *testing.T) {
 				t.Parallel()
 				c := find(t, m.want)
-				h, err := newDisk(m.bug).harness().complete()
-				if err != nil {
-					t.Fatal(err)
+				// The histories of a random case are drawn: now and then a mistake that
+				// shows in few of them is missed by one seed.
+				var missed []uint64
+				for len(missed) < 5 {
+					h, err := newDisk(m.bug).harness().complete()
+					if err != nil {
+						t.Fatal(err)
+					}
+					h.Short = false
+					r := c.try(t.Context(), h)
+					if r.Status == Failed {
+						t.Logf("%s", r.Detail)
+						return
+					}
+					if missed = append(missed, h.Seed); !strings.HasPrefix(m.want, "Random/") {
+						break
+					}
 				}
-				h.Short = false
-				if r := c.try(t.Context(), h); r.Status != Failed {
-					t.Errorf("%s: %s %s, want %s (seed %d)", m.want, r.Status, r.Detail, Failed, h.Seed)
-				} else {
-					t.Logf("%s", r.Detail)
-				}
+				t.Errorf("%s passed, want %s (seeds %d)", m.want, Failed, missed)
 			})
 		}
 	}

@@ -24,6 +24,7 @@ type fsKind struct {
 	mount string   // options
 
 	failless bool // it can't bear a disk that has failed to write a file's contents
+	fullOnly bool // only in the full campaign
 }
 
 // An image is a file system in a file, mounted on a directory of its own.

@@ -161,7 +161,7 @@ func (p *Pipeline) runWorkers(ctx context.Context) error {
 	for i, w := range p.workers {
 		wg.Go(func() {
 			// A source or a store may panic, or end the goroutine: the lease is
-			// released all the same, and the others are told.
+			// released all the same, and the others are stopped.
 			if err := <-guarded(func() error { return w.run(ctx) }); err != nil {
 				errs[i] = fmt.Errorf("rigatoni: %s: %w", w.key, err)
 				w.status.failed(err)

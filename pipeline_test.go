@@ -724,14 +724,23 @@ func TestLease(t *testing.T) {
 		wantNumbers(t, r.sink.delivered(), 1, 1)
 		away.Store(false)
 		r.sink.wait(t, 3)
+		lines := log.count("store unavailable; retrying")
+		time.Sleep(3 * time.Second)
+		away.Store(true) // a second time: it is logged from its beginning again
+		time.Sleep(time.Minute)
+		away.Store(false)
+		time.Sleep(time.Minute)
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
 		wantNumbers(t, r.sink.delivered(), 1, 3)
 		r.wantSaved(at(3))
 		// A minute and a half away: one line a doubling, not one an attempt.
-		if n := log.count("store unavailable; retrying"); n < 3 || n > 9 {
-			t.Errorf("%d lines about the store", n)
+		if lines < 3 || lines > 9 {
+			t.Errorf("%d lines about the store", lines)
+		}
+		if n := log.count("store unavailable; retrying", "attempt=1\n"); n != 2 {
+			t.Errorf("%d first lines about two outages", n)
 		}
 	})
 	bubble(t, "a checkpoint that vanishes is a loss, not a first start", func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
 )
 
-// TestWatch tests code of one's own with mongotest: it is restarted, and its
+// TestWatch tests the program with mongotest: it is restarted, and its
 // connections break, and it misses nothing.
 func TestWatch(t *testing.T) {
 	server := mongotest.Start(t)

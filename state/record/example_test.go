@@ -20,7 +20,7 @@ func resumeToken() bson.Raw {
 	return token
 }
 
-// The stored form of a record, as a store of one's own may write it.
+// The stored form of a record, as a custom store may write it.
 func ExampleRecord_AppendJSON() {
 	cp, err := state.At(resumeToken())
 	if err != nil {

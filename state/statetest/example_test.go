@@ -12,7 +12,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/statetest"
 )
 
-// A mapStore is a store of one's own: a lock, a map, and the rule book.
+// A mapStore is a custom store: a lock, a map, and the rule book.
 type mapStore struct {
 	mu   sync.Mutex
 	recs map[string]record.Record

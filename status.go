@@ -48,6 +48,8 @@ type StreamStatus struct {
 	// when it was saved, by the local clock; zero if none was yet.
 	Checkpoint time.Time
 	LastSave   time.Time
+	// Gaps is how many gaps the checkpoint has on record (see [Gaps]): 100 at most.
+	Gaps int
 
 	// LastError is the last error of a delivery, a save, or the stream, and
 	// LastErrorAt when it happened. It stays after the error has passed.

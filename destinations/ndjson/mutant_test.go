@@ -53,6 +53,21 @@ var mutants = map[string]mutant{
 	"files are finished before the marker says so": {
 		"output.go", "\tif err := s.d.writeMarker(s.stem, s.epoch, m); err != nil {\n\t\treturn err\n\t}\n", "\tdefer s.d.writeMarker(s.stem, s.epoch, m)\n",
 	},
+	"names go back when the epoch does": {
+		"generation.go", "\t\tif next <= top {\n", "\t\tif next <= top && top == 1<<60 {\n",
+	},
+	"what consumers have taken away is forgotten": {
+		"generation.go", "range slices.Concat(l.markers, l.claims)", "range l.claims[:0]",
+	},
+	"two owners have one generation": {
+		"generation.go", "\t\tif errors.Is(err, fs.ErrExist) {\n\t\t\tcontinue\n", "\t\tif errors.Is(err, fs.ErrExist) {\n\t\t\treturn n, nil\n",
+	},
+	"Sync doesn't find that a file was removed": {
+		"sink.go", "\t\ts.verify()\n", "",
+	},
+	"files that may be a newer owner's are removed": {
+		"generation.go", "return generation > settled && generation != r.owned.generation", "return generation > 1<<60",
+	},
 	"Close finishes what is flushed": {
 		"output.go", "s.cur.size > 0 && !s.cur.dirty && s.end == s.sure", "s.cur.size > 0 && !s.cur.dirty",
 	},

@@ -1,10 +1,14 @@
 package rigatoni
 
 import (
+	"errors"
+	"maps"
 	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // A monitor collects what the parts of a stream report. It is safe for concurrent
@@ -15,17 +19,22 @@ type monitor struct {
 	mu      sync.Mutex
 	s       StreamStatus
 	tracker *tracker // of the current session, or the last one
+	opened  int      // streams so far
 }
 
 func (st *monitor) snapshot() StreamStatus {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	s := st.s
+	s.Interruptions = maps.Clone(s.Interruptions)
 	if st.tracker != nil {
 		s.InFlight = st.tracker.inFlight()
 		if pos, err := st.tracker.mark().position(); err == nil {
 			s.Position = wallTime(pos.ClusterTime)
 		}
+	}
+	if s.Position.Before(s.Checkpoint) { // before the stream is open
+		s.Position = s.Checkpoint
 	}
 	return s
 }
@@ -79,16 +88,27 @@ func (st *monitor) attempted(d Delivery, last bson.Timestamp) {
 	}
 }
 
+// loaded notes the checkpoint that the store has.
+func (st *monitor) loaded(cp state.Checkpoint) {
+	st.update(func(s *StreamStatus) { s.Checkpoint, s.LastSave = wallTime(cp.ClusterTime), cp.SavedAt })
+}
+
+// covered notes that the checkpoint covers all that was read.
+func (st *monitor) covered() {
+	st.update(func(s *StreamStatus) { s.LastSave = time.Now() })
+}
+
 func (st *monitor) saved(sv Save, checkpoint bson.Timestamp) {
 	st.update(func(s *StreamStatus) {
 		sv.Key = s.Key
 		if sv.Err != nil {
 			s.SaveErrors++
 			s.LastError, s.LastErrorAt = sv.Err, time.Now()
+			s.storeFailed()
 			return
 		}
 		s.Saves++
-		s.Checkpoint, s.LastSave = wallTime(checkpoint), time.Now()
+		s.Checkpoint, s.LastSave, s.StoreFailed = wallTime(checkpoint), time.Now(), time.Time{}
 	})
 	if st.hooks.Saved != nil {
 		st.hooks.Saved(sv)
@@ -99,6 +119,66 @@ func (st *monitor) deadLetter(l DeadLetter) {
 	st.update(func(s *StreamStatus) { s.DeadLetters++ })
 	if st.hooks.Refused != nil {
 		st.hooks.Refused(l)
+	}
+}
+
+// refused notes an event that is refused.
+func (st *monitor) refused() { st.update(func(s *StreamStatus) { s.Refused++ }) }
+
+// leasing notes an attempt to acquire or to renew the lease.
+func (st *monitor) leasing(err error) {
+	var held *state.HeldError
+	st.update(func(s *StreamStatus) {
+		s.Holder = ""
+		switch {
+		case errors.As(err, &held):
+			s.Holder, s.StoreFailed = held.Owner, time.Time{}
+		case err == nil, errors.Is(err, state.ErrLeaseHeld), errors.Is(err, state.ErrFenced):
+			s.StoreFailed = time.Time{}
+		default:
+			s.LastError, s.LastErrorAt = err, time.Now()
+			s.storeFailed()
+		}
+	})
+}
+
+func (s *StreamStatus) storeFailed() {
+	if s.StoreFailed.IsZero() {
+		s.StoreFailed = time.Now()
+	}
+}
+
+// opening returns what the next stream reports its interruptions to. What the one
+// before it reports no longer counts.
+func (st *monitor) opening() func(*Interruption) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.opened++
+	st.s.Interrupted = time.Time{}
+	n := st.opened
+	return func(i *Interruption) { st.interrupted(n, i) }
+}
+
+// interrupted notes that the n-th stream can't be read, or is read again.
+func (st *monitor) interrupted(n int, i *Interruption) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	s := &st.s
+	switch {
+	case n != st.opened:
+	case i == nil:
+		s.Interrupted = time.Time{}
+	default:
+		if s.Interrupted.IsZero() {
+			s.Interrupted = time.Now()
+		}
+		if s.Interruptions == nil {
+			s.Interruptions = map[string]uint64{}
+		}
+		s.Interruptions[i.Cause]++
+		if i.Err != nil {
+			s.LastError, s.LastErrorAt = i.Err, time.Now()
+		}
 	}
 }
 

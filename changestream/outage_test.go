@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
@@ -211,5 +213,68 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 	}
 	if got := strings.Count(buf.String(), "\n"); got != 4 {
 		t.Errorf("%d lines, want 2 for each of two outages:\n%s", got, buf.String())
+	}
+}
+
+// The pipeline learns of each interruption, with its cause, and of its end.
+func TestInterruptionsAreReported(t *testing.T) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
+		var got interruptions
+		src := w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond})
+		st := w.open(src, "", rigatoni.Start{Interrupted: got.add})
+		w.insert("c", 1)
+		st.collect(1)
+		if got.String() != "" {
+			t.Errorf("reported without an interruption: %s", &got)
+		}
+		for id := 2; got.String() == ""; id++ {
+			w.CursorKiller(t)()
+			w.insert("c", id)
+			st.collect(1)
+		}
+		if s := got.String(); s != "cursor over " && s != "driver over " {
+			t.Errorf("reported: %s", s)
+		}
+	})
+}
+
+// interruptions are those that were reported, as words.
+type interruptions struct {
+	mu    sync.Mutex
+	words strings.Builder
+}
+
+func (i *interruptions) add(in *rigatoni.Interruption) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if in == nil {
+		i.words.WriteString("over ")
+		return
+	}
+	i.words.WriteString(in.Cause + " ")
+}
+
+func (i *interruptions) String() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.words.String()
+}
+
+// An outage is reported once, by its first cause, however long it lasts.
+func TestOutageIsReportedOnce(t *testing.T) {
+	var got interruptions
+	o := &outage{log: slog.New(slog.DiscardHandler), tell: got.add}
+	o.over()
+	o.quiet(7 * time.Second)
+	o.silence(12 * time.Second)
+	o.begin(mongo.CommandError{Code: 10107, Name: "NotWritablePrimary", Message: "not primary"})
+	o.begin(io.EOF)
+	o.over()
+	o.begin(mongo.CommandError{Code: 10107, Name: "NotWritablePrimary", Message: "not primary"})
+	o.over()
+	o.begin(io.EOF)
+	o.over()
+	if s := got.String(); s != "no-reply over failover over network over " {
+		t.Errorf("reported: %s", s)
 	}
 }

@@ -16,6 +16,9 @@ const (
 	// silentAfter, beyond Options.MaxAwait, is when a server that doesn't reply is
 	// logged.
 	silentAfter = 10 * time.Second
+	// quietAfter, beyond Options.MaxAwait, is when the pipeline learns of it, which
+	// then is not ready.
+	quietAfter = 5 * time.Second
 )
 
 var errClosed = errors.New("changestream: the stream is closed")
@@ -78,8 +81,11 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 	case <-ctx.Done():
 		return nil, s.at, ctx.Err()
 	case <-timeout:
-		if waited := time.Since(s.begun); waited > s.reader.src.opts.MaxAwait+silentAfter {
+		switch waited := time.Since(s.begun); {
+		case waited > s.reader.src.opts.MaxAwait+silentAfter:
 			s.reader.outage.silence(waited)
+		case waited > s.reader.src.opts.MaxAwait+quietAfter:
+			s.reader.outage.quiet(waited)
 		}
 		return nil, s.at, nil
 	}

@@ -68,7 +68,10 @@ func (a *acquirer) attempt(ctx context.Context) (Grant, error) {
 	defer cancel()
 	grant, err := a.leaser.Acquire(limited, a.key, a.req)
 	if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil && ctx.Err() == nil {
-		return Grant{}, fmt.Errorf("%w: no response within %v: %w", ErrUnavailable, a.req.TTL, err)
+		err = fmt.Errorf("%w: no response within %v: %w", ErrUnavailable, a.req.TTL, err)
+	}
+	if err == nil || ctx.Err() == nil {
+		a.opts.Attempted(err)
 	}
 	return grant, err
 }

@@ -99,8 +99,10 @@ func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
 		return cp, err
 	}
 	lease, err := state.Hold(ctx, c.cfg.Store, c.key, &state.HoldOptions{
-		Owner: c.cfg.Owner, TTL: c.cfg.LeaseTTL, Wait: c.cfg.LeaseWait, Logger: c.log, Attempted: c.status.leasing,
+		Owner: c.cfg.Owner, TTL: c.cfg.LeaseTTL, Wait: c.cfg.LeaseWait, Logger: c.log,
+		Attempted: c.status.leasing,
 	})
+	c.status.update(func(s *StreamStatus) { s.Holder, s.HeldUntil = "", time.Time{} })
 	if err != nil {
 		return state.Checkpoint{}, err
 	}

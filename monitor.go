@@ -18,8 +18,8 @@ type monitor struct {
 
 	mu      sync.Mutex
 	s       StreamStatus
-	tracker *tracker // of the current session, or the last one
-	opened  int      // streams so far
+	tracker *tracker       // of the current session, or the last one
+	outage  OutageReporter // of the stream of the current session; nil without
 }
 
 func (st *monitor) snapshot() StreamStatus {
@@ -33,17 +33,40 @@ func (st *monitor) snapshot() StreamStatus {
 			s.Position = wallTime(pos.ClusterTime)
 		}
 	}
+	if st.outage != nil {
+		s.Outage, s.OutageErr = st.outage.Outage()
+		s.addInterruptions(st.outage)
+	}
 	if s.Position.Before(s.Checkpoint) { // before the stream is open
 		s.Position = s.Checkpoint
 	}
 	return s
 }
 
-// follow has Position and InFlight come from the tracker of a session.
-func (st *monitor) follow(t *tracker) {
+func (s *StreamStatus) addInterruptions(of OutageReporter) {
+	for cause, n := range of.Interruptions() {
+		if s.Interruptions == nil {
+			s.Interruptions = map[string]uint64{}
+		}
+		s.Interruptions[cause] += n
+	}
+}
+
+// follow has Position and InFlight come from the tracker of a session, and Outage
+// from its stream, until the session has ended.
+func (st *monitor) follow(t *tracker, stream Stream) (ended func()) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.tracker = t
+	st.outage, _ = stream.(OutageReporter)
+	return func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		if st.outage != nil {
+			st.s.addInterruptions(st.outage)
+		}
+		st.outage = nil
+	}
 }
 
 func (st *monitor) update(do func(s *StreamStatus)) {
@@ -129,10 +152,10 @@ func (st *monitor) refused() { st.update(func(s *StreamStatus) { s.Refused++ }) 
 func (st *monitor) leasing(err error) {
 	var held *state.HeldError
 	st.update(func(s *StreamStatus) {
-		s.Holder = ""
+		s.Holder, s.HeldUntil = "", time.Time{}
 		switch {
 		case errors.As(err, &held):
-			s.Holder, s.StoreFailed = held.Owner, time.Time{}
+			s.Holder, s.HeldUntil, s.StoreFailed = held.Owner, held.Until, time.Time{}
 		case err == nil, errors.Is(err, state.ErrLeaseHeld), errors.Is(err, state.ErrFenced):
 			s.StoreFailed = time.Time{}
 		default:
@@ -145,40 +168,6 @@ func (st *monitor) leasing(err error) {
 func (s *StreamStatus) storeFailed() {
 	if s.StoreFailed.IsZero() {
 		s.StoreFailed = time.Now()
-	}
-}
-
-// opening returns what the next stream reports its interruptions to. What the one
-// before it reports no longer counts.
-func (st *monitor) opening() func(*Interruption) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.opened++
-	st.s.Interrupted = time.Time{}
-	n := st.opened
-	return func(i *Interruption) { st.interrupted(n, i) }
-}
-
-// interrupted notes that the n-th stream can't be read, or is read again.
-func (st *monitor) interrupted(n int, i *Interruption) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	s := &st.s
-	switch {
-	case n != st.opened:
-	case i == nil:
-		s.Interrupted = time.Time{}
-	default:
-		if s.Interrupted.IsZero() {
-			s.Interrupted = time.Now()
-		}
-		if s.Interruptions == nil {
-			s.Interruptions = map[string]uint64{}
-		}
-		s.Interruptions[i.Cause]++
-		if i.Err != nil {
-			s.LastError, s.LastErrorAt = i.Err, time.Now()
-		}
 	}
 }
 

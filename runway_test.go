@@ -152,35 +152,6 @@ func TestRunway(t *testing.T) {
 	})
 }
 
-// A stream reports interruptions through its Start, and Status shows them.
-func TestStatusOfAnInterruption(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		r := newRig(t, newFakeSource(batch(1, 3)))
-		r.start()
-		r.sink.wait(t, 3)
-		r.src.mu.Lock()
-		report := r.src.opens[0].Interrupted
-		r.src.mu.Unlock()
-		away := errors.New("connection refused")
-		report(&Interruption{Cause: "network", Err: away})
-		began := time.Now()
-		time.Sleep(time.Minute)
-		s := r.p.Status()[0]
-		if !s.Interrupted.Equal(began) || s.Interruptions["network"] != 1 || !errors.Is(s.LastError, away) {
-			t.Errorf("%+v", s)
-		}
-		report(nil)
-		report(&Interruption{Cause: "network"})
-		report(nil)
-		if s := r.p.Status()[0]; !s.Interrupted.IsZero() || s.Interruptions["network"] != 2 {
-			t.Errorf("%+v", s)
-		}
-		if err := r.end(); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
 // awayStore is a store that can't be reached while away is set.
 type awayStore struct {
 	*memstore.Store

@@ -42,21 +42,6 @@ type Start struct {
 	// checkpoint's cluster time, not from its token, and repeats the events of
 	// that moment.
 	AcceptChanged string
-
-	// Interrupted, unless it is nil, is called when the open stream can't be read,
-	// and with nil when it is read again. A source that reopens its streams by
-	// itself calls it, or nobody learns of an outage before the lag does. It is
-	// quick, and safe for concurrent use.
-	Interrupted func(*Interruption)
-}
-
-// An Interruption is why an open stream can't be read for now.
-type Interruption struct {
-	// Cause is one of a few words, by which interruptions are counted: those of
-	// package changestream are network, timeout, no-reply, failover, cursor,
-	// driver (which reopened the stream by itself) and other.
-	Cause string
-	Err   error
 }
 
 // A Stream is an open stream of events. It reopens itself as often as necessary,
@@ -80,6 +65,18 @@ type Stream interface {
 	// Close frees what the stream holds on the server. The server frees it by
 	// itself after a while too, so callers may ignore the error.
 	Close(ctx context.Context) error
+}
+
+// An OutageReporter is a [Stream] that reports since when its server can't be read,
+// and why; zero and nil while all is well. Its methods are safe to call while Next
+// runs.
+type OutageReporter interface {
+	Outage() (since time.Time, err error)
+
+	// Interruptions is how often the stream has been interrupted, by cause. The
+	// words of package changestream are network, timeout, no-reply, failover,
+	// cursor, driver (which reopened the stream by itself) and other.
+	Interruptions() map[string]uint64
 }
 
 // A HistoryReporter is a [Source] that reports how far back its server's history

@@ -25,8 +25,6 @@ type StreamStatus struct {
 	// lease's epoch; empty and 0 without one.
 	Owner string
 	Epoch uint64
-	// Holder is who holds the lease that this pipeline waits for.
-	Holder string
 
 	Events      uint64 // events delivered
 	Bytes       uint64 // their size, as BSON
@@ -40,7 +38,8 @@ type StreamStatus struct {
 	Saves      uint64 // checkpoints saved
 	SaveErrors uint64 // saves that failed
 	Rewinds    uint64 // how often the stream went back to its checkpoint
-	// Interruptions is how often the open stream could not be read, by cause.
+	// Interruptions is how often the open stream was interrupted, by cause: see
+	// [OutageReporter].
 	Interruptions map[string]uint64
 
 	// LastEvent is the cluster time of the last event delivered, to the second;
@@ -65,10 +64,19 @@ type StreamStatus struct {
 	Runway      time.Duration
 	RunwayKnown bool
 
-	// Interrupted is since when the open stream can't be read, and StoreFailed since
-	// when the store can't be reached or refuses; zero while they work.
-	Interrupted time.Time
+	// StoreFailed is since when saves or renewals of the lease fail; zero while they
+	// don't.
 	StoreFailed time.Time
+
+	// Outage is since when the source's server can't be read, and OutageErr why; zero
+	// and nil while it answers, and if the source can't say.
+	Outage    time.Time
+	OutageErr error
+
+	// Holder is the owner that this stream waits for, in PhaseLeasing, and HeldUntil
+	// when its lease ends if it isn't renewed; zero if it ends with its process.
+	Holder    string
+	HeldUntil time.Time
 
 	// LastError is the last error of a delivery, a save, or the stream, and
 	// LastErrorAt when it happened. It stays after the error has passed.

@@ -158,7 +158,7 @@ func (w *worker) session(ctx context.Context) (err error) {
 	if err := w.checkpointer.begin(work, stream, sink, s.tracker); err != nil {
 		return fmt.Errorf("saving where the stream begins: %w", err)
 	}
-	w.status.follow(s.tracker)
+	defer w.status.follow(s.tracker, stream)()
 	w.streams(ctx, stream, first)
 	err = s.run(ctx, work, fail)
 	if w.owed != nil && (s.tracker.mark().events > 0 || stream.Position().Token == w.owedAt.Token) {
@@ -188,7 +188,6 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 func (w *worker) openStream(ctx context.Context) (Stream, error) {
 	var stream Stream
 	start := w.checkpointer.start()
-	start.Interrupted = w.status.opening()
 	err := await(ctx, guarded(func() (err error) {
 		stream, err = w.cfg.Source.Open(ctx, w.stream, start)
 		return err

@@ -83,7 +83,6 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 		return nil, err
 	}
 	r := newReader(s, fp, name)
-	r.outage.tell = at.Interrupted
 	if err := r.open(ctx, from); err != nil {
 		return nil, err
 	}

@@ -114,7 +114,11 @@ func (a *acquirer) mayWait(err error) bool {
 	default:
 		a.giveUp = held.Until.Add(heldSlack)
 	}
-	a.opts.Logger.Info("waiting for the lease", "key", a.key, "holder", held.Owner, "until", a.giveUp)
+	attrs := []any{"key", a.key, "holder", held.Owner}
+	if !held.Until.IsZero() {
+		attrs = append(attrs, "lease_until", held.Until.UTC())
+	}
+	a.opts.Logger.Info("waiting for the lease", append(attrs, "wait_until", a.giveUp.UTC())...)
 	return true
 }
 

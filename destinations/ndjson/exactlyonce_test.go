@@ -35,6 +35,7 @@ type world struct {
 	owner   *life           // has the lease
 	epochs  uint64          // the next epoch; it goes back where the store is restored
 	restore bool            // it is, now and then
+	replace bool            // the owner is frozen between Sync and the save
 	clean   bool            // the stream was stopped at its end
 
 	lives    []*life
@@ -237,6 +238,7 @@ func (l *life) save(s *sink, delivered int) bool {
 	if err != nil {
 		return false
 	}
+	l.w.replace = l.isOwner() && l.w.rng.IntN(10) == 0
 	l.pause()
 	if l.p.dead || !l.isOwner() {
 		return false // fenced
@@ -335,6 +337,12 @@ func (w *world) run() {
 			}
 			w.check("after a power cut")
 			owner = w.begin()
+		case w.replace && !owner.ended:
+			frozen := owner
+			w.replace, owner = false, w.begin()
+			for range w.rng.IntN(10) { // it thaws before the new one begins
+				frozen.run()
+			}
 		case n < 5 || owner.ended:
 			owner.kill()
 			w.trace = append(w.trace, "kill")

@@ -288,41 +288,6 @@ func TestARestoreThatFails(t *testing.T) {
 	}
 }
 
-// TestAnotherFileSystem is mounted over the directory, or the one with the output is gone:
-// the output is not there, and is not begun again elsewhere.
-func TestAnotherFileSystem(t *testing.T) {
-	dir := filepath.Join(tempDir(t), "out")
-	d := openFiles(t, dir, Options{})
-	s := openSink(t, d, rigatoni.Opening{Fence: fence(1), FirstStart: true})
-	deliver(t, s, batch(t, 1, 1, 0))
-	o := rigatoni.Opening{Key: "shop", Fence: fence(1), Saved: commit(t, s)}
-	if err := syscall.Mount("none", dir, "tmpfs", 0, ""); err != nil {
-		t.Skipf("needs the right to mount a file system: %v", err)
-	}
-	mounted := true
-	defer func() {
-		if mounted {
-			_ = syscall.Unmount(dir, syscall.MNT_DETACH)
-		}
-	}()
-	if _, err := s.Sync(t.Context()); err == nil {
-		t.Error("Sync does not find it")
-	}
-	closeSink(t, s)
-	if _, err := d.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "is on another file system") || errors.As(err, new(*rigatoni.OutputError)) {
-		t.Errorf("Open: %v", err)
-	}
-	ok(t, syscall.Unmount(dir, 0))
-	mounted = false
-	s = openSink(t, d, o)
-	deliver(t, s, batch(t, 2, 2, 0))
-	commit(t, s)
-	closeSink(t, s)
-	if readAll(t, dir) != want(t, extjson.Relaxed, batch(t, 1, 2, 0)) {
-		t.Error("the output is not what was delivered")
-	}
-}
-
 // TestAFileInPlaceOfTheDirectory is named, and waited for.
 func TestAFileInPlaceOfTheDirectory(t *testing.T) {
 	dir := filepath.Join(tempDir(t), "out")

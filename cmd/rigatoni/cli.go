@@ -46,7 +46,11 @@ func run(ctx context.Context, w world) int {
 		err = usageError{err} // cobra's own: an unknown command, flag, or argument
 	}
 	code, next := judge(err)
-	fmt.Fprintf(w.stderr, "rigatoni: %s%s\n", strings.TrimPrefix(err.Error(), "rigatoni: "), next.format(w.args))
+	advice := next.format(w.args)
+	for _, choice := range choices(err) {
+		advice += choice.format(w.args)
+	}
+	fmt.Fprintf(w.stderr, "rigatoni: %s%s\n", strings.TrimPrefix(err.Error(), "rigatoni: "), advice)
 	return code
 }
 

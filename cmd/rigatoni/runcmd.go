@@ -45,7 +45,7 @@ func newRunCommand(w world) *cobra.Command {
 		"${NAME:-default} one that may be missing, and $$ a dollar sign. For limits that can be\n" +
 		"switched off, the value is off.\n\n" +
 		"TIME is now, a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such\n" +
-		"as 1794000000.2, which log lines show as cluster_time."
+		"as 1794000000.2, which log lines show as cluster_time; or none, to refuse to begin without a checkpoint."
 	cmd.SetUsageFunc(func(*cobra.Command) error {
 		_, err := fmt.Fprint(cmd.OutOrStdout(), runUsage(cmd))
 		return err
@@ -240,8 +240,6 @@ func deadLetters(dir string, log *slog.Logger) (rigatoni.DeadLetters, error) {
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {
 	c := s.Pipeline
 	c.Source, c.Destination, c.Store, c.Logger = source, dest, store, log
-	c.FirstStart = rigatoni.FirstStart{
-		Time: s.Checkpoints.Start.Time, AcceptOutput: s.Checkpoints.Start.Given, AcceptUnclaimed: s.Checkpoints.AcceptUnclaimed,
-	}
+	c.FirstStart.Time, c.FirstStart.None = s.Checkpoints.Start.Time, s.Checkpoints.Start.None
 	return c
 }

@@ -62,7 +62,7 @@ func TestMistakes(t *testing.T) {
 		{"count", minimal + "max-batch-events: 1.5\n", `p.yaml:5: max-batch-events is "1.5"; it must be a whole number, 1 or more`},
 		{"mode", minimal + "full-document: UpdateLookup\n", `p.yaml:5: full-document is "UpdateLookup"; it must be default, updateLookup, whenAvailable or required`},
 		{"twice", minimal + "store: file:x\n", `p.yaml:5: store stands here a second time (first in line 2)`},
-		{"consent in a file", minimal + "accept-unclaimed: true\n", `p.yaml:5: accept-unclaimed applies to one start only and can't stand in a file, where it would apply to every start; give --accept-unclaimed`},
+		{"consent in a file", minimal + "accept-first-start: x\n", `p.yaml:5: accept-first-start applies to one start only and can't stand in a file, where it would apply to every start; give --accept-first-start`},
 		{"no variable", minimal + "name: ${NOPE}\n", `p.yaml:5: name is not complete: the environment has no variable NOPE; set it, or write ${NOPE:-default}`},
 		{"open brace", minimal + "name: ${NOPE\n", `p.yaml:5: name is not complete: ${ without its }; a dollar sign itself is written $$`},
 		{"bad variable", minimal + "name: ${a-b}\n", `p.yaml:5: name is not complete: ${a-b} does not name a variable: write ${NAME} or ${NAME:-default}, and $$ for a dollar sign`},
@@ -160,7 +160,7 @@ func TestValues(t *testing.T) {
 	flags := map[string]string{
 		"source": "mongodb+srv://h/?x=y", "store": "rediss://h/1", "to": "ndjson:/tmp/a b?max-file-bytes=7&max-file-age=off", "database": "d",
 		"max-batch-bytes": "512KiB", "max-in-flight-bytes": "1MB", "save-interval": "off", "max-batch-age": "-1",
-		"lease-wait": "1h30m", "accept-unclaimed": "true", "max-batch-events": "0",
+		"lease-wait": "1h30m", "accept-first-start": "abc", "max-batch-events": "0",
 	}
 	s, err := config.Read(config.Input{Flags: flags, Env: env()})
 	if err != nil {
@@ -175,22 +175,22 @@ func TestValues(t *testing.T) {
 	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 7, MaxFileAge: -1}, s.Output.To.Ref.Options); d != "" {
 		t.Error(d)
 	}
-	if !s.Checkpoints.AcceptUnclaimed || s.Server.Source != flags["source"] || s.Checkpoints.Store.Ref.Text != flags["store"] {
+	if s.Pipeline.FirstStart.Accept != "abc" || s.Server.Source != flags["source"] || s.Checkpoints.Store.Ref.Text != flags["store"] {
 		t.Errorf("got %+v", s)
 	}
-	for text, want := range map[string]bson.Timestamp{
-		"now": {}, "1794000000.2": {T: 1794000000, I: 2},
-		"2026-11-23T00:46:00+01:00": {T: uint32(time.Date(2026, 11, 22, 23, 46, 0, 0, time.UTC).Unix())},
+	for text, want := range map[string]config.Start{
+		"now": {}, "none": {None: true}, "1794000000.2": {Time: bson.Timestamp{T: 1794000000, I: 2}},
+		"2026-11-23T00:46:00+01:00": {Time: bson.Timestamp{T: uint32(time.Date(2026, 11, 22, 23, 46, 0, 0, time.UTC).Unix())}},
 	} {
 		flags["start"] = text
-		if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err != nil || s.Checkpoints.Start != (config.Start{Given: true, Time: want}) {
+		if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err != nil || s.Checkpoints.Start != want {
 			t.Errorf("start %s: got %v, %v", text, s.Checkpoints.Start, err)
 		}
 	}
 	for _, text := range []string{"yesterday", "1794000000", ".5", "0.1", "1.", "-1.1", "1900-01-01T00:00:00Z", "99999999999.1"} {
 		flags["start"] = text
 		_, err := config.Read(config.Input{Flags: flags, Env: env()})
-		want := fmt.Sprintf("--start is %q; it must be now, a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such as 1794000000.2", text)
+		want := fmt.Sprintf("--start is %q; it must be now, a time such as 2026-11-23T00:46:00Z, a cluster time (seconds.increment) such as 1794000000.2, or none (refuse to begin without a checkpoint)", text)
 		if err == nil || err.Error() != want {
 			t.Errorf("\n got %v\nwant %s", err, want)
 		}

@@ -19,6 +19,15 @@ func choices(err error) []advice {
 	return nil
 }
 
+// formatAll returns each advice with the whole command line.
+func formatAll(all []advice, args []string) string {
+	var b strings.Builder
+	for _, a := range all {
+		b.WriteString(a.format(args))
+	}
+	return b.String()
+}
+
 // firstStartChoices are those where a first start is refused.
 func firstStartChoices(e *rigatoni.FirstStartError) []advice {
 	if e.Accept == "" {

@@ -29,7 +29,8 @@ type Input struct {
 	Env func(name string) (string, bool)
 }
 
-// Read makes settings of the input. The error is of type [Problems].
+// Read makes settings of the input. The error is of type [Problems]; with it, only
+// Messages are set, as far as they could be read.
 func Read(in Input) (Settings, error) {
 	r := reader{env: in.Env, s: Settings{origin: map[string]string{}}}
 	if in.File != "" {
@@ -42,7 +43,7 @@ func Read(in Input) (Settings, error) {
 			return Settings{}, r.problems
 		}
 		if !r.file(in.File, text) {
-			return Settings{}, r.problems
+			return Settings{Messages: r.s.Messages}, r.problems
 		}
 	}
 	for _, f := range Fields {
@@ -53,7 +54,7 @@ func Read(in Input) (Settings, error) {
 	r.check(in.File)
 	if len(r.problems) > 0 {
 		slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.line, b.line) })
-		return Settings{}, r.problems
+		return Settings{Messages: r.s.Messages}, r.problems
 	}
 	return r.s, option.Complete("", &r.s.Messages) // the others are completed where they are used
 }

@@ -237,7 +237,11 @@ func TestSettingsReachThePipeline(t *testing.T) {
 		flags[o.Name] = cmp.Or(value, "text")
 		want[o.Name] = flags[o.Name]
 	}
-	s, err := config.Read(config.Input{Flags: flags})
+	given := map[string][]string{}
+	for name, text := range flags {
+		given[name] = []string{text}
+	}
+	s, err := config.Read(config.Input{Flags: given})
 	if err != nil {
 		t.Fatal(err)
 	}

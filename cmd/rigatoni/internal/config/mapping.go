@@ -18,6 +18,10 @@ import (
 func (r *reader) backend(f Field, where string, n *yaml.Node) {
 	file := where[:strings.LastIndexByte(where, ':')]
 	prefix := f.Option.Name + "."
+	if tag := foreignTag(n); tag != "" {
+		r.problem(where, f.Option.Name, "has the YAML tag %s, which is not known here%s", clip(tag), tagAdvice)
+		return
+	}
 	address := find(n, "url")
 	if address == nil {
 		r.problem(where, f.Option.Name, "has no url; %s", f.Option.Require)
@@ -45,7 +49,7 @@ func (r *reader) backendOption(prefix, where, name string, n *yaml.Node, kindNam
 	o, ok := option.Find(options, name)
 	switch {
 	case !ok:
-		r.problem(where, prefix+clip(name), "is no option of %s; %s", kindName, suggestion(name, names(options)))
+		r.problem(where, prefix+clip(name), "is no option of %s; %s", kindName, meantOption(name, options))
 		return
 	case u.Query().Has(name):
 		r.problem(where, prefix+name, "is a parameter of the url as well; write it once")
@@ -67,12 +71,4 @@ func find(n *yaml.Node, name string) *yaml.Node {
 		}
 	}
 	return nil
-}
-
-func names(options any) []string {
-	var all []string
-	for _, o := range option.Of(options) {
-		all = append(all, o.Name)
-	}
-	return all
 }

@@ -12,14 +12,14 @@ import (
 )
 
 // settingsHelp is how to configure a pipeline.
-const settingsHelp = "The configuration is a file (- is standard input), variables of the environment, and flags;\n" +
-	"flags override the environment, and that the file. A field of the file has the name of its\n" +
-	"flag, and so has the variable: RIGATONI_SAVE_INTERVAL is --save-interval. For limits that can\n" +
-	"be switched off, the value is off.\n\n" +
+const settingsHelp = "The configuration is a file, variables of the environment, and flags: flags override variables,\n" +
+	"and those the file. The file is the argument, --config FILE or RIGATONI_CONFIG; - is standard\n" +
+	"input. A field of the file has the name of its flag, and so has the variable:\n" +
+	"RIGATONI_SAVE_INTERVAL is --save-interval. For limits that can be switched off, the value is off.\n\n" +
 	"In the file ${NAME} is a variable of the environment, ${NAME:-default} one that may be missing,\n" +
-	"${file:/run/secrets/x} the contents of a file, and $$ a dollar sign. RIGATONI_SOURCE_FILE and its\n" +
-	"like name a file that has the value. Everyone on the machine can see a password in a flag, with\n" +
-	"ps: keep it in a file."
+	"${file:/run/secrets/x} the contents of a file, and $$ a dollar sign; a password in a URL is\n" +
+	"${urlencode:NAME}. The variable RIGATONI_SOURCE_FILE, and so on, names a file that has the value.\n" +
+	"Everyone on the machine sees passwords in flags, with ps: write them into a file."
 
 // takeSettings makes a command take a pipeline file, and a flag for each option.
 func takeSettings(cmd *cobra.Command) {

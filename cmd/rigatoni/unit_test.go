@@ -233,7 +233,7 @@ func TestSettingsReachThePipeline(t *testing.T) {
 	flags := map[string]string{"source": "mongodb://h", "store": "memory:", "to": "ndjson:-", "name": "n", "start": "1.2", "accept-unclaimed": "true"}
 	want := map[string]string{}
 	for _, o := range option.Of(&rigatoni.Config{}) {
-		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9ms", "": "true"}[o.Arg]
+		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9s", "": "true"}[o.Arg]
 		flags[o.Name] = cmp.Or(value, "text")
 		want[o.Name] = flags[o.Name]
 	}

@@ -47,6 +47,8 @@ func TestOpenURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("HOME", here+"/home")
+	t.Setenv("USERPROFILE", here+"/home")
 	type dest struct {
 		dir string
 		o   Options

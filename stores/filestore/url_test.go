@@ -12,6 +12,8 @@ import (
 func TestOpenURL(t *testing.T) {
 	base := t.TempDir()
 	t.Chdir(base)
+	t.Setenv("HOME", base)
+	t.Setenv("USERPROFILE", base)
 	for text, want := range map[string]string{
 		"file:state":                         "state",
 		"file:./a/b":                         "a/b",

@@ -37,7 +37,7 @@ func hinted(kinds []*Kind, what, text string, err error) error {
 	word, rest, _ := strings.Cut(strings.ToLower(text), ":")
 	write, known := instead[what][word]
 	switch {
-	case known && strings.HasPrefix(rest, "//"):
+	case known && strings.HasPrefix(rest, "//") && Bare(kinds, text).Kind == nil:
 		return fmt.Errorf("%w; write %s", err, write)
 	case strings.Contains(text, "@"): // it has a password
 	case known && (rest == "" || word == "ndjson" || word == "file"):

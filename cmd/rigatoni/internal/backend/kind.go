@@ -70,6 +70,18 @@ func parse(kinds []*Kind, what, text string) (Ref, error) {
 	return r, option.FromQuery(r.Options, query)
 }
 
+// Bare is the back end that the beginning of a URL names, without its options, where
+// the rest of the URL is wrong; its Kind is nil if there is none.
+func Bare(kinds []*Kind, text string) Ref {
+	scheme, _, _ := strings.Cut(text, ":")
+	for _, k := range kinds {
+		if slices.Contains(k.Schemes, scheme) {
+			return Ref{Kind: k, URL: &url.URL{Scheme: scheme}, Options: k.Options()}
+		}
+	}
+	return Ref{}
+}
+
 // checkForm checks what stands between the scheme and the parameters of a URL, and
 // fills in the home directory.
 func (r *Ref) checkForm() error {

@@ -36,7 +36,9 @@ func (r *reader) check(file string) {
 	if !r.given("name") && !r.given("database") && !r.wrong("name") && !r.wrong("database") {
 		r.missing(file, "name", "a stream of the whole deployment has no database to be named after; the checkpoint is kept under the name, as --name all")
 	}
-	r.crossCheck()
+	if !r.unknown { // what is missing may be there, by another name
+		r.crossCheck()
+	}
 }
 
 func (r *reader) missing(file, name, why string) {

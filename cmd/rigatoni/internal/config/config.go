@@ -72,6 +72,7 @@ type reader struct {
 	env      func(string) (string, bool)
 	problems Problems
 	inEnv    bool            // the environment has settings
+	unknown  bool            // the file has a field that there isn't
 	filledIn map[string]bool // the variables that the file names
 }
 

@@ -319,6 +319,11 @@ func TestMistakesInMappings(t *testing.T) {
 		{"\n  url: ndjson:./out?rotate-size=1", `p.yaml:5: to.url is "ndjson:./out": the URL has the unknown parameter "rotate-size"; there are format, max-file-age, max-file-bytes`},
 		{"\n  url: kafka://u:hunter2@h", `p.yaml:5: to.url is "kafka://***@h": there is no destination with this scheme; there are ndjson:DIR, ndjson:-`},
 		{"\n  url: ndjson:./out\n  [a]: b", `p.yaml:6: to has a list where an option's name should stand`},
+		{"\n  url: ndjson:~x/out\n  canonical: True\n  max-file-age: 0", `3 mistakes in the configuration:
+  p.yaml:5: to.url is "ndjson:~x/out": the path begins with "~x", which is not replaced by a home directory; write the path in full, or ./~x for that name
+  p.yaml:6: to.canonical is no option of ndjson; did you mean format: canonical?
+  p.yaml:7: to.max-file-age is "0"; write off (no limit), or leave it out for the default (1h)`},
+		{"ndjson:./out?a=1&max-file-age=0", `p.yaml:4: to is "ndjson:./out": the URL has the unknown parameter "a"; there are format, max-file-age, max-file-bytes; the URL's parameter max-file-age is "0"; write off (no limit), or leave it out for the default (1h)`},
 		{"{format: canonical}", `p.yaml:4: to has no url; where events go, as --to ndjson:./out`},
 		{"{url: 'ndjson:-', max-file-age: 1h}", `p.yaml:4: to can't be used: max-file-bytes and max-file-age are for files; a writer has none`},
 		{"[a]", `p.yaml:4: to is a list; it must be a single value`},

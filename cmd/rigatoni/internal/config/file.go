@@ -63,6 +63,7 @@ func (r *reader) field(where string, key *yaml.Node) (Field, bool) {
 	f, ok := ByName(key.Value)
 	switch {
 	case !ok:
+		r.unknown = true
 		r.problem(where, clip(key.Value), "is no field; %s", meant(key.Value))
 	case f.Option.Once:
 		r.problem(where, f.Option.Name, "applies to one start only and can't stand in a file, where it would apply to every start; give --%s", f.Option.Name)

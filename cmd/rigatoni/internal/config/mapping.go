@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 )
 
@@ -31,11 +32,14 @@ func (r *reader) backend(f Field, where string, n *yaml.Node) {
 	if !ok {
 		return
 	}
-	if err := f.set(&r.s, v.texts, v.shown); err != nil {
-		r.refused(at(file, address), prefix+"url", err)
-		return
-	}
+	err := f.set(&r.s, v.texts, v.shown)
 	ref := f.ref(&r.s)
+	if err != nil {
+		r.refused(at(file, address), prefix+"url", err)
+		if ref = backend.Bare(f.Kinds, v.texts[0]); ref.Kind == nil {
+			return
+		}
+	}
 	r.eachField(file, prefix, n, func(where string, key, val *yaml.Node) {
 		if key.Kind != yaml.ScalarNode {
 			r.problem(where, f.Option.Name, "has %s where an option's name should stand", kind(key))

@@ -75,6 +75,7 @@ func readSettings(w world, args []string, flags *pflag.FlagSet) (config.Settings
 		}
 	})
 	s, err := config.Read(in)
+	w.messages.configured(&s)
 	return s, file, err
 }
 

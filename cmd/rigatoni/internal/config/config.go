@@ -35,7 +35,8 @@ type Input struct {
 	Environ []string
 }
 
-// Read makes settings of the input. The error is of type [Problems].
+// Read makes settings of the input. The error is of type [Problems]; the settings then
+// are what could be read, for messages about it.
 func Read(in Input) (Settings, error) {
 	r := reader{env: in.Env, s: Settings{origin: map[string]string{}}, filledIn: map[string]bool{}}
 	name := in.File
@@ -46,10 +47,10 @@ func Read(in Input) (Settings, error) {
 		}
 		if name = shown; err != nil {
 			r.problem(shown, "", "%s", err)
-			return Settings{}, r.problems
+			return r.s, r.problems
 		}
 		if !r.file(shown, text) {
-			return Settings{}, r.problems
+			return r.s, r.problems
 		}
 	}
 	r.environment(in.Environ)
@@ -61,7 +62,7 @@ func Read(in Input) (Settings, error) {
 	r.check(name)
 	if len(r.problems) > 0 {
 		slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.line, b.line) })
-		return Settings{}, r.problems
+		return r.s, r.problems
 	}
 	return r.s, option.Complete("", &r.s.Messages) // the others are completed where they are used
 }
@@ -98,10 +99,8 @@ func (r *reader) refused(where, field string, err error) {
 
 func (r *reader) flag(f Field, texts []string) {
 	where := "--" + f.Option.Name
-	if len(texts) > 1 && !f.Option.List {
-		r.forget(f.Option.Name)
-		r.problem(where, f.Option.Name, "is given %d times; it takes one value", len(texts))
-		return
+	if !f.Option.List {
+		texts = texts[len(texts)-1:] // the last one counts, as a script that adds flags expects
 	}
 	var all []string
 	for _, text := range texts {

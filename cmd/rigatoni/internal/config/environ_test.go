@@ -69,7 +69,7 @@ func TestMistakesInTheEnvironment(t *testing.T) {
 		{[]string{"RIGATONI_SOURCE=mongodb://h", "RIGATONI_SOURCE_FILE=x"}, `RIGATONI_SOURCE is set, and RIGATONI_SOURCE_FILE as well; unset one of them`},
 		{[]string{"RIGATONI_NAME="}, `RIGATONI_NAME is empty; unset it for the default`},
 		{[]string{"RIGATONI_OWNER=${HOSTNAME}"}, `RIGATONI_OWNER has ${…} in it; only a file has such variables; write the value, or name a file that has it in RIGATONI_OWNER_FILE`},
-		{[]string{"RIGATONI_START=now"}, `RIGATONI_START applies to one start only and can't be in the environment, where it would apply to every start; give --start`},
+		{[]string{"RIGATONI_ACCEPT_OUTPUT=x"}, `RIGATONI_ACCEPT_OUTPUT applies to one start only and can't be in the environment, where it would apply to every start; give --accept-output`},
 		{[]string{"RIGATONI_SAVEINTERVAL=1s"}, `RIGATONI_SAVEINTERVAL is no setting; did you mean RIGATONI_SAVE_INTERVAL?`},
 		{[]string{"RIGATONI_COLECTIONS=a"}, `RIGATONI_COLECTIONS is no setting; did you mean RIGATONI_COLLECTIONS?`},
 		{[]string{"rigatoni_name=a"}, `rigatoni_name is not read; the names of variables are in capitals: RIGATONI_NAME`},
@@ -110,8 +110,9 @@ func lookup(environ []string) func(string) (string, bool) {
 func TestRepeatedFlags(t *testing.T) {
 	flags := single(map[string]string{"source": "mongodb://h", "store": "memory", "to": "ndjson:-", "database": "d"})
 	flags["collections"] = []string{"a", "b, c", "d"}
+	flags["store"] = []string{"mysql://h", "file:x"} // the last one counts
 	s, err := config.Read(config.Input{Flags: flags})
-	if err != nil || !reflect.DeepEqual(s.Watch.Collections, []string{"a", "b", "c", "d"}) {
+	if err != nil || s.Checkpoints.Store.Ref.Text != "file:x" || !reflect.DeepEqual(s.Watch.Collections, []string{"a", "b", "c", "d"}) {
 		t.Errorf("got %v, %v", s.Watch.Collections, err)
 	}
 	for name, c := range map[string]struct {
@@ -119,8 +120,6 @@ func TestRepeatedFlags(t *testing.T) {
 		want  string
 	}{
 		"collections": {[]string{"a", "b,a"}, `--collections has an item twice: "a"`},
-		"store":       {[]string{"memory", "file:x"}, `--store is given 2 times; it takes one value`},
-		"one-each":    {[]string{"true", "true"}, `--one-each is given 2 times; it takes one value`},
 		"owner":       {[]string{"${USER}"}, `--owner has ${…} in it; only a file has such variables; let the shell fill it in, in double quotes`},
 	} {
 		was := flags[name]

@@ -115,6 +115,7 @@ var others = map[string]string{
 	"full-document":               "updateLookup",
 	"full-document-before-change": "whenAvailable",
 	"expanded-events":             "true",
+	"start":                       "none",
 	"owner":                       "${HOSTNAME:-this-machine}",
 	"lease-ttl":                   "15s",
 	"lease-wait":                  "1m",

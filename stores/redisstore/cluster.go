@@ -37,12 +37,12 @@ func newCluster(addrs []string, o Options, d *dialer) *redis.ClusterClient {
 		MaintNotificationsConfig: r.MaintNotificationsConfig,
 		DisableIdentity:          r.DisableIdentity,
 	})
-	c.OnNewNode(func(node *redis.Client) { node.AddHook(topologyHook{d.clock}) })
+	c.OnNewNode(func(node *redis.Client) { node.AddHook(topologyHook{}) })
 	return c
 }
 
 // A topologyHook bounds how long a node is asked for the Cluster's slots.
-type topologyHook struct{ clock *clock }
+type topologyHook struct{}
 
 func (topologyHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -50,15 +50,13 @@ func (topologyHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 	return next
 }
 
-func (h topologyHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (topologyHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if cmd.Name() != "cluster" {
 			return next(ctx, cmd)
 		}
 		ctx, cancel := context.WithTimeout(ctx, topologyTimeout)
 		defer cancel()
-		ctx, end := h.clock.watch(ctx)
-		defer end()
 		return next(ctx, cmd)
 	}
 }

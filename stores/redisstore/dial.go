@@ -14,12 +14,12 @@ type dialer struct {
 	timeout   time.Duration
 	tls       *tls.Config // nil for none
 	system    func(ctx context.Context, network, addr string) (net.Conn, error)
-	clock     *clock
 	sentinels *sentinels // say where to, if they are not nil
+	line      *line      // keeps the connection, if it is not nil
 }
 
-func newDialer(o Options, config *tls.Config, k *clock) *dialer {
-	d := &dialer{timeout: o.ConnectTimeout, tls: config, clock: k, system: o.dial}
+func newDialer(o Options, config *tls.Config) *dialer {
+	d := &dialer{timeout: o.ConnectTimeout, tls: config, system: o.dial}
 	if d.system == nil {
 		d.system = (&net.Dialer{}).DialContext
 	}
@@ -51,9 +51,12 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, clock: d.clock}
+	c := &conn{Conn: raw}
+	if d.line != nil {
+		d.line.keep(c)
+	}
 	if d.sentinels != nil && !d.sentinels.keep(c, addr) {
-		return nil, errors.Join(errDemoted, raw.Close())
+		return nil, errors.Join(errDemoted, c.Close())
 	}
 	if d.tls == nil {
 		return c, nil

@@ -383,3 +383,19 @@ func TestInterceptRetriesList(t *testing.T) {
 		break // must not go on yielding
 	}
 }
+
+type legacyStore struct{ state.Store }
+
+func (legacyStore) Legacy(context.Context) ([]string, error) { return []string{"old"}, nil }
+
+func TestInterceptedLegacy(t *testing.T) {
+	pass := func(ctx context.Context, _ state.Call, next func(context.Context) error) error { return next(ctx) }
+	s := state.Intercept(legacyStore{newFake()}, pass)
+	names, err := must[state.Legacy](t, s).Legacy(t.Context())
+	if err != nil || !slices.Equal(names, []string{"old"}) {
+		t.Errorf("Legacy: %q, %v", names, err)
+	}
+	if has[state.Legacy](state.Intercept(newFake(), pass)) {
+		t.Error("a store without legacy tokens has the capability")
+	}
+}

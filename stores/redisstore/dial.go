@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -16,6 +17,7 @@ type dialer struct {
 	system    func(ctx context.Context, network, addr string) (net.Conn, error)
 	sentinels *sentinels // say where to, if they are not nil
 	line      *line      // keeps the connection, if it is not nil
+	host      string     // of a Cluster's node that is named by its port only
 }
 
 func newDialer(o Options, config *tls.Config) *dialer {
@@ -46,6 +48,9 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 		if addr, err = d.sentinels.master(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if strings.HasPrefix(addr, ":") && network != "unix" {
+		addr = d.host + addr
 	}
 	raw, err := d.system(ctx, network, addr)
 	if err != nil {

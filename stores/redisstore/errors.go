@@ -112,6 +112,9 @@ func describe(err error) error {
 			hint = h.text
 		}
 	}
+	if s := (sentinelError{}); errors.As(err, &s) && hasCode(err, noCommand...) {
+		hint = "it is not a Sentinel; write redis://: "
+	}
 	return fmt.Errorf("%w: %s%w", state.ErrRefused, hint, clean(err))
 }
 
@@ -126,7 +129,8 @@ var hints = []struct {
 	{[]string{"OOM"}, "its memory is full: "},
 	{[]string{"MISCONF"}, "it can't write to its disk: "},
 	{[]string{"MOVED"}, "it is part of a Redis Cluster; write redis+cluster://: "},
-	{[]string{"SELECT is not allowed in cluster mode", "DB index is out of range"}, "it doesn't have this database: "},
+	{[]string{"SELECT is not allowed in cluster mode"}, "a Redis Cluster has only database 0: "},
+	{[]string{"DB index is out of range"}, "it doesn't have this database: "},
 }
 
 func unavailable(attempts int, err error) error {
@@ -159,12 +163,16 @@ var userName = regexp.MustCompile(`\bUser \S+ has no`)
 // clean takes out of a server's message what it repeats of the command (the password of
 // an AUTH that it doesn't know, or a checkpoint), the user, and the place in a script.
 func clean(err error) error {
-	text := serverText(err)
-	if text == "" {
+	var answer redis.Error
+	if !errors.As(err, &answer) {
 		return err
 	}
-	text, _, _ = strings.Cut(text, ", with args beginning with")
-	return serverError(userName.ReplaceAllString(text, "the user has no"))
+	text, _, _ := strings.Cut(serverText(answer), ", with args beginning with")
+	text = userName.ReplaceAllString(text, "the user has no")
+	if text == answer.Error() {
+		return err
+	}
+	return serverError(strings.Replace(err.Error(), answer.Error(), text, 1))
 }
 
 // A serverError is a server's message without the rest. It is a redis.Error.

@@ -79,3 +79,13 @@ func scan(ctx context.Context, c *redis.Client, pattern string) ([]string, error
 		}
 	}
 }
+
+// legacyPrefix is that of the Rust crate rigatoni-stores.
+const legacyPrefix = "rigatoni:resume_token:"
+
+// Legacy implements [state.Legacy]. It returns the names in Redis of the tokens that the
+// Rust crate rigatoni-stores keeps, for package rustcrate.
+func (s *Store) Legacy(ctx context.Context) ([]string, error) {
+	names, err := keyReader{s}.Names(ctx, legacyPrefix)
+	return names, s.fail("list", "", err)
+}

@@ -237,19 +237,19 @@ func (s *Store) inspectOne(ctx context.Context, c *redis.Client) error {
 	if err := c.Ping(ctx).Err(); err != nil {
 		return err
 	}
-	if err := c.Scan(ctx, 0, escapeGlob(s.opts.KeyPrefix)+"{}", 1).Err(); err != nil {
-		return err
-	}
 	text, err := c.Info(ctx).Result()
 	switch {
 	case err == nil:
-		return s.judge(ctx, name, parseInfo(text))
+		if err := s.judge(ctx, name, parseInfo(text)); err != nil {
+			return err
+		}
 	case isAnswer(err) && classify(err) == final:
 		s.opts.Logger.WarnContext(ctx, "redis eviction policy unknown, since the user may not read INFO; make sure that it is noeviction",
 			"server", name, "err", clean(err).Error())
-		return nil
+	default:
+		return err
 	}
-	return err
+	return c.Scan(ctx, 0, escapeGlob(s.opts.KeyPrefix)+"{}", 1).Err() // for List
 }
 
 // judge refuses a server that would not keep checkpoints.

@@ -173,6 +173,7 @@ var (
 	_ state.Forgetter  = (*Store)(nil)
 	_ state.Pinger     = (*Store)(nil)
 	_ state.Expirer    = (*Store)(nil)
+	_ state.Legacy     = (*Store)(nil)
 	_ io.Closer        = (*Store)(nil)
 )
 

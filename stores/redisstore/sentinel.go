@@ -261,7 +261,7 @@ func (s *sentinels) lose(c *conn) {
 func (s *Store) greet(ctx context.Context, cn *redis.Conn) error {
 	role, err := cn.Do(ctx, "role").Slice()
 	if err != nil {
-		return dialError{fmt.Errorf("asking the server for its role: %w", err)}
+		return dialError{err}
 	}
 	if len(role) == 0 || role[0] != "master" {
 		return dialError{notConnected{errDemoted}}

@@ -33,8 +33,6 @@ func (o *Options) checkTarget(fromURL bool) error {
 		return refuse("both MasterName (Sentinels) and Cluster are set; leave one out")
 	case len(o.Addrs) > 1 && o.MasterName == "" && !o.Cluster:
 		return refuse("there are %d addresses: for Sentinels write redis+sentinel:// and the master's name, for a Cluster redis+cluster:// (or set MasterName or Cluster)", len(o.Addrs))
-	case o.Cluster && o.DB != 0:
-		return refuse("the database is %d; a Cluster has only 0", o.DB)
 	case o.DB < 0:
 		return refuse("DB is %d; it must be 0 or more", o.DB)
 	case o.Username != "" && o.Password == "":
@@ -74,6 +72,8 @@ func (o *Options) target(addrs []string) string {
 	switch {
 	case o.Socket != "":
 		return fmt.Sprintf("%s, database %d", o.Socket, o.DB)
+	case o.Cluster && o.DB != 0:
+		return fmt.Sprintf("the Cluster of %s, database %d", strings.Join(addrs, ","), o.DB)
 	case o.Cluster:
 		return "the Cluster of " + strings.Join(addrs, ",")
 	case o.MasterName != "":
@@ -96,6 +96,9 @@ func connect(o Options) (*Store, error) {
 	s := newStore(true, o.target(addrs), o)
 	switch {
 	case o.Cluster:
+		// A redirection without a host means the one that was used.
+		host, _, _ := net.SplitHostPort(addrs[0]) // addrs are sound
+		d.host = host
 		s.cluster = newCluster(addrs, o, d)
 		s.client = s.cluster
 	case o.MasterName != "":

@@ -214,7 +214,7 @@ func (o *owner) openAt(at rigatoni.Opening) error {
 	})
 	if err != nil {
 		o.sink = nil
-		return fmt.Errorf("Open: %w", err)
+		return fmt.Errorf("in Open: %w", err)
 	}
 	if o.sink == nil {
 		s.t.fatalf("Open returned neither a sink nor an error")
@@ -311,7 +311,7 @@ func (o *owner) save() error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("Sync: %w", err)
+			return fmt.Errorf("in Sync: %w", err)
 		}
 		if doc != nil && !json.Valid(doc) {
 			o.s.t.errorf("Sync returned %q, which is not JSON and can't be saved", doc)
@@ -333,7 +333,7 @@ func (o *owner) commit(doc json.RawMessage) error {
 		return nil
 	}
 	if err := o.s.t.call("Committed", func(ctx context.Context) error { return c.Committed(ctx, doc) }); err != nil {
-		return fmt.Errorf("Committed: %w", err)
+		return fmt.Errorf("in Committed: %w", err)
 	}
 	return nil
 }

@@ -18,8 +18,9 @@ const (
 // work does what a pipeline does: it delivers the rest of the stream and stops cleanly.
 // What fails is tried again, as long as dead reports false.
 func (o *owner) work(dead func() bool) error {
+	var err error
 	for range attempts {
-		err := o.session(dead)
+		err = o.session(dead)
 		switch {
 		case err == nil:
 			return nil
@@ -31,11 +32,11 @@ func (o *owner) work(dead func() bool) error {
 		}
 		if o.store != nil && !o.once { // the outcome is unknown: another lease shows it
 			if aerr := o.acquire(); aerr != nil {
-				continue
+				err = errors.Join(err, aerr)
 			}
 		}
 	}
-	return fmt.Errorf("%d sessions failed one after the other", attempts)
+	return fmt.Errorf("%d sessions failed one after the other, the last one: %w", attempts, err)
 }
 
 // session delivers the rest of the stream, from the checkpoint on. Its error is one

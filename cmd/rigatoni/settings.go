@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -63,7 +64,7 @@ func (f *flagText) Set(text string) error { f.texts = append(f.texts, text); ret
 func (f *flagText) Type() string          { return f.kind }
 
 // readSettings reads the settings of a command, and what messages call the file.
-func readSettings(w world, args []string, flags *pflag.FlagSet) (config.Settings, string, error) {
+func readSettings(ctx context.Context, w world, args []string, flags *pflag.FlagSet) (config.Settings, string, error) {
 	file, err := pipelineFile(w, args, flags)
 	if err != nil {
 		return config.Settings{}, "", usageError{err}
@@ -74,7 +75,7 @@ func readSettings(w world, args []string, flags *pflag.FlagSet) (config.Settings
 			in.Flags[f.Name] = t.texts
 		}
 	})
-	s, err := config.Read(in)
+	s, err := interruptible(ctx, func() (config.Settings, error) { return config.Read(in) }) // standard input may not come
 	w.messages.configured(&s)
 	return s, file, err
 }

@@ -99,7 +99,11 @@ func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
 	}
 	lease, err := state.Hold(ctx, c.cfg.Store, c.key, &state.HoldOptions{
 		Owner: c.cfg.Owner, TTL: c.cfg.LeaseTTL, Wait: c.cfg.LeaseWait, Logger: c.log,
+		Waiting: func(held *state.HeldError) {
+			c.status.update(func(s *StreamStatus) { s.Holder, s.HeldUntil = held.Owner, held.Until })
+		},
 	})
+	c.status.update(func(s *StreamStatus) { s.Holder, s.HeldUntil = "", time.Time{} })
 	if err != nil {
 		return state.Checkpoint{}, err
 	}

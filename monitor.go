@@ -14,7 +14,8 @@ type monitor struct {
 
 	mu      sync.Mutex
 	s       StreamStatus
-	tracker *tracker // of the current session, or the last one
+	tracker *tracker       // of the current session, or the last one
+	outage  OutageReporter // of the stream of the current session; nil without
 }
 
 func (st *monitor) snapshot() StreamStatus {
@@ -27,14 +28,24 @@ func (st *monitor) snapshot() StreamStatus {
 			s.Position = wallTime(pos.ClusterTime)
 		}
 	}
+	if st.outage != nil {
+		s.Outage, s.OutageErr = st.outage.Outage()
+	}
 	return s
 }
 
-// follow has Position and InFlight come from the tracker of a session.
-func (st *monitor) follow(t *tracker) {
+// follow has Position and InFlight come from the tracker of a session, and Outage
+// from its stream, until the session has ended.
+func (st *monitor) follow(t *tracker, stream Stream) (ended func()) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.tracker = t
+	st.outage, _ = stream.(OutageReporter)
+	return func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		st.outage = nil
+	}
 }
 
 func (st *monitor) update(do func(s *StreamStatus)) {

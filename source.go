@@ -67,6 +67,12 @@ type Stream interface {
 	Close(ctx context.Context) error
 }
 
+// An OutageReporter is a [Stream] that reports since when its server can't be read,
+// and why; zero and nil while all is well. Outage is safe to call while Next runs.
+type OutageReporter interface {
+	Outage() (since time.Time, err error)
+}
+
 // A HistoryReporter is a [Source] that reports how far back its server's history
 // of events reaches, which is how long a pipeline may be down without losing its
 // position. An error means that it is unknown now, or to this user.

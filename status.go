@@ -51,6 +51,16 @@ type StreamStatus struct {
 	// Gaps is how many gaps the checkpoint has on record (see [Gaps]): 100 at most.
 	Gaps int
 
+	// Outage is since when the source's server can't be read, and OutageErr why; zero
+	// and nil while it answers, and if the source can't say.
+	Outage    time.Time
+	OutageErr error
+
+	// Holder is the owner that this stream waits for, in PhaseLeasing, and HeldUntil
+	// when its lease ends if it isn't renewed; zero if it ends with its process.
+	Holder    string
+	HeldUntil time.Time
+
 	// LastError is the last error of a delivery, a save, or the stream, and
 	// LastErrorAt when it happened. It stays after the error has passed.
 	LastError   error

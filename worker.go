@@ -159,7 +159,7 @@ func (w *worker) session(ctx context.Context) (err error) {
 	if err := w.checkpointer.begin(work, stream, sink, s.tracker); err != nil {
 		return fmt.Errorf("saving where the stream begins: %w", err)
 	}
-	w.status.follow(s.tracker)
+	defer w.status.follow(s.tracker, stream)()
 	w.streams(ctx, stream, first)
 	err = s.run(ctx, work, fail)
 	if w.owed != nil && (s.tracker.mark().events > 0 || stream.Position().Token == w.owedAt.Token) {

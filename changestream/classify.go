@@ -164,10 +164,16 @@ func (s scope) refused(doing string, err error) error {
 	case codeUnknownField, codeBadValue:
 		hint = "; this version of the server may not support one of the options"
 	}
-	if v := judge(err, atAggregate); s.pipeline.id != "" && (v == unknown || code(err) == codeBadValue) {
+	causes := []error{err}
+	v := judge(err, atAggregate)
+	if s.pipeline.id != "" && (v == unknown || code(err) == codeBadValue) {
 		hint = "; check the stages of Options.Pipeline"
+		v = refused
 	}
-	return &streamError{text: fmt.Sprintf("%s: can't %s: %s%s", s, doing, messageOf(err), hint), causes: []error{err}}
+	if v == refused && code(err) != 0 {
+		causes = []error{ErrRefused, err}
+	}
+	return &streamError{text: fmt.Sprintf("%s: can't %s: %s%s", s, doing, messageOf(err), hint), causes: causes}
 }
 
 // failsOnEvent reports whether the server failed in applying stages to an event,

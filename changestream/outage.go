@@ -2,6 +2,7 @@ package changestream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -18,15 +19,46 @@ type outage struct {
 
 	mu       sync.Mutex
 	since    time.Time // zero: there is none
+	err      error     // its first error; nil if the server is silent
 	attempts int
+	asked    time.Time // when the call that is running began; zero: none is
 }
+
+// asks notes that a call begins, and answered that it has ended.
+func (o *outage) asks() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = time.Now()
+}
+
+func (o *outage) answered() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = time.Time{}
+}
+
+// report is since when the server can't be read, and why: an outage, or a call that
+// has been running for longer than patience. It is zero while all is well.
+func (o *outage) report(patience time.Duration) (since time.Time, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case !o.since.IsZero():
+		return o.since, o.err
+	case !o.asked.IsZero() && time.Since(o.asked) > patience:
+		return o.asked, errSilent
+	}
+	return time.Time{}, nil
+}
+
+var errSilent = errors.New("the server doesn't reply")
 
 // begin notes a failure.
 func (o *outage) begin(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.note("change stream interrupted, reopening it", "err", messageOf(err)) {
-		o.attempts = 0
+		o.attempts, o.err = 0, errors.New(messageOf(err))
 		return
 	}
 	o.attempts++
@@ -36,7 +68,9 @@ func (o *outage) begin(err error) {
 func (o *outage) silence(d time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.note("change stream interrupted, the server doesn't reply", "silent_seconds", seconds(d))
+	if o.note("change stream interrupted, the server doesn't reply", "silent_seconds", seconds(d)) {
+		o.err = errSilent
+	}
 }
 
 func (o *outage) note(msg string, args ...any) (first bool) {
@@ -56,7 +90,7 @@ func (o *outage) over() {
 		return
 	}
 	o.log.Info("change stream is read again", "outage_seconds", seconds(time.Since(o.since)))
-	o.since, o.attempts = time.Time{}, 0
+	o.since, o.err, o.attempts = time.Time{}, nil, 0
 }
 
 func (o *outage) lasts() time.Duration {

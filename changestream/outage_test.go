@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -157,6 +158,9 @@ func TestServerIsAwayForLong(t *testing.T) {
 					t.Fatalf("events %v, at %v", names(events), st.Position())
 				}
 				pos = st.Position()
+				if since, err := st.Stream.(rigatoni.OutageReporter).Outage(); time.Since(begin) > 5*time.Second && (since.IsZero() || err == nil) {
+					t.Fatalf("after %v, the outage is %v, %v", time.Since(begin), since, err)
+				}
 				return time.Since(begin) > 15*time.Second
 			})
 			if calls < 10 || w.log.count("level=WARN") != 1 {
@@ -193,6 +197,36 @@ func TestPausesOfAnOutage(t *testing.T) {
 				t.Errorf("attempt %d waits %v, want %v to %v", attempt, d, want/2, want)
 			}
 		}
+	})
+}
+
+// The status shows an outage, and a call that takes too long.
+func TestOutageReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outage{log: slog.New(slog.DiscardHandler), min: time.Millisecond, max: time.Second}
+		want := func(what string, since time.Time, text string) {
+			t.Helper()
+			if s, err := o.report(3 * time.Second); !s.Equal(since) || text != fmt.Sprint(err) {
+				t.Errorf("%s: since %v, %v; want %v, %s", what, s, err, since, text)
+			}
+		}
+		asked := time.Now()
+		o.asks()
+		time.Sleep(3 * time.Second)
+		want("a call that takes its time", time.Time{}, "<nil>")
+		time.Sleep(time.Nanosecond)
+		want("a call that takes too long", asked, errSilent.Error())
+		o.answered()
+		want("when it has ended", time.Time{}, "<nil>")
+		begin := time.Now()
+		o.begin(errors.New("first"))
+		time.Sleep(time.Minute)
+		o.begin(errors.New("second"))
+		o.asks()
+		want("in an outage", begin, "first")
+		o.answered()
+		o.over()
+		want("after it", time.Time{}, "<nil>")
 	})
 }
 

@@ -65,8 +65,8 @@ func checkFuture(what string, t, now bson.Timestamp) error {
 	if now.IsZero() || time.Duration(int64(t.T)-int64(now.T))*time.Second <= futureSlack {
 		return nil
 	}
-	return fmt.Errorf("changestream: %s is %s, in the future of the server, whose time is %s; all events until then would be skipped (is it the right server, and was it restored from a backup?)",
-		what, clock(t), clock(now))
+	return fmt.Errorf("changestream: %s is %s, %w, whose time is %s; all events until then would be skipped (is it the right server, and was it restored from a backup?)",
+		what, clock(t), ErrFuture, clock(now))
 }
 
 // clock formats a cluster time for people.

@@ -16,7 +16,11 @@ const (
 	// silentAfter, beyond Options.MaxAwait, is when a server that doesn't reply is
 	// logged.
 	silentAfter = 10 * time.Second
+	// silentShown, beyond Options.MaxAwait, is when the status shows that it doesn't.
+	silentShown = 2 * time.Second
 )
+
+var _ rigatoni.OutageReporter = (*stream)(nil)
 
 var errClosed = errors.New("changestream: the stream is closed")
 
@@ -85,10 +89,17 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 	}
 }
 
+// Outage implements [rigatoni.OutageReporter].
+func (s *stream) Outage() (since time.Time, err error) {
+	return s.reader.outage.report(s.reader.src.opts.MaxAwait + silentShown)
+}
+
 func (s *stream) begin() {
 	s.pending, s.begun = make(chan result, 1), time.Now()
+	s.reader.outage.asks()
 	go func(done chan<- result) {
 		events, err := s.reader.step(s.ctx)
+		s.reader.outage.answered()
 		done <- result{events, s.reader.at, err}
 	}(s.pending)
 }

@@ -33,7 +33,7 @@ func (r *reader) unreadable(ctx context.Context, err error) error {
 	}
 	return &streamError{
 		text:   fmt.Sprintf("%s: %s %s (%s)", r.fingerprint.scope, r.nextEvent(ctx), why, codeOf(err)),
-		causes: []error{err},
+		causes: []error{ErrUnreadable, err},
 	}
 }
 
@@ -51,7 +51,7 @@ func (r *reader) pipelineFailed(err error) error {
 	return &streamError{
 		text: fmt.Sprintf("%s: Options.Pipeline fails on an event after %s (cluster time %d.%d): %s; mend the expression, which must work for every event that reaches it, or give it a default ($ifNull, $convert with onError)",
 			r.fingerprint.scope, clock(r.at.ClusterTime), r.at.ClusterTime.T, r.at.ClusterTime.I, reason),
-		causes: []error{err},
+		causes: []error{ErrUnreadable, err},
 	}
 }
 

@@ -86,6 +86,9 @@ func (a *acquirer) judge(err error, sent time.Time) (pause time.Duration, again 
 		if !now.Before(a.giveUp) {
 			return 0, false
 		}
+		if held := (*HeldError)(nil); a.opts.Waiting != nil && errors.As(err, &held) {
+			a.opts.Waiting(held)
+		}
 		return min(a.nextPause(), a.giveUp.Sub(now)), true
 	case errors.Is(err, ErrUnavailable):
 		if a.downSince.IsZero() {
@@ -111,7 +114,11 @@ func (a *acquirer) mayWait(err error) bool {
 	default:
 		a.giveUp = held.Until.Add(heldSlack)
 	}
-	a.opts.Logger.Info("waiting for the lease", "key", a.key, "holder", held.Owner, "until", a.giveUp)
+	attrs := []any{"key", a.key, "holder", held.Owner}
+	if !held.Until.IsZero() {
+		attrs = append(attrs, "lease_until", held.Until.UTC())
+	}
+	a.opts.Logger.Info("waiting for the lease", append(attrs, "wait_until", a.giveUp.UTC())...)
 	return true
 }
 

@@ -38,6 +38,10 @@ type HoldOptions struct {
 	// Steal takes the lease from a live holder, where the store supports it.
 	Steal bool
 
+	// Waiting is called, with the error that names the holder, each time that the
+	// lease is refused and Hold waits on. May be nil.
+	Waiting func(*HeldError)
+
 	// Logger receives log output: waiting, failed renewals, and the loss of the
 	// lease. The default is [slog.Default].
 	Logger *slog.Logger

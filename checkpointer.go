@@ -79,6 +79,7 @@ func (c *checkpointer) acquire(ctx context.Context) error {
 	case err == nil:
 		c.last, c.known = &cp, true
 		c.seq = max(c.seq, cp.Sequence)
+		c.status.loaded(cp)
 		c.countGaps(cp)
 	case errors.Is(err, state.ErrNotFound) && c.known:
 		err = fmt.Errorf("%w: %w", ErrCheckpointLost, err)
@@ -99,9 +100,7 @@ func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
 	}
 	lease, err := state.Hold(ctx, c.cfg.Store, c.key, &state.HoldOptions{
 		Owner: c.cfg.Owner, TTL: c.cfg.LeaseTTL, Wait: c.cfg.LeaseWait, Logger: c.log,
-		Waiting: func(held *state.HeldError) {
-			c.status.update(func(s *StreamStatus) { s.Holder, s.HeldUntil = held.Owner, held.Until })
-		},
+		Attempted: c.status.leasing,
 	})
 	c.status.update(func(s *StreamStatus) { s.Holder, s.HeldUntil = "", time.Time{} })
 	if err != nil {
@@ -163,7 +162,11 @@ func (c *checkpointer) countGaps(cp state.Checkpoint) {
 	if err != nil {
 		c.log.Warn("gaps can't be read", "key", c.key, "err", err)
 	}
-	c.status.update(func(s *StreamStatus) { s.Gaps = len(gaps) })
+	c.status.update(func(s *StreamStatus) {
+		if s.Gaps = len(gaps); s.Gaps > 0 {
+			s.LastGap = gaps[s.Gaps-1]
+		}
+	})
 }
 
 // begin prepares a session, and saves where it begins if the store does not know
@@ -293,6 +296,9 @@ func (c *checkpointer) trySave(ctx context.Context) error {
 	}
 	// Also if only what the sink returned has changed: Committed is for what is saved.
 	if pos == c.at && bytes.Equal(doc, c.savedBySync()) {
+		if c.tracker.inFlight() == 0 {
+			c.status.covered()
+		}
 		c.schedule.saved(m)
 		return nil
 	}

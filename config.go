@@ -104,6 +104,11 @@ type Config struct {
 	// advanced, so that it doesn't fall off the oplog (default 10 s).
 	IdleInterval time.Duration `help:"how often to save the checkpoint while there are no events" default:"10s" min:"1ns"`
 
+	// RunwayWarning is the shortest time that the server's history may reach back
+	// beyond a checkpoint before a warning is logged (default 6 h; -1: none): see
+	// StreamStatus.Runway.
+	RunwayWarning time.Duration `help:"warn when the oplog reaches back beyond a checkpoint by less than this" default:"6h" off:"no warning" min:"1s"`
+
 	// GraceTime is how long a stop may take to deliver what is in hand (default
 	// 10 s). What is not delivered by then is redelivered after the next start,
 	// and Run returns [ErrUndelivered].

@@ -112,7 +112,8 @@ type outageStream struct{ Stream }
 
 var errAway = errors.New("no route to it")
 
-func (outageStream) Outage() (time.Time, error) { return time.Unix(77, 0), errAway }
+func (outageStream) Outage() (time.Time, error)       { return time.Unix(77, 0), errAway }
+func (outageStream) Interruptions() map[string]uint64 { return map[string]uint64{"network": 3} }
 
 func TestStatusOfWhatIsWaitedFor(t *testing.T) {
 	bubble(t, "who holds the lease, and until when", func(t *testing.T) {
@@ -148,13 +149,13 @@ func TestStatusOfWhatIsWaitedFor(t *testing.T) {
 		if err := r.p.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if s := r.p.Status()[0]; !s.Outage.Equal(time.Unix(77, 0)) || s.OutageErr != errAway {
+		if s := r.p.Status()[0]; !s.Outage.Equal(time.Unix(77, 0)) || s.OutageErr != errAway || s.Interruptions["network"] != 3 {
 			t.Errorf("while it is away: %+v", s)
 		}
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
-		if s := r.p.Status()[0]; !s.Outage.IsZero() || s.OutageErr != nil {
+		if s := r.p.Status()[0]; !s.Outage.IsZero() || s.OutageErr != nil || s.Interruptions["network"] != 3 {
 			t.Errorf("when the stream is closed: %+v", s)
 		}
 	})

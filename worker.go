@@ -23,8 +23,7 @@ type worker struct {
 	log          *slog.Logger
 	status       *monitor
 	checkpointer *checkpointer
-	opened       func()                // called once, when the stream is open and its start is saved
-	expiry       func(context.Context) // warns where checkpoints expire too soon
+	opened       func() // called once, when the stream is open and its start is saved
 
 	isOpen  bool      // opened has been called
 	careful isolation // of the next session
@@ -183,7 +182,6 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 	w.isOpen = true
 	w.opened()
 	w.log.Info("streaming", "key", w.key, "first_start", first, "cluster_time", timestampText(stream.Position().ClusterTime))
-	w.expiry(ctx)
 }
 
 // openStream opens the stream. It is abandoned where it goes on after ctx has ended.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -21,7 +22,8 @@ type outage struct {
 	since    time.Time // zero: there is none
 	err      error     // its first error; nil if the server is silent
 	attempts int
-	asked    time.Time // when the call that is running began; zero: none is
+	counted  map[string]uint64 // outages, by cause
+	asked    time.Time         // when the call that is running began; zero: none is
 }
 
 // asks notes that a call begins, and answered that it has ended.
@@ -53,11 +55,33 @@ func (o *outage) report(patience time.Duration) (since time.Time, err error) {
 
 var errSilent = errors.New("the server doesn't reply")
 
+// interruptions is how many outages there were, by cause.
+func (o *outage) interruptions() map[string]uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.counted)
+}
+
+func (o *outage) count(cause string) {
+	if o.counted == nil {
+		o.counted = map[string]uint64{}
+	}
+	o.counted[cause]++
+}
+
+// resumed notes that the driver has reopened the stream by itself.
+func (o *outage) resumed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.count("driver")
+}
+
 // begin notes a failure.
 func (o *outage) begin(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.note("change stream interrupted, reopening it", "err", messageOf(err)) {
+		o.count(cause(err))
 		o.attempts, o.err = 0, errors.New(messageOf(err))
 		return
 	}
@@ -70,6 +94,7 @@ func (o *outage) silence(d time.Duration) {
 	defer o.mu.Unlock()
 	if o.note("change stream interrupted, the server doesn't reply", "silent_seconds", seconds(d)) {
 		o.err = errSilent
+		o.count("no-reply")
 	}
 }
 

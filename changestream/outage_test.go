@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
@@ -246,4 +249,41 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 	if got := strings.Count(buf.String(), "\n"); got != 4 {
 		t.Errorf("%d lines, want 2 for each of two outages:\n%s", got, buf.String())
 	}
+}
+
+// Each interruption counts once, by its first cause, however long it lasts.
+func TestInterruptionsAreCounted(t *testing.T) {
+	o := &outage{log: slog.New(slog.DiscardHandler)}
+	notPrimary := mongo.CommandError{Code: 10107, Name: "NotWritablePrimary", Message: "not primary"}
+	for range 2 {
+		o.over()
+		o.silence(12 * time.Second)
+		o.begin(notPrimary)
+		o.begin(io.EOF)
+		o.over()
+		o.begin(notPrimary)
+		o.over()
+		o.begin(io.EOF)
+		o.over()
+	}
+	if got, want := o.interruptions(), map[string]uint64{"no-reply": 2, "failover": 2, "network": 2}; !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
+	}
+	both(t, func(t *testing.T, w *fixture) {
+		st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
+		counted := st.Stream.(rigatoni.OutageReporter).Interruptions
+		w.insert("c", 1)
+		st.collect(1)
+		if got := counted(); len(got) != 0 {
+			t.Errorf("counted without an interruption: %v", got)
+		}
+		for id := 2; len(counted()) == 0; id++ {
+			w.CursorKiller(t)()
+			w.insert("c", id)
+			st.collect(1)
+		}
+		if got := counted(); got["cursor"]+got["driver"] == 0 {
+			t.Errorf("the cursor was killed, and counted was %v", got)
+		}
+	})
 }

@@ -94,6 +94,9 @@ func (s *stream) Outage() (since time.Time, err error) {
 	return s.reader.outage.report(s.reader.src.opts.MaxAwait + silentShown)
 }
 
+// Interruptions implements [rigatoni.OutageReporter].
+func (s *stream) Interruptions() map[string]uint64 { return s.reader.outage.interruptions() }
+
 func (s *stream) begin() {
 	s.pending, s.begun = make(chan result, 1), time.Now()
 	s.reader.outage.asks()

@@ -68,7 +68,10 @@ func (a *acquirer) attempt(ctx context.Context) (Grant, error) {
 	defer cancel()
 	grant, err := a.leaser.Acquire(limited, a.key, a.req)
 	if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil && ctx.Err() == nil {
-		return Grant{}, fmt.Errorf("%w: no response within %v: %w", ErrUnavailable, a.req.TTL, err)
+		err = fmt.Errorf("%w: no response within %v: %w", ErrUnavailable, a.req.TTL, err)
+	}
+	if err == nil || ctx.Err() == nil {
+		a.opts.Attempted(err)
 	}
 	return grant, err
 }
@@ -85,9 +88,6 @@ func (a *acquirer) judge(err error, sent time.Time) (pause time.Duration, again 
 		}
 		if !now.Before(a.giveUp) {
 			return 0, false
-		}
-		if held := (*HeldError)(nil); a.opts.Waiting != nil && errors.As(err, &held) {
-			a.opts.Waiting(held)
 		}
 		return min(a.nextPause(), a.giveUp.Sub(now)), true
 	case errors.Is(err, ErrUnavailable):

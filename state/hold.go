@@ -38,9 +38,9 @@ type HoldOptions struct {
 	// Steal takes the lease from a live holder, where the store supports it.
 	Steal bool
 
-	// Waiting is called, with the error that names the holder, each time that the
-	// lease is refused and Hold waits on. May be nil.
-	Waiting func(*HeldError)
+	// Attempted, unless it is nil, is called after each attempt to acquire or to
+	// renew the lease, with its error. It must be quick.
+	Attempted func(err error)
 
 	// Logger receives log output: waiting, failed renewals, and the loss of the
 	// lease. The default is [slog.Default].
@@ -62,6 +62,9 @@ func (o *HoldOptions) withDefaults() HoldOptions {
 		opts.Owner = fmt.Sprintf("%s/%d", strings.ToValidUTF8(host, "?"), os.Getpid())
 	}
 	opts.TTL = cmp.Or(opts.TTL, DefaultLeaseTTL)
+	if opts.Attempted == nil {
+		opts.Attempted = func(error) {}
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
@@ -102,6 +105,7 @@ type Lease struct {
 	grant  Grant
 	ttl    time.Duration
 	log    *slog.Logger
+	tried  func(error) // HoldOptions.Attempted
 	clock  func() time.Duration
 
 	ctx context.Context // ends with the lease
@@ -158,6 +162,7 @@ func Hold(ctx context.Context, s Store, key string, o *HoldOptions) (*Lease, err
 		grant:     grant,
 		ttl:       opts.TTL,
 		log:       opts.Logger.With("key", key, "owner", opts.Owner, "epoch", grant.Fence.Epoch),
+		tried:     opts.Attempted,
 		clock:     opts.clock,
 		trusted:   trusted,
 		renewer:   make(chan struct{}),

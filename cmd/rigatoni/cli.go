@@ -62,7 +62,7 @@ func newRoot(w world) *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("there is no command %q; there are run, demo, mongotest, version and help", args[0])
+			return fmt.Errorf("there is no command %q; there are run, checkpoint, demo, mongotest, version and help", args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
@@ -72,7 +72,7 @@ func newRoot(w world) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRunCommand(w), newDemoCommand(w), newMongotestCommand(w), newVersionCommand(w))
+	root.AddCommand(newRunCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newVersionCommand(w))
 	return root
 }
 

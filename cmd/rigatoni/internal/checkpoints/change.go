@@ -138,11 +138,16 @@ func (m *Mover) Set(ctx context.Context, k Key, action string, to Target) (*Chan
 	if c.before, err = m.current(ctx, c.key); err != nil {
 		return nil, fmt.Errorf("%w; restore it, or remove it with: rigatoni checkpoint clear", err)
 	}
-	if fp := c.before.cp.Fingerprint; !m.Server.identity.Has(fp) {
-		return nil, fmt.Errorf("%w: that of another deployment: the checkpoint is of %q, and this server is of the set %q with the id %q",
-			rigatoni.ErrChangedStream, fp, m.Server.identity.Set, m.Server.identity.ID)
+	fp := c.before.cp.Fingerprint
+	if to.Token != nil && to.Token.Fingerprint != "" {
+		fp = to.Token.Fingerprint
 	}
-	stream, err := m.Server.Stream(k, c.before.cp.Fingerprint)
+	for _, of := range []string{c.before.cp.Fingerprint, fp} {
+		if !m.Server.identity.Has(of) {
+			return nil, m.Server.another(of)
+		}
+	}
+	stream, err := m.Server.Stream(k, fp)
 	if err != nil {
 		return nil, err
 	}

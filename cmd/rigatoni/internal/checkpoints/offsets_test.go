@@ -145,7 +145,7 @@ func TestChoose(t *testing.T) {
 
 func TestParseToken(t *testing.T) {
 	doc, _ := bson.Marshal(bson.D{{Key: "_data", Value: mark}})
-	bits, _ := bson.Marshal(bson.D{{Key: "_data", Value: mark}, {Key: "_typeBits", Value: bson.Binary{Data: []byte{1}}}})
+	bits, _ := bson.Marshal(bson.D{{Key: "_data", Value: mark}, {Key: "_typeBits", Value: bson.Binary{Data: []byte{0}}}})
 	canonical, _ := bson.MarshalExtJSON(bson.Raw(bits), true, false)
 	quoted, _ := json.Marshal(mark)
 	for name, c := range map[string]struct {

@@ -9,6 +9,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
 )
 
@@ -19,7 +20,7 @@ type Server struct {
 	log   *slog.Logger
 
 	identity changestream.Identity
-	history  history
+	history  rigatoni.History
 	unread   error // why the history is unknown
 
 	configured *changestream.Source // with watch
@@ -39,7 +40,7 @@ func Connect(ctx context.Context, uri string, watch *changestream.Options, log *
 	if s.identity, err = src.Identify(ctx); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
 	}
-	s.history, s.unread = readHistory(ctx, src, s.identity.Now)
+	s.history, s.unread = src.History(ctx)
 	return s, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -19,6 +20,11 @@ type Target struct {
 	Oldest bool
 	By     time.Duration
 	Token  *state.Checkpoint // with what is known beside its token
+}
+
+// TokenTarget is the target of a token alone.
+func TokenTarget(t resumetoken.Token) Target {
+	return Target{Token: &state.Checkpoint{Token: t}}
 }
 
 // ErrRefused: the position can't be set, for a reason that is no failure.
@@ -63,7 +69,7 @@ func atTime(ctx context.Context, s Stream, server *Server, t bson.Timestamp) (st
 func (t Target) oldest(ctx context.Context, s Stream, server *Server) (state.Checkpoint, error) {
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
-		h, err := readHistory(ctx, s.source, server.Now())
+		h, err := s.source.History(ctx)
 		if err != nil {
 			return state.Checkpoint{}, fmt.Errorf("the time of the server's oldest event is unknown: %w", err)
 		}

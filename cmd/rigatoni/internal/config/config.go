@@ -25,13 +25,16 @@ type Input struct {
 	File string
 	// Flags are the flags that were given, by name, as text. They override the file.
 	Flags map[string]string
+	// Need are the options that must be there, for commands that run no pipeline;
+	// nil: those that a pipeline needs.
+	Need []string
 	// Env looks up a variable of the environment, for ${NAME} in the file.
 	Env func(name string) (string, bool)
 }
 
 // Read makes settings of the input. The error is of type [Problems].
 func Read(in Input) (Settings, error) {
-	r := reader{env: in.Env, s: Settings{origin: map[string]string{}}}
+	r := reader{env: in.Env, need: in.Need, s: Settings{origin: map[string]string{}}}
 	if in.File != "" {
 		text, err := os.ReadFile(in.File)
 		if err != nil {
@@ -62,6 +65,7 @@ func Read(in Input) (Settings, error) {
 type reader struct {
 	s        Settings
 	env      func(string) (string, bool)
+	need     []string
 	problems Problems
 }
 
@@ -108,7 +112,7 @@ func (r *reader) given(name string) bool { return r.s.origin[name] != "" }
 func (r *reader) check(file string) {
 	for _, f := range Fields {
 		switch {
-		case f.Option.Require != "" && !r.given(f.Option.Name):
+		case f.Option.Require != "" && !r.given(f.Option.Name) && (r.need == nil || slices.Contains(r.need, f.Option.Name)):
 			r.missing(file, f.Option.Name, f.Option.Require)
 		case f.Kinds != nil:
 			if err := f.ref(&r.s).Check(); err != nil {
@@ -117,7 +121,7 @@ func (r *reader) check(file string) {
 		}
 	}
 	r.s.Pipeline.Name = cmp.Or(r.s.Checkpoints.Name, r.s.Watch.Database)
-	if !r.given("name") && !r.given("database") {
+	if !r.given("name") && !r.given("database") && r.need == nil {
 		r.missing(file, "name", "a stream of the whole deployment has no database to be named after; the checkpoint is kept under the name, as --name all")
 	}
 }

@@ -124,7 +124,7 @@ func (w *worker) unlessStopped(ctx context.Context, err error) error {
 // isRewind reports whether a session is to be followed by another one, from the
 // last checkpoint.
 func (w *worker) isRewind(err error) bool {
-	return errors.Is(err, errRewind) && !errors.As(err, new(*RefusedError)) && !errors.Is(err, ErrDeliveryHung)
+	return errors.Is(err, errRewind) && !errors.As(err, new(*RefusedError)) && !errors.Is(err, ErrDeliveryHung) && !errors.Is(err, ErrDestinationClosed)
 }
 
 // session opens destination and stream at the checkpoint, and runs until one of

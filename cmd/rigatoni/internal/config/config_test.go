@@ -316,11 +316,17 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-func TestSecrets(t *testing.T) {
-	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey", "redis://:other@h",
-		"redis+sentinel://u:firstpw@a:1,b:2/m?sentinel-username=watcher&sentinel-password=secondpw")
-	if got := s.Text("firstpw watcher secondpw mymaster a:1"); got != "*** *** *** mymaster a:1" {
-		t.Errorf("of a URL with Sentinels: %q", got)
+func TestScrubber(t *testing.T) {
+	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey1", "redis://:0ther@h",
+		"redis+sentinel://u:firstpw1@a:1,b:2/m?sentinel-username=watcher7&sentinel-password=secondpw2")
+	for text, want := range map[string]string{
+		"firstpw1 watcher7 secondpw2 mymaster a:1":                  "*** *** *** mymaster a:1",
+		"p%40ss%3Aword p@ss:word kkey1 0ther user:p@ss:word, not h": "*** *** *** *** ***, not h",
+		"p%40ss%3aword p@ss:word":                                   "*** ***", // as other libraries escape it
+	} {
+		if got := s.Text(text); got != want {
+			t.Errorf("%s is shown as %s, want %s", text, got, want)
+		}
 	}
 	for text, want := range map[string]string{
 		"--store=redis:bob:firstpw@h": "***@h", "--name=team@x": "--name=team@x", "--to=ndjson:./a@b": "--to=ndjson:./a@b",
@@ -329,26 +335,41 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s is shown as %s", text, got)
 		}
 	}
-	var b strings.Builder
-	if _, err := s.Writer(&b).Write([]byte("p%40ss%3Aword p@ss:word kkey other user:p@ss:word, not h")); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := b.String(), "*** *** *** *** ***, not h"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	if got := config.NewScrubber(`redis://:q%22u%5Co%0Ate@h`).Text("`q\"u\\o\nte` " + `"q\"u\\o\nte"`); got != "`***` \"***\"" {
+		t.Errorf("escaped, it is shown as %s", got)
 	}
 	if got := (config.Scrubber{}).Text("as it is"); got != "as it is" {
 		t.Errorf("got %q", got)
 	}
 }
 
+// A password that is a word or a number is no reason to make messages unreadable, and
+// is hidden where a password stands.
+func TestSecretsThatAreWords(t *testing.T) {
+	for _, secret := range []string{"a", "level", "shop", "27017", "ms", "Password", "7"} {
+		s := config.NewScrubber("mongodb://user:" + secret + "@h")
+		for _, text := range []string{"a lag of 7 ms at 127.0.0.1:27017: the level of shop is 27017", "level=INFO msg=ready pipeline=shop attempts=7 a=a"} {
+			if got := s.Text(text); got != text {
+				t.Errorf("%s: %s is shown as %s", secret, text, got)
+			}
+		}
+		for _, leak := range []string{"mongodb://user:%s@h", "redis://:%s@h", "args: `%s`", `the value "%s"`, `\"%s\"`, "password=%s", "tlsPassword=%s&x", "AUTH: %s"} {
+			want := strings.ReplaceAll(leak, "%s", "***")
+			if got := s.Text(strings.ReplaceAll(leak, "%s", secret)); strings.ReplaceAll(got, "user:***", "***") != strings.ReplaceAll(want, "user:***", "***") {
+				t.Errorf("%s: shown as %s, want %s", secret, got, want)
+			}
+		}
+	}
+}
+
 func TestSecretsInAMapping(t *testing.T) {
-	file := write(t, "source: mongodb://u:firstpw@h\ndatabase: d\nto: ndjson:-\nstore:\n  url: redis+sentinel://u:secondpw@a:1,b:2/m\n  sentinel-password: ${PW}\n")
-	s, err := config.Read(config.Input{File: file, Env: env("PW", "thirdpw")})
+	file := write(t, "source: mongodb://u:firstpw1@h\ndatabase: d\nto: ndjson:-\nstore:\n  url: redis+sentinel://u:secondpw2@a:1,b:2/m\n  sentinel-password: ${PW}\n")
+	s, err := config.Read(config.Input{File: file, Env: env("PW", "thirdpw3")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	scrub := s.Scrubber()
-	if got := scrub.Text("firstpw secondpw thirdpw mymaster"); got != "*** *** *** mymaster" {
+	if got := scrub.Text("firstpw1 secondpw2 thirdpw3 mymaster"); got != "*** *** *** mymaster" {
 		t.Errorf("got %q", got)
 	}
 	if got := s.Checkpoints.Store.Ref.String(); got != "redis+sentinel://***@a:1,b:2/m" {

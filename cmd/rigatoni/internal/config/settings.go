@@ -45,7 +45,7 @@ type Checkpoints struct {
 type Messages struct {
 	LogLevel         string        `group:"Messages" help:"the lowest level of messages" arg:"LEVEL" oneof:"debug|info|warn|error" default:"info"`
 	LogFormat        string        `help:"the format of messages" arg:"FORMAT" oneof:"text|json" default:"text"`
-	ProgressInterval time.Duration `help:"how often to log the progress where standard error is no terminal" default:"30s"`
+	ProgressInterval time.Duration `help:"how often to log the progress where standard error is no terminal" default:"30s" off:"never, and no status line on a terminal"`
 }
 
 // A Field is one option, and the part of Settings that it is in.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -19,6 +20,8 @@ import (
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/checkpoints"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/stores/filestore"
+	"github.com/rigatoni-etl/rigatoni/stores/memstore"
 )
 
 func newCheckpointCommand(w world) *cobra.Command {
@@ -53,6 +56,9 @@ type checkpointFlags struct {
 	stream string
 	json   bool
 	need   []string // options that must be there
+
+	create     bool // a store that is a directory is made where it isn't there
+	emptyIfNew bool // or taken for one that has nothing
 }
 
 func (f *checkpointFlags) add(cmd *cobra.Command) {
@@ -76,6 +82,7 @@ type checkpointSession struct {
 	flags  *checkpointFlags
 	s      config.Settings
 	log    *slog.Logger
+	scrub  config.Scrubber
 	out    io.Writer
 	store  state.Store
 	server *checkpoints.Server // nil if there is no source
@@ -95,16 +102,38 @@ func checkpointRun(cmd *cobra.Command, w world, f *checkpointFlags, file string,
 		}
 	})
 	s, err := config.Read(in)
+	w.messages.configured(&s)
 	if err != nil {
 		return ending(err)
 	}
 	scrub := s.Scrubber()
-	x := &checkpointSession{w: w, flags: f, s: s, out: scrub.Writer(w.stdout), configured: watching}
-	x.log = newLogger(newConsole(scrub.Writer(w.stderr), false), "warn", s.Messages.LogFormat)
+	x := &checkpointSession{w: w, flags: f, s: s, scrub: scrub, out: scrubWriter{scrub, w.stdout}, configured: watching}
+	x.log = newLogger(w.stderr, logFormat{level: "warn", format: s.Messages.LogFormat, terminal: w.terminal, style: newStyle(w, w.terminal), scrub: scrub})
 	if err := x.run(cmd.Context(), do); err != nil {
-		return ending(scrubbed{err, scrub})
+		return checkpointError{ending(scrubbed{err, scrub})}
 	}
 	return nil
+}
+
+// checkpointError is an error of a command about checkpoints, for which the advice
+// that helps a pipeline is none.
+type checkpointError struct{ error }
+
+func (e checkpointError) Unwrap() error { return e.error }
+
+// code is the exit code.
+func (e checkpointError) code() int {
+	is := func(target error) bool { return errors.Is(e.error, target) }
+	switch {
+	case is(checkpoints.ErrNone), is(checkpoints.ErrRefused), is(checkpoints.ErrNoToken):
+		return exitDecision
+	case is(checkpoints.ErrUnknownStream):
+		return exitUsage
+	case is(checkpoints.ErrMoved):
+		return exitHeld
+	}
+	code, _ := judge(e.error)
+	return code
 }
 
 func (x *checkpointSession) run(ctx context.Context, do func(context.Context, *checkpointSession) error) (err error) {
@@ -145,7 +174,13 @@ func (x *checkpointSession) openStore(ctx context.Context) (state.Store, error) 
 			return keeper.Checkpoints(), nil
 		}
 	}
+	if o, ok := x.s.Checkpoints.Store.Ref.Options.(*filestore.Options); ok {
+		o.MustExist = !x.flags.create // a look, or a dry run, leaves no directory behind
+	}
 	store, err := x.s.Checkpoints.Store.Open(ctx, x.log)
+	if x.flags.emptyIfNew && errors.Is(err, fs.ErrNotExist) {
+		return memstore.New(), nil
+	}
 	if err != nil {
 		return nil, err
 	}

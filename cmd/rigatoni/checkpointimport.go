@@ -64,6 +64,7 @@ func newCheckpointImport(w world) *cobra.Command {
 		case from.from == "":
 			return ending(usageError{errors.New("--from is missing: what to import")})
 		}
+		f.create, f.emptyIfNew = f.execute, !f.execute
 		return checkpointRun(cmd, w, &f.checkpointFlags, strings.Join(args[1:], ""), func(ctx context.Context, x *checkpointSession) error {
 			keys, err := x.keys(ctx)
 			if err != nil {

@@ -49,6 +49,7 @@ func moveKeys(ctx context.Context, x *checkpointSession, f *moveFlags, policy st
 	for _, c := range changes {
 		if f.execute {
 			if err := m.Execute(ctx, c); err != nil {
+				c.Error = x.scrub.Text(err.Error())
 				errs = append(errs, fmt.Errorf("%q: %w", c.Key, err))
 			}
 		}
@@ -112,6 +113,7 @@ func newCheckpointSet(w world) *cobra.Command {
 		if err != nil {
 			return ending(usageError{err})
 		}
+		f.create, f.emptyIfNew = f.execute, !f.execute
 		return checkpointRun(cmd, w, &f.checkpointFlags, strings.Join(args, ""), func(ctx context.Context, x *checkpointSession) error {
 			return moveKeys(ctx, x, f, "checkpoint set "+policy, func(ctx context.Context, x *checkpointSession, m *checkpoints.Mover, k checkpoints.Key) (*checkpoints.Change, error) {
 				return m.Set(ctx, k, "set", target)

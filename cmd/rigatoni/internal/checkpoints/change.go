@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ type Change struct {
 	Key      string `json:"key"`
 	Action   string `json:"action"` // set, clear or import
 	Executed bool   `json:"executed"`
+	Error    string `json:"error,omitempty"` // why it was not, though it was to be
 
 	Old    *Point `json:"old"` // null: there is no checkpoint
 	New    *Point `json:"new"` // null: there will be none
@@ -221,9 +223,16 @@ func (m *Mover) count(ctx context.Context, c *Change, stream Stream, from state.
 	return nil
 }
 
+// runway is how long the new position stays good. The server may take a position
+// before its oldest event: nothing was lost before that.
 func (m *Mover) runway(c *Change) {
 	v := View{checkpoint: c.planned}
 	v.measure(m.Server)
+	if oldest := m.Server.history.Oldest; PositionOf(c.planned).ClusterTime.Before(oldest) {
+		if runway, known := m.Server.history.Runway(oldest); known {
+			v.Runway = seconds(runway)
+		}
+	}
 	c.Runway, c.Oldest, c.Unknown = v.Runway, v.Oldest, v.Unknown
 }
 
@@ -246,8 +255,11 @@ func (m *Mover) outputNotes(c *Change) {
 	}
 }
 
-// destinationDoc is the name in Extra of what the destination keeps there.
-const destinationDoc = "destination"
+// The names in Extra of what the destination keeps there, and of the gaps.
+const (
+	destinationDoc = "destination"
+	gapsDoc        = "gaps"
+)
 
 // Clear plans to remove the checkpoint of a key.
 func (m *Mover) Clear(ctx context.Context, k Key) (*Change, error) {
@@ -270,7 +282,7 @@ func (m *Mover) Clear(ctx context.Context, k Key) (*Change, error) {
 	c.EventsUnknown = "the next start decides where to begin"
 	c.note("the next start is a first start: it begins at now, and skips what was written since the old position, unless --start says otherwise. To begin at a time, use checkpoint set --to-time instead")
 	if gaps, err := rigatoni.Gaps(c.before.cp); err == nil && len(gaps) > 0 {
-		c.note("the record of %d gaps is removed with it; checkpoint export keeps a copy", len(gaps))
+		c.note("its record of what was skipped (%d) is removed with it; checkpoint export keeps a copy", len(gaps))
 	}
 	m.outputNotes(c)
 	return c, m.owner(ctx, c)
@@ -349,11 +361,40 @@ func (c *Change) withRecord(g state.Grant) (state.Checkpoint, error) {
 	maps.Copy(extra, c.before.cp.Extra)
 	maps.Copy(extra, cp.Extra)
 	cp.Extra = extra
-	if c.Gap == nil {
-		return cp, nil
+	all, err := c.gaps()
+	if err != nil {
+		return cp, err
 	}
-	c.Gap.At = cp.SavedAt
-	return rigatoni.WithGap(cp, *c.Gap)
+	if c.Gap != nil {
+		c.Gap.At = cp.SavedAt
+		all = append(all, *c.Gap)
+	}
+	delete(cp.Extra, gapsDoc)
+	for _, g := range all {
+		if cp, err = rigatoni.WithGap(cp, g); err != nil {
+			return cp, err
+		}
+	}
+	return cp, nil
+}
+
+// gaps are those on record in the old checkpoint, and in one that is imported.
+func (c *Change) gaps() ([]rigatoni.Gap, error) {
+	all, err := rigatoni.Gaps(c.planned)
+	if err != nil {
+		return nil, err
+	}
+	old, err := rigatoni.Gaps(c.before.cp)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range old {
+		if !slices.Contains(all, g) {
+			all = append(all, g)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b rigatoni.Gap) int { return a.At.Compare(b.At) })
+	return all, nil
 }
 
 // forgetLost removes what a pipeline knew of a checkpoint that disappeared: it is

@@ -201,8 +201,11 @@ func (t *TokenView) String() string {
 // Text prints a change.
 func (c *Change) Text(w io.Writer) {
 	state := "dry run, nothing is changed"
-	if c.Executed {
+	switch {
+	case c.Executed:
 		state = "done"
+	case c.Error != "":
+		state = "NOT done: " + c.Error
 	}
 	fmt.Fprintf(w, "%s: %s %s\n", c.Key, c.Action, state)
 	s := sheet{w}
@@ -247,6 +250,8 @@ func (p *Point) text(none string) string {
 func (c *Change) effectText() string {
 	n := "an unknown number"
 	switch {
+	case c.clear:
+		return "those after the old position are SKIPPED, unless the next start says where to begin"
 	case c.Events != nil && c.AtLeast:
 		n = fmt.Sprintf("at least %d", *c.Events)
 	case c.Events != nil:

@@ -120,7 +120,7 @@ func (v *View) detail() {
 	}
 	v.Token = viewToken(cp.Token)
 	for name, doc := range cp.Extra {
-		if name == "gaps" {
+		if name == gapsDoc {
 			continue
 		}
 		if v.Extra == nil {

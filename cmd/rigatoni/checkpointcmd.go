@@ -9,11 +9,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
@@ -35,11 +33,11 @@ func newCheckpointCommand(w world) *cobra.Command {
 		Example: "  rigatoni checkpoint list --store file:./state\n" +
 			"  rigatoni checkpoint show pipeline.yaml\n" +
 			"  rigatoni checkpoint set pipeline.yaml --by -1h",
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("there is no command %q; there are list, show, verify, set, clear, export and import", args[0])
+			return unknownCommand(cmd, args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -48,8 +46,12 @@ func newCheckpointCommand(w world) *cobra.Command {
 	return cmd
 }
 
-// checkpointFields are the options of a pipeline that the commands take, too.
-var checkpointFields = []string{"store", "source", "name", "database", "collections", "one-each", "operations", "pipeline", "expanded-events"}
+// watchFields are the options that say which stream a pipeline reads. The commands
+// take them, and where it is read and kept.
+var (
+	watchFields      = []string{"database", "collections", "one-each", "operations", "pipeline", "expanded-events"}
+	checkpointFields = append([]string{"store", "source", "name"}, watchFields...)
+)
 
 // checkpointFlags are the flags of each command.
 type checkpointFlags struct {
@@ -72,7 +74,8 @@ func (f *checkpointFlags) add(cmd *cobra.Command) {
 			flag.NoOptDefVal = "true"
 		}
 	}
-	cmd.Flags().StringVar(&f.stream, "stream", "", "the `stream`, where the pipeline has one for each collection; by default all")
+	cmd.Flags().String("config", "", "the pipeline `FILE`, instead of the argument")
+	cmd.Flags().StringVar(&f.stream, "stream", "", "the `STREAM`, where the pipeline has one for each collection; by default all")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, as docs/checkpoint.md documents it")
 }
 
@@ -92,20 +95,12 @@ type checkpointSession struct {
 }
 
 // checkpointRun runs do with what the flags open.
-func checkpointRun(cmd *cobra.Command, w world, f *checkpointFlags, file string, do func(context.Context, *checkpointSession) error) error {
-	in := config.Input{File: file, Env: w.env, Flags: map[string]string{}, Need: f.need}
-	watching := file != ""
-	cmd.Flags().Visit(func(flag *pflag.Flag) {
-		if slices.Contains(checkpointFields, flag.Name) {
-			in.Flags[flag.Name] = flag.Value.String()
-			watching = watching || slices.Contains(checkpointFields[3:], flag.Name)
-		}
-	})
-	s, err := config.Read(in)
-	w.messages.configured(&s)
+func checkpointRun(cmd *cobra.Command, w world, f *checkpointFlags, args []string, do func(context.Context, *checkpointSession) error) error {
+	s, file, err := readNeeded(w, f.need, args, cmd.Flags())
 	if err != nil {
 		return ending(err)
 	}
+	watching := file != "" || slices.ContainsFunc(watchFields, s.Given)
 	scrub := s.Scrubber()
 	x := &checkpointSession{w: w, flags: f, s: s, scrub: scrub, out: scrubWriter{scrub, w.stdout}, configured: watching}
 	x.log = newLogger(w.stderr, logFormat{level: "warn", format: s.Messages.LogFormat, terminal: w.terminal, style: newStyle(w, w.terminal), scrub: scrub})
@@ -234,11 +229,11 @@ func newCheckpointList(w world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [pipeline.yaml]",
 		Short: "List the checkpoints of a store: position, age, lag, runway, owner, gaps",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneFile,
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return checkpointRun(cmd, w, f, strings.Join(args, ""), func(ctx context.Context, x *checkpointSession) error {
+		return checkpointRun(cmd, w, f, args, func(ctx context.Context, x *checkpointSession) error {
 			r, err := checkpoints.List(ctx, x.store, x.server, x.s.Checkpoints.Name)
 			if err != nil {
 				return err
@@ -259,10 +254,10 @@ func newCheckpointVerify(w world) *cobra.Command {
 
 func newCheckpointReport(w world, name, short string, need []string, judge func(checkpoints.Report) error) *cobra.Command {
 	f := &checkpointFlags{need: need}
-	cmd := &cobra.Command{Use: name + " [pipeline.yaml]", Short: short, Args: cobra.MaximumNArgs(1)}
+	cmd := &cobra.Command{Use: name + " [pipeline.yaml]", Short: short, Args: oneFile}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return checkpointRun(cmd, w, f, strings.Join(args, ""), func(ctx context.Context, x *checkpointSession) error {
+		return checkpointRun(cmd, w, f, args, func(ctx context.Context, x *checkpointSession) error {
 			keys, err := x.keys(ctx)
 			if err != nil {
 				return err
@@ -283,12 +278,12 @@ func newCheckpointExport(w world) *cobra.Command {
 		Use:   "export [pipeline.yaml]",
 		Short: "Print a pipeline's checkpoints as JSON, for import into another store",
 		Long:  "Export prints a pipeline's checkpoints as JSON. It holds resume tokens, and they the _id of a document.",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneFile,
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.json = true
-		return checkpointRun(cmd, w, f, strings.Join(args, ""), func(ctx context.Context, x *checkpointSession) error {
+		return checkpointRun(cmd, w, f, args, func(ctx context.Context, x *checkpointSession) error {
 			keys, err := x.keys(ctx)
 			if err != nil {
 				return err

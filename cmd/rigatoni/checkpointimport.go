@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +64,7 @@ func newCheckpointImport(w world) *cobra.Command {
 			return ending(usageError{errors.New("--from is missing: what to import")})
 		}
 		f.create, f.emptyIfNew = f.execute, !f.execute
-		return checkpointRun(cmd, w, &f.checkpointFlags, strings.Join(args[1:], ""), func(ctx context.Context, x *checkpointSession) error {
+		return checkpointRun(cmd, w, &f.checkpointFlags, args[1:], func(ctx context.Context, x *checkpointSession) error {
 			keys, err := x.keys(ctx)
 			if err != nil {
 				return err

@@ -100,7 +100,7 @@ func newCheckpointSet(w world) *cobra.Command {
 			"is changed.\n\n" +
 			"TIME is a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such as\n" +
 			"1794000000.2: the events of that time are the first to be delivered.",
-		Args: cobra.MaximumNArgs(1),
+		Args: oneFile,
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&to.time, "to-time", "", "to the events of that `TIME`")
@@ -114,7 +114,7 @@ func newCheckpointSet(w world) *cobra.Command {
 			return ending(usageError{err})
 		}
 		f.create, f.emptyIfNew = f.execute, !f.execute
-		return checkpointRun(cmd, w, &f.checkpointFlags, strings.Join(args, ""), func(ctx context.Context, x *checkpointSession) error {
+		return checkpointRun(cmd, w, &f.checkpointFlags, args, func(ctx context.Context, x *checkpointSession) error {
 			return moveKeys(ctx, x, f, "checkpoint set "+policy, func(ctx context.Context, x *checkpointSession, m *checkpoints.Mover, k checkpoints.Key) (*checkpoints.Change, error) {
 				return m.Set(ctx, k, "set", target)
 			})
@@ -187,11 +187,11 @@ func newCheckpointClear(w world) *cobra.Command {
 		Use:   "clear [pipeline.yaml]",
 		Short: "Remove a pipeline's checkpoint",
 		Long:  "Clear removes the checkpoint, so that the next start is a first start. Without --execute nothing is\nchanged.",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneFile,
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return checkpointRun(cmd, w, &f.checkpointFlags, strings.Join(args, ""), func(ctx context.Context, x *checkpointSession) error {
+		return checkpointRun(cmd, w, &f.checkpointFlags, args, func(ctx context.Context, x *checkpointSession) error {
 			return moveKeys(ctx, x, f, "checkpoint clear", func(ctx context.Context, _ *checkpointSession, m *checkpoints.Mover, k checkpoints.Key) (*checkpoints.Change, error) {
 				return m.Clear(ctx, k)
 			})

@@ -109,14 +109,8 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, advice{"if the change is intended, once (otherwise undo it, or use another --name)", "--accept-changed-stream=" + changed.Accept}
 	case is(rigatoni.ErrChangedStream):
 		return exitDecision, advice{}
-	case is(rigatoni.ErrUnclaimed):
-		return exitDecision, advice{"if this is a new stream, once", "--accept-unclaimed"}
-	case is(rigatoni.ErrOutputExists):
-		text := "to continue with this output, once; TIME decides what is skipped: now skips what was written since the output's last event"
-		if errors.As(err, &output) && output.Accept != "" {
-			text += ", and so does --accept-output=" + output.Accept + " instead"
-		}
-		return exitDecision, advice{text, "--start TIME"}
+	case errors.As(err, new(*rigatoni.FirstStartError)), is(rigatoni.ErrOutputExists):
+		return exitDecision, advice{} // see choices
 	case errors.As(err, &output) && output.Accept != "":
 		return exitDecision, advice{"to continue with this output, once", "--accept-output=" + output.Accept}
 	case errors.As(err, &output):

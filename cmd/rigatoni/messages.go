@@ -54,16 +54,16 @@ func (m *messages) configured(s *config.Settings) {
 }
 
 // failed writes why the command ends, and what to do.
-func (m *messages) failed(err error, code int, next advice) {
+func (m *messages) failed(err error, code int, next ...advice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	text := strings.TrimPrefix(m.scrub.Text(err.Error()), "rigatoni: ")
 	if !m.json {
-		fmt.Fprintf(m.w, "%s %s%s\n", m.style.bad("rigatoni:"), printable(text), printable(next.format(m.args)))
+		fmt.Fprintf(m.w, "%s %s%s\n", m.style.bad("rigatoni:"), printable(text), printable(formatAll(next, m.args)))
 		return
 	}
 	attrs := []slog.Attr{slog.String("err", text), slog.Int("exit_code", code)}
-	if advised := strings.TrimSpace(next.format(m.args)); advised != "" {
+	if advised := strings.TrimSpace(formatAll(next, m.args)); advised != "" {
 		attrs = append(attrs, slog.String("advice", advised))
 	}
 	m.logJSON("failed", attrs...)

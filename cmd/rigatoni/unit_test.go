@@ -46,7 +46,7 @@ func TestExitCodes(t *testing.T) {
 		{store(state.ErrNewer), exitDecision},
 		{store(state.ErrExpired), exitDecision},
 		{fmt.Errorf("x: %w", rigatoni.ErrHistoryLost), exitDecision},
-		{fmt.Errorf("x: %w", rigatoni.ErrUnclaimed), exitDecision},
+		{fmt.Errorf("x: %w", &rigatoni.FirstStartError{}), exitDecision},
 		{fmt.Errorf("x: %w", rigatoni.ErrOutputExists), exitDecision},
 		{fmt.Errorf("x: %w: %w", rigatoni.ErrCheckpointLost, state.ErrNotFound), exitDecision},
 		{fmt.Errorf("x: %w", &rigatoni.ChangedStreamError{Accept: "abc"}), exitDecision},
@@ -139,8 +139,6 @@ func TestAdvice(t *testing.T) {
 	for want, err := range map[string]error{
 		"--accept-changed-stream=abc": &rigatoni.ChangedStreamError{Accept: "abc"},
 		"--accept-output=def":         &rigatoni.OutputError{Err: rigatoni.ErrOutputAhead, Accept: "def"},
-		"--start TIME":                &rigatoni.OutputError{Err: rigatoni.ErrOutputExists, Accept: "def"},
-		"--accept-unclaimed":          rigatoni.ErrUnclaimed,
 		"--lease-wait=1h":             &state.HeldError{Owner: "x"},
 		"--dead-letters=DIR":          &rigatoni.RefusedError{Err: errors.New("x")},
 	} {
@@ -165,11 +163,10 @@ func TestAdviceReplacesFlags(t *testing.T) {
 		}
 	}
 	for err, want := range map[error]string{
-		rigatoni.ErrUnclaimed:   "run --name n --start now p.yaml --accept-unclaimed",
-		rigatoni.ErrHistoryLost: "run --accept-unclaimed p.yaml --name NAME --start TIME",
+		rigatoni.ErrHistoryLost: "run --accept-output x p.yaml --name NAME --start TIME",
 	} {
 		_, next := judge(err)
-		if got := next.format([]string{"run", "--accept-unclaimed", "--name", "n", "--start", "now", "p.yaml"}); !strings.HasSuffix(got, want) {
+		if got := next.format([]string{"run", "--accept-output", "x", "--name", "n", "--start", "now", "p.yaml"}); !strings.HasSuffix(got, want) {
 			t.Errorf("%v: %s", err, got)
 		}
 	}
@@ -273,19 +270,23 @@ func TestVersionLine(t *testing.T) {
 
 // Every option of the pipeline reaches it, and so do the start and the rest.
 func TestSettingsReachThePipeline(t *testing.T) {
-	flags := map[string]string{"source": "mongodb://h", "store": "memory:", "to": "ndjson:-", "name": "n", "start": "1.2", "accept-unclaimed": "true"}
+	flags := map[string]string{"source": "mongodb://h", "store": "memory:", "to": "ndjson:-", "name": "n", "start": "1.2", "accept-first-start": "abc"}
 	want := map[string]string{}
 	for _, o := range option.Of(&rigatoni.Config{}) {
-		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9ms", "": "true"}[o.Arg]
+		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9s", "": "true"}[o.Arg]
 		flags[o.Name] = cmp.Or(value, "text")
 		want[o.Name] = flags[o.Name]
 	}
-	s, err := config.Read(config.Input{Flags: flags})
+	given := map[string][]string{}
+	for name, text := range flags {
+		given[name] = []string{text}
+	}
+	s, err := config.Read(config.Input{Flags: given})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := pipelineConfig(s, nil, nil, nil, slog.Default())
-	if c.Name != "n" || c.FirstStart != (rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 2}, AcceptOutput: true, AcceptUnclaimed: true}) {
+	if c.Name != "n" || c.FirstStart != (rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 2}, Accept: "abc"}) {
 		t.Errorf("got %+v", c)
 	}
 	for _, o := range option.Of(&c) {

@@ -270,7 +270,7 @@ func (m *Mover) Clear(ctx context.Context, k Key) (*Change, error) {
 			return nil, err
 		}
 		c.before.err = err
-		c.note("the checkpoint can't be read (%v)", err)
+		c.note("the checkpoint can't be read (%v). Its file or key is removed whole: an old owner that still runs is not kept out any more", err)
 	}
 	if !c.before.exists() && c.before.known() {
 		return nil, unknown(ctx, m.Store, k)
@@ -314,7 +314,8 @@ func pointOf(b before) *Point {
 // Execute makes the change, if the key has no owner and is as it was.
 func (m *Mover) Execute(ctx context.Context, c *Change) error {
 	if c.clear && (stateOf(c.before.err) == stateDamaged || stateOf(c.before.err) == stateNewer) {
-		if err := m.Store.Clear(ctx, c.key); err != nil {
+		// Clear keeps the epoch and the sequence of a key, which can't be read here.
+		if err := state.Forget(ctx, m.Store, c.key); err != nil {
 			return unchanged(err)
 		}
 		c.Executed = true

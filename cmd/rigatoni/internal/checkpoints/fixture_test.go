@@ -79,7 +79,8 @@ func (f *fixture) now() state.Checkpoint {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	pos, err := st.At(f.t.Context(), bson.Timestamp{})
+	f.again()
+	pos, err := st.At(f.t.Context(), f.server.Now())
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -153,7 +153,7 @@ func (s Stream) Count(ctx context.Context, after state.Checkpoint, to rigatoni.P
 	within, cancel := context.WithTimeout(ctx, countTime)
 	defer cancel()
 	var c Count
-	complete := false
+	complete, quiet := false, 0
 	err := s.read(within, rigatoni.Start{Checkpoint: &after}, func(evs []rigatoni.Event, at rigatoni.Position) bool {
 		for _, ev := range evs {
 			pos, err := rigatoni.PositionAfter(ev)
@@ -163,7 +163,10 @@ func (s Stream) Count(ctx context.Context, after state.Checkpoint, to rigatoni.P
 			}
 			c.Events++
 		}
-		complete = compare(at, to) >= 0
+		if quiet++; len(evs) > 0 {
+			quiet = 0
+		}
+		complete = compare(at, to) >= 0 || quiet > 1 && reaches(at, to)
 		return !complete && c.Events < countMost
 	})
 	c.AtLeast = !complete
@@ -171,6 +174,16 @@ func (s Stream) Count(ctx context.Context, after state.Checkpoint, to rigatoni.P
 		err = nil // as far as it got
 	}
 	return c, err
+}
+
+// reaches reports whether a stream that has nothing more at a position has seen all
+// before another: "now" is the tick after the last write, and a stream passes it only
+// with the next one.
+func reaches(at, to rigatoni.Position) bool {
+	next := at.ClusterTime
+	next.I++
+	d, err := to.Token.Decode()
+	return err == nil && d.HighWaterMark && !next.Before(to.ClusterTime)
 }
 
 // compare is the order of two positions of a stream: by their tokens or, where

@@ -173,12 +173,16 @@ func givenToken(arg string, stdin io.Reader) (checkpoints.Target, error) {
 	return checkpoints.TokenTarget(token), err
 }
 
-// readAll reads a file, or standard input for -.
+// readAll reads a file that a flag names, or standard input for -.
 func readAll(path string, stdin io.Reader) ([]byte, error) {
 	if path == "-" {
 		return io.ReadAll(stdin)
 	}
-	return os.ReadFile(path)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return text, nil
 }
 
 func newCheckpointClear(w world) *cobra.Command {

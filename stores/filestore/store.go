@@ -78,7 +78,7 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 	}
 	if o != nil && o.MustExist {
 		if _, err := sys.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
-			return nil, s.fail("open", "", fmt.Errorf("%w: the directory %s does not exist: %w", state.ErrInvalid, s.dir, fs.ErrNotExist))
+			return nil, s.fail("open", "", fmt.Errorf("%w: %w", state.ErrInvalid, &fs.PathError{Op: "the directory", Path: s.dir, Err: fs.ErrNotExist}))
 		}
 	}
 	if err := makeDir(sys, s.dir); err != nil {

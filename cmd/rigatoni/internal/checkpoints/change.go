@@ -361,6 +361,9 @@ func (c *Change) withRecord(g state.Grant) (state.Checkpoint, error) {
 	extra := map[string]json.RawMessage{}
 	maps.Copy(extra, c.before.cp.Extra)
 	maps.Copy(extra, cp.Extra)
+	if doc, ok := c.before.cp.Extra[destinationDoc]; ok {
+		extra[destinationDoc] = doc // the output is what it is now, whatever was exported
+	}
 	cp.Extra = extra
 	all, err := c.gaps()
 	if err != nil {

@@ -2,12 +2,11 @@ package ndjson
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,7 +17,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/writable"
 )
+
+var _ rigatoni.OpeningChecker = (*Files)(nil)
 
 // ErrOutputMissing: a file that holds events which the checkpoint covers is gone,
 // or shorter than it was, although it was never finished. A consumer would not
@@ -26,18 +28,22 @@ import (
 var ErrOutputMissing = errors.New("output that the checkpoint covers is missing")
 
 // check refuses to open where output and checkpoint disagree, unless the operator
-// accepts it. What is accepted is written into the marker, so that it is accepted
-// once.
-func (r *recovery) check() error {
+// accepts it. It returns what is accepted, or nil.
+func (r *recovery) check() (accept *rigatoni.OutputError, err error) {
 	refused := r.disagreement()
 	if refused == nil {
-		return nil
+		return nil, nil
 	}
 	accepted := r.o.AcceptOutput != "" && r.o.AcceptOutput == refused.Accept ||
 		r.o.AcceptAnyOutput && errors.Is(refused, rigatoni.ErrOutputExists)
 	if !accepted {
-		return refused
+		return nil, refused
 	}
+	return refused, nil
+}
+
+// accept writes what is accepted into the marker, so that it is accepted once.
+func (r *recovery) accept(refused *rigatoni.OutputError) error {
 	facts, _, _ := strings.Cut(refused.Facts, adviceMark)
 	r.log.Warn("output accepted", "reason", refused.Err, "facts", facts)
 	end := endOf(r.covered)
@@ -48,11 +54,11 @@ func (r *recovery) check() error {
 	if r.marker != nil {
 		m.File = r.marker.File // its name is taken
 	}
-	if err := r.d.writeMarker(r.stem, r.o.Fence.Epoch, m); err != nil {
+	if err := r.d.writeMarker(r.stem, r.owned, m); err != nil {
 		return err
 	}
 	r.marker, r.accepted = &m, refused.Err
-	others := slices.DeleteFunc(r.listing.markers, func(e uint64) bool { return e == r.o.Fence.Epoch })
+	others := slices.DeleteFunc(r.listing.markers, func(n uint64) bool { return n == r.owned.generation })
 	return r.d.removeMarkers(r.stem, others) // they say more
 }
 
@@ -125,12 +131,10 @@ func (r *recovery) firstTime() uint32 {
 	if !ok {
 		return 0
 	}
-	f, err := os.Open(filepath.Join(r.d.dir, first))
+	head, err := readRegular(filepath.Join(r.d.dir, first), 4096) // the field is near the beginning of its line
 	if err != nil {
 		return 0
 	}
-	defer f.Close()
-	head, _ := io.ReadAll(io.LimitReader(f, 4096)) // the field is near the beginning of its line
 	line, _, _ := bytes.Cut(head, []byte("\n"))
 	m := clusterTimeField.FindSubmatch(line)
 	if m == nil {
@@ -186,7 +190,7 @@ func (r *recovery) missing() *rigatoni.OutputError {
 		case e.size == 0: // nothing was left of it when its loss was accepted
 		case open && f.size < e.size:
 			return r.lost(e, fmt.Sprintf("%s has %d bytes, but %d were flushed before the checkpoint was saved", filepath.Join(r.d.dir, f.base), f.size, e.size))
-		case open, finished && size >= e.size, r.marker != nil && r.marker.extent().compare(e) >= 0:
+		case open, finished && size >= e.size, r.isFinished(e):
 		case r.marker == nil:
 			r.log.Warn("a file that the checkpoint covers is not in the directory; if it ends in .partial elsewhere, its events were not finished", "file", e.name.String(), "dir", r.d.dir)
 		default:
@@ -224,4 +228,22 @@ func clock(seconds uint32) string {
 		return "unknown"
 	}
 	return stamp(time.Unix(int64(seconds), 0))
+}
+
+// CheckOpening implements [rigatoni.OpeningChecker].
+func (d *Files) CheckOpening(_ context.Context, o rigatoni.Opening) error {
+	exists, err := writable.Dir(d.dir)
+	if err != nil {
+		return fmt.Errorf("ndjson: %w", err)
+	}
+	r := &recovery{d: d, o: o, stem: stemOf(o.Key), log: d.o.Logger.With("key", o.Key), listing: &listing{}}
+	if exists {
+		if err := r.look(); err != nil {
+			return fmt.Errorf("ndjson: %w", err)
+		}
+	}
+	if _, err := r.check(); err != nil {
+		return fmt.Errorf("ndjson: %w", err)
+	}
+	return nil
 }

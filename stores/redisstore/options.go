@@ -40,7 +40,8 @@ type Options struct {
 	Socket string
 
 	// DB is the number of the database. In a URL it is the path; only the URL of a
-	// Unix socket has it as a parameter. A Cluster has only 0.
+	// Unix socket has it as a parameter. A Redis Cluster has only 0; Valkey's may have
+	// more.
 	DB int `help:"number of the database, for a Unix socket" max:"65535"`
 
 	// Username and Password are those of a Redis user (ACL). A password alone is
@@ -60,12 +61,12 @@ type Options struct {
 
 	// TLSCAFile names a PEM file with the certificate authorities to trust, in
 	// place of the system's.
-	TLSCAFile string `help:"trust the certificate authorities in this PEM file" name:"tls-ca-file" arg:"FILE"`
+	TLSCAFile string `help:"trust the certificate authorities in this PEM file" name:"tls-ca-file" arg:"FILE" kind:"path"`
 
 	// TLSCertFile and TLSKeyFile name the PEM files of a client certificate and
 	// its key.
-	TLSCertFile string `help:"PEM file of the client certificate" arg:"FILE"`
-	TLSKeyFile  string `help:"PEM file of the client certificate's key" arg:"FILE"`
+	TLSCertFile string `help:"PEM file of the client certificate" arg:"FILE" kind:"path"`
+	TLSKeyFile  string `help:"PEM file of the client certificate's key" arg:"FILE" kind:"path"`
 
 	// TLSServerName is the name that the server's certificate must have. The
 	// default is the host of each connection.

@@ -89,7 +89,7 @@ func (w *worker) tenure(ctx context.Context) (err error) {
 		w.checkpointer.release()
 	}()
 	if w.checkpointer.last == nil {
-		if w.checkpointer.origin, err = w.census.check(ctx, w.key); err != nil {
+		if err := w.checkFirstStart(ctx); err != nil {
 			return w.unlessStopped(ctx, err)
 		}
 	}
@@ -270,6 +270,13 @@ func (w *worker) later(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errRewind, err)
+}
+
+// checkFirstStart finds out where a first start begins, and refuses one that
+// something speaks against.
+func (w *worker) checkFirstStart(ctx context.Context) (err error) {
+	w.checkpointer.origin, err = w.census.check(ctx, w.key)
+	return err
 }
 
 // acceptOutput refuses a first start beside output, unless that is accepted.

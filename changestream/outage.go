@@ -17,34 +17,57 @@ type outage struct {
 	min, max time.Duration
 
 	mu       sync.Mutex
+	logged   bool
 	since    time.Time // zero: there is none
 	attempts int
 }
 
-// begin notes a failure.
-func (o *outage) begin(err error) {
+// began notes since when nothing was read, for an outage that is only suspected.
+func (o *outage) began(since time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.note("change stream interrupted, reopening it", "err", messageOf(err)) {
+	if o.since.IsZero() {
+		o.since = since
+	}
+}
+
+// begin notes a failure, after which the stream is to be reopened.
+func (o *outage) begin(err error) {
+	o.began(time.Now())
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.logged && o.attempts < 0 {
+		o.attempts = 0 // the first attempt to reopen is due
+		return
+	}
+	if o.note(err) {
 		o.attempts = 0
 		return
 	}
 	o.attempts++
 }
 
-// silence notes that the server doesn't reply. That counts as no attempt.
-func (o *outage) silence(d time.Duration) {
+// suspect notes that the server is away, before the driver gives up. That counts as no
+// attempt.
+func (o *outage) suspect(err error) {
+	o.began(time.Now())
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.note("change stream interrupted, the server doesn't reply", "silent_seconds", seconds(d))
+	if o.note(err) {
+		o.attempts = -1
+	}
 }
 
-func (o *outage) note(msg string, args ...any) (first bool) {
-	if !o.since.IsZero() {
+func (o *outage) note(err error) (first bool) {
+	if o.logged {
 		return false
 	}
-	o.since = time.Now()
-	o.log.Warn(msg, args...)
+	o.logged = true
+	args := []any{"err", causeOf(err)}
+	if address := addressOf(err); address != "" {
+		args = append(args, "address", address)
+	}
+	o.log.Warn("change stream interrupted, reopening it", args...)
 	return true
 }
 
@@ -52,20 +75,17 @@ func (o *outage) note(msg string, args ...any) (first bool) {
 func (o *outage) over() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.since.IsZero() {
-		return
+	if o.logged {
+		o.log.Info("change stream is read again", "outage_seconds", seconds(time.Since(o.since)))
 	}
-	o.log.Info("change stream is read again", "outage_seconds", seconds(time.Since(o.since)))
-	o.since, o.attempts = time.Time{}, 0
+	o.since, o.logged, o.attempts = time.Time{}, false, 0
 }
 
-func (o *outage) lasts() time.Duration {
+// lasts reports whether there is an outage.
+func (o *outage) lasts() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.since.IsZero() {
-		return 0
-	}
-	return time.Since(o.since)
+	return o.logged
 }
 
 // pause waits before the next attempt: not at all before the first.
@@ -80,4 +100,4 @@ func (o *outage) pause(ctx context.Context) error {
 }
 
 // seconds is a duration for logs.
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }

@@ -2,6 +2,7 @@ package changestream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,14 +12,31 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 )
 
+// ErrUnreadable: the server can't return the next event, and won't be able to. The
+// message names it.
+var ErrUnreadable = errors.New("an event can't be read")
+
 // carefully handles an error about an event, with which the good events before it
-// were lost: they are read again one by one, until the next one is the bad one.
-func (r *reader) carefully(ctx context.Context, err error) error {
-	if r.careful > 0 {
+// were lost: they are read again one by one, until the next one is the bad one. An
+// aggregate may have failed on the event of the position itself, which is stepped over.
+func (r *reader) carefully(ctx context.Context, err error, from origin) error {
+	switch {
+	case from == atAggregate && !r.over && canBeSteppedOver(r.at):
+		r.over = true
+	case r.careful == 0:
+		r.careful = r.src.opts.BatchSize
+	default:
 		return r.unreadable(ctx, err)
 	}
-	r.careful = r.src.opts.BatchSize
 	return nil
+}
+
+// canBeSteppedOver reports whether a position is that of an event which has images,
+// or on which stages can fail. What comes at the time of an invalidate event, and
+// before it, would end the stream again.
+func canBeSteppedOver(pos rigatoni.Position) bool {
+	d, err := pos.Token.Decode()
+	return err == nil && !d.HighWaterMark && !d.FromInvalidate && !pos.StartAfter
 }
 
 // unreadable is the error that says which event can't be read, and why. It is the
@@ -33,7 +51,7 @@ func (r *reader) unreadable(ctx context.Context, err error) error {
 	}
 	return &streamError{
 		text:   fmt.Sprintf("%s: %s %s (%s)", r.fingerprint.scope, r.nextEvent(ctx), why, codeOf(err)),
-		causes: []error{err},
+		causes: []error{ErrUnreadable, err},
 	}
 }
 
@@ -51,7 +69,7 @@ func (r *reader) pipelineFailed(err error) error {
 	return &streamError{
 		text: fmt.Sprintf("%s: Options.Pipeline fails on an event after %s (cluster time %d.%d): %s; mend the expression, which must work for every event that reaches it, or give it a default ($ifNull, $convert with onError)",
 			r.fingerprint.scope, clock(r.at.ClusterTime), r.at.ClusterTime.T, r.at.ClusterTime.I, reason),
-		causes: []error{err},
+		causes: []error{ErrUnreadable, err},
 	}
 }
 

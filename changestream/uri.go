@@ -34,6 +34,7 @@ func Open(uri string, o *Options) (*Source, error) {
 	}
 	// The only read concern that a change stream takes.
 	co.SetReadConcern(readconcern.Majority())
+	co.SetMonitor(observer)
 	if s.client, err = mongo.Connect(co); err != nil {
 		return nil, invalidURI(uri, err)
 	}

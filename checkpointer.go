@@ -36,6 +36,7 @@ type checkpointer struct {
 	known  bool              // a checkpoint has been seen under the key
 	unsure bool              // the last save failed, and may have been done all the same
 	seq    uint64            // the last sequence used
+	gap    *Gap              // for begin to record; nil for none
 
 	// Of the current session.
 	lock        semaphore // around each save
@@ -69,6 +70,7 @@ func partsOf(s Sink) sinkParts {
 
 // acquire takes the lease, unless there is to be none, and reads the checkpoint.
 func (c *checkpointer) acquire(ctx context.Context) error {
+	c.gap = nil // of another checkpoint, perhaps
 	cp, err := c.grant(ctx)
 	if err != nil && c.saver == nil {
 		return err
@@ -77,6 +79,8 @@ func (c *checkpointer) acquire(ctx context.Context) error {
 	case err == nil:
 		c.last, c.known = &cp, true
 		c.seq = max(c.seq, cp.Sequence)
+		c.status.loaded(cp)
+		c.countGaps(cp)
 	case errors.Is(err, state.ErrNotFound) && c.known:
 		err = fmt.Errorf("%w: %w", ErrCheckpointLost, err)
 	case errors.Is(err, state.ErrNotFound):
@@ -96,7 +100,9 @@ func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
 	}
 	lease, err := state.Hold(ctx, c.cfg.Store, c.key, &state.HoldOptions{
 		Owner: c.cfg.Owner, TTL: c.cfg.LeaseTTL, Wait: c.cfg.LeaseWait, Logger: c.log,
+		Attempted: c.status.leasing,
 	})
+	c.status.update(func(s *StreamStatus) { s.Holder, s.HeldUntil = "", time.Time{} })
 	if err != nil {
 		return state.Checkpoint{}, err
 	}
@@ -120,11 +126,12 @@ func (c *checkpointer) release() {
 
 // opening is what a destination is opened with.
 func (c *checkpointer) opening(stream string) Opening {
-	o := Opening{Key: c.key, Stream: stream, Fence: c.saver.fence(), AcceptOutput: c.cfg.AcceptOutput}
+	o := Opening{Key: c.key, Stream: stream, Fence: c.saver.fence()}
 	if c.last == nil {
-		o.FirstStart, o.AcceptAnyOutput = true, c.cfg.FirstStart.AcceptOutput || isVolatile(c.cfg.Store)
+		o.FirstStart, o.AcceptAnyOutput = true, isVolatile(c.cfg.Store)
 		return o
 	}
+	o.AcceptOutput = c.cfg.AcceptOutput
 	o.Saved, o.SavedAt, o.ClusterTime = c.last.Extra[extraName], c.last.SavedAt, c.last.ClusterTime
 	return o
 }
@@ -141,9 +148,32 @@ func (c *checkpointer) start() Start {
 	return Start{Checkpoint: c.last, AcceptChanged: c.cfg.AcceptChangedStream}
 }
 
+// skip has the next begin record a gap, in the save of where the session begins. It
+// begins at the last checkpoint unless From is set, and ends where the stream begins.
+func (c *checkpointer) skip(g Gap) {
+	if g.From.IsZero() && c.last != nil {
+		g.From = c.last.ClusterTime
+	}
+	c.gap = &g
+}
+
+// countGaps has Status show how many gaps are on record in the last checkpoint.
+func (c *checkpointer) countGaps(cp state.Checkpoint) {
+	gaps, err := Gaps(cp)
+	if err != nil {
+		c.log.Warn("gaps can't be read", "key", c.key, "err", err)
+	}
+	c.status.update(func(s *StreamStatus) {
+		if s.Gaps = len(gaps); s.Gaps > 0 {
+			s.LastGap = gaps[s.Gaps-1]
+		}
+	})
+}
+
 // begin prepares a session, and saves where it begins if the store does not know
 // it yet: at a first start, so that a crash in the first second does not move
-// "now"; and where a changed stream was accepted, so that it is accepted once.
+// "now"; where a changed stream was accepted, so that it is accepted once; and
+// where there is a gap to record.
 func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts, t *tracker) error {
 	c.tracker, c.sink = t, sink
 	c.fingerprint, c.at = stream.Fingerprint(), stream.Position()
@@ -152,14 +182,44 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 	if c.at.Token.IsZero() {
 		return errors.New("the source gave no position to start from")
 	}
-	if c.last != nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) {
-		return nil
-	}
-	if c.last != nil && c.last.Token != c.at.Token {
+	if c.isAnotherStream() {
 		c.log.Warn("resuming with a changed stream, from the checkpoint's time: events of that moment may be redelivered",
 			"was", c.last.Fingerprint, "is", c.fingerprint)
+		c.skip(Gap{Reason: "the stream changed: " + c.last.Fingerprint + " → " + c.fingerprint, Policy: "accept-changed-stream"})
 	}
-	return c.put(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync()), 0)
+	if c.last != nil && c.gap == nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) {
+		return nil
+	}
+	return c.saveBeginning(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync()))
+}
+
+// isAnotherStream reports whether the stream that was opened is, by the operator's
+// word, another one than that of the checkpoint. A source that now has its
+// deployment's id, and had not, resumes from the token and is none.
+func (c *checkpointer) isAnotherStream() bool {
+	return c.last != nil && c.last.Fingerprint != "" && c.last.Fingerprint != c.fingerprint &&
+		(c.last.Token != c.at.Token || c.cfg.AcceptChangedStream != "")
+}
+
+// saveBeginning saves where a session begins, with the gap before it.
+func (c *checkpointer) saveBeginning(ctx context.Context, cp state.Checkpoint) error {
+	if c.gap == nil {
+		return c.put(ctx, cp, 0)
+	}
+	g := *c.gap
+	g.To, g.At = cp.ClusterTime, cp.SavedAt
+	cp, err := WithGap(cp, g)
+	if err != nil {
+		return err
+	}
+	if err := c.put(ctx, cp, 0); err != nil {
+		return err
+	}
+	c.gap = nil
+	c.countGaps(cp)
+	c.log.Warn("gap recorded: events between these cluster times may not have been delivered",
+		"key", c.key, "from", timestampText(g.From), "to", timestampText(g.To), "reason", g.Reason, "policy", g.Policy)
+	return nil
 }
 
 // run saves when it is due, whatever the lanes do meanwhile, until stop or ctx ends.
@@ -237,6 +297,9 @@ func (c *checkpointer) trySave(ctx context.Context) error {
 	}
 	// Also if only what the sink returned has changed: Committed is for what is saved.
 	if pos == c.at && bytes.Equal(doc, c.savedBySync()) {
+		if c.tracker.inFlight() == 0 {
+			c.status.covered()
+		}
 		c.schedule.saved(m)
 		return nil
 	}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -35,8 +33,8 @@ type Config struct {
 	FirstStart FirstStart
 
 	// AcceptChangedStream is the Accept code of a [ChangedStreamError], and
-	// AcceptOutput that of an [OutputError]. Each accepts what the error found,
-	// and nothing that comes later.
+	// AcceptOutput that of an [OutputError] where there is a checkpoint. Each
+	// accepts what the error found, and nothing that comes later.
 	AcceptChangedStream string `help:"resume although the stream is another; the code that the refusal prints" arg:"CODE" once:"true" group:"For one start"`
 	AcceptOutput        string `help:"continue although output and checkpoint disagree; the code that the refusal prints" arg:"CODE" once:"true"`
 
@@ -104,6 +102,11 @@ type Config struct {
 	// advanced, so that it doesn't fall off the oplog (default 10 s).
 	IdleInterval time.Duration `help:"how often to save the checkpoint while there are no events" default:"10s" min:"1ns"`
 
+	// RunwayWarning is the shortest time that the server's history may reach back
+	// beyond a checkpoint before a warning is logged (default 6 h; -1: none): see
+	// StreamStatus.Runway.
+	RunwayWarning time.Duration `help:"warn when the oplog reaches back beyond a checkpoint by less than this" default:"6h" off:"no warning" min:"1s"`
+
 	// GraceTime is how long a stop may take to deliver what is in hand (default
 	// 10 s). What is not delivered by then is redelivered after the next start,
 	// and Run returns [ErrUndelivered].
@@ -121,20 +124,6 @@ type Config struct {
 
 	// Logger receives log output; default slog.Default().
 	Logger *slog.Logger
-}
-
-// A FirstStart is what happens where a stream has no checkpoint. Where it has
-// one, FirstStart is ignored.
-type FirstStart struct {
-	// Time is the cluster time of the first event; zero for now.
-	Time bson.Timestamp
-	// AcceptUnclaimed accepts a first start although the store has checkpoints
-	// under this pipeline's name that belong to none of its streams, which looks
-	// as if a stream had been renamed.
-	AcceptUnclaimed bool
-	// AcceptOutput accepts a first start although the destination has output of
-	// this key, which looks as if the checkpoint had been lost.
-	AcceptOutput bool
 }
 
 // withDefaults checks the configuration and fills in what is zero.

@@ -6,11 +6,6 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// ErrUnclaimed: this would be a first start, but the store has checkpoints under
-// the pipeline's name that belong to none of its streams. It looks as if a
-// stream had been renamed, and its checkpoint would be lost.
-var ErrUnclaimed = errors.New("the store has checkpoints of this pipeline that belong to none of its streams")
-
 // ErrCheckpointLost: the store had a checkpoint of this stream, and now reports
 // that there is none, although this pipeline did not clear it.
 var ErrCheckpointLost = errors.New("the checkpoint was there before and is gone")
@@ -28,6 +23,11 @@ var ErrUnsaved = errors.New("the last checkpoint is not saved")
 // the dead letters or the store, did not return after its context had ended. It may
 // still run, so the pipeline stops.
 var ErrDeliveryHung = errors.New("a call did not return after its context had ended")
+
+// ErrDestinationClosed: the destination takes nothing more, whatever the event, such as a
+// pipe that nobody reads any more. A Deliver that returns it ends the pipeline; no
+// event is refused for it.
+var ErrDestinationClosed = errors.New("the destination is closed")
 
 // errRewind: the destination may have lost what was delivered since the last
 // checkpoint, so the stream has to go back there.

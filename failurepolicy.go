@@ -43,6 +43,7 @@ func (p *failurePolicy) pause(ctx context.Context, ev Event, attempt int, err er
 // error that stops the pipeline.
 func (p *failurePolicy) refuse(ctx context.Context, ev Event, attempts int, err error) error {
 	sent := Event{Raw: ev.sent()}
+	p.status.refused()
 	if p.letters == nil {
 		p.log.Error("event refused", append(eventAttrs(sent), "err", err, "attempts", attempts)...)
 		return &RefusedError{Event: sent, Attempts: attempts, Err: err}

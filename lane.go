@@ -209,6 +209,7 @@ func (l *lane) attempt(ctx context.Context, part []item, try int, seq *uint64) o
 	if l.atomic && transactionIsFinal(err) {
 		return fatal(err)
 	}
+	a.fatal = a.fatal || errors.Is(err, ErrDestinationClosed)
 	d := Delivery{Events: a.delivered, Bytes: b.size(a.delivered), Attempt: try, Took: time.Since(began), Err: a.err}
 	var last bson.Timestamp
 	if a.delivered > 0 {

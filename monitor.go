@@ -1,10 +1,14 @@
 package rigatoni
 
 import (
+	"errors"
+	"maps"
 	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // A monitor collects what the parts of a stream report. It is safe for concurrent
@@ -14,27 +18,55 @@ type monitor struct {
 
 	mu      sync.Mutex
 	s       StreamStatus
-	tracker *tracker // of the current session, or the last one
+	tracker *tracker       // of the current session, or the last one
+	outage  OutageReporter // of the stream of the current session; nil without
 }
 
 func (st *monitor) snapshot() StreamStatus {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	s := st.s
+	s.Interruptions = maps.Clone(s.Interruptions)
 	if st.tracker != nil {
 		s.InFlight = st.tracker.inFlight()
 		if pos, err := st.tracker.mark().position(); err == nil {
 			s.Position = wallTime(pos.ClusterTime)
 		}
 	}
+	if st.outage != nil {
+		s.Outage, s.OutageErr = st.outage.Outage()
+		s.addInterruptions(st.outage)
+	}
+	if s.Position.Before(s.Checkpoint) { // before the stream is open
+		s.Position = s.Checkpoint
+	}
 	return s
 }
 
-// follow has Position and InFlight come from the tracker of a session.
-func (st *monitor) follow(t *tracker) {
+func (s *StreamStatus) addInterruptions(of OutageReporter) {
+	for cause, n := range of.Interruptions() {
+		if s.Interruptions == nil {
+			s.Interruptions = map[string]uint64{}
+		}
+		s.Interruptions[cause] += n
+	}
+}
+
+// follow has Position and InFlight come from the tracker of a session, and Outage
+// from its stream, until the session has ended.
+func (st *monitor) follow(t *tracker, stream Stream) (ended func()) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.tracker = t
+	st.outage, _ = stream.(OutageReporter)
+	return func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		if st.outage != nil {
+			st.s.addInterruptions(st.outage)
+		}
+		st.outage = nil
+	}
 }
 
 func (st *monitor) update(do func(s *StreamStatus)) {
@@ -79,16 +111,27 @@ func (st *monitor) attempted(d Delivery, last bson.Timestamp) {
 	}
 }
 
+// loaded notes the checkpoint that the store has.
+func (st *monitor) loaded(cp state.Checkpoint) {
+	st.update(func(s *StreamStatus) { s.Checkpoint, s.LastSave = wallTime(cp.ClusterTime), cp.SavedAt })
+}
+
+// covered notes that the checkpoint covers all that was read.
+func (st *monitor) covered() {
+	st.update(func(s *StreamStatus) { s.LastSave = time.Now() })
+}
+
 func (st *monitor) saved(sv Save, checkpoint bson.Timestamp) {
 	st.update(func(s *StreamStatus) {
 		sv.Key = s.Key
 		if sv.Err != nil {
 			s.SaveErrors++
 			s.LastError, s.LastErrorAt = sv.Err, time.Now()
+			s.storeFailed()
 			return
 		}
 		s.Saves++
-		s.Checkpoint, s.LastSave = wallTime(checkpoint), time.Now()
+		s.Checkpoint, s.LastSave, s.StoreFailed = wallTime(checkpoint), time.Now(), time.Time{}
 	})
 	if st.hooks.Saved != nil {
 		st.hooks.Saved(sv)
@@ -99,6 +142,32 @@ func (st *monitor) deadLetter(l DeadLetter) {
 	st.update(func(s *StreamStatus) { s.DeadLetters++ })
 	if st.hooks.Refused != nil {
 		st.hooks.Refused(l)
+	}
+}
+
+// refused notes an event that is refused.
+func (st *monitor) refused() { st.update(func(s *StreamStatus) { s.Refused++ }) }
+
+// leasing notes an attempt to acquire or to renew the lease.
+func (st *monitor) leasing(err error) {
+	var held *state.HeldError
+	st.update(func(s *StreamStatus) {
+		s.Holder, s.HeldUntil = "", time.Time{}
+		switch {
+		case errors.As(err, &held):
+			s.Holder, s.HeldUntil, s.StoreFailed = held.Owner, held.Until, time.Time{}
+		case err == nil, errors.Is(err, state.ErrLeaseHeld), errors.Is(err, state.ErrFenced):
+			s.StoreFailed = time.Time{}
+		default:
+			s.LastError, s.LastErrorAt = err, time.Now()
+			s.storeFailed()
+		}
+	})
+}
+
+func (s *StreamStatus) storeFailed() {
+	if s.StoreFailed.IsZero() {
+		s.StoreFailed = time.Now()
 	}
 }
 

@@ -18,9 +18,10 @@ import (
 // as it can be. With several streams it is the errors of all that failed.
 //
 // Among the errors, for errors.Is: [ErrHistoryLost], [ErrChangedStream],
-// [ErrUnclaimed], [ErrOutputExists], [ErrOutputAhead], [ErrCheckpointLost],
-// [ErrDeliveryHung], and the store's state.ErrLeaseHeld, ErrCorrupt, ErrNewer,
-// ErrExpired and ErrUnavailable; for errors.As: [*RefusedError].
+// [ErrOtherCheckpoint], [ErrNoFirstStart], [ErrOutputExists], [ErrOutputAhead],
+// [ErrCheckpointLost], [ErrDeliveryHung], and the store's state.ErrLeaseHeld,
+// ErrCorrupt, ErrNewer, ErrExpired and ErrUnavailable; for errors.As:
+// [*FirstStartError], [*ChangedStreamError], [*OutputError] and [*RefusedError].
 func Run(ctx context.Context, cfg Config) error {
 	p, err := New(cfg)
 	if err != nil {
@@ -38,7 +39,8 @@ type Pipeline struct {
 	ended chan struct{} // closed when Run has ended
 	err   error         // of Run; to be read after ended is closed
 
-	workers []*worker // one for each stream, in the order of the source's
+	workers   []*worker  // one for each stream, in the order of the source's
+	historian *historian // nil where the source reports no history
 
 	mu      sync.Mutex
 	waiting int // streams that have not been opened
@@ -57,7 +59,7 @@ func New(cfg Config) (*Pipeline, error) {
 		return nil, err
 	}
 	p := &Pipeline{cfg: cfg, ready: make(chan struct{}), ended: make(chan struct{}), waiting: len(streams)}
-	p.workers = newWorkers(p, streams, claimed)
+	p.workers, p.historian = newWorkers(p, streams, claimed), newHistorian(&p.cfg)
 	return p, nil
 }
 
@@ -83,7 +85,6 @@ func claim(cfg *Config, streams []string) (map[string]bool, error) {
 
 // newWorkers makes a worker for each stream.
 func newWorkers(p *Pipeline, streams []string, claimed map[string]bool) []*worker {
-	warn := expiryWarning(&p.cfg)
 	var all []*worker
 	for _, s := range streams {
 		key := p.cfg.key(s)
@@ -93,7 +94,7 @@ func newWorkers(p *Pipeline, streams []string, claimed map[string]bool) []*worke
 			log = log.With("stream", s)
 		}
 		all = append(all, &worker{
-			cfg: &p.cfg, stream: s, key: key, claimed: claimed, log: log, status: st, opened: p.opened, expiry: warn,
+			cfg: &p.cfg, stream: s, key: key, claimed: claimed, log: log, status: st, opened: p.opened,
 			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st, watchdog: newWatchdog(&p.cfg, log)},
 		})
 	}
@@ -133,6 +134,7 @@ func (p *Pipeline) Status() []StreamStatus {
 	all := make([]StreamStatus, len(p.workers))
 	for i, w := range p.workers {
 		all[i] = w.status.snapshot()
+		p.historian.addTo(&all[i])
 	}
 	return all
 }
@@ -142,7 +144,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if p.started.Swap(true) {
 		return errors.New("rigatoni: this pipeline has been run already; make another with New")
 	}
+	stop := p.watchHistory(ctx)
 	p.err = p.runWorkers(ctx)
+	stop()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.waiting != 0 {
@@ -150,6 +154,23 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 	close(p.ended)
 	return p.err
+}
+
+// watchHistory has the historian run until ctx ends or stop is called.
+func (p *Pipeline) watchHistory(ctx context.Context) (stop func()) {
+	if p.historian == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.historian.run(ctx, p.Status)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // runWorkers runs the workers. The first that fails stops the others, cleanly.

@@ -42,6 +42,27 @@ func (b *letterBox) numbers() (ns []int) {
 	return ns
 }
 
+// A destination that is closed refuses no event: the pipeline stops, whatever the
+// policy, with what was delivered before saved.
+func TestDestinationClosed(t *testing.T) {
+	bubble(t, "no dead letter", func(t *testing.T) {
+		r, box := newRig(t, newFakeSource(batch(1, 9))), &letterBox{}
+		r.cfg.DeadLetters, r.cfg.MaxAttempts = box, 1
+		r.sink.deliver = func(_ context.Context, b *Batch) error {
+			r.sink.record(b.Events[:4])
+			return Partial(4, Permanent(fmt.Errorf("broken pipe: %w", ErrDestinationClosed)))
+		}
+		r.start()
+		err := <-r.ended
+		if !errors.Is(err, ErrDestinationClosed) || errors.As(err, new(*RefusedError)) {
+			t.Errorf("Run returned %v", err)
+		}
+		if token, _ := event(4).Token(); r.saved().Token != token || len(box.got) > 0 {
+			t.Errorf("saved %v; dead letters %v", r.saved(), box.numbers())
+		}
+	})
+}
+
 func TestRefused(t *testing.T) {
 	bad := errors.New("not this one")
 	// wholeBatch is a sink that fails as a whole, without a word on which event.

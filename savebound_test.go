@@ -104,13 +104,13 @@ func TestExtra(t *testing.T) {
 		r := newRig(t, newFakeSource(batch(1, 2), batch(3, 4)))
 		cp := at(2).delivered()
 		cp.Fingerprint = "another stream"
-		cp.Extra = map[string]json.RawMessage{"destination": []byte(`"7 lines"`), "gaps": []byte(`[1]`)}
+		cp.Extra = map[string]json.RawMessage{"destination": []byte(`"7 lines"`), "others": []byte(`[1]`)}
 		if err := r.store.Save(t.Context(), "shop", cp); err != nil {
 			t.Fatal(err)
 		}
 		r.cfg.Destination, r.cfg.AcceptChangedStream, r.cfg.AcceptOutput = syncSink{r.sink}, "abc", "def"
 		r.sink.deliver = func(context.Context, *Batch) error {
-			if got := r.saved().Extra; string(got["destination"]) != `"7 lines"` || string(got["gaps"]) != "[1]" {
+			if got := r.saved().Extra; string(got["destination"]) != `"7 lines"` || string(got["others"]) != "[1]" {
 				t.Errorf("beside the accepted checkpoint stands %s", got)
 			}
 			return nil
@@ -120,7 +120,7 @@ func TestExtra(t *testing.T) {
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.saved().Extra; string(got["destination"]) != "2" || string(got["gaps"]) != "[1]" {
+		if got := r.saved().Extra; string(got["destination"]) != "2" || string(got["others"]) != "[1]" {
 			t.Errorf("beside the last checkpoint stands %s", got)
 		}
 		if o := r.sink.opened[0]; string(o.Saved) != `"7 lines"` || o.FirstStart || o.AcceptOutput != "def" || o.ClusterTime != cp.ClusterTime || o.SavedAt.IsZero() {

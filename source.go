@@ -67,11 +67,46 @@ type Stream interface {
 	Close(ctx context.Context) error
 }
 
+// An OutageReporter is a [Stream] that reports since when its server can't be read,
+// and why; zero and nil while all is well. Its methods are safe to call while Next
+// runs.
+type OutageReporter interface {
+	Outage() (since time.Time, err error)
+
+	// Interruptions is how often the stream has been interrupted, by cause. The
+	// words of package changestream are network, timeout, no-reply, failover,
+	// cursor, driver (which reopened the stream by itself) and other.
+	Interruptions() map[string]uint64
+}
+
 // A HistoryReporter is a [Source] that reports how far back its server's history
-// of events reaches, which is how long a pipeline may be down without losing its
-// position. An error means that it is unknown now, or to this user.
+// of events reaches. An error means that it is unknown now, or to this user.
 type HistoryReporter interface {
-	History(ctx context.Context) (time.Duration, error)
+	History(ctx context.Context) (History, error)
+}
+
+// A History is how far back a server's history of events reaches.
+type History struct {
+	// Oldest and Newest are the cluster times of its first and last entry.
+	Oldest, Newest bson.Timestamp
+	// Reach is how long the server keeps an event: the time from Oldest to Newest,
+	// or longer, at the rate so far, where the server has room left. It is 0 if
+	// that is unknown, as where nothing has been discarded yet.
+	Reach time.Duration
+}
+
+// Runway is how long it takes, at the rate so far, until the server discards the
+// events after a checkpoint of that time: how long a pipeline may be down without
+// losing its position. It is 0 where the server has discarded them.
+func (h History) Runway(checkpoint bson.Timestamp) (runway time.Duration, known bool) {
+	if h.Reach <= 0 || checkpoint.T == 0 {
+		return 0, false
+	}
+	if checkpoint.Before(h.Oldest) {
+		return 0, true
+	}
+	age := time.Duration(int64(h.Newest.T)-int64(checkpoint.T)) * time.Second
+	return max(0, h.Reach-max(0, age)), true
 }
 
 // ErrHistoryLost: the server no longer has the events after the checkpoint (its

@@ -31,12 +31,16 @@ type StreamStatus struct {
 	Batches     uint64 // batches delivered
 	Retries     uint64 // deliveries that failed and were tried again
 	Dropped     uint64 // events that the transform did not keep
-	DeadLetters uint64 // events refused and written to the dead letters
+	Refused     uint64 // events refused
+	DeadLetters uint64 // of those, the ones written to the dead letters
 	InFlight    int    // events read and not yet covered by Position
 
 	Saves      uint64 // checkpoints saved
 	SaveErrors uint64 // saves that failed
 	Rewinds    uint64 // how often the stream went back to its checkpoint
+	// Interruptions is how often the open stream was interrupted, by cause: see
+	// [OutageReporter].
+	Interruptions map[string]uint64
 
 	// LastEvent is the cluster time of the last event delivered, to the second;
 	// zero if there was none.
@@ -44,10 +48,35 @@ type StreamStatus struct {
 	// Position is the cluster time up to which everything is read and delivered,
 	// to the second: unlike LastEvent it advances while nothing happens.
 	Position time.Time
-	// Checkpoint is the cluster time of the last checkpoint saved, and LastSave
-	// when it was saved, by the local clock; zero if none was yet.
+	// Checkpoint is the cluster time of the last checkpoint, and LastSave when it
+	// was saved, by the clock of who saved it, or was last seen to cover all that
+	// there was to cover. Zero if there is none yet.
 	Checkpoint time.Time
 	LastSave   time.Time
+	// Gaps is how many gaps the checkpoint has on record (see [Gaps]): 100 at most.
+	// LastGap is the last of them.
+	Gaps    int
+	LastGap Gap
+
+	// Runway is how long the server will still have the events after Checkpoint:
+	// how long the pipeline may be down. RunwayKnown is false where that can't be
+	// read: see [History].
+	Runway      time.Duration
+	RunwayKnown bool
+
+	// StoreFailed is since when saves or renewals of the lease fail; zero while they
+	// don't.
+	StoreFailed time.Time
+
+	// Outage is since when the source's server can't be read, and OutageErr why; zero
+	// and nil while it answers, and if the source can't say.
+	Outage    time.Time
+	OutageErr error
+
+	// Holder is the owner that this stream waits for, in PhaseLeasing, and HeldUntil
+	// when its lease ends if it isn't renewed; zero if it ends with its process.
+	Holder    string
+	HeldUntil time.Time
 
 	// LastError is the last error of a delivery, a save, or the stream, and
 	// LastErrorAt when it happened. It stays after the error has passed.

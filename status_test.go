@@ -107,6 +107,68 @@ func TestStatus(t *testing.T) {
 	})
 }
 
+// outageStream is a stream whose server doesn't answer since the first event.
+type outageStream struct{ Stream }
+
+var errAway = errors.New("no route to it")
+
+func (outageStream) Outage() (time.Time, error)       { return time.Unix(77, 0), errAway }
+func (outageStream) Interruptions() map[string]uint64 { return map[string]uint64{"network": 3} }
+
+func TestStatusOfWhatIsWaitedFor(t *testing.T) {
+	bubble(t, "who holds the lease, and until when", func(t *testing.T) {
+		r := newRig(t, newFakeSource())
+		held, err := r.store.Acquire(t.Context(), "shop", state.LeaseRequest{Owner: "other", Nonce: "n", TTL: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.cfg.LeaseWait = 2 * time.Hour
+		begin := time.Now()
+		r.start()
+		time.Sleep(time.Minute)
+		if s := r.p.Status()[0]; s.Phase != PhaseLeasing || s.Holder != "other" || !s.HeldUntil.Equal(begin.Add(time.Hour)) {
+			t.Errorf("while it waits: %+v", s)
+		}
+		if err := r.store.Release(t.Context(), "shop", held.Fence); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.p.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.p.Status()[0]; s.Holder != "" || !s.HeldUntil.IsZero() {
+			t.Errorf("afterwards: %+v", s)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	bubble(t, "since when the server is away", func(t *testing.T) {
+		r := newRig(t, newFakeSource())
+		r.cfg.Source = sourceOf{r.src}
+		r.start()
+		if err := r.p.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.p.Status()[0]; !s.Outage.Equal(time.Unix(77, 0)) || s.OutageErr != errAway || s.Interruptions["network"] != 3 {
+			t.Errorf("while it is away: %+v", s)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.p.Status()[0]; !s.Outage.IsZero() || s.OutageErr != nil || s.Interruptions["network"] != 3 {
+			t.Errorf("when the stream is closed: %+v", s)
+		}
+	})
+}
+
+// sourceOf opens the streams of another source, whose server is away.
+type sourceOf struct{ Source }
+
+func (s sourceOf) Open(ctx context.Context, name string, at Start) (Stream, error) {
+	st, err := s.Source.Open(ctx, name, at)
+	return outageStream{st}, err
+}
+
 func TestStatusLastEvent(t *testing.T) {
 	m := &monitor{hooks: &Hooks{}}
 	for _, sec := range []uint32{5, 7, 6} { // lanes are not in order

@@ -19,15 +19,12 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/quote"
 )
 
-// ErrUnreachable: no server answers at the addresses of the connection string, or
-// none that the read preference allows. It may be another time.
-var ErrUnreachable = errors.New("the MongoDB server is unreachable")
-
 // An absence is why no server answers: in one short sentence, instead of the driver's
 // description of all that it knows about all servers.
 type absence struct {
 	address string // host:port, or several; "" if it is unknown
 	cause   string
+	final   bool // waiting doesn't help: a certificate, the name of the replica set
 	failed  bool // a server is known to have failed, rather than a caller to have waited in vain
 }
 
@@ -41,14 +38,14 @@ func absenceOf(err error) (absence, bool) {
 	var connection topology.ConnectionError
 	if errors.As(err, &connection) {
 		address, _, _ := strings.Cut(connection.ConnectionID, "[")
-		return absence{address, networkCause(connection), !isCanceled(connection)}, true
+		return absence{address: address, cause: networkCause(connection), failed: !isCanceled(connection), final: isFinal(connection)}, true
 	}
 	var full topology.WaitQueueTimeoutError
 	if errors.As(err, &full) {
 		return absence{cause: "all connections of the client are in use (see maxPoolSize)"}, true
 	}
 	if m := clearedPool.FindStringSubmatch(err.Error()); m != nil {
-		return absence{m[1], m[2], true}, true
+		return absence{address: m[1], cause: m[2], failed: true}, true
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -80,17 +77,20 @@ var clearedPool = regexp.MustCompile(`connection pool for (\S+) was cleared beca
 // several are each named by its address; most often they are the same.
 func absenceOfServers(known description.Topology) absence {
 	var addresses, causes []string
+	final := true
 	for _, s := range known.Servers {
 		addresses = append(addresses, s.Addr.String())
 		if s.LastError != nil {
 			causes = append(causes, networkCause(s.LastError))
+			final = final && isFinal(s.LastError)
 		}
 	}
 	a := absence{address: strings.Join(addresses, ","), failed: len(causes) > 0 || len(addresses) == 0}
+	a.final = final && len(causes) == len(addresses)
 	distinct := slices.Compact(slices.Sorted(slices.Values(causes)))
 	switch {
 	case len(addresses) == 0 && known.SetName != "":
-		a.cause = fmt.Sprintf("no server of the connection string is a member of the replica set %q (replicaSet)", known.SetName)
+		a.cause = fmt.Sprintf("no server of the connection string is a member of a replica set named %q; check replicaSet in it, or leave it out", known.SetName)
 	case len(addresses) == 0:
 		a.cause = "the connection string leads to no server"
 	case len(distinct) == 0:
@@ -110,16 +110,13 @@ func networkCause(err error) string {
 		dns     *net.DNSError
 		op      *net.OpError
 		command mongo.CommandError
-		unknown x509.UnknownAuthorityError
-		host    x509.HostnameError
-		invalid x509.CertificateInvalidError
 		record  tls.RecordHeaderError
 		timeout net.Error
 	)
 	switch {
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the name %s can't be resolved", quote.Name(dns.Name))
-	case errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid):
+	case isCertificate(err):
 		return "its TLS certificate is refused: " + innermost(err).Error()
 	case errors.As(err, &record):
 		return "it does not speak TLS"
@@ -136,6 +133,12 @@ func networkCause(err error) string {
 	}
 	return innermost(err).Error()
 }
+
+func isCertificate(err error) bool {
+	return errors.As(err, new(x509.UnknownAuthorityError)) || errors.As(err, new(x509.HostnameError)) || errors.As(err, new(x509.CertificateInvalidError))
+}
+
+func isFinal(err error) bool { return isCertificate(err) || errors.As(err, new(tls.RecordHeaderError)) }
 
 func isHangup(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 

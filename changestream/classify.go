@@ -114,6 +114,33 @@ func judge(err error, from origin) verdict {
 	return unknown
 }
 
+// failovers are the codes of a member that is no longer the primary, not yet one, or
+// shutting down.
+var failovers = []int32{91, 189, 10107, 11600, 11602, 13435, 13436, 94, 134, 216}
+
+// cursors are the codes of a cursor that is gone: not found, killed, of another
+// session.
+var cursors = []int32{43, 237, 11601, 50738}
+
+// cause is the word under which an interruption is counted.
+func cause(err error) string {
+	if a, _ := absenceOf(err); errors.As(err, new(*lateError)) && !a.failed {
+		return "no-reply"
+	}
+	var ce mongo.CommandError
+	switch isServers := errors.As(err, &ce); {
+	case isServers && slices.Contains(failovers, ce.Code):
+		return "failover"
+	case isServers && slices.Contains(cursors, ce.Code), errors.Is(err, errCursorClosed):
+		return "cursor"
+	case mongo.IsTimeout(err):
+		return "timeout"
+	case mongo.IsNetworkError(err), !isServers:
+		return "network"
+	}
+	return "other"
+}
+
 // code is the server's own code, 0 if there is none.
 func code(err error) int32 {
 	var ce mongo.CommandError

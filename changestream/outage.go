@@ -2,7 +2,9 @@ package changestream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -19,7 +21,61 @@ type outage struct {
 	mu       sync.Mutex
 	logged   bool
 	since    time.Time // zero: there is none
+	err      error     // its first error
 	attempts int
+	counted  map[string]uint64 // outages, by cause
+	asked    time.Time         // when the call that is running began; zero: none is
+}
+
+// asks notes that a call begins, and answered that it has ended.
+func (o *outage) asks() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = time.Now()
+}
+
+func (o *outage) answered() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = time.Time{}
+}
+
+// report is since when the server can't be read, and why: an outage, or a call that
+// has been running for longer than patience. It is zero while all is well.
+func (o *outage) report(patience time.Duration) (since time.Time, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.logged:
+		return o.since, o.err
+	case !o.asked.IsZero() && time.Since(o.asked) > patience:
+		return o.asked, errLate
+	}
+	return time.Time{}, nil
+}
+
+// interruptions is how many outages there were, by cause.
+func (o *outage) interruptions() map[string]uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.counted)
+}
+
+func (o *outage) count(cause string) {
+	if o.counted == nil {
+		o.counted = map[string]uint64{}
+	}
+	o.counted[cause]++
+}
+
+// resumed notes that the driver has reopened the stream by itself. What was logged
+// meanwhile was counted then.
+func (o *outage) resumed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.logged {
+		o.count("driver")
+	}
 }
 
 // began notes since when nothing was read, for an outage that is only suspected.
@@ -62,7 +118,8 @@ func (o *outage) note(err error) (first bool) {
 	if o.logged {
 		return false
 	}
-	o.logged = true
+	o.logged, o.err = true, errors.New(causeOf(err))
+	o.count(cause(err))
 	args := []any{"err", causeOf(err)}
 	if address := addressOf(err); address != "" {
 		args = append(args, "address", address)
@@ -78,7 +135,7 @@ func (o *outage) over() {
 	if o.logged {
 		o.log.Info("change stream is read again", "outage_seconds", seconds(time.Since(o.since)))
 	}
-	o.since, o.logged, o.attempts = time.Time{}, false, 0
+	o.since, o.logged, o.err, o.attempts = time.Time{}, false, nil, 0
 }
 
 // lasts reports whether there is an outage.

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
@@ -157,6 +161,9 @@ func TestServerIsAwayForLong(t *testing.T) {
 					t.Fatalf("events %v, at %v", names(events), st.Position())
 				}
 				pos = st.Position()
+				if since, err := st.Stream.(rigatoni.OutageReporter).Outage(); time.Since(begin) > 5*time.Second && (since.IsZero() || err == nil) {
+					t.Fatalf("after %v, the outage is %v, %v", time.Since(begin), since, err)
+				}
 				return time.Since(begin) > 15*time.Second
 			})
 			if calls < 10 || w.log.count("level=WARN") != 1 {
@@ -196,6 +203,36 @@ func TestPausesOfAnOutage(t *testing.T) {
 	})
 }
 
+// The status shows an outage, and a call that takes too long.
+func TestOutageReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outage{log: slog.New(slog.DiscardHandler), min: time.Millisecond, max: time.Second}
+		want := func(what string, since time.Time, text string) {
+			t.Helper()
+			if s, err := o.report(3 * time.Second); !s.Equal(since) || text != fmt.Sprint(err) {
+				t.Errorf("%s: since %v, %v; want %v, %s", what, s, err, since, text)
+			}
+		}
+		asked := time.Now()
+		o.asks()
+		time.Sleep(3 * time.Second)
+		want("a call that takes its time", time.Time{}, "<nil>")
+		time.Sleep(time.Nanosecond)
+		want("a call that takes too long", asked, errLate.Error())
+		o.answered()
+		want("when it has ended", time.Time{}, "<nil>")
+		begin := time.Now()
+		o.begin(errors.New("first"))
+		time.Sleep(time.Minute)
+		o.begin(errors.New("second"))
+		o.asks()
+		want("in an outage", begin, "first")
+		o.answered()
+		o.over()
+		want("after it", time.Time{}, "<nil>")
+	})
+}
+
 func TestOutageIsLoggedOnce(t *testing.T) {
 	var buf bytes.Buffer
 	o := &outage{log: slog.New(slog.NewTextHandler(&buf, nil)), min: time.Millisecond, max: time.Second}
@@ -216,4 +253,41 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 	if got := strings.Count(buf.String(), "\n"); got != 4 {
 		t.Errorf("%d lines, want 2 for each of two outages:\n%s", got, buf.String())
 	}
+}
+
+// Each interruption counts once, by its first cause, however long it lasts.
+func TestInterruptionsAreCounted(t *testing.T) {
+	o := &outage{log: slog.New(slog.DiscardHandler)}
+	notPrimary := mongo.CommandError{Code: 10107, Name: "NotWritablePrimary", Message: "not primary"}
+	for range 2 {
+		o.over()
+		o.suspect(&lateError{})
+		o.begin(notPrimary)
+		o.begin(io.EOF)
+		o.over()
+		o.begin(notPrimary)
+		o.over()
+		o.begin(io.EOF)
+		o.over()
+	}
+	if got, want := o.interruptions(), map[string]uint64{"no-reply": 2, "failover": 2, "network": 2}; !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
+	}
+	both(t, func(t *testing.T, w *fixture) {
+		st := w.open(w.source(Options{Collections: []string{"c"}, ReopenMin: time.Millisecond, ReopenMax: 50 * time.Millisecond}), "", rigatoni.Start{})
+		counted := st.Stream.(rigatoni.OutageReporter).Interruptions
+		w.insert("c", 1)
+		st.collect(1)
+		if got := counted(); len(got) != 0 {
+			t.Errorf("counted without an interruption: %v", got)
+		}
+		for id := 2; len(counted()) == 0; id++ {
+			w.CursorKiller(t)()
+			w.insert("c", id)
+			st.collect(1)
+		}
+		if got := counted(); got["cursor"]+got["driver"] == 0 {
+			t.Errorf("the cursor was killed, and counted was %v", got)
+		}
+	})
 }

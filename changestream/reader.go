@@ -52,6 +52,8 @@ type reader struct {
 	alarmed bool
 }
 
+var errCursorClosed = errors.New("the server closed the cursor")
+
 func newReader(s *Source, fp fingerprint, name string) *reader {
 	log := s.log.With("stream", name, "watching", fp.scope.String())
 	o := &outage{log: log, min: s.opts.ReopenMin, max: s.opts.ReopenMax}
@@ -97,6 +99,9 @@ func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
 	if id := r.cs.ID(); id != r.cursor { // the driver has opened another, or the server closed it
 		if err := r.verify(ctx); err != nil {
 			return nil, err
+		}
+		if id != 0 && r.cursor != 0 {
+			r.outage.resumed()
 		}
 		r.cursor = id
 	}
@@ -188,7 +193,7 @@ func (r *reader) idle() {
 		r.cs.SetBatchSize(int32(r.src.opts.BatchSize))
 	}
 	if r.cs.ID() == 0 {
-		r.outage.begin(errors.New("the server closed the cursor"))
+		r.outage.begin(errCursorClosed)
 		r.drop(context.Background())
 		return
 	}

@@ -1,17 +1,11 @@
 package changestream
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/rigatoni-etl/rigatoni/internal/glob"
 	"github.com/rigatoni-etl/rigatoni/internal/quote"
 )
-
-// ErrRefused: the server refuses what was asked of it, and will do so until something
-// is changed: the user's password or rights, the options, or the server itself (a
-// standalone mongod, a view instead of a collection).
-var ErrRefused = errors.New("the MongoDB server refuses")
 
 // A streamError says what the driver's error means for the stream. The sentinel
 // (if there is one) and the driver's error are found by errors.Is and As.
@@ -28,10 +22,15 @@ func (e *streamError) Unwrap() []error { return e.causes }
 // [ErrUnreachable] if it is known to be one.
 func (s scope) refused(doing string, err error) error {
 	e := &streamError{text: fmt.Sprintf("%s: can't %s: %s%s", s, doing, messageOf(err), s.hint(err)), causes: []error{err}}
-	if _, away := absenceOf(err); away && code(err) == 0 {
-		e.causes = append(e.causes, ErrUnreachable)
-	} else if judge(err, atAggregate) == refused {
-		e.causes = append(e.causes, ErrRefused)
+	v := judge(err, atAggregate)
+	a, away := absenceOf(err)
+	switch {
+	case away && code(err) == 0 && a.final:
+		e.causes = []error{ErrRefused, err}
+	case away && code(err) == 0:
+		e.causes = []error{ErrUnreachable, err}
+	case code(err) != 0 && (v == refused || s.pipeline.id != "" && v == unknown):
+		e.causes = []error{ErrRefused, err}
 	}
 	return e
 }

@@ -14,6 +14,12 @@ import (
 // so that the reply comes in time.
 const nextTime = 1200 * time.Millisecond
 
+// silentShown, beyond Options.MaxAwait, is when the status shows that the server
+// doesn't reply.
+const silentShown = 2 * time.Second
+
+var _ rigatoni.OutageReporter = (*stream)(nil)
+
 var errClosed = errors.New("changestream: the stream is closed")
 
 // A stream is a reader whose steps may take long, behind calls that don't. A step
@@ -80,10 +86,20 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 	}
 }
 
+// Outage implements [rigatoni.OutageReporter].
+func (s *stream) Outage() (since time.Time, err error) {
+	return s.reader.outage.report(s.reader.src.opts.MaxAwait + silentShown)
+}
+
+// Interruptions implements [rigatoni.OutageReporter].
+func (s *stream) Interruptions() map[string]uint64 { return s.reader.outage.interruptions() }
+
 func (s *stream) begin() {
 	s.pending, s.begun = make(chan result, 1), time.Now()
+	s.reader.outage.asks()
 	go func(done chan<- result) {
 		events, err := s.reader.step(s.ctx)
+		s.reader.outage.answered()
 		done <- result{events, s.reader.at, err}
 	}(s.pending)
 }

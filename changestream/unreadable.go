@@ -2,7 +2,6 @@ package changestream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -11,10 +10,6 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 )
-
-// ErrUnreadable: the server can't return the next event, and won't be able to. The
-// message names it.
-var ErrUnreadable = errors.New("an event can't be read")
 
 // carefully handles an error about an event, with which the good events before it
 // were lost: they are read again one by one, until the next one is the bad one. An

@@ -68,7 +68,10 @@ func (a *acquirer) attempt(ctx context.Context) (Grant, error) {
 	defer cancel()
 	grant, err := a.leaser.Acquire(limited, a.key, a.req)
 	if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil && ctx.Err() == nil {
-		return Grant{}, fmt.Errorf("%w: no response within %v: %w", ErrUnavailable, a.req.TTL, err)
+		err = fmt.Errorf("%w: no response within %v: %w", ErrUnavailable, a.req.TTL, err)
+	}
+	if err == nil || ctx.Err() == nil {
+		a.opts.Attempted(err)
 	}
 	return grant, err
 }
@@ -111,7 +114,11 @@ func (a *acquirer) mayWait(err error) bool {
 	default:
 		a.giveUp = held.Until.Add(heldSlack)
 	}
-	a.opts.Logger.Info("waiting for the lease", "key", a.key, "holder", held.Owner, "until", a.giveUp)
+	attrs := []any{"key", a.key, "holder", held.Owner}
+	if !held.Until.IsZero() {
+		attrs = append(attrs, "lease_until", held.Until.UTC())
+	}
+	a.opts.Logger.Info("waiting for the lease", append(attrs, "wait_until", a.giveUp.UTC())...)
 	return true
 }
 

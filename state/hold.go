@@ -38,6 +38,10 @@ type HoldOptions struct {
 	// Steal takes the lease from a live holder, where the store supports it.
 	Steal bool
 
+	// Attempted, unless it is nil, is called after each attempt to acquire or to
+	// renew the lease, with its error. It must be quick.
+	Attempted func(err error)
+
 	// Logger receives log output: waiting, failed renewals, and the loss of the
 	// lease. The default is [slog.Default].
 	Logger *slog.Logger
@@ -58,6 +62,9 @@ func (o *HoldOptions) withDefaults() HoldOptions {
 		opts.Owner = fmt.Sprintf("%s/%d", strings.ToValidUTF8(host, "?"), os.Getpid())
 	}
 	opts.TTL = cmp.Or(opts.TTL, DefaultLeaseTTL)
+	if opts.Attempted == nil {
+		opts.Attempted = func(error) {}
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
@@ -98,6 +105,7 @@ type Lease struct {
 	grant  Grant
 	ttl    time.Duration
 	log    *slog.Logger
+	tried  func(error) // HoldOptions.Attempted
 	clock  func() time.Duration
 
 	ctx context.Context // ends with the lease
@@ -154,6 +162,7 @@ func Hold(ctx context.Context, s Store, key string, o *HoldOptions) (*Lease, err
 		grant:     grant,
 		ttl:       opts.TTL,
 		log:       opts.Logger.With("key", key, "owner", opts.Owner, "epoch", grant.Fence.Epoch),
+		tried:     opts.Attempted,
 		clock:     opts.clock,
 		trusted:   trusted,
 		renewer:   make(chan struct{}),

@@ -447,3 +447,24 @@ func TestReleaseWaitsForRenewal(t *testing.T) {
 		}
 	})
 }
+
+// Whoever holds a lease learns of each attempt to acquire and to renew it.
+func TestHoldReportsItsAttempts(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *fakeStore, _ *bytes.Buffer) {
+		var mu sync.Mutex
+		var got []error
+		attempts := func() []error { mu.Lock(); defer mu.Unlock(); return got }
+		other := hold(t, s, state.HoldOptions{Owner: "other"})
+		time.AfterFunc(time.Second/2, func() { release(t, other) })
+		l := hold(t, s, state.HoldOptions{Wait: time.Minute, Attempted: func(err error) { mu.Lock(); defer mu.Unlock(); got = append(got, err) }})
+		if n := len(attempts()); n < 2 || !errors.Is(got[0], state.ErrLeaseHeld) || got[n-1] != nil {
+			t.Errorf("attempts to acquire: %v", got)
+		}
+		before := len(attempts())
+		time.Sleep(11 * time.Second)
+		if after := attempts(); len(after) != before+2 || after[before] != nil {
+			t.Errorf("attempts to renew: %v", after[before:])
+		}
+		release(t, l)
+	})
+}

@@ -33,6 +33,9 @@ func (l *Lease) renew(ctx context.Context) (pause time.Duration, alive bool) {
 	attempt, cancel := context.WithTimeout(ctx, l.ttl/3)
 	err := l.leaser.Renew(attempt, l.key, l.grant.Fence, l.ttl)
 	cancel()
+	if err == nil || ctx.Err() == nil {
+		l.tried(err)
+	}
 	switch {
 	case err == nil:
 		return l.extend(sent)

@@ -127,7 +127,9 @@ func (o opening) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 
 type historical struct{ rigatoni.Source }
 
-func (historical) History(context.Context) (time.Duration, error) { return 24 * time.Hour, nil }
+func (historical) History(context.Context) (rigatoni.History, error) {
+	return rigatoni.History{Reach: 24 * time.Hour}, nil
+}
 
 func TestTTLShorterThanTheHistory(t *testing.T) {
 	server := redisserver.Start(t, nil)

@@ -31,6 +31,9 @@ type absence struct {
 // absenceOf is what an error of the driver says about the servers, if it is about
 // them: none could be selected, or a connection failed.
 func absenceOf(err error) (absence, bool) {
+	if err == nil {
+		return absence{}, false
+	}
 	var selection topology.ServerSelectionError
 	if errors.As(err, &selection) {
 		return absenceOfServers(selection.Desc), true

@@ -44,8 +44,19 @@ func New(client *mongo.Client, o *Options) (*Source, error) {
 		return nil, err
 	}
 	s.client = client
+	if n := len(s.names); n >= defaultPoolSize {
+		s.log.Warn("each stream waits on a connection of its own: with a smaller maxPoolSize of the client (100 by default) they wait for one another",
+			"streams", n, "max_pool_size_needed", n+poolReserve)
+	}
 	return s, nil
 }
+
+// defaultPoolSize is the driver's, and poolReserve how many connections are needed beside
+// one for each stream, which opening and asking for the history use.
+const (
+	defaultPoolSize = 100
+	poolReserve     = 10
+)
 
 // newSource returns a source that has no client yet.
 func newSource(o *Options) (*Source, error) {
@@ -84,6 +95,9 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 	fp := fingerprint{deployment: dep.deployment, scope: sc}
 	from, err := resolve(at, fp, dep.now)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkNames(ctx, sc); err != nil {
 		return nil, err
 	}
 	r := newReader(s, fp, name)

@@ -50,7 +50,20 @@ func (s *Source) clientOptions(uri string) (*options.ClientOptions, error) {
 	// The only read concern that a change stream takes.
 	co.SetReadConcern(readconcern.Majority())
 	co.SetMonitor(observer)
-	return co, nil
+	return co, s.sizePool(co)
+}
+
+// sizePool gives each stream a connection of its own: with fewer, streams that wait for
+// events keep the others from reading.
+func (s *Source) sizePool(co *options.ClientOptions) error {
+	needed := uint64(len(s.names) + poolReserve)
+	switch {
+	case co.MaxPoolSize == nil && needed > defaultPoolSize:
+		co.SetMaxPoolSize(needed)
+	case co.MaxPoolSize != nil && *co.MaxPoolSize > 0 && len(s.names) > 1 && *co.MaxPoolSize < needed:
+		return fmt.Errorf("changestream: maxPoolSize in the connection string is %d, too little for %d streams, each of which waits on a connection of its own; it must be at least %d, or be left out", *co.MaxPoolSize, len(s.names), needed)
+	}
+	return nil
 }
 
 // invalidURI says what is wrong with a connection string: in the driver's words, which

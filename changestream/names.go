@@ -34,6 +34,7 @@ func (s *Source) checkNames(ctx context.Context, sc scope) error {
 	if len(found) == 0 {
 		s.hintDatabase(ctx, sc.database)
 	}
+	_, coll := sc.target()
 	for _, name := range sc.collections {
 		if glob.IsPattern(name) {
 			continue
@@ -42,6 +43,7 @@ func (s *Source) checkNames(ctx context.Context, sc scope) error {
 		switch {
 		case exact < 0:
 			s.hintCollection(sc.database, name, found)
+		case coll != "": // the server refuses what it can't watch
 		case found[exact].Type == "view", found[exact].Type == "timeseries":
 			return &streamError{
 				text: fmt.Sprintf("%s.%s is a %s, which has no change streams; watch the collection that the data is written to",

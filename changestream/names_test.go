@@ -37,9 +37,9 @@ func TestViewsAreRefused(t *testing.T) {
 	}{
 		{[]string{"orders", "v"}, false, "", ".v is a view"},
 		{[]string{"ts", "orders"}, false, "", ".ts is a time-series collection"},
-		{[]string{"v"}, false, "", ".v is a view"},
+		{[]string{"v"}, false, "", ".v is a view, not a collection"}, // the server's words
 		{[]string{"v", "log_*"}, false, "", ".v is a view"},
-		{[]string{"orders", "v"}, true, "v", ".v is a view"},
+		{[]string{"orders", "v"}, true, "v", ".v is a view, not a collection"},
 		{[]string{"orders", "v*"}, false, "", ""},
 		{[]string{"orders", "later"}, false, "", ""},
 	} {

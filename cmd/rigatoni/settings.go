@@ -111,3 +111,14 @@ func pipelineFile(w world, args []string, flags *pflag.FlagSet) (string, error) 
 	}
 	return inEnv, nil
 }
+
+// fileName is what messages call the pipeline file.
+func fileName(file string) string {
+	switch file {
+	case "-":
+		return "standard input"
+	case "":
+		return "flags and environment"
+	}
+	return config.Redact(file)
+}

@@ -12,7 +12,8 @@
 // The user needs SELECT, INSERT, UPDATE and DELETE on it. A record is one JSON
 // document, for people to read:
 //
-//	SELECT key, record->>'cluster_time' AS position, record->>'saved_at' AS saved, record->>'owner' AS owner FROM rigatoni_checkpoints
+//	SELECT key, to_timestamp((record->'clusterTime'->>'t')::bigint) AS position, record->>'savedAt' AS saved, record->>'owner' AS owner
+//	FROM rigatoni_checkpoints
 //
 // # Guarantees
 //

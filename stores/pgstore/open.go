@@ -125,7 +125,7 @@ func (s *Store) Schema() string {
 func (s *Store) create(ctx context.Context) error {
 	_, err := s.pool.Exec(ctx, s.Schema())
 	switch code := sqlState(err); {
-	case code == "42P07" || code == "23505": // another process was faster
+	case code == "42P07" || code == "42710" || code == "23505": // another process was faster
 		return s.checkRights(ctx)
 	case code == "42501" || code == "3F000":
 		return fmt.Errorf("%w: the table of the checkpoints can't be created (%s); have somebody who may execute %s; and GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO the user",

@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -220,4 +221,63 @@ func freePort() (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("pgserver: no free port was found: %w", err)
+}
+
+// Standby starts a hot standby that follows this server.
+func (s *Server) Standby(ctx context.Context) (*Server, error) {
+	dir, err := os.MkdirTemp("", "rigatoni-postgres-")
+	if err != nil {
+		return nil, err
+	}
+	standby := &Server{Dir: dir, bin: s.bin, config: s.config}
+	if err := giveAway(dir); err != nil {
+		return nil, errors.Join(err, standby.Close())
+	}
+	if standby.Port, err = freePort(); err != nil {
+		return nil, errors.Join(err, standby.Close())
+	}
+	out, err := standby.command(ctx, "pg_basebackup", "-D", standby.data(), "-R", "-X", "stream", "-c", "fast",
+		"-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-U", "postgres").CombinedOutput()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("pgserver: pg_basebackup: %w\n%s", err, out), standby.Close())
+	}
+	if err := standby.Restart(ctx); err != nil {
+		return nil, errors.Join(err, standby.Close())
+	}
+	return standby, nil
+}
+
+// Promote makes a standby a primary.
+func (s *Server) Promote(ctx context.Context) error {
+	if out, err := s.command(ctx, "pg_ctl", "promote", "-w", "-D", s.data()).CombinedOutput(); err != nil {
+		return fmt.Errorf("pgserver: pg_ctl promote: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Signal sends a signal to the processes of the server that serve connections and the
+// one that started them: SIGSTOP freezes all, SIGCONT ends that.
+func (s *Server) Signal(sig syscall.Signal) error {
+	out, err := exec.Command("pgrep", "-P", strconv.Itoa(s.proc.Process.Pid)).Output()
+	if err != nil {
+		return fmt.Errorf("pgserver: pgrep: %w", err)
+	}
+	pids := []int{s.proc.Process.Pid}
+	for line := range strings.Lines(string(out)) {
+		pid, err := strconv.Atoi(strings.TrimSpace(line))
+		if err != nil {
+			return err
+		}
+		pids = append(pids, pid)
+	}
+	for _, pid := range pids {
+		p, err := os.FindProcess(pid)
+		if err != nil {
+			return err
+		}
+		if err := p.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	return nil
 }

@@ -93,9 +93,12 @@ func judge(err error) (code int, a advice) {
 		refused *rigatoni.RefusedError
 		usage   usageError
 		signal  stopSignal
+		moving  checkpointError
 	)
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
+	case errors.As(err, &moving):
+		return moving.code(), advice{}
 	case errors.As(err, &usage):
 		return exitUsage, advice{}
 	case is(state.ErrLeaseExpired) && !is(state.ErrLeaseHeld):

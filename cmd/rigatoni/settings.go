@@ -64,11 +64,17 @@ func (f *flagText) Type() string          { return f.kind }
 
 // readSettings reads the settings of a command, and what messages call the file.
 func readSettings(w world, args []string, flags *pflag.FlagSet) (config.Settings, string, error) {
+	return readNeeded(w, nil, args, flags)
+}
+
+// readNeeded is readSettings for a command that needs some of a pipeline's settings
+// only.
+func readNeeded(w world, need, args []string, flags *pflag.FlagSet) (config.Settings, string, error) {
 	file, err := pipelineFile(w, args, flags)
 	if err != nil {
 		return config.Settings{}, "", usageError{err}
 	}
-	in := config.Input{File: file, Stdin: w.stdin, Env: w.env, Environ: w.environ, Flags: map[string][]string{}}
+	in := config.Input{File: file, Need: need, Stdin: w.stdin, Env: w.env, Environ: w.environ, Flags: map[string][]string{}}
 	flags.Visit(func(f *pflag.Flag) {
 		if t, ok := f.Value.(*flagText); ok {
 			in.Flags[f.Name] = t.texts

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/google/go-cmp v0.7.0
 	github.com/rigatoni-etl/rigatoni v0.1.0
+	github.com/rigatoni-etl/rigatoni/stores/pgstore v0.1.0
 	github.com/rigatoni-etl/rigatoni/stores/redisstore v0.1.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3

@@ -43,13 +43,9 @@ var (
 // refuses: the password, a right, a database that doesn't exist, a server that is
 // read-only.
 func Open(ctx context.Context, url string, o *Options) (*Store, error) {
-	rest, opts, err := split(url, o)
+	config, opts, err := parse(url, o)
 	if err != nil {
 		return nil, failed("open", "", err)
-	}
-	config, err := pgxpool.ParseConfig(rest)
-	if err != nil {
-		return nil, failed("open", "", badURL(err))
 	}
 	if config.ConnConfig.ValidateConnect == nil {
 		// Of several hosts, the one that accepts writes: after a failover, the new primary.
@@ -66,6 +62,26 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	}
 	s.owned = true
 	return s, nil
+}
+
+// CheckURL reports what is wrong with the URL and the options together, without
+// connecting: the error that [Open] would return, or nil.
+func CheckURL(url string, o *Options) error {
+	_, _, err := parse(url, o)
+	return failed("open", "", err)
+}
+
+func parse(url string, o *Options) (*pgxpool.Config, Options, error) {
+	rest, opts, err := split(url, o)
+	if err != nil {
+		return nil, opts, err
+	}
+	config, err := pgxpool.ParseConfig(rest)
+	if err != nil {
+		return nil, opts, badURL(err)
+	}
+	opts, err = opts.complete()
+	return config, opts, err
 }
 
 // OpenURL is [Open] for a URL that has been parsed.

@@ -123,6 +123,10 @@ func (m *Mover) owner(ctx context.Context, c *Change) error {
 		}
 		if e.Key == c.key && e.Owner != "" {
 			c.Owner = e.Owner
+			if !e.Until.IsZero() {
+				until := e.Until.UTC()
+				c.OwnerUntil = &until
+			}
 			c.note("it has an owner: the change is refused while that has the lease")
 		}
 	}

@@ -179,6 +179,7 @@ type module struct {
 var modules = []module{
 	{".", true},
 	{"stores/redisstore", true},
+	{"otelrigatoni", true},
 	{"cmd/rigatoni", true},
 	{"examples", false},
 }

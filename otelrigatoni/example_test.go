@@ -23,7 +23,7 @@ func Example() {
 	delivered := make(chan struct{})
 	cfg := rigatoni.Config{
 		Name:        "shop",
-		Source:      rigatonitest.NewSource(rigatonitest.Insert("shop", "orders", bson.D{{Key: "_id", Value: 1}})),
+		Source:      rigatonitest.NewSource(rigatonitest.Insert("shop.orders", bson.D{{Key: "_id", Value: 1}})),
 		Store:       memstore.New(),
 		Destination: rigatoni.Func(func(context.Context, rigatoni.Event) error { close(delivered); return nil }),
 	}

@@ -173,7 +173,7 @@ func TestPipeline(t *testing.T) {
 	m, reader := newMetrics(t)
 	calls := 0
 	cfg := rigatoni.Config{
-		Name: "shop", Source: rigatonitest.NewSource(rigatonitest.Insert("shop", "orders", bson.D{{Key: "_id", Value: 1}})), Store: memstore.New(),
+		Name: "shop", Source: rigatonitest.NewSource(rigatonitest.Insert("shop.orders", bson.D{{Key: "_id", Value: 1}})), Store: memstore.New(),
 		Hooks: rigatoni.Hooks{Delivered: func(rigatoni.Delivery) { calls++ }},
 	}
 	delivered := make(chan struct{}, 9)

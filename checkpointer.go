@@ -462,6 +462,7 @@ func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint
 	saver := c.saver
 	err := await(ctx, guarded(func() error { return saver.save(ctx, cp) }))
 	c.unsure = err != nil
+	c.status.asked(err)
 	c.status.saved(Save{Events: events, Took: time.Since(began), Err: err}, cp.ClusterTime)
 	if err == nil {
 		c.last, c.known = &cp, true

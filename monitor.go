@@ -127,11 +127,10 @@ func (st *monitor) saved(sv Save, checkpoint bson.Timestamp) {
 		if sv.Err != nil {
 			s.SaveErrors++
 			s.LastError, s.LastErrorAt = sv.Err, time.Now()
-			s.storeFailed()
 			return
 		}
 		s.Saves++
-		s.Checkpoint, s.LastSave, s.StoreFailed = wallTime(checkpoint), time.Now(), time.Time{}
+		s.Checkpoint, s.LastSave = wallTime(checkpoint), time.Now()
 	})
 	if st.hooks.Saved != nil {
 		st.hooks.Saved(sv)
@@ -150,25 +149,26 @@ func (st *monitor) refused() { st.update(func(s *StreamStatus) { s.Refused++ }) 
 
 // leasing notes an attempt to acquire or to renew the lease.
 func (st *monitor) leasing(err error) {
-	var held *state.HeldError
-	st.update(func(s *StreamStatus) {
-		s.Holder, s.HeldUntil = "", time.Time{}
-		switch {
-		case errors.As(err, &held):
-			s.Holder, s.HeldUntil, s.StoreFailed = held.Owner, held.Until, time.Time{}
-		case err == nil, errors.Is(err, state.ErrLeaseHeld), errors.Is(err, state.ErrFenced):
-			s.StoreFailed = time.Time{}
-		default:
-			s.LastError, s.LastErrorAt = err, time.Now()
-			s.storeFailed()
-		}
-	})
+	held := new(state.HeldError)
+	errors.As(err, &held) // or nobody
+	st.update(func(s *StreamStatus) { s.Holder, s.HeldUntil = held.Owner, held.Until })
+	st.asked(err)
 }
 
-func (s *StreamStatus) storeFailed() {
-	if s.StoreFailed.IsZero() {
-		s.StoreFailed = time.Now()
-	}
+// asked notes whether the store did what it was asked to. To refuse by its rules is to
+// work.
+func (st *monitor) asked(err error) {
+	st.update(func(s *StreamStatus) {
+		if err == nil || saveIsFinal(err) {
+			s.StoreFailed, s.StoreErr = time.Time{}, nil
+			return
+		}
+		now := time.Now()
+		s.LastError, s.LastErrorAt, s.StoreErr = err, now, err
+		if s.StoreFailed.IsZero() {
+			s.StoreFailed = now
+		}
+	})
 }
 
 // wallTime is a cluster time as a time; zero if it is unknown.

@@ -194,7 +194,7 @@ func TestStatusOfAStoreThatIsAway(t *testing.T) {
 		}
 		store.away.Store(true)
 		time.Sleep(6 * time.Second)
-		if s := r.p.Status()[0]; s.StoreFailed.IsZero() || !errors.Is(s.LastError, state.ErrUnavailable) {
+		if s := r.p.Status()[0]; s.StoreFailed.IsZero() || !errors.Is(s.StoreErr, state.ErrUnavailable) || !errors.Is(s.LastError, state.ErrUnavailable) {
 			t.Errorf("6 s after the store went away: %+v", s)
 		}
 		store.away.Store(false)

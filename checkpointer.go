@@ -126,11 +126,12 @@ func (c *checkpointer) release() {
 
 // opening is what a destination is opened with.
 func (c *checkpointer) opening(stream string) Opening {
-	o := Opening{Key: c.key, Stream: stream, Fence: c.saver.fence(), AcceptOutput: c.cfg.AcceptOutput}
+	o := Opening{Key: c.key, Stream: stream, Fence: c.saver.fence()}
 	if c.last == nil {
-		o.FirstStart, o.AcceptAnyOutput = true, c.cfg.FirstStart.AcceptOutput || isVolatile(c.cfg.Store)
+		o.FirstStart, o.AcceptAnyOutput = true, isVolatile(c.cfg.Store)
 		return o
 	}
+	o.AcceptOutput = c.cfg.AcceptOutput
 	o.Saved, o.SavedAt, o.ClusterTime = c.last.Extra[extraName], c.last.SavedAt, c.last.ClusterTime
 	return o
 }

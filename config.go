@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -35,8 +33,8 @@ type Config struct {
 	FirstStart FirstStart
 
 	// AcceptChangedStream is the Accept code of a [ChangedStreamError], and
-	// AcceptOutput that of an [OutputError]. Each accepts what the error found,
-	// and nothing that comes later.
+	// AcceptOutput that of an [OutputError] where there is a checkpoint. Each
+	// accepts what the error found, and nothing that comes later.
 	AcceptChangedStream string `help:"resume although the stream is another; the code that the refusal prints" arg:"CODE" once:"true" group:"For one start"`
 	AcceptOutput        string `help:"continue although output and checkpoint disagree; the code that the refusal prints" arg:"CODE" once:"true"`
 
@@ -126,20 +124,6 @@ type Config struct {
 
 	// Logger receives log output; default slog.Default().
 	Logger *slog.Logger
-}
-
-// A FirstStart is what happens where a stream has no checkpoint. Where it has
-// one, FirstStart is ignored.
-type FirstStart struct {
-	// Time is the cluster time of the first event; zero for now.
-	Time bson.Timestamp
-	// AcceptUnclaimed accepts a first start although the store has checkpoints
-	// under this pipeline's name that belong to none of its streams, which looks
-	// as if a stream had been renamed.
-	AcceptUnclaimed bool
-	// AcceptOutput accepts a first start although the destination has output of
-	// this key, which looks as if the checkpoint had been lost.
-	AcceptOutput bool
 }
 
 // withDefaults checks the configuration and fills in what is zero.

@@ -58,7 +58,8 @@ type Opening struct {
 	// AcceptAnyOutput is set: it looks as if the checkpoint had been lost.
 	FirstStart      bool
 	AcceptAnyOutput bool
-	// AcceptOutput is Config.AcceptOutput: the Accept code of an [OutputError].
+	// AcceptOutput is Config.AcceptOutput: the Accept code of an [OutputError];
+	// empty at a first start, where FirstStart.Accept decides.
 	AcceptOutput string
 
 	// Saved is what Sync returned before the last checkpoint was saved, nil if
@@ -177,9 +178,13 @@ type OutputError struct {
 	// Facts are what the decision needs: what was found where, and of when.
 	Facts string
 	// Accept is what Config.AcceptOutput must be to continue all the same. It
-	// stands for these facts alone, so that it can't accept a later case. Empty:
-	// only FirstStart.AcceptOutput does.
+	// stands for these facts alone, so that it can't accept a later case. At a
+	// first start the code is that of the [FirstStartError], which stands for this
+	// one as well, or for Facts if it is empty.
 	Accept string
+	// Since is the cluster time of the output's last event, if it is known: a
+	// first start there skips nothing.
+	Since bson.Timestamp
 }
 
 func (e *OutputError) Error() string { return e.Err.Error() + ": " + e.Facts }

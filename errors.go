@@ -6,11 +6,6 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// ErrUnclaimed: this would be a first start, but the store has checkpoints under
-// the pipeline's name that belong to none of its streams. It looks as if a
-// stream had been renamed, and its checkpoint would be lost.
-var ErrUnclaimed = errors.New("the store has checkpoints of this pipeline that belong to none of its streams")
-
 // ErrCheckpointLost: the store had a checkpoint of this stream, and now reports
 // that there is none, although this pipeline did not clear it.
 var ErrCheckpointLost = errors.New("the checkpoint was there before and is gone")

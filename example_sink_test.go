@@ -113,7 +113,7 @@ func (d full) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, erro
 }
 
 // A first start is refused where there is output: it looks as if the checkpoint
-// had been lost. FirstStart accepts it.
+// had been lost. The code in the error accepts it.
 func ExampleOutputError() {
 	source := rigatonitest.NewSource()
 	source.End()
@@ -123,14 +123,14 @@ func ExampleOutputError() {
 		Destination: full{rigatoni.Ignore},
 	}
 	err := rigatoni.Run(context.Background(), cfg)
-	if refused := new(rigatoni.OutputError); errors.As(err, &refused) {
-		fmt.Println(errors.Is(err, rigatoni.ErrOutputExists), refused.Facts)
+	if refused := new(rigatoni.FirstStartError); errors.As(err, &refused) {
+		fmt.Println(errors.Is(err, rigatoni.ErrOutputExists), refused.Found[0])
+		cfg.FirstStart.Accept = refused.Accept
 	}
-	cfg.FirstStart.AcceptOutput = true
 	err = rigatoni.Run(context.Background(), cfg)
 	fmt.Println(errors.Is(err, rigatonitest.ErrEnd))
 	// Output:
-	// true there are 7 rows, the last of 2026-11-23
+	// true there is output already, but no checkpoint: there are 7 rows, the last of 2026-11-23
 	// true
 }
 

@@ -18,9 +18,10 @@ import (
 // as it can be. With several streams it is the errors of all that failed.
 //
 // Among the errors, for errors.Is: [ErrHistoryLost], [ErrChangedStream],
-// [ErrUnclaimed], [ErrOutputExists], [ErrOutputAhead], [ErrCheckpointLost],
-// [ErrDeliveryHung], and the store's state.ErrLeaseHeld, ErrCorrupt, ErrNewer,
-// ErrExpired and ErrUnavailable; for errors.As: [*RefusedError].
+// [ErrOtherCheckpoint], [ErrNoFirstStart], [ErrOutputExists], [ErrOutputAhead],
+// [ErrCheckpointLost], [ErrDeliveryHung], and the store's state.ErrLeaseHeld,
+// ErrCorrupt, ErrNewer, ErrExpired and ErrUnavailable; for errors.As:
+// [*FirstStartError], [*ChangedStreamError], [*OutputError] and [*RefusedError].
 func Run(ctx context.Context, cfg Config) error {
 	p, err := New(cfg)
 	if err != nil {

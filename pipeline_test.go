@@ -530,16 +530,34 @@ func TestStart(t *testing.T) {
 		}
 		r.start()
 		err := <-r.ended
-		if !errors.Is(err, ErrUnclaimed) || !strings.Contains(err.Error(), `"shop/clients"`) || !strings.Contains(err.Error(), `"shop"`) || strings.Contains(err.Error(), "shopping") {
+		refused := new(FirstStartError)
+		if !errors.Is(err, ErrOtherCheckpoint) || !errors.As(err, &refused) || !strings.Contains(err.Error(), `"shop/clients"`) || !strings.Contains(err.Error(), `"shop"`) || strings.Contains(err.Error(), "shopping") {
 			t.Fatalf("Run returned %v", err)
 		}
-		for _, accept := range []bool{true, false} { // it has a checkpoint the second time
-			r.cfg.FirstStart.AcceptUnclaimed = accept
+		for _, accept := range []string{refused.Accept, ""} { // it has a checkpoint the second time
+			r.cfg.FirstStart.Accept = accept
 			r.start()
 			<-r.p.Ready()
 			if err := r.end(); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+	bubble(t, "a first start is refused where there is to be none", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 1)))
+		r.cfg.FirstStart.None = true
+		r.start()
+		refused := new(FirstStartError)
+		if err := <-r.ended; !errors.Is(err, ErrNoFirstStart) || !errors.As(err, &refused) || refused.Accept != "" || len(r.src.opens) > 0 {
+			t.Fatalf("Run returned %v", err)
+		}
+		if err := r.store.Save(t.Context(), "shop", at(1).delivered()); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		<-r.p.Ready()
+		if err := r.end(); err != nil {
+			t.Fatal(err)
 		}
 	})
 	bubble(t, "an unreachable server is an error, not a retry", func(t *testing.T) {
@@ -863,14 +881,13 @@ func TestSyncer(t *testing.T) {
 			t.Errorf("attached %d times, %d rewinds", n, r.p.Status()[0].Rewinds)
 		}
 	})
-	bubble(t, "a first start accepts output where that is configured, or the store forgets", func(t *testing.T) {
+	bubble(t, "a first start accepts output where the store forgets", func(t *testing.T) {
 		for _, c := range []struct {
 			change func(*Config)
 			accept bool
 		}{
 			{func(c *Config) { c.Store, c.LeaseTTL = durable{c.Store}, -1 }, false},
 			{func(c *Config) {}, true}, // the memory store: every start is a first one
-			{func(c *Config) { c.Store, c.LeaseTTL = durable{c.Store}, -1; c.FirstStart.AcceptOutput = true }, true},
 			{func(c *Config) { c.Store, c.LeaseTTL = durable{c.Store}, -1; c.FirstStart.Time.T = 7 }, false},
 		} {
 			r := newRig(t, newFakeSource())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,8 +86,8 @@ func (w *worker) tenure(ctx context.Context) error {
 		return w.unlessStopped(ctx, err)
 	}
 	defer w.checkpointer.release()
-	if w.checkpointer.last == nil && !w.cfg.FirstStart.AcceptUnclaimed {
-		if err := w.refuseUnclaimed(ctx); err != nil {
+	if w.checkpointer.last == nil {
+		if err := w.checkFirstStart(ctx); err != nil {
 			return w.unlessStopped(ctx, err)
 		}
 	}
@@ -124,7 +125,7 @@ func (w *worker) unlessStopped(ctx context.Context, err error) error {
 // isRewind reports whether a session is to be followed by another one, from the
 // last checkpoint.
 func (w *worker) isRewind(err error) bool {
-	return errors.Is(err, errRewind) && !errors.As(err, new(*RefusedError)) && !errors.Is(err, ErrDeliveryHung)
+	return errors.Is(err, errRewind) && !errors.As(err, new(*RefusedError)) && !errors.Is(err, ErrDeliveryHung) && !errors.Is(err, ErrDestinationClosed)
 }
 
 // session opens destination and stream at the checkpoint, and runs until one of
@@ -214,10 +215,19 @@ func (w *worker) openSink(ctx context.Context) (sinkParts, error) {
 	var s Sink
 	slow := watchdog{log: w.log} // without a timeout: to take output back may take long
 	opening := w.checkpointer.opening(w.stream)
-	err := slow.call(ctx, watchedCall{name: "opening of the destination", do: func(ctx context.Context) (err error) {
-		s, err = w.cfg.Destination.Open(ctx, opening)
-		return err
-	}})
+	open := func() error {
+		return slow.call(ctx, watchedCall{name: "opening of the destination", do: func(ctx context.Context) (err error) {
+			s, err = w.cfg.Destination.Open(ctx, opening)
+			return err
+		}})
+	}
+	err := open()
+	if output := (*OutputError)(nil); opening.FirstStart && errors.As(err, &output) {
+		if err = w.consent([]Finding{outputFinding(err, output)}); err == nil {
+			opening.AcceptAnyOutput = true
+			err = open()
+		}
+	}
 	if err != nil {
 		return sinkParts{}, err
 	}
@@ -253,37 +263,62 @@ func (w *worker) checkSink(p sinkParts) error {
 // later makes an error of opening, once the stream has been open, a reason to try
 // again, unless it is about the checkpoint itself: what worked once will again.
 func (w *worker) later(err error) error {
-	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.Is(err, ErrOutputExists) ||
-		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*OutputError)) || isPermanent(err) {
+	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.As(err, new(*FirstStartError)) ||
+		errors.As(err, new(*OutputError)) || isPermanent(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errRewind, err)
 }
 
-// refuseUnclaimed looks, at a first start, for checkpoints of this pipeline that
-// belong to none of its streams.
-func (w *worker) refuseUnclaimed(ctx context.Context) error {
-	var found []string
-	for e, err := range state.List(ctx, w.cfg.Store, w.cfg.Name) {
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-			return nil
-		case err != nil:
-			return fmt.Errorf("listing the pipeline's checkpoints: %w", err)
-		case e.Key != w.cfg.Name && !strings.HasPrefix(e.Key, w.cfg.Name+"/"):
-		case w.claimed[e.Key], errors.Is(e.LoadErr, state.ErrNotFound):
-		default:
-			found = append(found, fmt.Sprintf("%q", e.Key))
-		}
+// checkFirstStart refuses a first start that something speaks against, unless that
+// is accepted.
+func (w *worker) checkFirstStart(ctx context.Context) error {
+	if w.cfg.FirstStart.None {
+		return &FirstStartError{Key: w.key, Found: []Finding{{Err: ErrNoFirstStart}}}
 	}
+	found, err := w.unclaimed(ctx)
+	if err != nil {
+		return err
+	}
+	return w.consent(found)
+}
+
+// consent refuses what was found at a first start, unless it is accepted.
+func (w *worker) consent(found []Finding) error {
 	if len(found) == 0 {
 		return nil
 	}
-	const most = 10
-	if n := len(found); n > most {
-		found = append(found[:most], fmt.Sprintf("and %d more", n-most))
+	code := acceptCode(w.key, found)
+	if !w.cfg.FirstStart.accepted(code) {
+		return &FirstStartError{Key: w.key, Found: found, Accept: w.cfg.FirstStart.with(code)}
 	}
-	return fmt.Errorf("%w: %s; clear them, or accept this stream as a new one (FirstStart.AcceptUnclaimed)", ErrUnclaimed, strings.Join(found, ", "))
+	for _, f := range found {
+		w.log.Warn("first start accepted", "key", w.key, "found", f.String(), "code", code)
+	}
+	return nil
+}
+
+// unclaimed looks for checkpoints of this pipeline that belong to none of its
+// streams.
+func (w *worker) unclaimed(ctx context.Context) ([]Finding, error) {
+	var found []Finding
+	for e, err := range state.List(ctx, w.cfg.Store, w.cfg.Name) {
+		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			return nil, nil
+		case err != nil:
+			return nil, fmt.Errorf("listing the pipeline's checkpoints: %w", err)
+		case e.Key != w.cfg.Name && !strings.HasPrefix(e.Key, w.cfg.Name+"/"):
+		case w.claimed[e.Key], errors.Is(e.LoadErr, state.ErrNotFound):
+		default:
+			found = append(found, Finding{
+				Err: ErrOtherCheckpoint, Key: e.Key, ClusterTime: e.Checkpoint.ClusterTime, SavedAt: e.Checkpoint.SavedAt,
+				Facts: fmt.Sprintf("%q, of the cluster time %s", e.Key, clock(e.Checkpoint.ClusterTime)), id: string(e.Checkpoint.Token.Raw()),
+			})
+		}
+	}
+	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Key, b.Key) })
+	return found, nil
 }
 
 // pause waits before the next attempt, or returns the cause of ctx's end.

@@ -55,5 +55,18 @@ func (s *Source) identify(ctx context.Context) (identity, error) {
 // ask runs a command on admin, on any member, so that it works during an election.
 func (s *Source) ask(ctx context.Context, command string, reply any) error {
 	cmd := bson.D{{Key: command, Value: 1}}
-	return s.client.Database("admin").RunCommand(ctx, cmd, options.RunCmd().SetReadPreference(readpref.Nearest())).Decode(reply)
+	for attempt := 0; ; attempt++ {
+		err := s.client.Database("admin").RunCommand(ctx, cmd, options.RunCmd().SetReadPreference(readpref.Nearest())).Decode(reply)
+		if attempt == 3 || !poolCleared(err) {
+			return err
+		}
+	}
+}
+
+// poolCleared reports whether a call failed because another one did: the driver gives up
+// all that wait for a connection then, and this error hides why (a login that failed,
+// perhaps). The same call again finds out.
+func poolCleared(err error) bool {
+	var cleared interface{ Retryable() bool }
+	return errors.As(err, &cleared) && cleared.Retryable()
 }

@@ -27,7 +27,7 @@ const futureSlack = time.Minute
 func resolve(at rigatoni.Start, ours fingerprint, now bson.Timestamp) (startPoint, error) {
 	cp := at.Checkpoint
 	if cp == nil {
-		return startPoint{time: at.Time}, checkFuture("the start time", at.Time, now)
+		return startPoint{time: at.Time}, checkFuture("the start time", at.Time, now, ErrFuture, state.ErrInvalid)
 	}
 	if cp.Token.IsZero() {
 		return startPoint{}, errors.New("changestream: the checkpoint has no resume token")
@@ -37,7 +37,7 @@ func resolve(at rigatoni.Start, ours fingerprint, now bson.Timestamp) (startPoin
 	if changed != nil && at.AcceptChanged != accept(cp.Fingerprint, ours.String()) {
 		return startPoint{}, changed
 	}
-	if err := checkFuture("the checkpoint", pos.ClusterTime, now); err != nil {
+	if err := checkFuture("the checkpoint", pos.ClusterTime, now, ErrFuture); err != nil {
 		return startPoint{}, err
 	}
 	if changed == nil {
@@ -61,12 +61,15 @@ func positionOf(cp state.Checkpoint) rigatoni.Position {
 	return pos
 }
 
-func checkFuture(what string, t, now bson.Timestamp) error {
+func checkFuture(what string, t, now bson.Timestamp, causes ...error) error {
 	if now.IsZero() || time.Duration(int64(t.T)-int64(now.T))*time.Second <= futureSlack {
 		return nil
 	}
-	return fmt.Errorf("changestream: %s is %s, %w, whose time is %s; all events until then would be skipped (is it the right server, and was it restored from a backup?)",
-		what, clock(t), ErrFuture, clock(now))
+	return &streamError{
+		text: fmt.Sprintf("%s is %s, %v, whose time is %s; all events until then would be skipped (is it the right server, and was it restored from a backup?)",
+			what, clock(t), ErrFuture, clock(now)),
+		causes: causes,
+	}
 }
 
 // clock formats a cluster time for people.

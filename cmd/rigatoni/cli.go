@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +19,7 @@ type world struct {
 	env            func(string) (string, bool)
 	terminal       bool // standard error is one
 	stdoutTerminal bool
+	messages       *messages
 }
 
 // usageError is a mistake in the command line or the configuration.
@@ -34,6 +34,9 @@ func (e runError) Unwrap() error { return e.error }
 
 // run is the whole program. It returns the exit code.
 func run(ctx context.Context, w world) int {
+	if w.messages == nil {
+		w.messages = newMessages(w)
+	}
 	root := newRoot(w)
 	root.SetArgs(w.args)
 	root.SetOut(w.stdout)
@@ -46,7 +49,7 @@ func run(ctx context.Context, w world) int {
 		err = usageError{err} // cobra's own: an unknown command, flag, or argument
 	}
 	code, next := judge(err)
-	fmt.Fprintf(w.stderr, "rigatoni: %s%s\n", strings.TrimPrefix(err.Error(), "rigatoni: "), next.format(w.args))
+	w.messages.failed(err, code, append(choices(err), next)...)
 	return code
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"log/slog"
 	"os"
 	"sync"
 
@@ -23,7 +22,7 @@ func terminalWidth() int {
 // Elsewhere there is no status, and no control characters.
 type console struct {
 	w        io.Writer
-	terminal bool
+	terminal bool // a status line may be shown
 	width    func() int
 
 	mu     sync.Mutex
@@ -56,8 +55,10 @@ func (c *console) show(status string) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if runes := []rune(status); len(runes) >= c.width() {
+	if runes := []rune(printable(status)); len(runes) >= c.width() {
 		status = string(runes[:c.width()-1]) // a line that wraps can't be erased
+	} else {
+		status = string(runes)
 	}
 	if status != c.status {
 		_, _ = io.WriteString(c.w, eraseLine+status) // a status that can't be written is no failure
@@ -67,18 +68,3 @@ func (c *console) show(status string) {
 
 // clear removes the status.
 func (c *console) clear() { c.show("") }
-
-// newLogger logs to the console. Level and format are config's; "" is the default.
-func newLogger(c *console, level, format string) *slog.Logger {
-	opts := &slog.HandlerOptions{}
-	if level != "" {
-		var l slog.Level
-		if err := l.UnmarshalText([]byte(level)); err == nil { // config has checked it
-			opts.Level = l
-		}
-	}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(c, opts))
-	}
-	return slog.New(slog.NewTextHandler(c, opts))
-}

@@ -69,8 +69,8 @@ func newDemoCommand(w world) *cobra.Command {
 			f.seed = newSeed()
 		}
 		scrub := config.NewScrubber(f.source, f.store)
-		d := &demo{flags: f, w: w, screen: newConsole(scrub.Writer(w.stdout), w.stdoutTerminal)}
-		d.style = newStyle(w)
+		d := &demo{flags: f, w: w, screen: newConsole(scrubWriter{scrub, w.stdout}, w.stdoutTerminal && !w.dumb())}
+		d.style = newStyle(w, w.stdoutTerminal)
 		if err := d.run(cmd.Context()); err != nil {
 			d.screen.clear()
 			return ending(scrubbed{err, scrub})

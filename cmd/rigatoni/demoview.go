@@ -24,10 +24,16 @@ import (
 // (https://no-color.org).
 type style struct{ colour bool }
 
-func newStyle(w world) style {
+// newStyle is the style of an output that is a terminal or not.
+func newStyle(w world, terminal bool) style {
 	no, _ := w.env("NO_COLOR")
-	terminal, _ := w.env("TERM")
-	return style{w.stdoutTerminal && no == "" && terminal != "dumb"}
+	return style{terminal && no == "" && !w.dumb()}
+}
+
+// dumb reports whether the terminal knows no control sequences.
+func (w world) dumb() bool {
+	name, _ := w.env("TERM")
+	return name == "dumb"
 }
 
 func (s style) paint(code, text string) string {

@@ -2,17 +2,22 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -25,32 +30,54 @@ const (
 	exitHeld        = 3
 	exitDecision    = 4
 	exitUnreachable = 5
+	exitRefused     = 6
 	exitInterrupted = 130
 )
 
-// exitCodes describes them in the help.
-var exitCodes = []struct {
+// An exitCode is what the help and the README say of one.
+type exitCode struct {
 	code    int
 	meaning string
-}{
-	{exitOK, "stopped cleanly by SIGINT or SIGTERM: everything read is delivered, the last checkpoint is saved"},
-	{exitFailure, "any other failure; for demo: something was lost"},
-	{exitUsage, "the command line or the pipeline file is wrong"},
-	{exitHeld, "another process has the lease of this stream, or took it over"},
-	{exitDecision, "requires manual intervention: the checkpoint is damaged, expired, lost, of a newer version or of another\n" +
-		"       stream, the oplog no longer reaches back to it, output and checkpoint disagree, or an event was refused"},
-	{exitUnreachable, "the MongoDB server or the store is unreachable, or refuses this user"},
-	{exitInterrupted, "stopped at once by a second signal; for demo: interrupted"},
+	restart string // whether to start again: "", yes, no or perhaps
+}
+
+var exitCodes = []exitCode{
+	{exitOK, "stopped by SIGINT, SIGTERM or SIGHUP: everything in hand is delivered, and the checkpoint is saved", ""},
+	{exitFailure, "any other failure; for demo: something was lost", "perhaps"},
+	{exitUsage, "the command line or the pipeline file is wrong", "no"},
+	{exitHeld, "another process has the lease of this stream, or took it over", "yes"},
+	{exitDecision, "requires manual intervention: the checkpoint is damaged, expired, lost, of a newer version or of another " +
+		"stream, the oplog no longer reaches back to it, output and checkpoint disagree, or an event was refused or can't be read", "no"},
+	{exitUnreachable, "the MongoDB server, the store or the destination is unreachable, or its disk is full", "yes"},
+	{exitRefused, "refused, until something is changed there: a wrong password, a missing right, a certificate, a server that can't do " +
+		"this (standalone, a view, a replica of Redis)", "no"},
+	{exitInterrupted, "stopped at once by a second signal; for demo: interrupted", "yes"},
 }
 
 func exitCodesHelp() string {
 	var b strings.Builder
 	b.WriteString("Exit codes:\n")
 	for _, c := range exitCodes {
-		fmt.Fprintf(&b, "  %3d  %s\n", c.code, c.meaning)
+		fmt.Fprintf(&b, "  %3d  %s\n", c.code, wrap(c.meaning, 7, 110))
 	}
-	b.WriteString("\nA restart helps with 3 and 5, perhaps with 1, never with 2 and 4.")
+	fmt.Fprintf(&b, "\nStart again after %s; perhaps after %s; after %s only when something was changed.",
+		codesWith("yes"), codesWith("perhaps"), codesWith("no"))
 	return b.String()
+}
+
+// codesWith lists the codes of that answer: "3, 5 and 130".
+func codesWith(restart string) string {
+	var codes []string
+	for _, c := range exitCodes {
+		if c.restart == restart {
+			codes = append(codes, strconv.Itoa(c.code))
+		}
+	}
+	last := len(codes) - 1
+	if last < 1 {
+		return strings.Join(codes, "")
+	}
+	return strings.Join(codes[:last], ", ") + " and " + codes[last]
 }
 
 // advice is what to do next: words, and flags to add to the command line.
@@ -79,14 +106,8 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, advice{"if the change is intended, once (otherwise undo it, or use another --name)", "--accept-changed-stream=" + changed.Accept}
 	case is(rigatoni.ErrChangedStream):
 		return exitDecision, advice{}
-	case is(rigatoni.ErrUnclaimed):
-		return exitDecision, advice{"if this is a new stream, once", "--accept-unclaimed"}
-	case is(rigatoni.ErrOutputExists):
-		text := "to continue with this output, once; TIME decides what is skipped: now skips what was written since the output's last event"
-		if errors.As(err, &output) && output.Accept != "" {
-			text += ", and so does --accept-output=" + output.Accept + " instead"
-		}
-		return exitDecision, advice{text, "--start TIME"}
+	case errors.As(err, new(*rigatoni.FirstStartError)), is(rigatoni.ErrOutputExists):
+		return exitDecision, advice{} // see choices
 	case errors.As(err, &output) && output.Accept != "":
 		return exitDecision, advice{"to continue with this output, once", "--accept-output=" + output.Accept}
 	case errors.As(err, &output):
@@ -97,14 +118,30 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, elsewhere
 	case is(state.ErrNewer):
 		return exitDecision, advice{"run the version of rigatoni that wrote it, or a later one", ""}
-	case is(state.ErrInvalid), is(syscall.ENOTDIR): // a file where a directory must be
+	case errors.As(err, &signal) && !is(rigatoni.ErrUndelivered) && !is(rigatoni.ErrUnsaved):
+		return exitInterrupted, advice{}
+	}
+	return judgeCause(err)
+}
+
+// judgeCause maps an error that is about no checkpoint.
+func judgeCause(err error) (code int, a advice) {
+	is := func(target error) bool { return errors.Is(err, target) }
+	switch {
+	case is(state.ErrInvalid), is(syscall.ENOTDIR), is(syscall.EISDIR): // a file where a directory must be
 		return exitUsage, advice{}
-	case is(state.ErrUnavailable), is(state.ErrRefused), unreachable(err):
+	case is(changestream.ErrUnreadable), is(changestream.ErrFuture):
+		return exitDecision, advice{}
+	case is(rigatoni.ErrDestinationClosed), is(errNoReader):
+		return exitUnreachable, advice{"nothing is lost: the next start redelivers the events since the last checkpoint", ""}
+	case is(syscall.ENOSPC), is(syscall.EDQUOT):
+		return exitUnreachable, advice{}
+	case is(changestream.ErrRefused), is(state.ErrRefused), is(fs.ErrPermission), is(syscall.EROFS), refusedLogin(err), badCertificate(err):
+		return exitRefused, advice{}
+	case is(state.ErrUnavailable), unreachable(err):
 		return exitUnreachable, advice{}
 	case is(rigatoni.ErrUndelivered), is(rigatoni.ErrUnsaved):
 		return exitFailure, advice{"nothing is lost: the next start redelivers what is not covered by a checkpoint", ""}
-	case errors.As(err, &signal):
-		return exitInterrupted, advice{}
 	}
 	return exitFailure, advice{}
 }
@@ -156,17 +193,20 @@ func quoted(arg string) string {
 // AuthenticationFailed, and Atlas's own.
 var refusals = []int{13, 18, 8000}
 
-// unreachable reports whether a MongoDB server can't be reached, or refuses this
-// user.
-func unreachable(err error) bool {
+// refusedLogin reports whether a MongoDB server refuses this user.
+func refusedLogin(err error) bool {
 	var server mongo.ServerError
-	if errors.As(err, &server) {
-		for _, code := range refusals {
-			if server.HasErrorCode(code) {
-				return true
-			}
-		}
-	}
+	return errors.As(err, &server) && slices.ContainsFunc(refusals, server.HasErrorCode)
+}
+
+// badCertificate reports whether one side doesn't trust the other's certificate.
+func badCertificate(err error) bool {
+	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError)) ||
+		errors.As(err, new(x509.HostnameError)) || errors.As(err, new(x509.CertificateInvalidError))
+}
+
+// unreachable reports whether a server can't be reached.
+func unreachable(err error) bool {
 	return mongo.IsTimeout(err) || mongo.IsNetworkError(err) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.As(err, new(*net.OpError)) || errors.As(err, new(*net.DNSError))
 }

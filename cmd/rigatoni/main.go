@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,30 +11,45 @@ import (
 )
 
 func main() {
+	crashByAbort()
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	w := world{
+		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: surviving(os.Stderr), env: os.LookupEnv,
+		terminal: isTerminal(os.Stderr), stdoutTerminal: isTerminal(os.Stdout),
+	}
+	w.messages = newMessages(w)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, stopSignals()...)
 	go func() {
 		waitForSecond(signals, func(first os.Signal) { cancel(stopSignal{first}) })
-		fmt.Fprintln(os.Stderr, "\nrigatoni: stopped at once by a second signal; events since the last checkpoint are redelivered")
+		w.messages.endAtOnce()
 		os.Exit(exitInterrupted)
 	}()
-	os.Exit(run(ctx, world{
-		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv,
-		terminal: isTerminal(os.Stderr), stdoutTerminal: isTerminal(os.Stdout),
-	}))
+	os.Exit(run(ctx, w))
 }
 
-// sameSignal is how long after the first signal another one is taken for the same
-// request: timeout(1) signals the process, and right after that its whole group.
-const sameSignal = 500 * time.Millisecond
+// stopSignals are the signals that stop the command. SIGHUP, which a terminal sends
+// when it goes away, is not one of them under nohup(1).
+func stopSignals() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
 
-// waitForSecond calls stop with the first signal, and returns after a second one.
+// sameRequest is how long after the first signal a SIGTERM is taken for the same
+// request: timeout(1) and supervisors signal the process and then its whole group.
+const sameRequest = time.Second
+
+// waitForSecond calls stop with the first signal, and returns when another one asks to
+// end at once: a SIGINT, which is a second Ctrl-C, or a SIGTERM later than sameRequest.
+// A terminal that goes away sends SIGHUP more than once, and never means that.
 func waitForSecond(signals <-chan os.Signal, stop func(os.Signal)) {
 	stop(<-signals)
 	first := time.Now()
-	for range signals {
-		if time.Since(first) >= sameSignal {
+	for s := range signals {
+		if s == os.Interrupt || s == syscall.SIGTERM && time.Since(first) >= sameRequest {
 			return
 		}
 	}

@@ -144,7 +144,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { // as a user does who sees that it goes on
-		for backoff.Wait(ctx, sameSignal/5) == nil {
+		for backoff.Wait(ctx, sameRequest/5) == nil {
 			_ = c.cmd.Process.Signal(syscall.SIGINT)
 		}
 	}()

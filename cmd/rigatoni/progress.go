@@ -18,21 +18,23 @@ import (
 // or stop is called.
 func report(ctx context.Context, p *rigatoni.Pipeline, s config.Settings, screen *console, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
+	shown, hide := context.WithCancel(context.WithoutCancel(ctx)) // also while it stops
 	var wg sync.WaitGroup
+	if screen.terminal {
+		wg.Go(func() { tick(shown, time.Second/4, p, func(pr progress) { screen.show(pr.line()) }) })
+	}
 	wg.Go(func() {
-		screen.show("opening the stream…")
 		if p.Wait(ctx) != nil {
 			return // Run returns the error
 		}
 		log.Info("ready", "pipeline", s.Pipeline.Name)
-		if screen.terminal {
-			tick(ctx, time.Second/4, p, func(pr progress) { screen.show(pr.line()) })
-		} else {
+		if !screen.terminal && s.Messages.ProgressInterval > 0 {
 			tick(ctx, s.Messages.ProgressInterval, p, func(pr progress) { log.LogAttrs(ctx, slog.LevelInfo, "progress", pr.attrs()...) })
 		}
 	})
 	return func() {
 		cancel()
+		hide()
 		wg.Wait()
 		screen.clear()
 	}
@@ -57,8 +59,14 @@ type summary struct {
 	events, saves, retries, saveErrors, deadLetters uint64
 
 	streams, streaming int
-	position           time.Time // of the stream furthest behind; zero if one is unknown
-	lastSave           time.Time // of the stream whose checkpoint is oldest; zero if one has none
+	phase              rigatoni.Phase // of a stream that is not streaming
+	position           time.Time      // of the stream furthest behind; zero if one is unknown
+	lastSave           time.Time      // of the stream whose checkpoint is oldest; zero if one has none
+
+	inFlight int
+	away     int                    // streams whose server doesn't answer
+	outage   time.Time              // since when, the longest of them
+	waiting  *rigatoni.StreamStatus // one that waits for a lease, if there is any
 }
 
 func total(streams []rigatoni.StreamStatus) summary {
@@ -69,8 +77,11 @@ func total(streams []rigatoni.StreamStatus) summary {
 		sum.retries += s.Retries
 		sum.saveErrors += s.SaveErrors
 		sum.deadLetters += s.DeadLetters
+		sum.inFlight += s.InFlight
 		if s.Phase == rigatoni.PhaseStreaming {
 			sum.streaming++
+		} else {
+			sum.phase = s.Phase
 		}
 		at := s.Position
 		if s.LastEvent.After(at) { // the one is only known between events
@@ -81,6 +92,15 @@ func total(streams []rigatoni.StreamStatus) summary {
 		}
 		if i == 0 || s.LastSave.Before(sum.lastSave) {
 			sum.lastSave = s.LastSave
+		}
+		if !s.Outage.IsZero() {
+			sum.away++
+			if sum.outage.IsZero() || s.Outage.Before(sum.outage) {
+				sum.outage = s.Outage
+			}
+		}
+		if s.Holder != "" {
+			sum.waiting = &streams[i]
 		}
 	}
 	return sum
@@ -122,36 +142,37 @@ func (m *meter) measure(s summary, now time.Time) progress {
 	return p
 }
 
-// lag is how far the slowest stream is behind the cluster. The position of a
-// stream without events advances only with the no-ops of the server, every ten
-// seconds: a lag below that means nothing then, and the stream is idle.
+// idleLag is the largest lag of a stream that is idle. Its position advances only with
+// the no-ops of the server, every ten seconds.
+const idleLag = 30 * time.Second
+
+// lag is how far the slowest stream is behind the cluster.
 func (p progress) lag() (lag time.Duration, known, idle bool) {
+	quiet := p.rate == 0 && p.sum.inFlight == 0 && p.sum.away == 0
 	if p.sum.position.IsZero() {
-		return 0, false, p.rate == 0
+		return 0, false, quiet
 	}
 	lag = max(0, p.now.Sub(p.sum.position))
-	return lag, true, p.rate == 0 && lag < 15*time.Second
+	return lag, true, quiet && lag < idleLag
 }
 
 // line is the status line on a terminal.
 func (p progress) line() string {
-	lag, known, idle := p.lag()
 	parts := []string{grouped(p.sum.events) + " events", fmt.Sprintf("%s/s", grouped(uint64(p.rate+0.5)))}
-	switch {
-	case idle:
-		parts = append(parts, "idle")
-	case known:
-		parts = append(parts, "lag "+brief(lag))
-	default:
-		parts = append(parts, "lag unknown")
+	if p.sum.events == 0 && p.sum.streaming == 0 {
+		parts = nil // it has not begun
 	}
-	if p.sum.lastSave.IsZero() {
-		parts = append(parts, "no checkpoint yet")
-	} else {
+	if p.sum.streaming > 0 {
+		parts = append(parts, p.lagText())
+	}
+	switch {
+	case !p.sum.lastSave.IsZero():
 		parts = append(parts, "last checkpoint "+brief(p.now.Sub(p.sum.lastSave))+" ago")
+	case p.sum.streaming > 0:
+		parts = append(parts, "no checkpoint yet")
 	}
 	if p.sum.streaming < p.sum.streams {
-		parts = append(parts, fmt.Sprintf("%d of %d streams open", p.sum.streaming, p.sum.streams))
+		parts = append(parts, p.notStreaming()...)
 	}
 	for _, c := range []struct {
 		n    uint64
@@ -164,6 +185,48 @@ func (p progress) line() string {
 	return strings.Join(parts, " · ")
 }
 
+// lagText is how far behind the streams are; where a server doesn't answer, nobody
+// knows.
+func (p progress) lagText() string {
+	lag, known, idle := p.lag()
+	switch {
+	case p.sum.away > 0 && p.sum.away < p.sum.streams:
+		return fmt.Sprintf("no answer from MongoDB for %s (%d of %d streams)", brief(p.now.Sub(p.sum.outage)), p.sum.away, p.sum.streams)
+	case p.sum.away > 0:
+		return "no answer from MongoDB for " + brief(p.now.Sub(p.sum.outage))
+	case idle:
+		return "idle"
+	case known:
+		return "lag " + brief(lag)
+	}
+	return "lag unknown"
+}
+
+// notStreaming is what the streams that are not open do.
+func (p progress) notStreaming() (parts []string) {
+	if p.sum.streams > 1 {
+		parts = append(parts, fmt.Sprintf("%d of %d streams open", p.sum.streaming, p.sum.streams))
+	}
+	if w := p.sum.waiting; w != nil {
+		text := fmt.Sprintf("waiting for the lease, which %q holds", w.Holder)
+		if w.HeldUntil.IsZero() {
+			return append(parts, text+" until it ends")
+		}
+		return append(parts, text+" until "+w.HeldUntil.Local().Format(time.TimeOnly))
+	}
+	switch p.sum.phase {
+	case rigatoni.PhaseLeasing:
+		return append(parts, "acquiring the lease")
+	case rigatoni.PhaseRewinding:
+		return append(parts, "going back to the last checkpoint")
+	case rigatoni.PhaseStopping:
+		return append(parts, fmt.Sprintf("stopping, %s events in hand", grouped(p.sum.inFlight)))
+	case rigatoni.PhaseStarting, rigatoni.PhaseOpening:
+		return append(parts, "opening the stream")
+	}
+	return parts
+}
+
 // attrs are the same for a log.
 func (p progress) attrs() []slog.Attr {
 	a := []slog.Attr{
@@ -172,6 +235,9 @@ func (p progress) attrs() []slog.Attr {
 	}
 	if p.sum.streams > 1 || p.sum.streaming < p.sum.streams {
 		a = append(a, slog.Int("streams", p.sum.streams), slog.Int("streams_open", p.sum.streaming))
+	}
+	if !p.sum.outage.IsZero() {
+		a = append(a, slog.Int("streams_away", p.sum.away), slog.Float64("outage_seconds", tenths(p.now.Sub(p.sum.outage).Seconds())))
 	}
 	if lag, known, _ := p.lag(); known {
 		a = append(a, slog.Float64("lag_seconds", tenths(lag.Seconds())))

@@ -50,7 +50,7 @@ func TestProgressOnATerminal(t *testing.T) {
 	server := testserver.Mongotest(t)
 	master, terminal := openPTY(t)
 	cmd := exec.Command(testbinary.Path(t), "run", "--source", server.URI, "--database", server.DB.Name(), "--store", "file:state", "--to", "ndjson:out")
-	cmd.Dir, cmd.Stderr = t.TempDir(), terminal
+	cmd.Dir, cmd.Stderr, cmd.Env = t.TempDir(), terminal, append(os.Environ(), "NO_COLOR=1")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -69,19 +69,19 @@ func TestProgressOnATerminal(t *testing.T) {
 			}
 		}
 	}
-	await(`msg=ready`)
+	await(`ready  `)
 	insertBig(t, server, 1500)
 	await(`\r\x1b\[K1,500 events · [\d,]+/s · (lag|idle).* · last checkpoint \d`)
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	await(`msg=stopped`)
+	await(`stopped  `)
 	rest, _ := io.ReadAll(master) // it fails when the terminal is gone, which is the end
 	seen.Write(rest)
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, seen.String())
 	}
-	after := seen.String()[strings.Index(seen.String(), "msg=stopped"):]
+	after := seen.String()[strings.Index(seen.String(), "stopped  "):]
 	if strings.Contains(after, "events/s") || strings.Contains(after, " · ") {
 		t.Errorf("the line is left standing: %q", after)
 	}

@@ -2,19 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/destinations/ndjson"
@@ -37,7 +34,7 @@ func newRunCommand(w world) *cobra.Command {
 			f.NoOptDefVal = "true"
 		}
 	}
-	cmd.Long = "Run reads a change stream and delivers its events until SIGINT or SIGTERM stops it.\n" +
+	cmd.Long = "Run reads a change stream and delivers its events until SIGINT, SIGTERM or SIGHUP stops it.\n" +
 		"The checkpoint is saved after delivery and never before: after a crash the next run resumes\n" +
 		"from it, and nothing is lost.\n\n" +
 		"The configuration is a file, flags, or both; flags override the file. A field of the file\n" +
@@ -45,7 +42,7 @@ func newRunCommand(w world) *cobra.Command {
 		"${NAME:-default} one that may be missing, and $$ a dollar sign. For limits that can be\n" +
 		"switched off, the value is off.\n\n" +
 		"TIME is now, a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such\n" +
-		"as 1794000000.2, which log lines show as cluster_time."
+		"as 1794000000.2, which log lines show as cluster_time; or none, to refuse to begin without a checkpoint."
 	cmd.SetUsageFunc(func(*cobra.Command) error {
 		_, err := fmt.Fprint(cmd.OutOrStdout(), runUsage(cmd))
 		return err
@@ -143,17 +140,31 @@ func runPipeline(ctx context.Context, w world, file string, flags *pflag.FlagSet
 		}
 	})
 	s, err := config.Read(in)
+	w.messages.configured(&s)
 	if err != nil {
 		return err
 	}
-	scrub := s.Scrubber()
-	screen := newConsole(scrub.Writer(w.stderr), w.terminal)
+	// Events and a status line don't share a terminal.
+	status := w.terminal && !w.dumb() && s.Messages.ProgressInterval >= 0 && !(w.stdoutTerminal && toStdout(s))
+	screen := newConsole(w.stderr, status)
 	defer screen.clear()
-	if err := pump(ctx, w, s, screen); err != nil {
-		screen.clear()
-		return scrubbed{err, scrub}
+	return pump(ctx, w, s, screen)
+}
+
+// toStdout reports whether events go to standard output.
+func toStdout(s config.Settings) bool { return s.Output.To.Ref.URL.Opaque == "-" }
+
+// scrubWriter writes without secrets. One must be within one write.
+type scrubWriter struct {
+	scrub config.Scrubber
+	w     io.Writer
+}
+
+func (w scrubWriter) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.w, w.scrub.Text(string(p))); err != nil {
+		return 0, err
 	}
-	return nil
+	return len(p), nil
 }
 
 // scrubbed is an error without the secrets in its message.
@@ -167,37 +178,30 @@ func (e scrubbed) Unwrap() error { return e.error }
 
 // pump opens source, destination and store, and runs the pipeline.
 func pump(ctx context.Context, w world, s config.Settings, screen *console) (err error) {
-	log := newLogger(screen, s.Messages.LogLevel, s.Messages.LogFormat)
-	dest, err := s.Output.To.Open(ctx, w.stdout, log)
-	if err != nil {
-		return usageError{err}
-	}
-	s.Watch.Logger = log
-	source, err := changestream.Open(s.Server.Source, &s.Watch)
-	switch {
-	case errors.As(err, new(*net.DNSError)):
-		return err
-	case err != nil:
-		return usageError{s.Explain(err)}
-	}
+	log := newLogger(screen, logFormat{
+		level: s.Messages.LogLevel, format: s.Messages.LogFormat, terminal: w.terminal, style: newStyle(w, w.terminal), scrub: s.Scrubber(),
+	})
+	slog.SetDefault(log) // what libraries write with package log has the same format
+	c, closeAll, err := open(ctx, w, s, log)
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		_ = source.Close(ctx) // the process ends, and every connection with it
-	}()
-	store, err := s.Checkpoints.Store.Open(ctx, log)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if cerr := state.Close(store); cerr != nil && err == nil {
-			err = fmt.Errorf("closing the store: %w", cerr)
+		if cerr := closeAll(); cerr != nil && err == nil {
+			err = cerr
 		}
 	}()
-	c := pipelineConfig(s, source, dest, store, log)
-	if c.DeadLetters, err = deadLetters(s.Output.DeadLetters, log); err != nil {
+	if err != nil && ctx.Err() == nil {
 		return err
 	}
+	if err == nil {
+		err = drive(ctx, s, c, screen, log)
+	} else {
+		log.Info("stopped before the pipeline began", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx))
+		err = nil
+	}
+	return err
+}
+
+// drive runs a pipeline until it is stopped.
+func drive(ctx context.Context, s config.Settings, c rigatoni.Config, screen *console, log *slog.Logger) error {
 	p, err := rigatoni.New(c)
 	if err != nil {
 		return usageError{s.Explain(err)}
@@ -240,8 +244,6 @@ func deadLetters(dir string, log *slog.Logger) (rigatoni.DeadLetters, error) {
 func pipelineConfig(s config.Settings, source rigatoni.Source, dest rigatoni.Destination, store state.Store, log *slog.Logger) rigatoni.Config {
 	c := s.Pipeline
 	c.Source, c.Destination, c.Store, c.Logger = source, dest, store, log
-	c.FirstStart = rigatoni.FirstStart{
-		Time: s.Checkpoints.Start.Time, AcceptOutput: s.Checkpoints.Start.Given, AcceptUnclaimed: s.Checkpoints.AcceptUnclaimed,
-	}
+	c.FirstStart.Time, c.FirstStart.None = s.Checkpoints.Start.Time, s.Checkpoints.Start.None
 	return c
 }

@@ -46,13 +46,13 @@ func TestExitCodes(t *testing.T) {
 		{store(state.ErrNewer), exitDecision},
 		{store(state.ErrExpired), exitDecision},
 		{fmt.Errorf("x: %w", rigatoni.ErrHistoryLost), exitDecision},
-		{fmt.Errorf("x: %w", rigatoni.ErrUnclaimed), exitDecision},
+		{fmt.Errorf("x: %w", &rigatoni.FirstStartError{}), exitDecision},
 		{fmt.Errorf("x: %w", rigatoni.ErrOutputExists), exitDecision},
 		{fmt.Errorf("x: %w: %w", rigatoni.ErrCheckpointLost, state.ErrNotFound), exitDecision},
 		{fmt.Errorf("x: %w", &rigatoni.ChangedStreamError{Accept: "abc"}), exitDecision},
 		{store(state.ErrUnavailable), exitUnreachable},
-		{store(state.ErrRefused), exitUnreachable},
-		{fmt.Errorf("x: %w", mongo.CommandError{Code: 18}), exitUnreachable},
+		{store(state.ErrRefused), exitRefused},
+		{fmt.Errorf("x: %w", mongo.CommandError{Code: 18}), exitRefused},
 		{fmt.Errorf("x: %w", mongo.CommandError{Code: 11601}), exitFailure},
 		{fmt.Errorf("x: %w", &net.OpError{Op: "dial", Err: errors.New("refused")}), exitUnreachable},
 		{fmt.Errorf("x: %w", stopSignal{nil}), exitInterrupted},
@@ -69,37 +69,67 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 	for _, c := range exitCodes {
-		if !strings.Contains(exitCodesHelp(), fmt.Sprintf("%3d  %s", c.code, c.meaning)) {
+		if help := strings.Join(strings.Fields(exitCodesHelp()), " "); !strings.Contains(help, fmt.Sprintf("%d %s", c.code, c.meaning)) {
 			t.Errorf("the help doesn't explain %d", c.code)
 		}
 	}
 }
 
-// timeout(1) signals twice, within milliseconds; that is one request to stop.
+// The README has the same table.
+func TestExitCodesInTheREADME(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := "| exit code | means | start again? |\n|---|---|---|\n"
+	for _, c := range exitCodes {
+		table += fmt.Sprintf("| %d | %s | %s |\n", c.code, c.meaning, c.restart)
+	}
+	if !strings.Contains(string(text), table) {
+		t.Errorf("README.md lacks this table:\n%s", table)
+	}
+}
+
+// timeout(1) signals twice, within milliseconds, and a terminal that goes away does so
+// too; that is one request to stop. A second Ctrl-C never is.
 func TestSecondSignal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		signals := make(chan os.Signal, 2)
-		var first os.Signal
-		second := false
-		go func() {
-			waitForSecond(signals, func(s os.Signal) { first = s })
-			second = true
-		}()
-		signals <- syscall.SIGTERM
-		synctest.Wait()
-		time.Sleep(sameSignal - time.Nanosecond)
-		signals <- syscall.SIGTERM
-		synctest.Wait()
-		if first != syscall.SIGTERM || second {
-			t.Errorf("after two signals at once: first %v, second %v", first, second)
-		}
-		time.Sleep(time.Nanosecond)
-		signals <- syscall.SIGINT
-		synctest.Wait()
-		if !second {
-			t.Error("a second signal is ignored")
-		}
-	})
+	type sent struct {
+		after time.Duration
+		sig   os.Signal
+		ends  bool
+	}
+	for name, c := range map[string][]sent{
+		"SIGTERM twice":          {{0, syscall.SIGTERM, false}, {sameRequest - 1, syscall.SIGTERM, false}},
+		"SIGTERM later":          {{0, syscall.SIGTERM, false}, {sameRequest, syscall.SIGTERM, true}},
+		"Ctrl-C twice":           {{0, os.Interrupt, false}, {1, os.Interrupt, true}},
+		"Ctrl-C after a SIGTERM": {{0, syscall.SIGTERM, false}, {1, os.Interrupt, true}},
+		"SIGTERM after a Ctrl-C": {{0, os.Interrupt, false}, {1, syscall.SIGTERM, false}, {time.Minute, syscall.SIGTERM, true}},
+		"the terminal goes":      {{0, syscall.SIGHUP, false}, {1, syscall.SIGHUP, false}, {time.Minute, syscall.SIGHUP, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				signals := make(chan os.Signal, 2)
+				var first os.Signal
+				second := false
+				go func() {
+					waitForSecond(signals, func(s os.Signal) { first = s })
+					second = true
+				}()
+				for _, s := range c {
+					time.Sleep(s.after)
+					signals <- s.sig
+					synctest.Wait()
+					if second != s.ends {
+						t.Errorf("after %v: ended %v", s, second)
+					}
+				}
+				if first != c[0].sig {
+					t.Errorf("stopped by %v", first)
+				}
+				close(signals)
+			})
+		})
+	}
 }
 
 // The advice is a command that can be pasted, without passwords.
@@ -109,8 +139,6 @@ func TestAdvice(t *testing.T) {
 	for want, err := range map[string]error{
 		"--accept-changed-stream=abc": &rigatoni.ChangedStreamError{Accept: "abc"},
 		"--accept-output=def":         &rigatoni.OutputError{Err: rigatoni.ErrOutputAhead, Accept: "def"},
-		"--start TIME":                &rigatoni.OutputError{Err: rigatoni.ErrOutputExists, Accept: "def"},
-		"--accept-unclaimed":          rigatoni.ErrUnclaimed,
 		"--lease-wait=1h":             &state.HeldError{Owner: "x"},
 		"--dead-letters=DIR":          &rigatoni.RefusedError{Err: errors.New("x")},
 	} {
@@ -135,11 +163,10 @@ func TestAdviceReplacesFlags(t *testing.T) {
 		}
 	}
 	for err, want := range map[error]string{
-		rigatoni.ErrUnclaimed:   "run --name n --start now p.yaml --accept-unclaimed",
-		rigatoni.ErrHistoryLost: "run --accept-unclaimed p.yaml --name NAME --start TIME",
+		rigatoni.ErrHistoryLost: "run --accept-output x p.yaml --name NAME --start TIME",
 	} {
 		_, next := judge(err)
-		if got := next.format([]string{"run", "--accept-unclaimed", "--name", "n", "--start", "now", "p.yaml"}); !strings.HasSuffix(got, want) {
+		if got := next.format([]string{"run", "--accept-output", "x", "--name", "n", "--start", "now", "p.yaml"}); !strings.HasSuffix(got, want) {
 			t.Errorf("%v: %s", err, got)
 		}
 	}
@@ -178,7 +205,11 @@ func TestProgressLine(t *testing.T) {
 		streams []rigatoni.StreamStatus
 		want    string
 	}{
-		{1, []rigatoni.StreamStatus{{}}, "0 events · 0/s · idle · no checkpoint yet · 0 of 1 streams open"},
+		{1, []rigatoni.StreamStatus{{Phase: rigatoni.PhaseOpening}}, "opening the stream"},
+		{1, []rigatoni.StreamStatus{{Phase: rigatoni.PhaseLeasing}}, "acquiring the lease"},
+		{1, []rigatoni.StreamStatus{{Phase: rigatoni.PhaseLeasing, Holder: "a\x1bb", HeldUntil: at(9)}},
+			`waiting for the lease, which "a\x1bb" holds until ` + at(9).Local().Format(time.TimeOnly)},
+		{1, []rigatoni.StreamStatus{{Phase: rigatoni.PhaseLeasing, Holder: "a"}}, `waiting for the lease, which "a" holds until it ends`},
 		{2, []rigatoni.StreamStatus{{Phase: streaming, Events: 2500, Position: at(1), LastEvent: at(2), LastSave: at(1.5)}},
 			"2,500 events · 1,250/s · lag 0.0 s · last checkpoint 0.5 s ago"},
 		{12, []rigatoni.StreamStatus{ // the lag is that of the slower one
@@ -188,7 +219,16 @@ func TestProgressLine(t *testing.T) {
 		{18, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)}},
 			"1,234,567 events · 0/s · idle · last checkpoint 7.0 s ago"},
 		{900, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(9), LastEvent: at(2), LastSave: at(11)}, {Phase: rigatoni.PhaseRewinding, Position: at(20), LastSave: at(20)}},
-			"1,234,567 events · 0/s · lag 14 min · last checkpoint 14 min ago · 1 of 2 streams open"},
+			"1,234,567 events · 0/s · lag 14 min · last checkpoint 14 min ago · 1 of 2 streams open · going back to the last checkpoint"},
+		// A server that doesn't answer is never idle, and its lag is unknown.
+		{901, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(900), LastSave: at(900), Outage: at(889)}},
+			"1,234,567 events · 0/s · no answer from MongoDB for 12 s · last checkpoint 1.0 s ago"},
+		{902, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(900), LastSave: at(900)}, {Phase: streaming, Position: at(900), LastSave: at(900), Outage: at(900)}},
+			"1,234,567 events · 0/s · no answer from MongoDB for 2.0 s (1 of 2 streams) · last checkpoint 2.0 s ago"},
+		{903, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(902), LastSave: at(902), InFlight: 3, Retries: 2}},
+			"1,234,567 events · 0/s · lag 1.0 s · last checkpoint 1.0 s ago · 2 retries"},
+		{904, []rigatoni.StreamStatus{{Phase: rigatoni.PhaseStopping, Events: 1_234_567, Position: at(902), LastSave: at(902), InFlight: 1200}},
+			"1,234,567 events · 0/s · last checkpoint 2.0 s ago · stopping, 1,200 events in hand"},
 	} {
 		if got := m.measure(total(c.streams), at(c.at)).line(); got != c.want {
 			t.Errorf("at %v s:\n got %s\nwant %s", c.at, got, c.want)
@@ -200,7 +240,7 @@ func TestProgressAttributes(t *testing.T) {
 	at := time.Unix(1_794_000_000, 0)
 	var b bytes.Buffer
 	p := progress{total([]rigatoni.StreamStatus{{Phase: rigatoni.PhaseStreaming, Events: 5, Saves: 2, Position: at, LastSave: at}}), at.Add(640 * time.Millisecond), 2.55}
-	newLogger(newConsole(&b, false), "", "").LogAttrs(t.Context(), slog.LevelInfo, "progress", p.attrs()...)
+	newLogger(newConsole(&b, false), logFormat{}).LogAttrs(t.Context(), slog.LevelInfo, "progress", p.attrs()...)
 	want := "msg=progress events=5 events_per_second=2.6 saves=2 retries=0 save_errors=0 dead_letters=0 lag_seconds=0.6 checkpoint_age_seconds=0.6\n"
 	if got := b.String(); !strings.HasSuffix(got, want) {
 		t.Errorf("\n got %swant %s", got, want)
@@ -209,9 +249,9 @@ func TestProgressAttributes(t *testing.T) {
 
 func TestLogFormats(t *testing.T) {
 	var b bytes.Buffer
-	newLogger(newConsole(&b, false), "warn", "json").Warn("x")
-	newLogger(newConsole(&b, false), "warn", "").Info("not this")
-	newLogger(newConsole(&b, false), "debug", "text").Debug("y", "a", 1)
+	newLogger(newConsole(&b, false), logFormat{level: "warn", format: "json"}).Warn("x")
+	newLogger(newConsole(&b, false), logFormat{level: "warn"}).Info("not this")
+	newLogger(newConsole(&b, false), logFormat{level: "debug", format: "text"}).Debug("y", "a", 1)
 	if got := b.String(); !strings.HasPrefix(got, "{") || strings.Contains(got, "not this") || !strings.Contains(got, "msg=y a=1") {
 		t.Errorf("got %s", got)
 	}
@@ -230,7 +270,7 @@ func TestVersionLine(t *testing.T) {
 
 // Every option of the pipeline reaches it, and so do the start and the rest.
 func TestSettingsReachThePipeline(t *testing.T) {
-	flags := map[string]string{"source": "mongodb://h", "store": "memory:", "to": "ndjson:-", "name": "n", "start": "1.2", "accept-unclaimed": "true"}
+	flags := map[string]string{"source": "mongodb://h", "store": "memory:", "to": "ndjson:-", "name": "n", "start": "1.2", "accept-first-start": "abc"}
 	want := map[string]string{}
 	for _, o := range option.Of(&rigatoni.Config{}) {
 		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9ms", "": "true"}[o.Arg]
@@ -242,7 +282,7 @@ func TestSettingsReachThePipeline(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := pipelineConfig(s, nil, nil, nil, slog.Default())
-	if c.Name != "n" || c.FirstStart != (rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 2}, AcceptOutput: true, AcceptUnclaimed: true}) {
+	if c.Name != "n" || c.FirstStart != (rigatoni.FirstStart{Time: bson.Timestamp{T: 1, I: 2}, Accept: "abc"}) {
 		t.Errorf("got %+v", c)
 	}
 	for _, o := range option.Of(&c) {
@@ -292,7 +332,7 @@ func TestColourIsForTerminalsThatWantIt(t *testing.T) {
 		{world{stdoutTerminal: true, env: env("1", "xterm")}, false},
 		{world{stdoutTerminal: true, env: env("", "dumb")}, false},
 	} {
-		if got := newStyle(c.w).colour; got != c.want {
+		if got := newStyle(c.w, c.w.stdoutTerminal).colour; got != c.want {
 			t.Errorf("terminal %v: colour %v", c.w.stdoutTerminal, got)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/rigatoni-etl/rigatoni"
 )
 
@@ -87,24 +89,31 @@ func (r *recovery) exists() *rigatoni.OutputError {
 		fmt.Fprintf(&facts, "; files up to %s were finished, the last at %s, with events up to the cluster time %s",
 			r.marker.File, stamp(r.marker.At), clock(r.marker.ClusterTime.T))
 	}
-	facts.WriteString(adviceMark + "restore the checkpoint, or write to another directory; " + r.startAdvice())
-	return r.refuse(rigatoni.ErrOutputExists, facts.String(), last.String(), count, finished)
+	since := r.since()
+	facts.WriteString(adviceMark + "restore the checkpoint, or write to another directory, or begin at " +
+		timeOrBefore(since) + ", which loses nothing: events since then are delivered, some of them a second time; to begin at the present skips what was written since then")
+	refused := r.refuse(rigatoni.ErrOutputExists, facts.String(), last.String(), count, finished)
+	refused.Since = since
+	return refused
 }
 
 // adviceMark is between what was found and what to do.
 const adviceMark = "; to continue, "
 
-// startAdvice is how a first start beside output loses nothing.
-func (r *recovery) startAdvice() string {
-	const skipped = "; to accept the output alone starts at the present, and skips what was written since then"
-	at := r.clusterTime().T
-	if at == 0 {
-		at = r.firstTime()
+// since is the time from which a first start beside output loses nothing; zero if it
+// is unknown.
+func (r *recovery) since() bson.Timestamp {
+	if at := r.clusterTime(); at.T > 0 {
+		return at
 	}
-	if at > 0 {
-		return fmt.Sprintf("or lose nothing with --start %s (FirstStart.Time, with AcceptOutput): events since then are delivered, some of them a second time", clock(at)) + skipped
+	return bson.Timestamp{T: r.firstTime()}
+}
+
+func timeOrBefore(at bson.Timestamp) string {
+	if at.IsZero() {
+		return "the time of the last event in the output, or before"
 	}
-	return "or lose nothing with --start TIME (FirstStart.Time, with AcceptOutput), where TIME is that of the last event in the output, or before" + skipped
+	return clock(at.T)
 }
 
 var clusterTimeField = regexp.MustCompile(`"clusterTime":(?:\{"\$timestamp":)?\{"t":(\d+)`)

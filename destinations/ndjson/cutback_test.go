@@ -365,7 +365,7 @@ func TestWhatAFirstStartWouldSkip(t *testing.T) {
 		}
 	}
 	err := refused(t, d, first, rigatoni.ErrOutputExists)
-	for _, part := range []string{"there are 4 files", "--start 2026-11-06T21:20:00Z", "skips what was written since"} {
+	for _, part := range []string{"there are 4 files", "begin at 2026-11-06T21:20:00Z", "skips what was written since"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("nothing is finished: the error doesn't have %q: %v", part, err)
 		}
@@ -374,7 +374,7 @@ func TestWhatAFirstStartWouldSkip(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = refused(t, d, first, rigatoni.ErrOutputExists)
-	for _, part := range []string{"files up to " + name(1, 3), "--start 2026-11-29T18:02:00Z", "skips what was written since"} {
+	for _, part := range []string{"files up to " + name(1, 3), "begin at 2026-11-29T18:02:00Z", "skips what was written since"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("3 files are finished: the error doesn't have %q: %v", part, err)
 		}
@@ -386,11 +386,11 @@ func TestWhatAFirstStartWouldSkip(t *testing.T) {
 	var log bytes.Buffer
 	d = openFiles(t, dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	closeSink(t, openSink(t, d, first))
-	if text := log.String(); !strings.Contains(text, "output accepted") || !strings.Contains(text, name(1, 3)) || strings.Contains(text, "restore") || strings.Contains(text, "--start") {
+	if text := log.String(); !strings.Contains(text, "output accepted") || !strings.Contains(text, name(1, 3)) || strings.Contains(text, "restore") || strings.Contains(text, "begin at") {
 		t.Errorf("the log has advice for what was decided, or no facts: %s", text)
 	}
 	first.AcceptOutput = ""
-	if err := refused(t, d, first, rigatoni.ErrOutputExists); !strings.Contains(err.Error(), "--start 2026-11-29T18:02:00Z") {
+	if err := refused(t, d, first, rigatoni.ErrOutputExists); !strings.Contains(err.Error(), "begin at 2026-11-29T18:02:00Z") {
 		t.Errorf("a second time: %v", err)
 	}
 }
@@ -403,13 +403,13 @@ func TestTheTimeOfTheFirstEvent(t *testing.T) {
 		dir := tempDir(t)
 		put(t, dir, open(1, 2), want(t, mode, batch(t, 1, 2, 5000)))
 		err := refused(t, openFiles(t, dir, Options{}), first, rigatoni.ErrOutputExists)
-		if !strings.Contains(err.Error(), "--start 2026-11-06T21:20:00Z (") || !strings.Contains(err.Error(), `there is a file of "shop", `+name(1, 2)) {
+		if !strings.Contains(err.Error(), "begin at 2026-11-06T21:20:00Z, ") || !strings.Contains(err.Error(), `there is a file of "shop", `+name(1, 2)) {
 			t.Errorf("%v: %v", mode, err)
 		}
 	}
 	dir := tempDir(t)
 	put(t, dir, open(1, 1), "{}\n"+text(t, 1, 1))
-	if err := refused(t, openFiles(t, dir, Options{}), first, rigatoni.ErrOutputExists); !strings.Contains(err.Error(), "--start TIME (") {
+	if err := refused(t, openFiles(t, dir, Options{}), first, rigatoni.ErrOutputExists); !strings.Contains(err.Error(), "begin at the time of the last event in the output, or before") {
 		t.Errorf("without a cluster time: %v", err)
 	}
 }

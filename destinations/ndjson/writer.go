@@ -29,7 +29,7 @@ import (
 //
 // A program whose standard output is a pipe that nobody reads any more ends by
 // SIGPIPE, as any does, before the checkpoint is saved. On other descriptors, or if the
-// signal is caught, it is a permanent error.
+// signal is caught, it is a [rigatoni.ErrDestinationClosed], and the pipeline stops.
 type Writer struct {
 	mode extjson.Mode
 
@@ -114,7 +114,7 @@ func (d *Writer) put(p []byte) (int, error) {
 	case err == nil && n < len(p):
 		err = fmt.Errorf("ndjson: %w", io.ErrShortWrite)
 	case errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrClosedPipe), errors.Is(err, os.ErrClosed):
-		err = rigatoni.Permanent(fmt.Errorf("ndjson: nobody reads the output any more: %w", err))
+		err = fmt.Errorf("ndjson: nobody reads the output any more: %w: %w", rigatoni.ErrDestinationClosed, err)
 	case err != nil:
 		err = fmt.Errorf("ndjson: %w", err)
 	}

@@ -161,7 +161,7 @@ func isPermanent(err error) bool {
 	return false
 }
 
-func TestAPipeThatNobodyReadsIsPermanent(t *testing.T) {
+func TestAPipeThatNobodyReadsIsClosed(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -171,15 +171,15 @@ func TestAPipeThatNobodyReadsIsPermanent(t *testing.T) {
 	deliver(t, d, batch(t, 1, 1, 0))
 	doSync(t, d) // fsync of a pipe is an error, and not asked for
 	r.Close()
-	if err := d.Deliver(t.Context(), batch(t, 2, 2, 0)); !errors.Is(err, syscall.EPIPE) || !isPermanent(err) {
+	if err := d.Deliver(t.Context(), batch(t, 2, 2, 0)); !errors.Is(err, syscall.EPIPE) || !errors.Is(err, rigatoni.ErrDestinationClosed) {
 		t.Errorf("got %v", err)
 	}
 	w.Close()
-	if err := d.Deliver(t.Context(), batch(t, 2, 2, 0)); !isPermanent(err) {
+	if err := d.Deliver(t.Context(), batch(t, 2, 2, 0)); !errors.Is(err, rigatoni.ErrDestinationClosed) {
 		t.Errorf("a closed file: %v", err)
 	}
-	if err := newWriter(t, &halting{err: syscall.EAGAIN}).Deliver(t.Context(), batch(t, 1, 1, 0)); err == nil || isPermanent(err) {
-		t.Errorf("what may go by is permanent: %v", err)
+	if err := newWriter(t, &halting{err: syscall.EAGAIN}).Deliver(t.Context(), batch(t, 1, 1, 0)); err == nil || errors.Is(err, rigatoni.ErrDestinationClosed) {
+		t.Errorf("what may go by is final: %v", err)
 	}
 }
 

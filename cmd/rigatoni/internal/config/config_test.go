@@ -62,7 +62,7 @@ func TestMistakes(t *testing.T) {
 		{"count", minimal + "max-batch-events: 1.5\n", `p.yaml:5: max-batch-events is "1.5"; it must be a whole number, 1 or more`},
 		{"mode", minimal + "full-document: UpdateLookup\n", `p.yaml:5: full-document is "UpdateLookup"; it must be default, updateLookup, whenAvailable or required`},
 		{"twice", minimal + "store: file:x\n", `p.yaml:5: store stands here a second time (first in line 2)`},
-		{"consent in a file", minimal + "accept-unclaimed: true\n", `p.yaml:5: accept-unclaimed applies to one start only and can't stand in a file, where it would apply to every start; give --accept-unclaimed`},
+		{"consent in a file", minimal + "accept-first-start: x\n", `p.yaml:5: accept-first-start applies to one start only and can't stand in a file, where it would apply to every start; give --accept-first-start`},
 		{"no variable", minimal + "name: ${NOPE}\n", `p.yaml:5: name is not complete: the environment has no variable NOPE; set it, or write ${NOPE:-default}`},
 		{"open brace", minimal + "name: ${NOPE\n", `p.yaml:5: name is not complete: ${ without its }; a dollar sign itself is written $$`},
 		{"bad variable", minimal + "name: ${a-b}\n", `p.yaml:5: name is not complete: ${a-b} does not name a variable: write ${NAME} or ${NAME:-default}, and $$ for a dollar sign`},
@@ -160,7 +160,7 @@ func TestValues(t *testing.T) {
 	flags := map[string]string{
 		"source": "mongodb+srv://h/?x=y", "store": "rediss://h/1", "to": "ndjson:/tmp/a b?max-file-bytes=7&max-file-age=off", "database": "d",
 		"max-batch-bytes": "512KiB", "max-in-flight-bytes": "1MB", "save-interval": "off", "max-batch-age": "-1",
-		"lease-wait": "1h30m", "accept-unclaimed": "true", "max-batch-events": "0",
+		"lease-wait": "1h30m", "accept-first-start": "abc", "max-batch-events": "0",
 	}
 	s, err := config.Read(config.Input{Flags: flags, Env: env()})
 	if err != nil {
@@ -175,22 +175,22 @@ func TestValues(t *testing.T) {
 	if d := cmp.Diff(&ndjson.Options{MaxFileBytes: 7, MaxFileAge: -1}, s.Output.To.Ref.Options); d != "" {
 		t.Error(d)
 	}
-	if !s.Checkpoints.AcceptUnclaimed || s.Server.Source != flags["source"] || s.Checkpoints.Store.Ref.Text != flags["store"] {
+	if s.Pipeline.FirstStart.Accept != "abc" || s.Server.Source != flags["source"] || s.Checkpoints.Store.Ref.Text != flags["store"] {
 		t.Errorf("got %+v", s)
 	}
-	for text, want := range map[string]bson.Timestamp{
-		"now": {}, "1794000000.2": {T: 1794000000, I: 2},
-		"2026-11-23T00:46:00+01:00": {T: uint32(time.Date(2026, 11, 22, 23, 46, 0, 0, time.UTC).Unix())},
+	for text, want := range map[string]config.Start{
+		"now": {}, "none": {None: true}, "1794000000.2": {Time: bson.Timestamp{T: 1794000000, I: 2}},
+		"2026-11-23T00:46:00+01:00": {Time: bson.Timestamp{T: uint32(time.Date(2026, 11, 22, 23, 46, 0, 0, time.UTC).Unix())}},
 	} {
 		flags["start"] = text
-		if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err != nil || s.Checkpoints.Start != (config.Start{Given: true, Time: want}) {
+		if s, err := config.Read(config.Input{Flags: flags, Env: env()}); err != nil || s.Checkpoints.Start != want {
 			t.Errorf("start %s: got %v, %v", text, s.Checkpoints.Start, err)
 		}
 	}
 	for _, text := range []string{"yesterday", "1794000000", ".5", "0.1", "1.", "-1.1", "1900-01-01T00:00:00Z", "99999999999.1"} {
 		flags["start"] = text
 		_, err := config.Read(config.Input{Flags: flags, Env: env()})
-		want := fmt.Sprintf("--start is %q; it must be now, a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such as 1794000000.2", text)
+		want := fmt.Sprintf("--start is %q; it must be now, a time such as 2026-11-23T00:46:00Z, a cluster time (seconds.increment) such as 1794000000.2, or none (refuse to begin without a checkpoint)", text)
 		if err == nil || err.Error() != want {
 			t.Errorf("\n got %v\nwant %s", err, want)
 		}
@@ -316,11 +316,17 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-func TestSecrets(t *testing.T) {
-	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey", "redis://:other@h",
-		"redis+sentinel://u:firstpw@a:1,b:2/m?sentinel-username=watcher&sentinel-password=secondpw")
-	if got := s.Text("firstpw watcher secondpw mymaster a:1"); got != "*** *** *** mymaster a:1" {
-		t.Errorf("of a URL with Sentinels: %q", got)
+func TestScrubber(t *testing.T) {
+	s := config.NewScrubber("mongodb://user:p%40ss%3Aword@h/?tlsCertificateKeyFilePassword=kkey1", "redis://:0ther@h",
+		"redis+sentinel://u:firstpw1@a:1,b:2/m?sentinel-username=watcher7&sentinel-password=secondpw2")
+	for text, want := range map[string]string{
+		"firstpw1 watcher7 secondpw2 mymaster a:1":                  "*** *** *** mymaster a:1",
+		"p%40ss%3Aword p@ss:word kkey1 0ther user:p@ss:word, not h": "*** *** *** *** ***, not h",
+		"p%40ss%3aword p@ss:word":                                   "*** ***", // as other libraries escape it
+	} {
+		if got := s.Text(text); got != want {
+			t.Errorf("%s is shown as %s, want %s", text, got, want)
+		}
 	}
 	for text, want := range map[string]string{
 		"--store=redis:bob:firstpw@h": "***@h", "--name=team@x": "--name=team@x", "--to=ndjson:./a@b": "--to=ndjson:./a@b",
@@ -329,26 +335,41 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s is shown as %s", text, got)
 		}
 	}
-	var b strings.Builder
-	if _, err := s.Writer(&b).Write([]byte("p%40ss%3Aword p@ss:word kkey other user:p@ss:word, not h")); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := b.String(), "*** *** *** *** ***, not h"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	if got := config.NewScrubber(`redis://:q%22u%5Co%0Ate@h`).Text("`q\"u\\o\nte` " + `"q\"u\\o\nte"`); got != "`***` \"***\"" {
+		t.Errorf("escaped, it is shown as %s", got)
 	}
 	if got := (config.Scrubber{}).Text("as it is"); got != "as it is" {
 		t.Errorf("got %q", got)
 	}
 }
 
+// A password that is a word or a number is no reason to make messages unreadable, and
+// is hidden where a password stands.
+func TestSecretsThatAreWords(t *testing.T) {
+	for _, secret := range []string{"a", "level", "shop", "27017", "ms", "Password", "7"} {
+		s := config.NewScrubber("mongodb://user:" + secret + "@h")
+		for _, text := range []string{"a lag of 7 ms at 127.0.0.1:27017: the level of shop is 27017", "level=INFO msg=ready pipeline=shop attempts=7 a=a"} {
+			if got := s.Text(text); got != text {
+				t.Errorf("%s: %s is shown as %s", secret, text, got)
+			}
+		}
+		for _, leak := range []string{"mongodb://user:%s@h", "redis://:%s@h", "args: `%s`", `the value "%s"`, `\"%s\"`, "password=%s", "tlsPassword=%s&x", "AUTH: %s"} {
+			want := strings.ReplaceAll(leak, "%s", "***")
+			if got := s.Text(strings.ReplaceAll(leak, "%s", secret)); strings.ReplaceAll(got, "user:***", "***") != strings.ReplaceAll(want, "user:***", "***") {
+				t.Errorf("%s: shown as %s, want %s", secret, got, want)
+			}
+		}
+	}
+}
+
 func TestSecretsInAMapping(t *testing.T) {
-	file := write(t, "source: mongodb://u:firstpw@h\ndatabase: d\nto: ndjson:-\nstore:\n  url: redis+sentinel://u:secondpw@a:1,b:2/m\n  sentinel-password: ${PW}\n")
-	s, err := config.Read(config.Input{File: file, Env: env("PW", "thirdpw")})
+	file := write(t, "source: mongodb://u:firstpw1@h\ndatabase: d\nto: ndjson:-\nstore:\n  url: redis+sentinel://u:secondpw2@a:1,b:2/m\n  sentinel-password: ${PW}\n")
+	s, err := config.Read(config.Input{File: file, Env: env("PW", "thirdpw3")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	scrub := s.Scrubber()
-	if got := scrub.Text("firstpw secondpw thirdpw mymaster"); got != "*** *** *** mymaster" {
+	if got := scrub.Text("firstpw1 secondpw2 thirdpw3 mymaster"); got != "*** *** *** mymaster" {
 		t.Errorf("got %q", got)
 	}
 	if got := s.Checkpoints.Store.Ref.String(); got != "redis+sentinel://***@a:1,b:2/m" {

@@ -2,10 +2,11 @@ package config
 
 import (
 	"cmp"
-	"io"
+	"encoding/json"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
@@ -14,10 +15,6 @@ import (
 
 // Redact is the URL without what may be secret in it.
 func Redact(text string) string { return option.RedactURL(text) }
-
-// shortest is the length of the shortest secret that is looked for in messages:
-// to replace every "a" would leave nothing readable, and hide as little.
-const shortest = 3
 
 var (
 	// noSlashes finds a URL that lacks its "//" or its scheme, and has a password.
@@ -29,12 +26,7 @@ var (
 // secrets are the parts of a URL that no message may have.
 func secrets(text string) []string {
 	var found []string
-	add := func(s string) {
-		found = append(found, s)
-		if plain, err := url.PathUnescape(s); err == nil && plain != s {
-			found = append(found, plain)
-		}
-	}
+	add := func(s string) { found = append(found, s) }
 	_, rest, ok := strings.Cut(text, "://")
 	if !ok && noSlashes.MatchString(text) && !directory.MatchString(text) {
 		rest = text
@@ -59,7 +51,14 @@ func secrets(text string) []string {
 
 // A Scrubber takes secrets out of text. Libraries are not supposed to put them
 // into their errors; this is for the day that one does.
-type Scrubber struct{ replacer *strings.Replacer }
+//
+// A secret that looks like nothing else is replaced wherever it stands. One that may be
+// a word of the message, or a number in it (level, a, 27017), is replaced only where a
+// secret would stand: in a URL, in quotes, after "password".
+type Scrubber struct {
+	anywhere *strings.Replacer
+	asValues []*regexp.Regexp
+}
 
 // NewScrubber returns a scrubber for the secrets of these URLs.
 func NewScrubber(urls ...string) Scrubber {
@@ -87,37 +86,77 @@ func (s *Settings) Scrubber() Scrubber {
 	return scrubberOf(all)
 }
 
-func scrubberOf(all []string) Scrubber {
-	all = slices.DeleteFunc(all, func(s string) bool { return len(s) < shortest })
+// word matches a secret that may be part of a message by chance.
+var word = regexp.MustCompile(`^(.{0,3}|[A-Za-z]?[a-z]*|[A-Z]*|[0-9.:]*)$`)
+
+func scrubberOf(secrets []string) Scrubber {
+	var all, words, pairs []string
+	for _, s := range secrets {
+		all = append(all, spellings(s)...)
+	}
 	// The longest first, since the first that fits is the one replaced.
 	slices.SortFunc(all, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
-	var pairs []string
 	for _, s := range slices.Compact(all) {
-		pairs = append(pairs, s, "***")
+		switch {
+		case s == "":
+		case word.MatchString(s):
+			words = append(words, regexp.QuoteMeta(s))
+		default:
+			pairs = append(pairs, s, "***")
+		}
 	}
-	return Scrubber{strings.NewReplacer(pairs...)}
+	scrub := Scrubber{anywhere: strings.NewReplacer(pairs...)}
+	if len(words) > 0 {
+		any := `(?:` + strings.Join(words, "|") + `)`
+		for _, around := range [][2]string{
+			{`[:/]`, `@`},
+			{"[\"'`]", "\\\\?[\"'`]"},
+			{`(?i:pass|pwd|secret|user|auth)[\w-]*["']?\s*[:=]\s*["']?`, `[^\w]|$`},
+		} {
+			scrub.asValues = append(scrub.asValues, regexp.MustCompile(`(`+around[0]+`)`+any+`(`+around[1]+`)`))
+		}
+	}
+	return scrub
+}
+
+// spellings are the forms that a secret has in URLs and in quoted text. It may be
+// percent-encoded already.
+func spellings(s string) []string {
+	all := []string{s}
+	plain := []string{s}
+	if p, err := url.PathUnescape(s); err == nil && p != s {
+		plain = append(plain, p)
+	}
+	for _, p := range plain {
+		all = append(all, p)
+		for _, form := range []string{url.QueryEscape(p), url.PathEscape(p), url.UserPassword("", p).String()[1:]} {
+			all = append(all, form, lowerEscapes.ReplaceAllStringFunc(form, strings.ToLower))
+		}
+		for _, form := range []string{strconv.Quote(p), strconv.QuoteToASCII(p), jsonString(p)} {
+			all = append(all, form[1:len(form)-1])
+		}
+	}
+	return all
+}
+
+var lowerEscapes = regexp.MustCompile(`%[0-9A-F]{2}`)
+
+func jsonString(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return strconv.Quote(s)
+	}
+	return string(b)
 }
 
 // Text is text without the secrets.
 func (s Scrubber) Text(text string) string {
-	if s.replacer == nil {
+	if s.anywhere == nil {
 		return text
 	}
-	return s.replacer.Replace(text)
-}
-
-// Writer returns a writer that writes to w without the secrets. A secret must be
-// within one write, as it is in a log record.
-func (s Scrubber) Writer(w io.Writer) io.Writer { return scrubWriter{s, w} }
-
-type scrubWriter struct {
-	s Scrubber
-	w io.Writer
-}
-
-func (w scrubWriter) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(w.w, w.s.Text(string(p))); err != nil {
-		return 0, err
+	text = s.anywhere.Replace(text)
+	for _, re := range s.asValues {
+		text = re.ReplaceAllString(text, "${1}***${2}")
 	}
-	return len(p), nil
+	return text
 }

@@ -35,17 +35,16 @@ type Output struct {
 
 // Checkpoints is where the checkpoints are kept, and what a first start does.
 type Checkpoints struct {
-	Name            string        `group:"Where checkpoints are kept" help:"the name of the pipeline and its checkpoint; by default the database's" arg:"NAME" pattern:"[^/]{1,512}" want:"at most 512 bytes, without a slash, which separates it from the name of a stream"`
-	Store           backend.Store `help:"the store; its options are parameters of the URL, or fields beside url: in the file" arg:"URL" kind:"url" require:"where the checkpoint is kept, as --store file:./state"`
-	Start           Start         `group:"For one start" help:"where to begin without a checkpoint, by default now; given, it accepts existing output" arg:"TIME" want:"now, a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such as 1794000000.2" once:"true"`
-	AcceptUnclaimed bool          `help:"begin although the store has checkpoints of this pipeline that no stream claims" once:"true"`
+	Name  string        `group:"Where checkpoints are kept" help:"the name of the pipeline and its checkpoint; by default the database's" arg:"NAME" pattern:"[^/]{1,512}" want:"at most 512 bytes, without a slash, which separates it from the name of a stream"`
+	Store backend.Store `help:"the store; its options are parameters of the URL, or fields beside url: in the file" arg:"URL" kind:"url" require:"where the checkpoint is kept, as --store file:./state"`
+	Start Start         `help:"where to begin without a checkpoint, by default now; none refuses to" arg:"TIME" want:"now, a time such as 2026-11-23T00:46:00Z, a cluster time (seconds.increment) such as 1794000000.2, or none (refuse to begin without a checkpoint)"`
 }
 
 // Messages are those on standard error.
 type Messages struct {
 	LogLevel         string        `group:"Messages" help:"the lowest level of messages" arg:"LEVEL" oneof:"debug|info|warn|error" default:"info"`
 	LogFormat        string        `help:"the format of messages" arg:"FORMAT" oneof:"text|json" default:"text"`
-	ProgressInterval time.Duration `help:"how often to log the progress where standard error is no terminal" default:"30s"`
+	ProgressInterval time.Duration `help:"how often to log the progress where standard error is no terminal" default:"30s" off:"never, and no status line on a terminal"`
 }
 
 // A Field is one option, and the part of Settings that it is in.
@@ -62,6 +61,7 @@ var Fields = fields(
 	func(s *Settings) any { return &s.Watch },
 	func(s *Settings) any { return &s.Output },
 	func(s *Settings) any { return &s.Checkpoints },
+	func(s *Settings) any { return &s.Pipeline.FirstStart },
 	func(s *Settings) any { return &s.Pipeline },
 	func(s *Settings) any { return &s.Messages },
 )

@@ -12,21 +12,22 @@ import (
 
 // Start is where a first start begins.
 type Start struct {
-	Given bool
-	Time  bson.Timestamp // zero for now
+	None bool           // nowhere: it is refused
+	Time bson.Timestamp // zero for now
 }
 
 var errNoTime = errors.New("no time")
 
-// UnmarshalText reads now, a time, or a cluster time.
-func (s *Start) UnmarshalText(b []byte) error {
-	text := string(b)
-	if text == "now" {
-		*s = Start{Given: true}
-		return nil
+// UnmarshalText reads now, none, a time, or a cluster time.
+func (s *Start) UnmarshalText(b []byte) (err error) {
+	*s = Start{}
+	switch text := string(b); text {
+	case "now":
+	case "none":
+		s.None = true
+	default:
+		s.Time, err = clusterTime(text)
 	}
-	at, err := clusterTime(text)
-	*s = Start{Given: err == nil, Time: at}
 	return err
 }
 

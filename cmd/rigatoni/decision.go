@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+// choices are what can be done about an error that leaves a choice.
+func choices(err error) []advice {
+	var first *rigatoni.FirstStartError
+	if errors.As(err, &first) {
+		return firstStartChoices(first)
+	}
+	return nil
+}
+
+// formatAll returns each advice with the whole command line.
+func formatAll(all []advice, args []string) string {
+	var b strings.Builder
+	for _, a := range all {
+		b.WriteString(a.format(args))
+	}
+	return b.String()
+}
+
+// firstStartChoices are those where a first start is refused.
+func firstStartChoices(e *rigatoni.FirstStartError) []advice {
+	if e.Accept == "" {
+		return []advice{{"if store and name are right and there never was a checkpoint, once, where TIME is now or where to begin", "--start TIME"}}
+	}
+	var all []advice
+	accept := "--accept-first-start=" + e.Accept
+	if name, ok := otherName(e); ok {
+		all = append(all, advice{"to continue under the name that it had", "--name " + quoted(name)})
+	}
+	if since := e.Since(); !since.IsZero() {
+		all = append(all, advice{"to begin, once, where that ends, which skips nothing", "--start " + timestamp(since) + " " + accept})
+	}
+	return append(all, advice{"to begin now, once, and skip what was written before", "--start now " + accept})
+}
+
+// otherName is the pipeline's name of the checkpoints that were found, if that is
+// one, and all that differs.
+func otherName(e *rigatoni.FirstStartError) (string, bool) {
+	ours, stream, _ := strings.Cut(e.Key, "/")
+	name := ""
+	for _, f := range e.Found {
+		other, of, _ := strings.Cut(f.Key, "/")
+		if f.Key == "" || other == ours || of != stream || name != "" && other != name {
+			return "", false
+		}
+		name = other
+	}
+	return name, name != ""
+}
+
+// timestamp is a cluster time as --start takes it.
+func timestamp(t bson.Timestamp) string { return fmt.Sprintf("%d.%d", t.T, t.I) }

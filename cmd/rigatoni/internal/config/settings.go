@@ -17,6 +17,7 @@ type Settings struct {
 	Output      Output
 	Checkpoints Checkpoints
 	Pipeline    rigatoni.Config // its options, and Name
+	Monitoring  Monitoring
 	Messages    Messages
 
 	origin map[string]string // where each option was set: "pipeline.yaml:3", "--store"
@@ -38,6 +39,13 @@ type Checkpoints struct {
 	Name  string        `group:"Where checkpoints are kept" help:"the name of the pipeline and its checkpoint; by default the database's" arg:"NAME" pattern:"[^/]{1,512}" want:"at most 512 bytes, without a slash, which separates it from the name of a stream"`
 	Store backend.Store `help:"the store; its options are parameters of the URL, or fields beside url: in the file" arg:"URL" kind:"url" require:"where the checkpoint is kept, as --store file:./state"`
 	Start Start         `help:"where to begin without a checkpoint, by default now; none refuses to" arg:"TIME" want:"now, a time such as 2026-11-23T00:46:00Z, a cluster time (seconds.increment) such as 1794000000.2, or none (refuse to begin without a checkpoint)"`
+}
+
+// Monitoring is what is served over HTTP, and when a pipeline is ready.
+type Monitoring struct {
+	HTTP               string        `group:"Monitoring" help:"serve a status page, /status, /metrics, /readyz and /healthz at this address; a port alone (9600) is of this machine only" arg:"ADDR" pattern:"(.*:)?[0-9]{1,5}" want:"a port (9600), of this machine only, or HOST:PORT (0.0.0.0:9600)"`
+	ReadyCheckpointAge time.Duration `help:"not ready when the checkpoint was saved longer ago; by default 1m, or three idle intervals where that is longer" off:"no limit" min:"1s"`
+	ReadyRunway        time.Duration `help:"not ready when the oplog reaches back beyond a checkpoint by less than this" default:"10m" off:"no limit" min:"1s"`
 }
 
 // Messages are those on standard error.
@@ -63,6 +71,7 @@ var Fields = fields(
 	func(s *Settings) any { return &s.Checkpoints },
 	func(s *Settings) any { return &s.Pipeline.FirstStart },
 	func(s *Settings) any { return &s.Pipeline },
+	func(s *Settings) any { return &s.Monitoring },
 	func(s *Settings) any { return &s.Messages },
 )
 

@@ -2,7 +2,6 @@ package statusserver
 
 import (
 	"fmt"
-	"html/template"
 	"math"
 	"strings"
 )
@@ -14,7 +13,7 @@ const (
 
 // chart draws values over the last hour, missing where they are NaN, as SVG: an area
 // below a line, from 0 to top.
-func chart(values []float64, top float64, label string) template.HTML {
+func chart(values []float64, top float64, label string) markup {
 	var line, area strings.Builder
 	step := chartWidth / float64(len(values)-1)
 	begun := -1
@@ -40,9 +39,10 @@ func chart(values []float64, top float64, label string) template.HTML {
 		fmt.Fprintf(&area, "L%.1f %.1f", x, y)
 	}
 	end(len(values) - 1)
-	return template.HTML(fmt.Sprintf(`<svg viewBox="0 0 %.0f %.0f" preserveAspectRatio="none" role="img" aria-label="%s">`+
-		`<path class="area" d="%s"/><path class="line" d="%s"/></svg>`,
-		chartWidth, chartHeight, template.HTMLEscapeString(label), area.String(), line.String()))
+	var h htmlBuilder
+	h.add(`<svg viewBox="0 0 %v %v" preserveAspectRatio="none" role="img" aria-label="%v"><path class="area" d="%v"/><path class="line" d="%v"/></svg>`,
+		chartWidth, chartHeight, label, area.String(), line.String())
+	return h.markup()
 }
 
 // highest is the highest value that is known.

@@ -1,10 +1,8 @@
 package statusserver
 
 import (
-	"bytes"
-	_ "embed"
 	"fmt"
-	"html/template"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -12,11 +10,6 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 )
-
-//go:embed page.html
-var pageText string
-
-var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
 // A view is what the page shows.
 type view struct {
@@ -52,7 +45,7 @@ type card struct {
 // A plot is a chart of the last hour with its current value.
 type plot struct {
 	Title, Value, Top string
-	SVG               template.HTML
+	SVG               markup
 }
 
 // page writes the page. It is whole before the first byte is sent.
@@ -66,13 +59,8 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("refresh") == "off" {
 		v.Refresh = 0
 	}
-	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, v); err != nil {
-		plain(w, http.StatusInternalServerError, "the page can't be made: "+err.Error()+"\n")
-		return
-	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = b.WriteTo(w) // the client may have left
+	_, _ = io.WriteString(w, string(v.markup())) // the client may have left
 }
 
 func (s *Server) view(streams []rigatoni.StreamStatus, page int, now time.Time) view {

@@ -1,6 +1,7 @@
 package rigatoni
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"sync"
@@ -20,7 +21,21 @@ type monitor struct {
 	s       StreamStatus
 	tracker *tracker       // of the current session, or the last one
 	outage  OutageReporter // of the stream of the current session; nil without
+
+	patience time.Duration // with a store that is asked to renew a lease; 0: no lease
+	answered time.Time     // when the store last answered
 }
+
+// storePatience is how long nothing may be heard from a store that renews a lease: it
+// is asked every third of the TTL.
+func storePatience(cfg *Config) time.Duration {
+	if cfg.LeaseTTL < 0 {
+		return 0
+	}
+	return cmp.Or(cfg.LeaseTTL, state.DefaultLeaseTTL)/3 + 2*time.Second
+}
+
+var errStoreSilent = errors.New("the store doesn't answer")
 
 func (st *monitor) snapshot() StreamStatus {
 	st.mu.Lock()
@@ -36,6 +51,9 @@ func (st *monitor) snapshot() StreamStatus {
 	if st.outage != nil {
 		s.Outage, s.OutageErr = st.outage.Outage()
 		s.addInterruptions(st.outage)
+	}
+	if quiet := time.Since(st.answered); s.Owner != "" && s.StoreFailed.IsZero() && st.patience > 0 && quiet > st.patience {
+		s.StoreFailed, s.StoreErr = st.answered, errStoreSilent
 	}
 	if s.Position.Before(s.Checkpoint) { // before the stream is open
 		s.Position = s.Checkpoint
@@ -160,7 +178,7 @@ func (st *monitor) leasing(err error) {
 func (st *monitor) asked(err error) {
 	st.update(func(s *StreamStatus) {
 		if err == nil || saveIsFinal(err) {
-			s.StoreFailed, s.StoreErr = time.Time{}, nil
+			s.StoreFailed, s.StoreErr, st.answered = time.Time{}, nil, time.Now()
 			return
 		}
 		now := time.Now()

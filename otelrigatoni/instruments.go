@@ -37,14 +37,14 @@ var definitions = []definition{
 		return oneIf(s.Phase == rigatoni.PhaseStreaming && s.Outage.IsZero())
 	})},
 	{"rigatoni.leases.held", "{lease}", "Leases that this process holds.", gauge, always(func(s rigatoni.StreamStatus) float64 { return oneIf(s.Owner != "") })},
-	{"rigatoni.lease.epoch", "1", "Epoch of the lease: it grows with each new owner.", single, func(s rigatoni.StreamStatus, _ time.Time) (float64, bool) {
+	{"rigatoni.lease.epoch", "{epoch}", "Epoch of the lease: it grows with each new owner.", single, func(s rigatoni.StreamStatus, _ time.Time) (float64, bool) {
 		return float64(s.Epoch), s.Owner != ""
 	}},
 
 	{"rigatoni.lag", "s", "Time from the cluster time of the position to now.", highest, since(func(s rigatoni.StreamStatus) time.Time { return s.Position })},
 	{"rigatoni.checkpoint.age", "s", "Time since the checkpoint was saved, or covered all that was read.", highest, since(func(s rigatoni.StreamStatus) time.Time { return s.LastSave })},
 	{"rigatoni.runway", "s", "How long the oplog will still reach back to the checkpoint; missing where it is unknown.", lowest, func(s rigatoni.StreamStatus, _ time.Time) (float64, bool) {
-		return s.Runway.Seconds(), s.RunwayKnown
+		return s.Runway.Seconds(), s.RunwayKnown && s.Holder == ""
 	}},
 	{"rigatoni.server.down", "s", "Time since the MongoDB server stopped answering; 0 while it answers.", highest, failing(func(s rigatoni.StreamStatus) time.Time { return s.Outage })},
 	{"rigatoni.store.down", "s", "Time since saves or renewals of the lease began to fail; 0 while they succeed.", highest, failing(func(s rigatoni.StreamStatus) time.Time { return s.StoreFailed })},
@@ -76,10 +76,11 @@ func count(value func(rigatoni.StreamStatus) uint64) func(rigatoni.StreamStatus,
 	return func(s rigatoni.StreamStatus, _ time.Time) (float64, bool) { return float64(value(s)), true }
 }
 
-// since is the time since t, which is unknown where it is zero.
+// since is the time since t, which is unknown where it is zero, and while another
+// process has the lease: that one knows.
 func since(t func(rigatoni.StreamStatus) time.Time) func(rigatoni.StreamStatus, time.Time) (float64, bool) {
 	return func(s rigatoni.StreamStatus, now time.Time) (float64, bool) {
-		return max(0, now.Sub(t(s)).Seconds()), !t(s).IsZero()
+		return max(0, now.Sub(t(s)).Seconds()), !t(s).IsZero() && s.Holder == ""
 	}
 }
 

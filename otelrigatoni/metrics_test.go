@@ -89,7 +89,9 @@ func busy(stream string) rigatoni.StreamStatus {
 
 func TestObserve(t *testing.T) {
 	m, reader := newMetrics(t)
-	streams := []rigatoni.StreamStatus{busy("orders"), {Stream: "users", Key: "shop/users", Phase: rigatoni.PhaseLeasing}}
+	lost := busy("carts") // whose lease another process has taken over
+	lost.Phase, lost.Owner, lost.Holder = rigatoni.PhaseLeasing, "", "other"
+	streams := []rigatoni.StreamStatus{busy("orders"), {Stream: "users", Key: "shop/users", Phase: rigatoni.PhaseLeasing}, lost}
 	stop, err := m.Observe(func() []rigatoni.StreamStatus { return streams })
 	if err != nil {
 		t.Fatal(err)
@@ -115,6 +117,11 @@ func TestObserve(t *testing.T) {
 	for _, name := range []string{"lag", "checkpoint.age", "runway", "lease.epoch", "gap.last.timestamp"} {
 		if v, ok := got["rigatoni."+name+"{pipeline=shop stream=users}"]; ok {
 			t.Errorf("%s of a stream that has none is %v", name, v)
+		}
+	}
+	for _, name := range []string{"lag", "checkpoint.age", "runway"} {
+		if v, ok := got["rigatoni."+name+"{pipeline=shop stream=carts}"]; ok {
+			t.Errorf("%s of a stream that another process reads is %v", name, v)
 		}
 	}
 	for _, name := range []string{"streams.up", "leases.held", "events", "retries", "refused"} { // a rate needs the 0 before the first

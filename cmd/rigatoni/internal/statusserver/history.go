@@ -39,7 +39,7 @@ func (h *history) add(s rigatoni.StreamStatus, point int, fresh bool, took time.
 	if fresh {
 		h.lag[i], h.rate[i] = float32(math.NaN()), float32(math.NaN())
 	}
-	if !s.Position.IsZero() {
+	if lagKnown(s) {
 		h.lag[i] = float32(max(orZero(h.lag[i]), s.Lag(now).Seconds()))
 	}
 	if took <= 0 { // the first sample
@@ -54,6 +54,10 @@ func (h *history) add(s rigatoni.StreamStatus, point int, fresh bool, took time.
 		h.rate[i] = float32((old + h.now) / 2)
 	}
 }
+
+// lagKnown reports whether this process knows a stream's lag: not while another one
+// reads it.
+func lagKnown(s rigatoni.StreamStatus) bool { return !s.Position.IsZero() && s.Holder == "" }
 
 func orZero(v float32) float64 {
 	if math.IsNaN(float64(v)) {
@@ -92,14 +96,26 @@ func (s *sampler) sample(all []rigatoni.StreamStatus, now time.Time) {
 	s.point, s.last = point, now
 }
 
-// series returns a ring's values in the order of time, the last one now.
+// fewest is how many points a chart has at least.
+const fewest = 12
+
+// series returns a ring's values in the order of time, the last one now: those of the
+// last hour, or since the beginning.
 func (s *sampler) series(ring *[points]float32) []float64 {
-	values := make([]float64, points)
+	values := make([]float64, min(points, max(fewest, s.point+1)))
 	for i := range values {
-		at := s.point - points + 1 + i
+		at := s.point - len(values) + 1 + i
 		if values[i] = math.NaN(); at >= 0 {
 			values[i] = float64(ring[at%points])
 		}
 	}
 	return values
+}
+
+// span is how long ago the first of n values was, in words.
+func span(n int) string {
+	if n == points {
+		return "an hour ago"
+	}
+	return brief(time.Duration(n)*pointTime) + " ago"
 }

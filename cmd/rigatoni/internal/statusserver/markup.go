@@ -46,12 +46,13 @@ func (v view) markup() markup {
 	if v.Refresh > 0 {
 		h.add("<meta http-equiv=\"refresh\" content=\"%v\">\n", v.Refresh)
 	}
-	mark, badge := "●", markup(`<span class="badge good">Ready</span>`)
-	if !v.Ready {
-		mark, badge = "▲", `<span class="badge bad">Not ready</span>`
+	mark := "▲"
+	if v.Tone == "good" {
+		mark = "●"
 	}
 	h.add("<title>%v %v – rigatoni</title>\n<style>\n%v</style>\n</head>\n<body>\n", mark, v.Pipeline, markup(pageStyle))
-	h.add(`<header><h1>%v</h1>%v<small class="push">%v · up %v</small></header>`+"\n<main>\n", v.Pipeline, badge, v.Now, v.Up)
+	h.add(`<header><h1>%v</h1><span class="badge %v">%v</span><small class="push">%v · up %v</small></header>`+"\n<main>\n",
+		v.Pipeline, v.Tone, v.State, v.Now, v.Up)
 	v.body(&h)
 	h.add("</main>\n<footer><small>%v · ", v.Version)
 	h.add(`<a href="/status">status as JSON</a> · <a href="/metrics">metrics</a> · <a href="/readyz">readyz</a> · `)
@@ -66,7 +67,7 @@ func (v view) markup() markup {
 
 func (v view) body(h *htmlBuilder) {
 	if len(v.Reasons) > 0 {
-		h.add(`<ul class="reasons bad">`)
+		h.add(`<ul class="reasons %v">`, v.Tone)
 		for _, r := range v.Reasons {
 			h.add("<li>%v</li>", r.String())
 		}
@@ -96,12 +97,8 @@ func (v view) body(h *htmlBuilder) {
 }
 
 func (c card) markup(h *htmlBuilder) {
-	owner := "no lease held"
-	if c.Owner != "" {
-		owner = "lease held as " + c.Owner
-	}
 	h.add(`<section class="card %v-card"><div class="head"><h2>%v</h2><span class="badge %v">%v</span><small class="push">%v</small></div>`+"\n",
-		c.Tone, c.Name, c.Tone, c.Phase, owner)
+		c.Tone, c.Name, c.Tone, c.Phase, c.Lease)
 	for _, r := range c.Reasons {
 		h.add(`<p class="soft">%v: %v</p>`, r.Code, r.Text)
 	}
@@ -121,7 +118,7 @@ func (p plot) markup() markup {
 	if p.Top != "" {
 		h.add(`<small class="push">top: %v</small>`, p.Top)
 	}
-	h.add(`</p><div class="frame">%v</div><div class="axis"><small>an hour ago</small><small>now</small></div></div>`+"\n", p.SVG)
+	h.add(`</p><div class="frame">%v</div><div class="axis"><small>%v</small><small>now</small></div></div>`+"\n", p.SVG, p.From)
 	return h.markup()
 }
 

@@ -15,7 +15,7 @@ import (
 type view struct {
 	Pipeline, Version string
 	Now, Up           string
-	Ready             bool
+	Tone, State       string
 	Reasons           []Reason
 	Figures           []figure // of all streams together
 	Cards             []card
@@ -35,7 +35,7 @@ type figure struct {
 type card struct {
 	Name, Key, Phase string
 	Tone             string // good, warn or bad
-	Owner            string
+	Lease            string
 	Reasons          []Reason
 	Lag, Rate        plot
 	Figures          []figure
@@ -44,8 +44,9 @@ type card struct {
 
 // A plot is a chart of the last hour with its current value.
 type plot struct {
-	Title, Value, Top string
-	SVG               markup
+	Title, Value string
+	Top, From    string // the ends of the axes
+	SVG          markup
 }
 
 // page writes the page. It is whole before the first byte is sent.
@@ -67,8 +68,9 @@ func (s *Server) view(streams []rigatoni.StreamStatus, page int, now time.Time) 
 	reasons := s.reasons(streams, now)
 	v := view{
 		Pipeline: s.o.Pipeline, Version: s.o.Version, Now: clock(now), Up: brief(now.Sub(s.started)),
-		Ready: len(reasons) == 0, Reasons: reasons, Total: len(streams), Refresh: 5,
+		Reasons: reasons, Total: len(streams), Refresh: 5,
 	}
+	v.Tone, v.State = judge(reasons)
 	if len(streams) > 1 {
 		v.Figures = s.totals(streams, now)
 	}
@@ -88,6 +90,18 @@ func (s *Server) view(streams []rigatoni.StreamStatus, page int, now time.Time) 
 	}
 	v.From++ // for people
 	return v
+}
+
+// judge is the state of a pipeline in a word. To stand by is no trouble.
+func judge(reasons []Reason) (tone, state string) {
+	notLease := func(r Reason) bool { return r.Code != "lease" }
+	switch {
+	case len(reasons) == 0:
+		return "good", "Ready"
+	case !slices.ContainsFunc(reasons, notLease):
+		return "warn", "Standing by"
+	}
+	return "bad", "Not ready"
 }
 
 // worstFirst are the indexes of the streams: those that are not ready first, otherwise
@@ -110,10 +124,13 @@ func (s *Server) totals(streams []rigatoni.StreamStatus, now time.Time) []figure
 	}
 	s.mu.Unlock()
 	up, held, inFlight, gaps := 0, 0, 0, 0
-	var lag time.Duration
-	var runway *time.Duration
+	longest, shortest := "unknown", "unknown"
+	var lag, runway *time.Duration
 	for _, st := range streams {
-		inFlight, gaps, lag = inFlight+st.InFlight, gaps+st.Gaps, max(lag, st.Lag(now))
+		inFlight, gaps = inFlight+st.InFlight, gaps+st.Gaps
+		if l := st.Lag(now); lagKnown(st) && (lag == nil || l > *lag) {
+			lag = &l
+		}
 		if st.Owner != "" {
 			held++
 		}
@@ -124,15 +141,17 @@ func (s *Server) totals(streams []rigatoni.StreamStatus, now time.Time) []figure
 			runway = &st.Runway
 		}
 	}
-	shortest := "unknown"
 	if runway != nil {
 		shortest = brief(*runway)
+	}
+	if lag != nil {
+		longest = brief(*lag)
 	}
 	return []figure{
 		{Name: "Streams up", Value: fmt.Sprintf("%s of %s", grouped(up), grouped(len(streams))), Bad: up < len(streams)},
 		{Name: "Leases held", Value: grouped(held)},
 		{Name: "Throughput", Value: grouped(int(rate+0.5)) + "/s"},
-		{Name: "Longest lag", Value: brief(lag)},
+		{Name: "Longest lag", Value: longest},
 		{Name: "Shortest runway", Value: shortest},
 		{Name: "In flight", Value: grouped(inFlight)},
 		{Name: "Gaps on record", Value: grouped(gaps), Bad: gaps > 0},
@@ -141,7 +160,7 @@ func (s *Server) totals(streams []rigatoni.StreamStatus, now time.Time) []figure
 
 // card shows the i-th stream. The caller holds the lock.
 func (s *Server) card(st rigatoni.StreamStatus, i int, now time.Time) card {
-	c := card{Name: st.Stream, Key: st.Key, Phase: string(st.Phase), Tone: "good", Owner: st.Owner, Error: s.errorText(st.LastError)}
+	c := card{Name: st.Stream, Key: st.Key, Phase: string(st.Phase), Tone: "good", Lease: lease(st), Error: s.errorText(st.LastError)}
 	if c.Name == "" {
 		c.Name = st.Key
 	}
@@ -167,10 +186,23 @@ func (s *Server) card(st rigatoni.StreamStatus, i int, now time.Time) card {
 	return c
 }
 
+// lease says who has a stream's lease.
+func lease(st rigatoni.StreamStatus) string {
+	switch {
+	case st.Owner != "":
+		return fmt.Sprintf("lease held as %s, epoch %d", st.Owner, st.Epoch)
+	case st.Holder != "" && !st.HeldUntil.IsZero():
+		return fmt.Sprintf("lease held by %s, until %s or renewed", st.Holder, st.HeldUntil.UTC().Format("15:04:05"))
+	case st.Holder != "":
+		return "lease held by " + st.Holder
+	}
+	return "no lease held"
+}
+
 // plots are the charts of the i-th stream.
 func (s *Server) plots(st rigatoni.StreamStatus, i int, now time.Time) (lag, rate plot) {
 	lag, rate = plot{Title: "Lag", Value: "unknown"}, plot{Title: "Throughput", Value: "0/s"}
-	if !st.Position.IsZero() {
+	if lagKnown(st) {
 		lag.Value = brief(st.Lag(now))
 	}
 	if i >= len(s.sampler.streams) {
@@ -183,6 +215,7 @@ func (s *Server) plots(st rigatoni.StreamStatus, i int, now time.Time) (lag, rat
 	lag.Top, lag.SVG = brief(time.Duration(top*float64(time.Second))), chart(lags, top, "lag over the last hour")
 	top = roundUp(highest(rates), 10)
 	rate.Top, rate.SVG = grouped(int(top))+"/s", chart(rates, top, "events a second over the last hour")
+	lag.From, rate.From = span(len(lags)), span(len(rates))
 	return lag, rate
 }
 
@@ -199,7 +232,7 @@ func figures(st rigatoni.StreamStatus, l Limits, now time.Time) []figure {
 		interruptions += n
 	}
 	all := []figure{
-		{Name: "Position", Value: unknown(clock(st.Position), !st.Position.IsZero())},
+		{Name: "Position", Value: unknown(st.Position.UTC().Format("15:04:05"), !st.Position.IsZero()), Note: date(st.Position)},
 		{Name: "Checkpoint", Value: unknown(ago(st.LastSave, now), !st.LastSave.IsZero()), Bad: l.CheckpointAge > 0 && !st.LastSave.IsZero() && now.Sub(st.LastSave) > l.CheckpointAge},
 		{Name: "Runway", Value: unknown(brief(st.Runway), st.RunwayKnown), Bad: st.RunwayKnown && st.Runway < l.Runway},
 		{Name: "In flight", Value: grouped(st.InFlight)},
@@ -231,6 +264,14 @@ func clock(t time.Time) string {
 		return "an unknown time"
 	}
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
+}
+
+// date is the day of a time; "" if it is unknown.
+func date(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("Jan 2")
 }
 
 func ago(t, now time.Time) string { return brief(now.Sub(t)) + " ago" }

@@ -22,6 +22,19 @@ func Open(uri string, o *Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	co, err := s.clientOptions(uri)
+	if err != nil {
+		return nil, err
+	}
+	if s.client, err = mongo.Connect(co); err != nil {
+		return nil, invalidURI(uri, err)
+	}
+	s.owned = true
+	return s, nil
+}
+
+// clientOptions reads a connection string.
+func (s *Source) clientOptions(uri string) (*options.ClientOptions, error) {
 	co := options.Client().ApplyURI(uri)
 	if err := co.Validate(); err != nil {
 		return nil, invalidURI(uri, err)
@@ -34,11 +47,7 @@ func Open(uri string, o *Options) (*Source, error) {
 	}
 	// The only read concern that a change stream takes.
 	co.SetReadConcern(readconcern.Majority())
-	if s.client, err = mongo.Connect(co); err != nil {
-		return nil, invalidURI(uri, err)
-	}
-	s.owned = true
-	return s, nil
+	return co, nil
 }
 
 // invalidURI says what is wrong with a connection string. Where it holds a

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/suggest"
 )
 
 // world is the environment that the command runs in.
@@ -17,6 +19,7 @@ type world struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) (string, bool)
+	environ        []string
 	terminal       bool // standard error is one
 	stdoutTerminal bool
 	messages       *messages
@@ -61,11 +64,11 @@ func newRoot(w world) *cobra.Command {
 			"after a crash of any kind the next run resumes from the last one.\n\n" + exitCodesHelp(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("there is no command %q; there are run, demo, mongotest, version and help", args[0])
+			return unknownCommand(cmd, args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
@@ -75,8 +78,25 @@ func newRoot(w world) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRunCommand(w), newDemoCommand(w), newMongotestCommand(w), newVersionCommand(w))
+	root.Version = versionLine(buildInfo())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.AddCommand(newRunCommand(w), newValidateCommand(w), newDemoCommand(w), newMongotestCommand(w), newVersionCommand(w))
 	return root
+}
+
+// unknownCommand says which commands there are. It quotes the argument only where
+// it can't be a URL with a password.
+func unknownCommand(root *cobra.Command, arg string) error {
+	var names []string
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if strings.ContainsAny(arg, ":@") {
+		return fmt.Errorf("a command comes first; there are %s", strings.Join(names, ", "))
+	}
+	return fmt.Errorf("there is no command %q; %s", arg, suggest.Name(arg, append(names, "help")))
 }
 
 // noArguments is for commands that take flags only. It doesn't quote the

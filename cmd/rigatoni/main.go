@@ -14,7 +14,7 @@ func main() {
 	crashByAbort()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	w := world{
-		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: surviving(os.Stderr), env: os.LookupEnv,
+		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: surviving(os.Stderr), env: os.LookupEnv, environ: os.Environ(),
 		terminal: isTerminal(os.Stderr), stdoutTerminal: isTerminal(os.Stdout),
 	}
 	w.messages = newMessages(w)

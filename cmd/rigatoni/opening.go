@@ -54,6 +54,9 @@ func open(ctx context.Context, w world, s config.Settings, log *slog.Logger) (c 
 		return c, closeAll, err
 	}
 	closers = append(closers, func() error {
+		if store == nil { // the destination keeps the checkpoints
+			return nil
+		}
 		if err := state.Close(store); err != nil {
 			return fmt.Errorf("closing the store: %w", err)
 		}

@@ -26,39 +26,22 @@ func newRunCommand(w world) *cobra.Command {
 		Example: "  rigatoni run pipeline.yaml\n" +
 			"  rigatoni run --source 'mongodb://localhost:27017' --database shop --collections orders,users \\\n" +
 			"      --store file:./state --to ndjson:./out",
-		Args: cobra.MaximumNArgs(1),
-	}
-	for _, o := range config.Fields {
-		f := cmd.Flags().VarPF(&flagText{kind: o.Option.Arg}, o.Option.Name, "", o.Option.Help)
-		if o.Option.Switch {
-			f.NoOptDefVal = "true"
-		}
 	}
 	cmd.Long = "Run reads a change stream and delivers its events until SIGINT, SIGTERM or SIGHUP stops it.\n" +
 		"The checkpoint is saved after delivery and never before: after a crash the next run resumes\n" +
-		"from it, and nothing is lost.\n\n" +
-		"The configuration is a file, flags, or both; flags override the file. A field of the file\n" +
-		"has the name of its flag. In the file ${NAME} is a variable of the environment,\n" +
-		"${NAME:-default} one that may be missing, and $$ a dollar sign. For limits that can be\n" +
-		"switched off, the value is off.\n\n" +
+		"from it, and nothing is lost.\n\n" + settingsHelp + "\n\n" +
 		"TIME is now, a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such\n" +
 		"as 1794000000.2, which log lines show as cluster_time; or none, to refuse to begin without a checkpoint."
+	takeSettings(cmd)
 	cmd.SetUsageFunc(func(*cobra.Command) error {
 		_, err := fmt.Fprint(cmd.OutOrStdout(), runUsage(cmd))
 		return err
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return ending(runPipeline(cmd.Context(), w, strings.Join(args, ""), cmd.Flags()))
+		return ending(runPipeline(cmd.Context(), w, args, cmd.Flags()))
 	}
 	return cmd
 }
-
-// flagText is a flag whose text is parsed later, together with the file.
-type flagText struct{ text, kind string }
-
-func (f *flagText) String() string        { return f.text }
-func (f *flagText) Set(text string) error { f.text = text; return nil }
-func (f *flagText) Type() string          { return f.kind }
 
 // runUsage is the help's second half: every option, by group, and those of the
 // back ends.
@@ -132,15 +115,8 @@ func wrap(text string, indent, width int) string {
 	return b.String()
 }
 
-func runPipeline(ctx context.Context, w world, file string, flags *pflag.FlagSet) error {
-	in := config.Input{File: file, Env: w.env, Flags: map[string]string{}}
-	flags.Visit(func(f *pflag.Flag) {
-		if _, ok := config.ByName(f.Name); ok {
-			in.Flags[f.Name] = f.Value.String()
-		}
-	})
-	s, err := config.Read(in)
-	w.messages.configured(&s)
+func runPipeline(ctx context.Context, w world, args []string, flags *pflag.FlagSet) error {
+	s, _, err := readSettings(w, args, flags)
 	if err != nil {
 		return err
 	}
@@ -181,6 +157,9 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	log := newLogger(screen, logFormat{
 		level: s.Messages.LogLevel, format: s.Messages.LogFormat, terminal: w.terminal, style: newStyle(w, w.terminal), scrub: s.Scrubber(),
 	})
+	for _, name := range s.Ignored {
+		log.Warn("environment variable ignored; it is no setting", "name", name)
+	}
 	slog.SetDefault(log) // what libraries write with package log has the same format
 	watched, err := startMonitoring(s, log)
 	if err != nil {

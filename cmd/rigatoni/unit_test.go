@@ -273,11 +273,15 @@ func TestSettingsReachThePipeline(t *testing.T) {
 	flags := map[string]string{"source": "mongodb://h", "store": "memory:", "to": "ndjson:-", "name": "n", "start": "1.2", "accept-first-start": "abc"}
 	want := map[string]string{}
 	for _, o := range option.Of(&rigatoni.Config{}) {
-		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9ms", "": "true"}[o.Arg]
+		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9s", "": "true"}[o.Arg]
 		flags[o.Name] = cmp.Or(value, "text")
 		want[o.Name] = flags[o.Name]
 	}
-	s, err := config.Read(config.Input{Flags: flags})
+	given := map[string][]string{}
+	for name, text := range flags {
+		given[name] = []string{text}
+	}
+	s, err := config.Read(config.Input{Flags: given})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,14 +15,17 @@ func newVersionCommand(w world) *cobra.Command {
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				info = &debug.BuildInfo{}
-			}
-			_, err := fmt.Fprintln(w.stdout, versionLine(info))
+			_, err := fmt.Fprintln(w.stdout, versionLine(buildInfo()))
 			return ending(err)
 		},
 	}
+}
+
+func buildInfo() *debug.BuildInfo {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info
+	}
+	return &debug.BuildInfo{}
 }
 
 // versionLine is "rigatoni v1.2.3 (commit 1a2b3c4d5e6f, go1.26.0, linux/amd64)".

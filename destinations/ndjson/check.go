@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -26,18 +24,22 @@ import (
 var ErrOutputMissing = errors.New("output that the checkpoint covers is missing")
 
 // check refuses to open where output and checkpoint disagree, unless the operator
-// accepts it. What is accepted is written into the marker, so that it is accepted
-// once.
-func (r *recovery) check() error {
+// accepts it. It returns what is accepted, or nil.
+func (r *recovery) check() (accept *rigatoni.OutputError, err error) {
 	refused := r.disagreement()
 	if refused == nil {
-		return nil
+		return nil, nil
 	}
 	accepted := r.o.AcceptOutput != "" && r.o.AcceptOutput == refused.Accept ||
 		r.o.AcceptAnyOutput && errors.Is(refused, rigatoni.ErrOutputExists)
 	if !accepted {
-		return refused
+		return nil, refused
 	}
+	return refused, nil
+}
+
+// accept writes what is accepted into the marker, so that it is accepted once.
+func (r *recovery) accept(refused *rigatoni.OutputError) error {
 	facts, _, _ := strings.Cut(refused.Facts, adviceMark)
 	r.log.Warn("output accepted", "reason", refused.Err, "facts", facts)
 	end := endOf(r.covered)
@@ -48,11 +50,11 @@ func (r *recovery) check() error {
 	if r.marker != nil {
 		m.File = r.marker.File // its name is taken
 	}
-	if err := r.d.writeMarker(r.stem, r.o.Fence.Epoch, m); err != nil {
+	if err := r.d.writeMarker(r.stem, r.owned, m); err != nil {
 		return err
 	}
 	r.marker, r.accepted = &m, refused.Err
-	others := slices.DeleteFunc(r.listing.markers, func(e uint64) bool { return e == r.o.Fence.Epoch })
+	others := slices.DeleteFunc(r.listing.markers, func(n uint64) bool { return n == r.owned.generation })
 	return r.d.removeMarkers(r.stem, others) // they say more
 }
 
@@ -125,12 +127,10 @@ func (r *recovery) firstTime() uint32 {
 	if !ok {
 		return 0
 	}
-	f, err := os.Open(filepath.Join(r.d.dir, first))
+	head, err := readRegular(filepath.Join(r.d.dir, first), 4096) // the field is near the beginning of its line
 	if err != nil {
 		return 0
 	}
-	defer f.Close()
-	head, _ := io.ReadAll(io.LimitReader(f, 4096)) // the field is near the beginning of its line
 	line, _, _ := bytes.Cut(head, []byte("\n"))
 	m := clusterTimeField.FindSubmatch(line)
 	if m == nil {
@@ -186,7 +186,7 @@ func (r *recovery) missing() *rigatoni.OutputError {
 		case e.size == 0: // nothing was left of it when its loss was accepted
 		case open && f.size < e.size:
 			return r.lost(e, fmt.Sprintf("%s has %d bytes, but %d were flushed before the checkpoint was saved", filepath.Join(r.d.dir, f.base), f.size, e.size))
-		case open, finished && size >= e.size, r.marker != nil && r.marker.extent().compare(e) >= 0:
+		case open, finished && size >= e.size, r.isFinished(e):
 		case r.marker == nil:
 			r.log.Warn("a file that the checkpoint covers is not in the directory; if it ends in .partial elsewhere, its events were not finished", "file", e.name.String(), "dir", r.d.dir)
 		default:

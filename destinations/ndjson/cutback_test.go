@@ -49,7 +49,7 @@ func TestOutputIsCutBackToTheCheckpoint(t *testing.T) {
 		put(t, dir, open(1, 4), "")
 		var log bytes.Buffer
 		d := openFiles(t, dir, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		s := openSink(t, d, rigatoni.Opening{Fence: fence(1), Saved: savedDoc(name(1, 2), len(covered), 2, fmt.Sprintf(`[{"number":1,"size":%d}]`, len(covered)))})
+		s := openSink(t, d, rigatoni.Opening{Fence: fence(2), Saved: savedDoc(name(1, 2), len(covered), 2, fmt.Sprintf(`[{"number":1,"size":%d}]`, len(covered)))})
 		wantNames(t, dir, name(1, 1), name(1, 2))
 		if got := read(t, dir, name(1, 2)); got != covered {
 			t.Fatalf("cut at %d: %d bytes are left, want %d", end, len(got), len(covered))
@@ -61,7 +61,7 @@ func TestOutputIsCutBackToTheCheckpoint(t *testing.T) {
 			t.Errorf("Sync returns %s, want %s", got, want)
 		}
 		deliver(t, s, batch(t, 3, 3, 3))
-		wantNames(t, dir, name(1, 1), name(1, 2), open(1, 5))
+		wantNames(t, dir, name(1, 1), name(1, 2), open(2, 1))
 	}
 }
 
@@ -70,7 +70,8 @@ func TestOnlyTheOutputOfTheKeyIsTouched(t *testing.T) {
 	line := text(t, 1, 1)
 	others := []string{
 		strings.Replace(open(1, 1), "shop", "shop2", 1), // another key
-		name(9, 1), open(9, 2), // a later owner
+		name(9, 1), open(9, 2), // a later owner, perhaps
+		open(8, 1),                // in this directory, the epoch 8 says nothing
 		name(5, 1),                // finished long ago
 		"shop-1-1.ndjson.partial", // not ours
 		open(6, 1) + ".x", open(6, 1) + ".1", open(6, 1) + "7",
@@ -79,7 +80,6 @@ func TestOnlyTheOutputOfTheKeyIsTouched(t *testing.T) {
 		put(t, dir, n, line)
 	}
 	put(t, dir, open(7, 1), line)
-	put(t, dir, open(8, 1), line)
 	put(t, dir, open(6, 3)+".0000000007", line)
 	put(t, dir, markerName("shop", 8), `{"file":"`+name(7, 2)+`","size":5,"files":9}`)
 	openSink(t, openFiles(t, dir, Options{}), rigatoni.Opening{Fence: fence(8), Saved: savedDoc(name(7, 2), 5, 9, "")})
@@ -87,34 +87,6 @@ func TestOnlyTheOutputOfTheKeyIsTouched(t *testing.T) {
 	slices.Sort(others)
 	if !slices.Equal(got, others) {
 		t.Errorf("the files are %v, want %v", got, others)
-	}
-}
-
-// TestACheckpointFromAStoreWithOtherEpochs: it was moved there, and the epochs begin
-// at 1 again.
-func TestACheckpointFromAStoreWithOtherEpochs(t *testing.T) {
-	dir := tempDir(t)
-	d := openFiles(t, dir, Options{MaxFileBytes: 1})
-	s := openSink(t, d, rigatoni.Opening{Fence: fence(7)})
-	deliver(t, s, batch(t, 1, 2, 0))
-	saved := commit(t, s)
-	deliver(t, s, batch(t, 3, 4, 0))
-	doSync(t, s)
-	closeSink(t, s)
-	for epoch := 1; epoch < 4; epoch++ {
-		s = openSink(t, d, rigatoni.Opening{Fence: fence(epoch), Saved: saved})
-		for _, n := range names(t, dir) { // a consumer takes all
-			if !strings.HasSuffix(n, ".ndjson") {
-				t.Errorf("epoch %d: %s is left", epoch, n)
-			}
-			if err := os.Remove(filepath.Join(dir, n)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		deliver(t, s, batch(t, 3, 4, 0))
-		saved = commit(t, s)
-		wantNames(t, dir, name(epoch, 1), open(epoch, 2))
-		closeSink(t, s)
 	}
 }
 
@@ -188,7 +160,7 @@ func TestAFirstStartRefusesOutputThatIsThere(t *testing.T) {
 	deliver(t, s, batch(t, 1, 2, 0))
 	closeSink(t, s)
 	put(t, dir, open(2, 2), read(t, dir, open(2, 1))+"torn")
-	put(t, dir, open(5, 1), "of a later owner")
+	put(t, dir, open(5, 1), text(t, 3, 3)) // of a store whose epochs went further
 
 	first := rigatoni.Opening{Fence: fence(3), FirstStart: true, Key: "shop"}
 	err := refused(t, d, first, rigatoni.ErrOutputExists)
@@ -204,7 +176,7 @@ func TestAFirstStartRefusesOutputThatIsThere(t *testing.T) {
 	// none will.
 	first.AcceptAnyOutput = true
 	closeSink(t, openSink(t, d, first))
-	wantNames(t, dir, name(2, 1), name(2, 2), open(5, 1))
+	wantNames(t, dir, name(2, 1), name(2, 2), name(5, 1))
 	if got := read(t, dir, name(2, 2)); got != want(t, extjson.Relaxed, batch(t, 1, 2, 0)) {
 		t.Errorf("a file was finished as %q", got)
 	}
@@ -458,48 +430,6 @@ func TestALossThatIsAcceptedLeavesWholeLines(t *testing.T) {
 		if got, want := readAll(t, dir), whole+want(t, extjson.Relaxed, batch(t, 4, 4, 0)); got != want {
 			t.Errorf("%d lines are left: the output is %q, want %q", left, got, want)
 		}
-	}
-}
-
-// TestADirectoryThatIsMovedAway: each step says so, nothing makes a new directory, and
-// once it is back the output continues.
-func TestADirectoryThatIsMovedAway(t *testing.T) {
-	const advice = "was removed or moved while the pipeline ran; put it back"
-	root := tempDir(t)
-	dir := filepath.Join(root, "out")
-	d := openFiles(t, dir, Options{MaxFileBytes: 1})
-	s := openSink(t, d, rigatoni.Opening{Fence: fence(1)})
-	deliver(t, s, batch(t, 1, 1, 0))
-	saved := commit(t, s)
-	deliver(t, s, batch(t, 2, 2, 0))
-	doc := doSync(t, s)
-	away := filepath.Join(root, "away")
-	if err := os.Rename(dir, away); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Deliver(t.Context(), batch(t, 3, 3, 0)); err == nil || !strings.Contains(err.Error(), advice) || !strings.Contains(err.Error(), dir) {
-		t.Errorf("Deliver: %v", err)
-	}
-	if err := s.Committed(t.Context(), doc); err == nil || !strings.Contains(err.Error(), advice) {
-		t.Errorf("Committed: %v", err)
-	}
-	_ = s.Close()
-	o := rigatoni.Opening{Key: "shop", Fence: fence(2), Saved: saved}
-	if _, err := d.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), advice) {
-		t.Errorf("Open: %v", err)
-	}
-	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("there is a new directory: %v", err)
-	}
-	if err := os.Rename(away, dir); err != nil {
-		t.Fatal(err)
-	}
-	s = openSink(t, d, o)
-	deliver(t, s, batch(t, 2, 3, 0))
-	commit(t, s)
-	closeSink(t, s)
-	if got := readAll(t, dir); got != want(t, extjson.Relaxed, batch(t, 1, 3, 0)) {
-		t.Errorf("the output is %q", got)
 	}
 }
 

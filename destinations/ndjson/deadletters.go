@@ -62,7 +62,7 @@ type osLetters struct{ osFile }
 func (f osLetters) lock() use { return lock(f.File) }
 
 func openLetters(path string, flag int) (letterFile, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|flag, 0o640)
+	f, err := openRegular(path, os.O_RDWR|os.O_APPEND|flag)
 	if err != nil {
 		return nil, err
 	}
@@ -71,9 +71,10 @@ func openLetters(path string, flag int) (letterFile, error) {
 
 var _ rigatoni.DeadLetters = (*DeadLetters)(nil)
 
-// OpenDeadLetters returns dead letters in dir, which is created if need be. What a
-// crash left torn at the end of a file is cut off. It uses o.Format and o.Logger,
-// and refuses the other options.
+// OpenDeadLetters returns dead letters in dir, which is created if need be. It fails if
+// no file can be created there: a letter that can't be written would hold up its stream.
+// A letter that a crash left torn at the end of a file is cut off. It uses o.Format and
+// o.Logger, and refuses the other options.
 func OpenDeadLetters(dir string, o *Options) (*DeadLetters, error) {
 	if o != nil && (o.MaxFileBytes != 0 || o.MaxFileAge != 0) {
 		return nil, errors.New("ndjson: MaxFileBytes and MaxFileAge are for the files of a destination; dead letters have one file for each key")
@@ -92,16 +93,36 @@ func OpenDeadLetters(dir string, o *Options) (*DeadLetters, error) {
 		return nil, fmt.Errorf("ndjson: %w", err)
 	}
 	d := &DeadLetters{dir: dir, mode: c.Format, open: openLetters, syncDir: osFS{}.syncDir}
-	names, err := readNames(dir)
-	for _, base := range names {
-		if err == nil && strings.HasSuffix(base, suffix) {
-			err = d.mend(filepath.Join(dir, base))
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ndjson: %w", err)
+	if err := errors.Join(d.probe(), d.mendAll()); err != nil {
+		return nil, fmt.Errorf("ndjson: dead letters: %w", err)
 	}
 	return d, nil
+}
+
+// probe creates a file, and removes it.
+func (d *DeadLetters) probe() error {
+	f, err := os.CreateTemp(d.dir, ".probe-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+func (d *DeadLetters) mendAll() error {
+	names, err := readNames(d.dir)
+	if err != nil {
+		return err
+	}
+	for _, base := range names {
+		path := filepath.Join(d.dir, base)
+		if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || !strings.HasSuffix(base, suffix) {
+			continue // not a file of ours; or it was moved away just now
+		}
+		if err := d.mend(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mend cuts off what is torn at the end of a file, unless somebody is writing.
@@ -117,8 +138,11 @@ func (d *DeadLetters) mend(path string) (err error) {
 	if f.lock() == taken {
 		return nil
 	}
-	_, err = cutTorn(f)
-	return err
+	size, tail, err := tailOf(f)
+	if err != nil || !isTorn(tail) {
+		return err
+	}
+	return cut(f, size-int64(len(tail)))
 }
 
 // Put appends a letter to the file of its key. When it returns nil, the letter and
@@ -154,9 +178,17 @@ func (d *DeadLetters) append(ctx context.Context, path string, line []byte) (err
 			return context.Cause(ctx)
 		}
 	}
-	size, err := cutTorn(f)
-	if err != nil {
+	size, tail, err := tailOf(f)
+	switch {
+	case err != nil:
 		return err
+	case isTorn(tail):
+		size -= int64(len(tail))
+		if err := cut(f, size); err != nil {
+			return err
+		}
+	case len(tail) > 0: // somebody else's, or an editor has removed the line break
+		line = append([]byte("\n"), line...)
 	}
 	n, err := f.Write(line)
 	if err == nil && n < len(line) {
@@ -171,34 +203,42 @@ func (d *DeadLetters) append(ctx context.Context, path string, line []byte) (err
 	return d.syncDir(d.dir)
 }
 
-// cutTorn cuts off what follows the last line break, and returns the size.
-func cutTorn(f file) (int64, error) {
+// tailOf returns the size of a file and what follows its last line break.
+func tailOf(f file) (size int64, tail []byte, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	size := info.Size()
+	size = info.Size()
 	buf := make([]byte, 64<<10)
-	for end := size; end > 0; {
-		from := max(0, end-int64(len(buf)))
+	from := size
+	for from > 0 {
+		end := from
+		from = max(0, end-int64(len(buf)))
 		part := buf[:end-from]
 		if _, err := f.ReadAt(part, from); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
-			end = from + int64(i) + 1
-			return end, truncate(f, end, size)
+			from += int64(i) + 1
+			break
 		}
-		end = from
 	}
-	return 0, truncate(f, 0, size)
+	tail = make([]byte, size-from)
+	_, err = f.ReadAt(tail, from)
+	return size, tail, err
 }
 
-func truncate(f file, to, size int64) error {
-	if to == size {
-		return nil
-	}
-	if err := f.Truncate(to); err != nil {
+// isTorn reports whether what follows the last line break is the beginning of a letter,
+// or the zeros that a power cut leaves. Whatever else it is, it is not for us to cut off.
+func isTorn(tail []byte) bool {
+	const letter = `{"at":`
+	n := min(len(tail), len(letter))
+	return n > 0 && (tail[0] == 0 || string(tail[:n]) == letter[:n] && !json.Valid(tail))
+}
+
+func cut(f file, size int64) error {
+	if err := f.Truncate(size); err != nil {
 		return err
 	}
 	return f.Sync()

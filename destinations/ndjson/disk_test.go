@@ -41,10 +41,20 @@ type onDisk struct {
 func newDisk(grave string) *disk { return &disk{files: map[string]*onDisk{}, grave: grave} }
 
 func (d *disk) fail(op, path string, size int) (int, error) {
-	if d.fault == nil {
+	d.mu.Lock()
+	fault := d.fault
+	d.mu.Unlock()
+	if fault == nil {
 		return 0, nil
 	}
-	return d.fault(op, filepath.Base(path), size)
+	return fault(op, filepath.Base(path), size)
+}
+
+// setFault changes what fails while a pipeline runs.
+func (d *disk) setFault(fault func(op, path string, size int) (int, error)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault = fault
 }
 
 func (d *disk) changed(undo func() error) { d.undo = append(d.undo, undo) }

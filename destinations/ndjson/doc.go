@@ -11,9 +11,11 @@
 //
 //	shop-0000000007-000001.ndjson
 //
-// by the key of the checkpoint (see below), the epoch of the lease, and a number
-// that counts the files of that epoch. Sorted by name they are in the order of the
-// stream, as long as the store keeps its epochs. Without a lease the epoch is 0.
+// by the key of the checkpoint (see below), a number for each process that has owned
+// the stream, its generation, and a number that counts its files. Sorted by name they
+// are in the order of the stream, also after all finished files were taken away. The
+// generation is the epoch of the lease. Where the epoch goes back, because the store
+// was lost, restored or exchanged, it continues after the last one.
 //
 // A file has this name once it is finished: a checkpoint that was saved covers all
 // of it, and it will not change again. Until then it is called
@@ -23,7 +25,8 @@
 // (and for a moment .partial.0000000008, if the owner of epoch 8 takes over from one
 // that may be alive), which a pattern such as *.ndjson doesn't match. A consumer
 // takes finished files: it may read, move and delete them whenever it likes, and
-// leaves the others alone, and the hidden .shop-0000000007.finished.json, too.
+// leaves the others alone, and the hidden .shop-0000000007.finished.json and
+// .shop-0000000007.owner, too: they remember names and sizes of what was taken.
 //
 // A file ends before the event that would make it larger than MaxFileBytes, or once
 // it is MaxFileAge old, and is finished with the next checkpoint: at the next save,
@@ -54,10 +57,15 @@
 //     it is open is known from an advisory lock (flock); without locks, the file is
 //     copied at each start. On a network file system, the locks must reach all
 //     machines that may own the stream.
-//   - A write that fails (a full disk) is taken back and tried again. A flush that
-//     fails is never repeated on the same file, because the kernel may have dropped
-//     the data and report success the next time: the stream goes back to its
-//     checkpoint.
+//   - A write that fails (a full disk, a quota) is taken back and tried again, for as
+//     long as it takes. A flush that fails is never repeated on the same file, because
+//     the kernel may have dropped the data and report success the next time: the
+//     stream goes back to its checkpoint.
+//   - A file that was removed, replaced or changed by somebody else while it is
+//     written, and a directory that was removed or moved away, is found before the
+//     next checkpoint is saved. The stream goes back to its checkpoint, and what that
+//     covers of the file is written again from the file that is still open. A
+//     directory is made again only on the file system where it was.
 //
 // The guarantee needs the lease, which keeps two owners of a stream apart. Without
 // one (LeaseTTL off) a second process on the same machine is refused while the first
@@ -82,6 +90,10 @@
 //     Known from the hidden file, also when consumers have taken the files.
 //   - [ErrOutputMissing]: a file with events that the checkpoint covers is gone, or
 //     shorter, although it was not finished.
+//
+// Only regular files are opened. What else has the name of one, a symbolic link say, is
+// an error that names it. So is a directory that can't be written, when the stream is
+// opened.
 //
 // Config.AcceptOutput accepts such a case, once, by its code. Output that is
 // accepted without a checkpoint is finished as it is, whole lines of it.

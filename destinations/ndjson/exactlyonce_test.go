@@ -32,7 +32,10 @@ type world struct {
 	saved   json.RawMessage // the checkpoint
 	covered int             // events that it covers
 	any     bool            // there is a checkpoint
-	epoch   uint64          // of the owner
+	owner   *life           // has the lease
+	epochs  uint64          // the next epoch; it goes back where the store is restored
+	restore bool            // it is, now and then
+	replace bool            // the owner is frozen between Sync and the save
 	clean   bool            // the stream was stopped at its end
 
 	lives    []*life
@@ -56,6 +59,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.disk = newDisk(grave)
 	w.o = Options{MaxFileBytes: []int64{-1, 1, 2000, 5000}[rng.IntN(4)], MaxFileAge: -1, Logger: quiet}
+	w.restore = rng.IntN(2) == 0
 	if rng.IntN(2) == 0 {
 		w.faults = 30
 		w.disk.fault = w.maybe
@@ -80,7 +84,7 @@ type life struct {
 	w      *world
 	p      *process
 	files  *Files
-	epoch  uint64
+	fence  state.Fence
 	paused chan bool // true: before an operation; false: it has ended
 	resume chan struct{}
 	ended  bool
@@ -88,17 +92,19 @@ type life struct {
 
 // begin starts the next owner. The one before is fenced from here on.
 func (w *world) begin() *life {
-	w.epoch++
-	l := &life{w: w, p: &process{disk: w.disk}, epoch: w.epoch, paused: make(chan bool), resume: make(chan struct{})}
+	if w.epochs++; w.restore && w.rng.IntN(3) == 0 {
+		w.epochs = 1 + w.rng.Uint64N(w.epochs)
+	}
+	l := &life{w: w, p: &process{disk: w.disk}, fence: state.Fence{Epoch: w.epochs, Nonce: fmt.Sprint(len(w.lives))}, paused: make(chan bool), resume: make(chan struct{})}
 	files, err := Open(w.dir, &w.o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	files.fs = l.p
-	l.files = files
+	l.files, w.owner = files, l
 	l.p.before = func(op, path string) {
 		l.pause()
-		w.trace = append(w.trace, fmt.Sprintf("%d: %s %s", l.epoch, op, filepath.Base(path)))
+		w.trace = append(w.trace, fmt.Sprintf("%v: %s %s", l, op, filepath.Base(path)))
 	}
 	l.p.after = w.consume
 	w.lives = append(w.lives, l)
@@ -110,6 +116,10 @@ func (w *world) begin() *life {
 	}()
 	return l
 }
+
+func (l *life) isOwner() bool { return l.w.owner == l }
+
+func (l *life) String() string { return l.fence.Nonce + "/" + fmt.Sprint(l.fence.Epoch) }
 
 // pause lets the others go on.
 func (l *life) pause() {
@@ -139,7 +149,7 @@ func (l *life) kill() {
 // live is what a pipeline does: sessions, one after the other, until the stream is
 // at its end, or the process dies or is fenced.
 func (l *life) live() {
-	for !l.p.dead && l.epoch == l.w.epoch {
+	for !l.p.dead && l.isOwner() {
 		if l.session() {
 			return
 		}
@@ -149,29 +159,29 @@ func (l *life) live() {
 // session reports whether the life is over.
 func (l *life) session() (over bool) {
 	w := l.w
-	o := rigatoni.Opening{Key: "shop", Fence: state.Fence{Epoch: l.epoch, Nonce: "n"}, FirstStart: !w.any, Saved: w.saved}
+	o := rigatoni.Opening{Key: "shop", Fence: l.fence, FirstStart: !w.any, Saved: w.saved}
 	delivered := w.covered
 	l.pause() // between loading the checkpoint and opening
 	opened, err := l.files.Open(w.t.Context(), o)
 	if err != nil {
 		var refused *rigatoni.OutputError
 		if errors.As(err, &refused) {
-			if l.epoch == w.epoch {
-				w.problem("the owner of epoch %d is refused: %v", l.epoch, err)
+			if l.isOwner() {
+				w.problem("%v, the owner, is refused: %v", l, err)
 			}
 			return true
 		}
-		if !errors.Is(err, syscall.EIO) && !errors.Is(err, errDead) && l.epoch == w.epoch {
+		if !errors.Is(err, syscall.EIO) && !errors.Is(err, errDead) && l.isOwner() {
 			w.problem("opening: %v", err)
 			return true
 		}
 		return false // again
 	}
 	s := opened.(*sink)
-	w.trace = append(w.trace, fmt.Sprintf("%d: opened", l.epoch))
+	w.trace = append(w.trace, fmt.Sprintf("%v: opened as %d", l, s.owned.generation))
 	if !w.any { // the pipeline saves where it begins
 		l.pause()
-		if l.p.dead || l.epoch != w.epoch {
+		if l.p.dead || !l.isOwner() {
 			_ = s.Close()
 			return true
 		}
@@ -181,24 +191,44 @@ func (l *life) session() (over bool) {
 		switch n := w.rng.IntN(20); {
 		case l.p.dead:
 			return true
+		case n == 2 && l.isOwner():
+			w.removeUncovered(s)
 		case n == 0: // something else goes wrong, and the stream goes back
 			_ = s.Close()
 			return false
 		case n < 8 || delivered == worldEvents:
 			if !l.save(s, delivered) {
 				_ = s.Close()
-				return l.epoch != w.epoch
+				return !l.isOwner()
 			}
 			if delivered == worldEvents {
 				err := s.Close()
 				if err != nil {
 					return false
 				}
-				w.clean = w.clean || l.epoch == w.epoch && !l.p.dead
+				w.clean = w.clean || l.isOwner() && !l.p.dead
 				return true
 			}
 		default:
 			delivered = l.deliver(s, delivered, min(worldEvents, delivered+1+w.rng.IntN(6)))
+		}
+	}
+}
+
+// removeUncovered removes unfinished files that the checkpoint covers nothing of. (What
+// it covers is restored from the open file, unless the process dies before that: then it
+// is missing.)
+func (w *world) removeUncovered(s *sink) {
+	open, _ := filepath.Glob(filepath.Join(w.dir, "*"))
+	covered, _ := parseSaved(w.saved, s.stem)
+	for _, path := range open {
+		n, finished, ok := parseName(filepath.Base(path))
+		if !ok || finished || slices.ContainsFunc(covered, func(e extent) bool { return e.name == n }) {
+			continue
+		}
+		if w.rng.IntN(2) == 0 {
+			w.trace = append(w.trace, "removed "+filepath.Base(path))
+			_ = w.disk.remove(path) // a fault, perhaps
 		}
 	}
 }
@@ -208,12 +238,13 @@ func (l *life) save(s *sink, delivered int) bool {
 	if err != nil {
 		return false
 	}
+	l.w.replace = l.isOwner() && l.w.rng.IntN(10) == 0
 	l.pause()
-	if l.p.dead || l.epoch != l.w.epoch {
+	if l.p.dead || !l.isOwner() {
 		return false // fenced
 	}
 	l.w.saved, l.w.covered = doc, delivered
-	l.w.trace = append(l.w.trace, fmt.Sprintf("%d: saved %s", l.epoch, doc))
+	l.w.trace = append(l.w.trace, fmt.Sprintf("%v: saved %s", l, doc))
 	l.pause()
 	return s.Committed(l.w.t.Context(), doc) == nil
 }
@@ -306,6 +337,12 @@ func (w *world) run() {
 			}
 			w.check("after a power cut")
 			owner = w.begin()
+		case w.replace && !owner.ended:
+			frozen := owner
+			w.replace, owner = false, w.begin()
+			for range w.rng.IntN(10) { // it thaws before the new one begins
+				frozen.run()
+			}
 		case n < 5 || owner.ended:
 			owner.kill()
 			w.trace = append(w.trace, "kill")

@@ -11,11 +11,11 @@ import (
 type extent struct {
 	name    fileName
 	size    int64
-	ordinal uint64 // of the file, counted over all epochs; 0 before the first file
+	ordinal uint64 // of the file, counted over all generations; 0 before the first file
 }
 
-// compare orders the extents of one stream. Names can't: a store that has lost
-// its epochs begins at 1 again.
+// compare orders the extents of one stream. Names can't: those that an older version
+// wrote began at 1 again where the epoch did.
 func (e extent) compare(f extent) int {
 	return cmp.Or(cmp.Compare(e.ordinal, f.ordinal), cmp.Compare(e.size, f.size))
 }
@@ -26,22 +26,28 @@ type saved struct {
 	File    string `json:"file"`  // the last one, by its final name
 	Size    int64  `json:"size"`  // how much of it is covered
 	Ordinal uint64 `json:"files"` // its ordinal
-	// Before are the files before it, of the same epoch, that did not have their
+	// Before are the files before it, of the same owner, that did not have their
 	// final names yet. All of them is covered.
 	Before []savedPart `json:"before,omitempty"`
 }
 
 type savedPart struct {
-	Number uint64 `json:"number"`
-	Size   int64  `json:"size"`
+	Number     uint64 `json:"number"`
+	Generation uint64 `json:"generation,omitempty"` // if it isn't that of File
+	Size       int64  `json:"size"`
 }
 
-func savedOf(ended []extent, end extent) saved {
+func savedOf(ended []endedFile, end extent) saved {
 	doc := saved{File: end.name.String(), Size: end.size, Ordinal: end.ordinal}
 	for _, e := range ended {
-		if e.name != end.name {
-			doc.Before = append(doc.Before, savedPart{e.name.number, e.size})
+		if e.name == end.name {
+			continue
 		}
+		p := savedPart{Number: e.name.number, Size: e.size}
+		if e.name.generation != end.name.generation {
+			p.Generation = e.name.generation
+		}
+		doc.Before = append(doc.Before, p)
 	}
 	return doc
 }
@@ -58,7 +64,7 @@ func (doc saved) extents(stem string) ([]extent, error) {
 	first := doc.Ordinal - uint64(len(doc.Before))
 	var all []extent
 	for i, p := range doc.Before {
-		all = append(all, extent{fileName{stem, n.epoch, p.Number}, p.Size, first + uint64(i)})
+		all = append(all, extent{fileName{stem, cmp.Or(p.Generation, n.generation), p.Number}, p.Size, first + uint64(i)})
 	}
 	return append(all, extent{n, doc.Size, doc.Ordinal}), nil
 }

@@ -250,11 +250,9 @@ func TestAFileThatSomebodyElseCuts(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.fs.(*disk).fault = failOn("write", syscall.ENOSPC)
-		if err := s.Deliver(t.Context(), batch(t, 6, 6, 0)); err == nil {
-			t.Fatal("no error")
-		}
-		if got := read(t, dir, open(0, 1)); strings.Contains(got, "\x00") {
-			t.Errorf("there are zeros now: %q", got)
+		_ = s.Deliver(t.Context(), batch(t, 6, 6, 0)) // Sync says it
+		if got := read(t, dir, open(0, 1)); got != "" {
+			t.Errorf("there is something now: %q", got)
 		}
 		d.fs.(*disk).fault = nil
 		if _, err := s.Sync(t.Context()); err == nil {

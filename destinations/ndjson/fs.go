@@ -26,9 +26,9 @@ type file interface {
 // fileSystem is what the destination needs of the operating system. Tests make
 // it fail, or lose what was never flushed.
 type fileSystem interface {
-	// create makes a file that did not exist, to append to, and locks it.
+	// create makes a file that did not exist, to append to and to read, and locks it.
 	create(path string) (file, error)
-	// open opens a file to read it and to cut its end off. It locks it, if nobody
+	// open opens a regular file to read it and to cut its end off. It locks it, if nobody
 	// else has, and returns what is known of that.
 	open(path string) (file, use, error)
 	rename(from, to string) error
@@ -51,7 +51,7 @@ type osFS struct{}
 type osFile struct{ *os.File }
 
 func (osFS) create(path string) (file, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o640)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o640)
 	if err != nil {
 		return nil, err // not f, which would make an interface that is not nil
 	}
@@ -60,7 +60,7 @@ func (osFS) create(path string) (file, error) {
 }
 
 func (osFS) open(path string) (file, use, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := openRegular(path, os.O_RDWR)
 	if err != nil {
 		return nil, unknown, err
 	}
@@ -70,6 +70,55 @@ func (osFS) open(path string) (file, use, error) {
 func (osFS) rename(from, to string) error { return os.Rename(from, to) }
 
 func (osFS) remove(path string) error { return os.Remove(path) }
+
+// openRegular opens a regular file, and nothing else: a named pipe would never answer,
+// and writing to what a symbolic link points to is not what anybody has asked for.
+func openRegular(path string, flag int) (*os.File, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return nil, notRegular(path, info)
+	case err != nil && !(errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0):
+		return nil, err
+	}
+	f, err := os.OpenFile(path, flag|openFlags, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = notRegular(path, info) // it was replaced just now
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// readRegular returns what a regular file has, of at most limit bytes.
+func readRegular(path string, limit int64) ([]byte, error) {
+	f, err := openRegular(path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// notRegular says what is where a file should be.
+func notRegular(path string, info fs.FileInfo) error {
+	what := "a special file"
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		what = "a directory"
+	case mode&fs.ModeSymlink != 0:
+		what = "a symbolic link"
+	case mode&fs.ModeNamedPipe != 0:
+		what = "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		what = "a socket"
+	}
+	return fmt.Errorf("%s is %s, not a regular file; move it away", path, what)
+}
 
 // mkdir creates dir, and flushes the entry of each directory it creates.
 func mkdir(fsys fileSystem, dir string) error {

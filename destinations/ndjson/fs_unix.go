@@ -3,9 +3,23 @@
 package ndjson
 
 import (
+	"io/fs"
 	"os"
 	"syscall"
 )
+
+// openFlags are those of every file that was there before. A symbolic link is not
+// followed: what it points to is nobody's output, and would be cut. O_NONBLOCK keeps a
+// named pipe from stopping us; for a regular file it means nothing.
+const openFlags = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+
+// device returns the file system that a file is on.
+func device(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Dev)
+	}
+	return 0
+}
 
 // lock marks f as being written by this process until it is closed, and reports
 // whether somebody else has marked it. The lock is advisory: it says whether the

@@ -14,7 +14,8 @@ import (
 type listing struct {
 	finished map[fileName]int64 // with their sizes
 	open     []openFile         // in order
-	markers  []uint64           // the epochs of the markers, in order
+	markers  []uint64           // the generations of the markers, in order
+	claims   []uint64           // the generations that are claimed
 }
 
 // An openFile does not have its final name.
@@ -24,11 +25,11 @@ type openFile struct {
 	size int64
 }
 
-// claim returns the epoch of the owner that has claimed the file, 0 if none has.
+// claim returns the generation of the owner that has claimed the file, 0 if none has.
 func (f openFile) claim() uint64 {
 	rest := strings.TrimPrefix(f.base, f.name.open())
-	epoch, _ := strconv.ParseUint(strings.TrimPrefix(rest, "."), 10, 64)
-	return epoch
+	generation, _ := strconv.ParseUint(strings.TrimPrefix(rest, "."), 10, 64)
+	return generation
 }
 
 func (l *listing) find(n fileName) (openFile, bool) {
@@ -84,8 +85,7 @@ func list(dir, stem string) (*listing, error) {
 	}
 	l := &listing{finished: map[fileName]int64{}}
 	for _, base := range entries {
-		if epoch, ok := parseMarker(base, stem); ok {
-			l.markers = append(l.markers, epoch)
+		if l.addHidden(base, stem) {
 			continue
 		}
 		n, finished, ok := parseName(base)
@@ -99,15 +99,33 @@ func list(dir, stem string) (*listing, error) {
 		if err != nil {
 			return nil, err
 		}
-		if finished {
+		switch {
+		case finished && info.Mode().IsRegular():
 			l.finished[n] = info.Size()
-		} else {
+		case finished:
+			l.finished[n] = 0 // the consumer's: a link to where it has moved the file, say
+		case info.Mode().IsRegular():
 			l.open = append(l.open, openFile{n, base, info.Size()})
+		default:
+			return nil, notRegular(filepath.Join(dir, base), info)
 		}
 	}
 	slices.Sort(l.markers)
 	slices.SortFunc(l.open, func(a, b openFile) int { return a.name.compare(b.name) })
 	return l, nil
+}
+
+// addHidden adds a hidden file, if base is one of the stem.
+func (l *listing) addHidden(base, stem string) bool {
+	n, ok := parseMarker(base, stem)
+	if ok {
+		l.markers = append(l.markers, n)
+		return true
+	}
+	if n, ok = parseHidden(base, stem, claimSuffix, claimName); ok {
+		l.claims = append(l.claims, n)
+	}
+	return ok
 }
 
 func readNames(dir string) ([]string, error) {

@@ -1,14 +1,12 @@
 package ndjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -19,7 +17,7 @@ import (
 // checkpoint that is older than that is recognised, wherever consumers have moved
 // the finished files, and so is a file that is gone without having been finished.
 //
-// Each epoch has a marker of its own, and the one that is furthest counts: what an
+// Each generation has a marker of its own, and the one that is furthest counts: what an
 // owner writes who was only presumed dead takes nothing back.
 type marker struct {
 	File        string         `json:"file,omitempty"` // the last one finished
@@ -36,26 +34,24 @@ func (m marker) extent() extent {
 
 const markerSuffix = ".finished.json"
 
-func markerName(stem string, epoch uint64) string {
-	return fmt.Sprintf(".%s-%010d%s", stem, epoch, markerSuffix)
+func markerName(stem string, generation uint64) string {
+	return fmt.Sprintf(".%s-%010d%s", stem, generation, markerSuffix)
 }
 
-// parseMarker returns the epoch of a marker of the stem.
-func parseMarker(base, stem string) (epoch uint64, ok bool) {
-	rest, ok := strings.CutPrefix(strings.TrimSuffix(base, markerSuffix), "."+stem+"-")
-	if !ok {
-		return 0, false
-	}
-	epoch, err := strconv.ParseUint(rest, 10, 64)
-	return epoch, err == nil && markerName(stem, epoch) == base
+// parseMarker returns the generation of a marker of the stem.
+func parseMarker(base, stem string) (generation uint64, ok bool) {
+	return parseHidden(base, stem, markerSuffix, markerName)
 }
+
+// maxMarker is more than a marker has.
+const maxMarker = 64 << 10
 
 // readMarkers returns the marker that is furthest, or nil if there is none: nothing
 // was opened in the directory yet, or it was emptied.
-func readMarkers(dir, stem string, epochs []uint64) (furthest *marker, err error) {
-	for _, epoch := range epochs {
-		path := filepath.Join(dir, markerName(stem, epoch))
-		text, err := os.ReadFile(path)
+func readMarkers(dir, stem string, generations []uint64) (furthest *marker, err error) {
+	for _, n := range generations {
+		path := filepath.Join(dir, markerName(stem, n))
+		text, err := readRegular(path, maxMarker)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a newer owner has removed it
 		}
@@ -73,39 +69,25 @@ func readMarkers(dir, stem string, epochs []uint64) (furthest *marker, err error
 	return furthest, nil
 }
 
-// writeMarker replaces the marker of an epoch, durably.
-func (d *Files) writeMarker(stem string, epoch uint64, m marker) error {
+// writeMarker replaces the marker of an owner, durably.
+func (d *Files) writeMarker(stem string, owned *ownership, m marker) error {
 	m.At = time.Now().UTC().Truncate(time.Millisecond)
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(d.dir, markerName(stem, epoch))
-	temp := path + ".new"
-	if err := d.fs.remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	path := filepath.Join(d.dir, markerName(stem, owned.generation))
+	if err := d.replace(path, bytes.NewReader(append(text, '\n'))); err != nil {
 		return err
 	}
-	f, err := d.fs.create(temp)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := d.fs.rename(temp, path); err != nil {
-		return err
-	}
-	return d.fs.syncDir(d.dir)
+	owned.marker = &m
+	return nil
 }
 
-// removeMarkers removes the markers of the epochs.
-func (d *Files) removeMarkers(stem string, epochs []uint64) error {
-	for _, e := range epochs {
-		if err := d.fs.remove(filepath.Join(d.dir, markerName(stem, e))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// removeMarkers removes the markers of the generations.
+func (d *Files) removeMarkers(stem string, generations []uint64) error {
+	for _, n := range generations {
+		if err := d.fs.remove(filepath.Join(d.dir, markerName(stem, n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

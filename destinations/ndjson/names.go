@@ -13,7 +13,7 @@ const (
 	suffix     = ".ndjson"
 	openSuffix = ".partial" // behind suffix, while no checkpoint covers the whole file
 
-	// With epoch, number and suffixes a name stays below 143 bytes, what eCryptfs
+	// With generation, number and suffixes a name stays below 143 bytes, what eCryptfs
 	// allows; elsewhere it is 255.
 	maxStem    = 90
 	longPrefix = 49
@@ -22,26 +22,32 @@ const (
 // A fileName is what the name of a file says. A file keeps it from its first
 // event on; only what follows the suffix changes.
 type fileName struct {
-	stem   string // the key, encoded
-	epoch  uint64
-	number uint64
+	stem       string // the key, encoded
+	generation uint64 // of the owner; see ownership
+	number     uint64
 }
+
+// maxNumber is the last number with as many digits as the first: one more would sort
+// before it.
+const maxNumber = 999_999
 
 // String returns the name of the finished file.
 func (n fileName) String() string {
-	return fmt.Sprintf("%s-%010d-%06d%s", n.stem, n.epoch, n.number, suffix)
+	return fmt.Sprintf("%s-%010d-%06d%s", n.stem, n.generation, n.number, suffix)
 }
 
 // open returns the name that the file has until it is finished.
 func (n fileName) open() string { return n.String() + openSuffix }
 
-// claimed returns the name that an owner of a later epoch gives to an open file
-// that its writer may still hold; see recovery.claim.
-func (n fileName) claimed(epoch uint64) string { return fmt.Sprintf("%s.%010d", n.open(), epoch) }
+// claimed returns the name that an owner of a later generation gives to an open file
+// that its writer may still hold; see recovery.inherit.
+func (n fileName) claimed(generation uint64) string {
+	return fmt.Sprintf("%s.%010d", n.open(), generation)
+}
 
 // compare orders the files of one key as they were written.
 func (n fileName) compare(m fileName) int {
-	return cmp.Or(cmp.Compare(n.epoch, m.epoch), cmp.Compare(n.number, m.number))
+	return cmp.Or(cmp.Compare(n.generation, m.generation), cmp.Compare(n.number, m.number))
 }
 
 // parseName reads the name of a file, finished or not.
@@ -58,11 +64,11 @@ func parseName(s string) (n fileName, finished, ok bool) {
 	if !ok || claim == "" {
 		return n, false, ok
 	}
-	epoch, err := strconv.ParseUint(claim[1:], 10, 64)
-	return n, false, err == nil && n.claimed(epoch) == s
+	generation, err := strconv.ParseUint(claim[1:], 10, 64)
+	return n, false, err == nil && n.claimed(generation) == s
 }
 
-// parseFinished reads the name of a finished file. Epoch and number stand at the
+// parseFinished reads the name of a finished file. Generation and number stand at the
 // end and have no "-", so that a key may have as many as it likes.
 func parseFinished(s string) (fileName, bool) {
 	rest, ok := strings.CutSuffix(s, suffix)
@@ -70,7 +76,7 @@ func parseFinished(s string) (fileName, bool) {
 		return fileName{}, false
 	}
 	var n fileName
-	for _, field := range []*uint64{&n.number, &n.epoch} {
+	for _, field := range []*uint64{&n.number, &n.generation} {
 		i := strings.LastIndexByte(rest, '-')
 		if i < 0 {
 			return fileName{}, false

@@ -40,13 +40,13 @@ func TestNamesAreInjective(t *testing.T) {
 		}
 		keyA, a := draw("a")
 		keyB, b := draw("b")
-		for name, finished := range map[string]bool{a.String(): true, a.open(): false, a.claimed(b.epoch): false} {
+		for name, finished := range map[string]bool{a.String(): true, a.open(): false, a.claimed(b.generation): false} {
 			if got, fin, ok := parseName(name); !ok || got != a || fin != finished {
 				rt.Fatalf("%s is read as %v, %v, %v", name, got, fin, ok)
 			}
 		}
-		if epoch, ok := parseMarker(markerName(a.stem, a.epoch), a.stem); !ok || epoch != a.epoch {
-			rt.Fatalf("%s is read as %d, %v", markerName(a.stem, a.epoch), epoch, ok)
+		if epoch, ok := parseMarker(markerName(a.stem, a.generation), a.stem); !ok || epoch != a.generation {
+			rt.Fatalf("%s is read as %d, %v", markerName(a.stem, a.generation), epoch, ok)
 		}
 		if keyA != keyB && strings.EqualFold(a.stem, b.stem) {
 			rt.Fatalf("%q and %q have the same stem %s", keyA, keyB, a.stem)

@@ -75,7 +75,7 @@ func Open(dir string, o *Options) (*Files, error) {
 // OpenURL opens the destination that u names: ndjson:DIR for files in a
 // directory, relative (ndjson:out, ndjson:./out) or absolute (ndjson:/var/out),
 // and ndjson:- for standard output. Characters that are special in a URL are
-// escaped: %3F.
+// escaped: %3F. ~/ and $HOME/ at the beginning of a path are the home directory.
 //
 // The parameters format, max-file-bytes and max-file-age override the corresponding
 // fields of o. Other parameters are refused.
@@ -102,6 +102,9 @@ func OpenURL(_ context.Context, u *url.URL, o *Options) (rigatoni.Destination, e
 		if path, err = url.PathUnescape(u.Opaque); err != nil {
 			return nil, errors.New("ndjson: the URL's path has a % that begins no escape; write %25")
 		}
+	}
+	if path, err = option.Path(path); err != nil {
+		return nil, fmt.Errorf("ndjson: the URL's path %w", err)
 	}
 	if path != "-" {
 		return Open(path, &c)

@@ -47,6 +47,8 @@ func TestOpenURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("HOME", here+"/home")
+	t.Setenv("USERPROFILE", here+"/home")
 	type dest struct {
 		dir string
 		o   Options
@@ -54,6 +56,7 @@ func TestOpenURL(t *testing.T) {
 	for text, want := range map[string]dest{
 		"ndjson:out":                                   {dir: here + "/out"},
 		"ndjson:./out":                                 {dir: here + "/out"},
+		"ndjson:~/out":                                 {dir: here + "/home/out"},
 		"ndjson:/var/my%20out":                         {dir: "/var/my out"},
 		"ndjson:my%3Fout":                              {dir: here + "/my?out"},
 		"ndjson:///var/out":                            {dir: "/var/out"},
@@ -87,6 +90,8 @@ func TestOpenURL(t *testing.T) {
 		"ndjson:o?max-file-bytes=-2":   "max-file-bytes",
 		"ndjson:o?max-file-age=60":     "max-file-age",
 		"ndjson:-?max-file-age=1m":     "MaxFileAge",
+		"ndjson:a/~/o":                 "has a ~ that is not at its beginning",
+		"ndjson:${OUT}/o":              `"${OUT}" in it, which is not replaced`,
 		"ndjson:o%zz":                  "%",
 	} {
 		if _, err := OpenURL(t.Context(), parse(t, text), nil); err == nil || !strings.Contains(err.Error(), says) {

@@ -36,9 +36,16 @@ func (s *sink) write(ctx context.Context, p []byte) error {
 		return nil // see fail
 	}
 	if s.cur == nil {
-		if err := s.create(); err != nil {
-			return fmt.Errorf("ndjson: %w", s.d.explain(err))
+		if err := s.create(); isGone(err) {
+			s.fail(fmt.Errorf("ndjson: the output directory was removed or moved: %w", err))
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("ndjson: %w", err)
 		}
+	}
+	if err := s.cur.checkSize(); err != nil {
+		s.fail(err) // behind what somebody else has cut or written, nothing is in its place
+		return nil
 	}
 	n, err := s.cur.file.Write(p)
 	if err == nil && n < len(p) {
@@ -67,7 +74,14 @@ func (s *sink) path(n fileName) string { return filepath.Join(s.d.dir, n.open())
 // somebody else may write too) is skipped.
 func (s *sink) create() error {
 	for {
-		name := fileName{s.stem, s.epoch, s.number}
+		if s.number > maxNumber {
+			n, err := s.d.claim(s.stem, s.owned.generation+1)
+			if err != nil {
+				return err
+			}
+			s.owned.generation, s.number = n, 1
+		}
+		name := fileName{s.stem, s.owned.generation, s.number}
 		f, err := s.d.fs.create(s.path(name))
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -115,7 +129,7 @@ func (s *sink) inherit(ctx context.Context, r io.Reader, end extent, old string)
 	}
 	s.cur.dirty = true
 	s.end = extent{s.cur.name, s.cur.size, end.ordinal}
-	s.inherited = old
+	s.inherited, s.copy = old, s.cur.name
 	return context.Cause(ctx)
 }
 
@@ -168,13 +182,17 @@ func (s *sink) endFile() {
 	if s.failed != nil || s.cur.size == 0 {
 		return
 	}
+	if s.verifyCurrent(); s.failed != nil { // once it is closed, nothing could be restored
+		return
+	}
 	cur := s.cur
+	info, err := cur.file.Stat()
 	s.cur = nil
-	if err := cur.file.Close(); err != nil {
+	if err = errors.Join(err, cur.file.Close()); err != nil {
 		s.fail(fmt.Errorf("ndjson: closing %s: %w", cur.name.open(), err))
 		return
 	}
-	s.ended, s.endedAt = append(s.ended, s.end), append(s.endedAt, s.at)
+	s.ended = append(s.ended, endedFile{s.end, s.at, info})
 }
 
 // flush flushes the file, and the directory if it has new files.
@@ -188,7 +206,7 @@ func (s *sink) flush() {
 	}
 	if s.newEntries {
 		if err := s.d.fs.syncDir(s.d.dir); err != nil {
-			s.fail(fmt.Errorf("ndjson: flushing %s: %w", s.d.dir, s.d.explain(err)))
+			s.fail(fmt.Errorf("ndjson: flushing %s: %w", s.d.dir, err))
 			return
 		}
 		s.newEntries = false
@@ -204,11 +222,11 @@ func (s *sink) finish() {
 		n++
 	}
 	if err := s.finishFiles(s.ended[:n]); err != nil {
-		s.fail(fmt.Errorf("ndjson: finishing files: %w", s.d.explain(err)))
+		s.fail(fmt.Errorf("ndjson: finishing files: %w", err))
 		return
 	}
-	s.ended, s.endedAt = s.ended[n:], s.endedAt[n:]
-	if s.inherited == "" || s.sure.name.epoch != s.epoch {
+	s.ended = s.ended[n:]
+	if s.inherited == "" || s.sure.name.compare(s.copy) < 0 {
 		return
 	}
 	if err := s.d.fs.remove(s.inherited); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -218,13 +236,18 @@ func (s *sink) finish() {
 	s.inherited = ""
 }
 
-func (s *sink) finishFiles(files []extent) error {
+func (s *sink) finishFiles(files []endedFile) error {
 	if len(files) == 0 {
 		return nil
 	}
+	for _, e := range files {
+		if err := s.checkEnded(e); err != nil {
+			return err
+		}
+	}
 	last := files[len(files)-1]
-	m := marker{File: last.name.String(), Size: last.size, Ordinal: last.ordinal, ClusterTime: s.endedAt[len(files)-1]}
-	if err := s.d.writeMarker(s.stem, s.epoch, m); err != nil {
+	m := marker{File: last.name.String(), Size: last.size, Ordinal: last.ordinal, ClusterTime: last.at}
+	if err := s.d.writeMarker(s.stem, s.owned, m); err != nil {
 		return err
 	}
 	if err := s.d.removeMarkers(s.stem, s.obsolete); err != nil {

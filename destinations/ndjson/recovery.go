@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -36,6 +37,8 @@ type recovery struct {
 	marker   *marker
 	covered  []extent // by the checkpoint, that may not have their final names; the last is the end
 	accepted error    // what the operator has accepted, if anything
+
+	owned *ownership // nil in the first session under a fence, until nothing is refused
 }
 
 // errMoved: a covered file has another name since the directory was listed. Its
@@ -83,11 +86,8 @@ func (r *recovery) prepare(ctx context.Context) (ready []openFile, copied openFi
 		if !ok {
 			continue // it has its final name
 		}
-		if r.isLater(f) {
-			return nil, copied, fmt.Errorf("the owner of epoch %d has taken over %s", f.claim(), f.base)
-		}
 		last := i == len(r.covered)-1
-		if !last && f.size == e.size {
+		if !last && f.size == e.size && f.claim() == 0 {
 			ready = append(ready, f) // its writer has closed it, and flushed it
 			continue
 		}
@@ -107,7 +107,8 @@ func (r *recovery) prepare(ctx context.Context) (ready []openFile, copied openFi
 }
 
 // cut cuts a file back to the size that is covered, durably. It reports false if
-// the file can't be finished, because a living process may have it open.
+// the file can't be finished, because a living process may have it open, or a newer
+// owner than this one have copied it.
 func (r *recovery) cut(f *openFile) (sound bool, err error) {
 	path := filepath.Join(r.d.dir, f.base)
 	h, used, err := r.d.fs.open(path)
@@ -123,7 +124,7 @@ func (r *recovery) cut(f *openFile) (sound bool, err error) {
 			return false, err
 		}
 	}
-	if used != free {
+	if used != free || r.isLater(f.claim()) {
 		return false, nil
 	}
 	info, err := h.Stat()
@@ -187,12 +188,8 @@ func (r *recovery) mark(m extent, at bson.Timestamp) error {
 	if m.name.stem != "" {
 		r.marker.File = m.name.String()
 	}
-	return r.d.writeMarker(r.stem, r.o.Fence.Epoch, *r.marker)
+	return r.d.writeMarker(r.stem, r.owned, *r.marker)
 }
-
-// restarted reports whether the checkpoint is from a store with other epochs: it
-// was moved into this one.
-func (r *recovery) restarted() bool { return endOf(r.covered).name.epoch > r.o.Fence.Epoch }
 
 // finishedExtent is how far the output is finished by this recovery.
 func (r *recovery) finishedExtent(copied bool) extent {
@@ -207,7 +204,8 @@ func (r *recovery) finishedExtent(copied bool) extent {
 }
 
 // removeUncovered removes the open files that the checkpoint does not cover:
-// their events are redelivered. Files of a later epoch are a newer owner's.
+// their events are redelivered. Those that may be a newer owner's are left: the first
+// start with a later checkpoint removes them.
 func (r *recovery) removeUncovered(ctx context.Context) error {
 	for _, f := range r.listing.open {
 		if ctx.Err() != nil {
@@ -216,8 +214,8 @@ func (r *recovery) removeUncovered(ctx context.Context) error {
 		if r.covers(f.name) {
 			continue
 		}
-		if r.isLater(f) {
-			r.log.Warn("a file of a later epoch is left as it is", "file", f.base)
+		if r.isLater(f.name.generation) || r.isLater(f.claim()) {
+			r.log.Info("an unfinished file that may be a newer owner's is left as it is", "file", f.base)
 			continue
 		}
 		if err := r.removeFile(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -243,13 +241,6 @@ func (r *recovery) removeFile(f openFile) error {
 	return r.d.fs.remove(path)
 }
 
-// isLater reports whether a file is a newer owner's, or claimed by one. In a store
-// with other epochs, the order of epochs says nothing.
-func (r *recovery) isLater(f openFile) bool {
-	newest := max(r.o.Fence.Epoch, endOf(r.covered).name.epoch)
-	return f.name.epoch > newest || f.claim() > newest && !r.restarted()
-}
-
 func (r *recovery) covers(n fileName) bool {
 	for _, e := range r.covered {
 		if e.name == n {
@@ -264,14 +255,14 @@ func (r *recovery) covers(n fileName) bool {
 // writer can't give it its final name. It is removed once a checkpoint covers the
 // copy.
 func (r *recovery) inherit(ctx context.Context, s *sink, f openFile) error {
-	old, claimed := filepath.Join(r.d.dir, f.base), filepath.Join(r.d.dir, f.name.claimed(r.o.Fence.Epoch))
+	old, claimed := filepath.Join(r.d.dir, f.base), filepath.Join(r.d.dir, f.name.claimed(r.owned.generation))
 	if err := r.d.fs.rename(old, claimed); err != nil {
 		return moved(err)
 	}
 	r.log.Warn("the process that wrote a file may still have it open; the part that the checkpoint covers is copied", "file", f.name.String(), "bytes", f.size)
 	h, _, err := r.d.fs.open(claimed)
 	if err != nil {
-		return err
+		return moved(err)
 	}
 	defer h.Close()
 	end := endOf(r.covered)
@@ -302,7 +293,7 @@ func (r *recovery) adoptFile(f openFile) error {
 	switch {
 	case err != nil:
 		return err
-	case used == taken || f.name.epoch > r.o.Fence.Epoch:
+	case used == taken:
 		r.log.Warn("a file that another process may write to is left as it is", "file", f.base)
 		return nil
 	case size == 0:
@@ -318,7 +309,7 @@ func (r *recovery) cutToLines(path string, f openFile) (size int64, used use, er
 		return 0, used, err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	if used == taken || f.name.epoch > r.o.Fence.Epoch {
+	if used == taken {
 		return 0, used, nil
 	}
 	if size, err = wholeLines(io.NewSectionReader(h, 0, f.size)); err != nil {
@@ -331,6 +322,53 @@ func (r *recovery) cutToLines(path string, f openFile) (size int64, used use, er
 		return 0, used, fmt.Errorf("flushing %s: %w", f.base, err)
 	}
 	return size, used, nil
+}
+
+// restore writes a file again that was removed or replaced while this process wrote
+// it, as far as the checkpoint covers it: the process still has it open.
+func (r *recovery) restore() error {
+	if r.owned == nil || r.owned.lost == nil {
+		return nil
+	}
+	lost, end := r.owned.lost, endOf(r.covered)
+	if lost.name == end.name && lost.size >= end.size && !r.isFinished(end) && r.isAway(lost) {
+		if err := r.copyBack(lost, end.size); err != nil {
+			return err
+		}
+		r.log.Warn("output was removed or replaced while it was written; the part that the checkpoint covers is written again", "file", lost.name.open(), "bytes", end.size)
+		i := slices.IndexFunc(r.listing.open, func(f openFile) bool { return f.name == lost.name })
+		if i < 0 {
+			i = len(r.listing.open)
+			r.listing.open = append(r.listing.open, openFile{})
+		}
+		r.listing.open[i] = openFile{lost.name, lost.name.open(), end.size}
+	}
+	r.owned.lost = nil
+	return lost.file.Close()
+}
+
+// isAway reports whether a file is in the directory under none of its names. Another
+// file in its place doesn't count.
+func (r *recovery) isAway(lost *output) bool {
+	if _, finished := r.listing.finished[lost.name]; finished {
+		return false
+	}
+	f, open := r.listing.find(lost.name)
+	if !open {
+		return true
+	}
+	mine, err := lost.file.Stat()
+	return err == nil && f.claim() == 0 && same(filepath.Join(r.d.dir, f.base), mine) != nil
+}
+
+func (r *recovery) copyBack(lost *output, size int64) error {
+	path := filepath.Join(r.d.dir, lost.name.open())
+	return r.d.replace(path, io.NewSectionReader(lost.file, 0, size))
+}
+
+// isFinished reports whether the marker says that a file was finished.
+func (r *recovery) isFinished(e extent) bool {
+	return r.marker != nil && r.marker.extent().compare(e) >= 0
 }
 
 // finish gives a file its final name.

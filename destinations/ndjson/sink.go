@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -25,24 +26,25 @@ import (
 // frozen and replaced; a checkpoint is saved under its fence.
 type sink struct {
 	d     *Files
+	dir   fs.FileInfo // the directory, as it was opened
 	stem  string
-	epoch uint64
+	owned *ownership
 	log   *slog.Logger
 
 	mu     sync.Mutex // the calls come one at a time, but for the timer's
 	buf    []byte
 	number uint64 // of the next file
 
-	cur        *output          // the file being written; nil before the first event and after a file has ended
-	ended      []extent         // the files that have ended and have no final name, in order
-	endedAt    []bson.Timestamp // the cluster times at their ends, or before
-	end        extent           // of what has been written; not flushed before Sync has returned
-	sure       extent           // covered by the last checkpoint that is known to be saved
-	at         bson.Timestamp   // the cluster time at end
-	obsolete   []uint64         // epochs whose markers this session's first one replaces
-	inherited  string           // a file whose covered part was copied: removed once a checkpoint covers the copy
-	newEntries bool             // files were created since the directory was flushed
-	failed     error            // only going back to the checkpoint helps; see fail
+	cur        *output        // the file being written; nil before the first event and after a file has ended
+	ended      []endedFile    // the files that have ended and have no final name, in order
+	end        extent         // of what has been written; not flushed before Sync has returned
+	sure       extent         // covered by the last checkpoint that is known to be saved
+	at         bson.Timestamp // the cluster time at end
+	obsolete   []uint64       // generations whose markers this session's first one replaces
+	inherited  string         // a file whose covered part was copied into copy: removed once a checkpoint covers that
+	copy       fileName
+	newEntries bool  // files were created since the directory was flushed
+	failed     error // only going back to the checkpoint helps; see fail
 	closed     bool
 	timer      *time.Timer // for MaxFileAge
 }
@@ -57,16 +59,23 @@ type output struct {
 	since time.Time
 }
 
+// An endedFile is closed, and waits for a checkpoint that covers it.
+type endedFile struct {
+	extent
+	at   bson.Timestamp // the cluster time at its end, or before
+	info fs.FileInfo
+}
+
 var (
 	_ rigatoni.Committer = (*sink)(nil)
 	_ io.Closer          = (*sink)(nil)
 )
 
 func newSink(d *Files, r *recovery) *sink {
-	s := &sink{d: d, stem: r.stem, epoch: r.o.Fence.Epoch, log: r.log, number: 1, at: r.o.ClusterTime}
+	s := &sink{d: d, stem: r.stem, owned: r.owned, log: r.log, number: 1, at: r.o.ClusterTime}
 	s.end = endOf(r.covered)
 	s.sure = s.end
-	s.obsolete = slices.DeleteFunc(slices.Clone(r.listing.markers), func(e uint64) bool { return e == s.epoch })
+	s.obsolete = slices.DeleteFunc(slices.Clone(r.listing.markers), func(n uint64) bool { return n == s.owned.generation })
 	for n := range r.listing.finished {
 		s.skipNumber(n)
 	}
@@ -82,7 +91,7 @@ func newSink(d *Files, r *recovery) *sink {
 
 // skipNumber sees to it that the next file's number is after that of n.
 func (s *sink) skipNumber(n fileName) {
-	if n.epoch == s.epoch && n.number >= s.number {
+	if n.generation == s.owned.generation && n.number >= s.number {
 		s.number = n.number + 1
 	}
 }
@@ -118,7 +127,7 @@ func (s *sink) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 var errClosed = fmt.Errorf("ndjson: the sink is closed: %w", os.ErrClosed)
 
 // Sync flushes what was delivered, and the directory if it has new files, and
-// returns its end. Once it has failed it fails for good, because a second flush
+// returns its end. It fails if the files are not there any more. Once it has failed it fails for good, because a second flush
 // may report success without it being true.
 func (s *sink) Sync(ctx context.Context) (json.RawMessage, error) {
 	s.mu.Lock()
@@ -134,6 +143,9 @@ func (s *sink) Sync(ctx context.Context) (json.RawMessage, error) {
 	}
 	if s.failed == nil && s.cur != nil && s.isOld() {
 		s.endFile()
+	}
+	if s.failed == nil {
+		s.verify()
 	}
 	if s.failed != nil {
 		return nil, s.failed
@@ -202,6 +214,10 @@ func (s *sink) Close() error {
 		s.endFile()
 		s.finish()
 		return s.failed
+	}
+	if s.isRemoved() {
+		s.keep()
+		return nil
 	}
 	cur := s.cur
 	s.cur = nil

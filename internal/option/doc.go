@@ -14,7 +14,8 @@
 //	default  what the zero value means, as text
 //	off      what -1 means, or "off" in text; without it there is no such value
 //	min, max the range, as text; negative numbers are refused in any case
-//	kind     "size": a number of bytes, written 4MiB; "url": messages show no user, password or query
+//	kind     "size": a number of bytes, written 4MiB; "url": messages show no user, password or query;
+//	         "path": ~/ and $HOME/ at its beginning are replaced by the home directory
 //	oneof    the allowed texts, separated by |
 //	pattern  a regular expression that a whole text matches
 //	want     what the value must be, for messages: with pattern, and for types that parse themselves

@@ -26,6 +26,7 @@ type Option struct {
 	Require string   // why there must be a value, and an example; "" if it may be missing
 	List    bool     // it takes several texts
 	Switch  bool     // it is true or false
+	Path    bool     // it is a path of the file system
 
 	index    int
 	typ      reflect.Type
@@ -94,7 +95,7 @@ func declared(f reflect.StructField, group string) Option {
 	o := Option{
 		Name: tag.Get("name"), Field: f.Name, Help: tag.Get("help"), Default: tag.Get("default"), Off: tag.Get("off"),
 		Arg: tag.Get("arg"), Group: group, Once: tag.Get("once") == "true", Secret: tag.Get("secret") == "true",
-		Require: tag.Get("require"), index: f.Index[0], typ: f.Type, want: tag.Get("want"), url: tag.Get("kind") == "url",
+		Require: tag.Get("require"), index: f.Index[0], typ: f.Type, want: tag.Get("want"), url: tag.Get("kind") == "url", Path: tag.Get("kind") == "path",
 	}
 	if o.Name == "" {
 		o.Name = kebab(f.Name)

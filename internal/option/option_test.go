@@ -3,6 +3,7 @@ package option_test
 import (
 	"errors"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -44,8 +45,8 @@ type options struct {
 	Collections  []string      `help:"the collections" pattern:"[^$]*" want:"names without $"`
 	Level        level         `help:"the level" default:"low" want:"low or high"`
 	Bare         level         `help:"the level without a description"`
-	TLSCAFile    string        `help:"authorities" name:"tls-ca-file"`
-	Password     string        `help:"the password" secret:"true" pattern:"[a-z]*" want:"lower case"`
+	TLSCAFile    string        `help:"authorities" name:"tls-ca-file" kind:"path"`
+	Password     string        `help:"the password" secret:"true" pattern:"[a-z ]*" want:"lower case"`
 	Source       string        `help:"the server" kind:"url" pattern:"mongodb://.*" want:"a URL of MongoDB" require:"the server to read"`
 	AcceptOnce   bool          `help:"accept" once:"true"`
 	Logger       func()        // no option
@@ -155,6 +156,10 @@ func TestSet(t *testing.T) {
 		{"mode", "lookup", options{Mode: "lookup"}},
 		{"collections", "a;b", options{Collections: []string{"a", "b"}}},
 		{"level", "high", options{Level: level{2}}},
+		{"max-file-age", "OFF", options{MaxFileAge: -1}},
+		{"collections", "a\u200db;c d", options{Collections: []string{"a\u200db", "c d"}}},
+		{"password", "open sesame ", options{Password: "open sesame "}},
+		{"tls-ca-file", "./~bob/a b$1/c~", options{TLSCAFile: "./~bob/a b$1/c~"}},
 	} {
 		o, _ := option.Find(&options{}, c.name)
 		var got options
@@ -166,7 +171,28 @@ func TestSet(t *testing.T) {
 
 func TestSetRefuses(t *testing.T) {
 	for _, c := range []struct{ name, texts, want string }{
-		{"canonical", "yes", `is "yes"; it must be true or false`},
+		{"canonical", "maybe", `is "maybe"; it must be true or false`},
+		{"canonical", "", `is ""; it must be true or false`},
+		{"database", "d ", `is "d ", which ends with a blank; take that out`},
+		{"database", "\u00a0d", `is "\u00a0d", which begins with the blank U+00A0; take that out`},
+		{"database", "\ufeffd", `is "\ufeffd", which begins with the control character U+FEFF; take that out`},
+		{"database", "d\u200b", `is "d\u200b", which ends with the control character U+200B; take that out`},
+		{"database", "a\x1bc", `is "a\x1bc", which has the control character U+001B in it; take that out`},
+		{"database", "a\u202ec", `is "a\u202ec", which has the control character U+202E in it; take that out`},
+		{"database", " \n", `is blank; leave it out for the default`},
+		{"database", "\xff", `is not valid text: it must be UTF-8`},
+		{"collections", "a;b\r", `is "b\r", which ends with a line break; take that out`},
+		{"collections", "a;\tb", `is "\tb", which begins with a tab; take that out`},
+		{"level", "high\n", `is "high\n", which ends with a line break; take that out`},
+		{"password", "pass\nword", `has a line break in it; take that out`},
+		{"source", "mongodb://u:hunter2@h/\n", `is "mongodb://***@h/\n", which ends with a line break; take that out`},
+		{"level", "", `is empty; leave it out for the default`},
+		{"source", "", `is empty; it is the server to read`},
+		{"tls-ca-file", "~bob/ca.pem", `is "~bob/ca.pem", which begins with "~bob", which is not replaced by a home directory; write the path in full, or ./~bob for that name`},
+		{"tls-ca-file", "./~/ca.pem", `is "./~/ca.pem", which has a ~ that is not at its beginning, where it would be the home directory; write the path in full`},
+		{"tls-ca-file", "$CERTS/ca.pem", `is "$CERTS/ca.pem", which has "$CERTS" in it, which is not replaced in a path (only ~/ and $HOME/ at its beginning are); write the path in full`},
+		{"tls-ca-file", "a/${CERTS}", `is "a/${CERTS}", which has "${CERTS}" in it, which is not replaced in a path (only ~/ and $HOME/ at its beginning are); write the path in full`},
+		{"tls-ca-file", "~/$X", `is "~/$X", which has "$X" in it, which is not replaced in a path (only ~/ and $HOME/ at its beginning are); write the path in full`},
 		{"max-file-bytes", "0", `is "0"; write off (no limit), or leave it out for the default (128MiB)`},
 		{"max-file-bytes", "0KiB", `is "0KiB"; write off (no limit), or leave it out for the default (128MiB)`},
 		{"max-file-bytes", "-2", `is "-2"; it must be a size such as 512KiB or 4MiB, 1 or more, or off (no limit)`},
@@ -204,6 +230,36 @@ func TestSetRefuses(t *testing.T) {
 		if !reflect.DeepEqual(got, before) {
 			t.Errorf("%s %q was refused, and changed the struct", c.name, c.texts)
 		}
+	}
+}
+
+func TestTruth(t *testing.T) {
+	o, _ := option.Find(&options{}, "canonical")
+	for text, want := range map[string]bool{"true": true, "True": true, "TRUE": true, "yes": true, "Yes": true, "on": true, "ON": true, "y": true, "1": true,
+		"false": false, "False": false, "no": false, "No": false, "off": false, "Off": false, "n": false, "0": false} {
+		got := options{Canonical: !want}
+		if err := o.Set(&got, []string{text}); err != nil || got.Canonical != want {
+			t.Errorf("%s: %v, %v", text, got.Canonical, err)
+		}
+	}
+}
+
+func TestHomeDirectory(t *testing.T) {
+	t.Setenv("HOME", "/home/user")
+	t.Setenv("USERPROFILE", "/home/user")
+	o, _ := option.Find(&options{}, "tls-ca-file")
+	for given, want := range map[string]string{"~": "/home/user", "~/a/b": "/home/user/a/b", "$HOME/a": "/home/user/a", "${HOME}/a": "/home/user/a", "$HOME": "/home/user"} {
+		var got options
+		if err := o.Set(&got, []string{given}); err != nil || got.TLSCAFile != filepath.FromSlash(want) {
+			t.Errorf("%s: %q, %v", given, got.TLSCAFile, err)
+		}
+	}
+	t.Setenv("HOME", "")
+	t.Setenv("USERPROFILE", "")
+	var got options
+	err := o.Set(&got, []string{"~/a"})
+	if want := `tls-ca-file is "~/a", which begins with ~, and the environment doesn't say what the home directory is; write the path in full`; err == nil || err.Error() != want {
+		t.Errorf("\n got %v\nwant %s", err, want)
 	}
 }
 

@@ -30,6 +30,11 @@ func (e *Error) Error() string { return e.Name + " " + e.Problem }
 // option that is no list takes one text. The error is an [*Error].
 func (o Option) Set(v any, texts []string) error {
 	field := reflect.New(o.typ).Elem()
+	for _, t := range texts {
+		if err := o.legible(t); err != nil {
+			return &Error{Name: o.Name, Problem: err.Error()}
+		}
+	}
 	if err := o.put(field, texts); err != nil {
 		return &Error{Name: o.Name, Problem: err.Error()}
 	}
@@ -84,13 +89,24 @@ func (o *Option) put(field reflect.Value, texts []string) error {
 		if err := o.checkText(given); err != nil {
 			return err
 		}
+		if o.Path {
+			path, err := Path(given)
+			if err != nil {
+				return fmt.Errorf("is %s, which %w", o.shown(given), err)
+			}
+			given = path
+		}
 		field.SetString(given)
 	case boolean:
-		if given != "true" && given != "false" {
+		is, ok := truth[strings.ToLower(given)]
+		if !ok {
 			return o.refuse(given)
 		}
-		field.SetBool(given == "true")
+		field.SetBool(is)
 	case custom:
+		if given == "" {
+			return o.refuseEmpty()
+		}
 		if err := field.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(given)); err != nil {
 			return o.refuseCustom(given, err)
 		}
@@ -102,6 +118,12 @@ func (o *Option) put(field reflect.Value, texts []string) error {
 		field.SetInt(n)
 	}
 	return nil
+}
+
+// truth has the words for true and false that YAML, shells and Go know.
+var truth = map[string]bool{
+	"true": true, "yes": true, "on": true, "y": true, "t": true, "1": true,
+	"false": false, "no": false, "off": false, "n": false, "f": false, "0": false,
 }
 
 func (o *Option) putList(field reflect.Value, texts []string) error {
@@ -125,7 +147,7 @@ func (o *Option) checkText(given string) error {
 	case given == "" && o.kind == list:
 		return errors.New(`has an empty item, ""`)
 	case given == "":
-		return errors.New(`is empty; leave it out for the default`)
+		return o.refuseEmpty()
 	case !utf8.ValidString(given) || strings.ContainsRune(given, 0):
 		return errors.New("is not valid text: UTF-8 without zero bytes")
 	case o.OneOf != nil && !slices.Contains(o.OneOf, given), o.pattern != nil && !o.pattern.MatchString(given):
@@ -136,7 +158,7 @@ func (o *Option) checkText(given string) error {
 
 // number parses a number and checks its range. It returns -1 for off.
 func (o *Option) number(given string) (int64, error) {
-	if o.Off != "" && (given == "off" || given == "-1") {
+	if o.Off != "" && (strings.EqualFold(given, "off") || given == "-1") {
 		return -1, nil
 	}
 	n, err := o.parseNumber(given)
@@ -164,6 +186,13 @@ func (o *Option) parseNumber(given string) (int64, error) {
 		return parseSize(given)
 	}
 	return strconv.ParseInt(given, 10, 64)
+}
+
+func (o *Option) refuseEmpty() error {
+	if o.Require != "" {
+		return errors.New("is empty; it is " + o.Require)
+	}
+	return errors.New("is empty; leave it out for the default")
 }
 
 func (o *Option) refuse(given string) error {

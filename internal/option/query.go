@@ -1,6 +1,7 @@
 package option
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -11,28 +12,37 @@ import (
 
 // FromQuery sets options of v from the parameters of a URL. A list takes its
 // parameter several times, or with commas. Unknown names and options for one
-// start are refused. After an error v is as it was.
+// start are refused. The error has all mistakes; after one v is as it was.
 func FromQuery(v any, q url.Values) error {
 	target := reflect.ValueOf(v).Elem()
 	changed := reflect.New(target.Type())
 	changed.Elem().Set(target)
+	var mistakes []string
 	for _, name := range slices.Sorted(maps.Keys(q)) {
-		o, ok := Find(v, name)
-		if !ok || o.Once {
-			return fmt.Errorf("the URL has the unknown parameter %q; %s", clipped(name), known(v))
-		}
-		texts := q[name]
-		switch {
-		case o.List:
-			texts = SplitList(strings.Join(texts, ","))
-		case len(texts) != 1:
-			return fmt.Errorf("the URL has the parameter %s %d times; it takes one value", name, len(texts))
-		}
-		if err := o.Set(changed.Interface(), texts); err != nil {
-			return fmt.Errorf("the URL's parameter %w", err)
+		if err := setParameter(changed.Interface(), name, q[name]); err != nil {
+			mistakes = append(mistakes, err.Error())
 		}
 	}
+	if mistakes != nil {
+		return errors.New(strings.Join(mistakes, "; "))
+	}
 	target.Set(changed.Elem())
+	return nil
+}
+
+func setParameter(v any, name string, texts []string) error {
+	o, ok := Find(v, name)
+	switch {
+	case !ok || o.Once:
+		return fmt.Errorf("the URL has the unknown parameter %q; %s", clipped(name), known(v))
+	case o.List:
+		texts = SplitList(strings.Join(texts, ","))
+	case len(texts) != 1:
+		return fmt.Errorf("the URL has the parameter %s %d times; it takes one value", name, len(texts))
+	}
+	if err := o.Set(v, texts); err != nil {
+		return fmt.Errorf("the URL's parameter %w", err)
+	}
 	return nil
 }
 

@@ -13,7 +13,8 @@ import (
 
 // OpenURL opens the store that a URL names: file:PATH for a path relative to the
 // working directory, or file:///PATH for an absolute one. URL parameters override
-// the corresponding options.
+// the corresponding options. ~/ and $HOME/ at the beginning of a path are the home
+// directory.
 func OpenURL(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, openError(err)
@@ -57,6 +58,10 @@ func dirOfURL(u *url.URL) (string, error) {
 	}
 	if dir == "" {
 		return "", invalid("the file: URL has no path: write file:PATH")
+	}
+	dir, err := option.Path(dir)
+	if err != nil {
+		return "", invalid("the path in the file: URL %w", err)
 	}
 	if runtime.GOOS == "windows" && len(dir) > 2 && dir[0] == '/' && dir[2] == ':' {
 		dir = dir[1:]

@@ -12,9 +12,12 @@ import (
 func TestOpenURL(t *testing.T) {
 	base := t.TempDir()
 	t.Chdir(base)
+	t.Setenv("HOME", base)
+	t.Setenv("USERPROFILE", base)
 	for text, want := range map[string]string{
 		"file:state":                         "state",
 		"file:./a/b":                         "a/b",
+		"file:~/four":                        "four",
 		"file:./with%20space":                "with space",
 		"file:" + base + "/one":              "one",
 		"file://" + base + "/two":            "two",
@@ -37,6 +40,8 @@ func TestOpenURL(t *testing.T) {
 		"file://u:secret@/state":     "has no user",
 		"file:state#1":               `has a "#"`,
 		"memory:":                    `the URL's scheme is "memory"`,
+		"file:a/~/state":             "has a ~ that is not at its beginning",
+		"file:$STATE/shop":           `"$STATE" in it, which is not replaced`,
 		"file:./a%zz":                "not well escaped",
 		"file:state?sync=1&mode=700": "the unknown parameter",
 	} {

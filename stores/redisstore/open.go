@@ -48,14 +48,39 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 // OpenURL is [Open] for a parsed URL. Several hosts are in u.Host with commas
 // between them; url.Parse refuses some of those.
 func OpenURL(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
-	opts, err := deref(o).from(u)
+	opts, err := fromURL(u, o)
 	if err != nil {
 		return nil, openError(err)
 	}
-	if opts, err = opts.apply(u); err != nil {
-		return nil, openError(err)
-	}
 	return openWith(ctx, opts, true)
+}
+
+// CheckURL returns the error that [OpenURL] has for an invalid URL and for invalid
+// options, and connects to nothing.
+func CheckURL(u *url.URL, o *Options) error {
+	opts, err := fromURL(u, o)
+	if err == nil {
+		err = opts.checkTarget(true)
+	}
+	if err == nil {
+		opts, err = opts.complete()
+	}
+	if err == nil {
+		_, err = opts.tlsConfig()
+	}
+	if err != nil {
+		return openError(err)
+	}
+	return nil
+}
+
+// fromURL returns the options with what the URL says.
+func fromURL(u *url.URL, o *Options) (Options, error) {
+	opts, err := deref(o).from(u)
+	if err != nil {
+		return opts, err
+	}
+	return opts.apply(u)
 }
 
 // openWith opens the store that the options describe.

@@ -60,12 +60,12 @@ type Options struct {
 
 	// TLSCAFile names a PEM file with the certificate authorities to trust, in
 	// place of the system's.
-	TLSCAFile string `help:"trust the certificate authorities in this PEM file" name:"tls-ca-file" arg:"FILE"`
+	TLSCAFile string `help:"trust the certificate authorities in this PEM file" name:"tls-ca-file" arg:"FILE" kind:"path"`
 
 	// TLSCertFile and TLSKeyFile name the PEM files of a client certificate and
 	// its key.
-	TLSCertFile string `help:"PEM file of the client certificate" arg:"FILE"`
-	TLSKeyFile  string `help:"PEM file of the client certificate's key" arg:"FILE"`
+	TLSCertFile string `help:"PEM file of the client certificate" arg:"FILE" kind:"path"`
+	TLSKeyFile  string `help:"PEM file of the client certificate's key" arg:"FILE" kind:"path"`
 
 	// TLSServerName is the name that the server's certificate must have. The
 	// default is the host of each connection.

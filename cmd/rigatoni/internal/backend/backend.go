@@ -51,6 +51,7 @@ var Stores = []*Kind{
 			{"unix:///PATH", "a socket of Redis"},
 		},
 		Options: func() any { return &redisstore.Options{} },
+		check:   func(r Ref) error { return redisstore.CheckURL(r.URL, r.Options.(*redisstore.Options)) },
 		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
 			o := *r.Options.(*redisstore.Options)
 			o.Logger = log
@@ -58,7 +59,7 @@ var Stores = []*Kind{
 		},
 	},
 	{
-		Schemes: []string{"memory"},
+		Schemes: []string{"memory"}, bare: true,
 		Forms:   [][2]string{{"memory:", "memory; the checkpoints are lost when the process ends"}},
 		Options: func() any { return &struct{}{} },
 		store: func(ctx context.Context, r Ref, _ *slog.Logger) (state.Store, error) {

@@ -92,6 +92,72 @@ func TestDestinations(t *testing.T) {
 	}
 }
 
+// What people write in place of a URL is answered with what to write.
+func TestHints(t *testing.T) {
+	for text, want := range map[string]string{
+		"memory":                 "",
+		"mem:":                   "there is no store with this scheme; write memory",
+		"./state":                "this is no URL; for a directory write file:PATH, such as file:./state",
+		"/var/lib/rigatoni":      "this is no URL; for a directory write file:PATH, such as file:./state",
+		"~/state":                "this is no URL; for a directory write file:PATH, such as file:./state",
+		"state/shop":             "this is no URL; for a directory write file:PATH, such as file:./state",
+		"file":                   "there is no store with this scheme; write file:./state",
+		"file://state":           "what follows the // would be a host; for a directory write file:./DIR, or file:/DIR for an absolute one",
+		"file:///~/state":        "the path has a ~ that is not at its beginning, where it would be the home directory; write the path in full",
+		"file:%7Ex/state":        `the path begins with "~x", which is not replaced by a home directory; write the path in full, or ./~x for that name`,
+		"file:./a#b":             "the URL has a #; in the name of a directory write it as %23",
+		"file:./a%":              "the path has a % that begins no escape; write it as %25",
+		"fiel:./state":           "there is no store with this scheme; did you mean file:?",
+		"localhost:6379":         "this is no URL; for Redis write redis://localhost:6379",
+		"10.0.0.1:6379/1":        "this is no URL; for Redis write redis://10.0.0.1:6379/1",
+		"redis":                  "there is no store with this scheme; write redis://HOST:PORT",
+		"redis:localhost:6379":   "the URL lacks the // before its host; write redis://localhost:6379",
+		"redis:bob:hunter2@h":    "the URL lacks the // before its host; write redis://USER:PASSWORD@HOST:PORT/DB",
+		"valkey://h:6379":        "there is no store with this scheme; write redis://HOST:PORT",
+		"redis-sentinel://h/m":   "there is no store with this scheme; write redis+sentinel://HOST:PORT/MASTER",
+		"valkey://u:hunter2@h":   "there is no store with this scheme; write redis://HOST:PORT",
+		"mongodb://u:hunter2@h":  "there is no store with this scheme; there are file:DIR, ",
+		"bob:hunter2@10.0.0.1:6": "there is no store with this scheme; there are file:DIR, ",
+	} {
+		var s backend.Store
+		err := s.UnmarshalText([]byte(text))
+		if want == "" && err == nil {
+			continue
+		}
+		if err == nil || want == "" || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s:\n got %v\nwant %s", text, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"-": "write ndjson:-", "stdout": "write ndjson:-", "stdout:": "write ndjson:-", "/dev/stdout": "write ndjson:-", "ndjson": "write ndjson:./out",
+		"file:./out": "write ndjson:./out", "out/": "for a directory write ndjson:PATH, such as ndjson:./out", "ndjson://out": "what follows the // would be a host",
+		"nsjson:out": "did you mean ndjson:?", "ndjson:~x/": `begins with "~x"`,
+	} {
+		var d backend.Destination
+		if err := d.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s:\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+// The errors of URLs and options that are not valid come without connecting.
+func TestChecks(t *testing.T) {
+	for url, want := range map[string]string{
+		"redis://h:port": "this is no URL", "redis://u@h": "the URL has a user and no password", "redis://h/x": "must be the number of a database",
+		"redis://h?tls-ca-file=x": "write rediss", "rediss://h?tls-ca-file=nowhere.pem": "nowhere.pem", "redis://a,b": "there are 2 addresses",
+		"redis+sentinel://h": "does not name the master", "memory://x": `write "memory:"`,
+	} {
+		var s backend.Store
+		err := s.UnmarshalText([]byte(url))
+		if err == nil {
+			err = s.Ref.Check()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", url, err, want)
+		}
+	}
+}
+
 // Each back end's declarations are complete: a placeholder, help that fits a line.
 func TestDeclarations(t *testing.T) {
 	for _, k := range append(append([]*backend.Kind{}, backend.Destinations...), backend.Stores...) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -23,7 +24,12 @@ type Kind struct {
 	Forms   [][2]string // how its URLs are written, and what each is
 	Options func() any  // new options, a pointer to a struct of package option
 
-	path    bool // a URL without a path is refused
+	// Checkpoints says that a destination keeps the checkpoints itself, so that there
+	// is no store.
+	Checkpoints bool
+
+	path    bool // its URLs name a directory
+	bare    bool // its URLs are a scheme and nothing else
 	check   func(Ref) error
 	store   func(context.Context, Ref, *slog.Logger) (state.Store, error)
 	deliver func(context.Context, Ref, io.Writer, *slog.Logger) (rigatoni.Destination, error)
@@ -42,23 +48,78 @@ type Ref struct {
 
 // parse reads a URL. Its error shows no part of the URL.
 func parse(kinds []*Kind, what, text string) (Ref, error) {
+	if isBare(kinds, text) {
+		text += ":"
+	}
 	u, err := parseURL(text)
 	if err != nil {
-		return Ref{}, err
+		return Ref{}, hinted(kinds, what, text, err)
 	}
 	i := slices.IndexFunc(kinds, func(k *Kind) bool { return slices.Contains(k.Schemes, u.Scheme) })
 	if i < 0 {
-		return Ref{}, fmt.Errorf("there is no %s with this scheme; there are %s", what, strings.Join(forms(kinds), ", "))
+		return Ref{}, hinted(kinds, what, text, fmt.Errorf("there is no %s with this scheme", what))
 	}
 	r := Ref{Kind: kinds[i], URL: u, Options: kinds[i].Options(), Text: text}
-	if r.Kind.path && u.Opaque == "" && u.Path == "" {
-		return Ref{}, fmt.Errorf("the URL names no directory; write %s", r.Kind.Forms[0][0])
+	if err := r.checkForm(); err != nil {
+		return Ref{}, err
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil || strings.Contains(u.RawQuery, "@") { // a password with a ? continues here
 		return Ref{}, errors.New("the URL's parameters can't be read; write @ as %40, and ? in a password as %3F")
 	}
 	return r, option.FromQuery(r.Options, query)
+}
+
+// Bare is the back end that the beginning of a URL names, without its options, where
+// the rest of the URL is wrong; its Kind is nil if there is none.
+func Bare(kinds []*Kind, text string) Ref {
+	scheme, _, _ := strings.Cut(text, ":")
+	for _, k := range kinds {
+		if slices.Contains(k.Schemes, scheme) {
+			return Ref{Kind: k, URL: &url.URL{Scheme: scheme}, Options: k.Options()}
+		}
+	}
+	return Ref{}
+}
+
+// checkForm checks what stands between the scheme and the parameters of a URL, and
+// fills in the home directory.
+func (r *Ref) checkForm() error {
+	switch u := r.URL; {
+	case r.Kind.path && u.User == nil && u.Host != "" && u.Host != "localhost":
+		return fmt.Errorf("what follows the // would be a host; for a directory write %s:./DIR, or %s:/DIR for an absolute one", u.Scheme, u.Scheme)
+	case r.Kind.path && u.Opaque == "" && u.Path == "":
+		return fmt.Errorf("the URL names no directory; write %s", r.Kind.Forms[0][0])
+	case r.Kind.path && u.Fragment != "":
+		return errors.New("the URL has a #; in the name of a directory write it as %23")
+	case r.Kind.path:
+		return r.fillInHome()
+	case !r.Kind.bare && u.Opaque != "" && !strings.Contains(r.Text, "@"):
+		return fmt.Errorf("the URL lacks the // before its host; write %s://%s", u.Scheme, u.Opaque)
+	case !r.Kind.bare && u.Opaque != "":
+		return fmt.Errorf("the URL lacks the // before its host; write %s", r.Kind.Forms[0][0])
+	}
+	return nil
+}
+
+func (r *Ref) fillInHome() error {
+	path := r.URL.Path
+	if r.URL.Opaque != "" {
+		var err error
+		if path, err = url.PathUnescape(r.URL.Opaque); err != nil {
+			return errors.New("the path has a % that begins no escape; write it as %25")
+		}
+	}
+	full, err := option.Path(path)
+	if err != nil {
+		return fmt.Errorf("the path %w", err)
+	}
+	if full != path {
+		u := *r.URL
+		u.Opaque, u.Path, u.RawPath, u.OmitHost = "", filepath.ToSlash(full), "", true
+		r.URL, r.Text = &u, u.String()
+	}
+	return nil
 }
 
 func forms(kinds []*Kind) []string {
@@ -71,18 +132,22 @@ func forms(kinds []*Kind) []string {
 	return all
 }
 
-// Check reports what is wrong with the options together, where the back end can
-// say that without being opened.
+// Check reports what is wrong with the URL and the options together, where the back
+// end can say that without being opened.
 func (r Ref) Check() error {
 	if r.Kind == nil || r.Kind.check == nil {
 		return nil
 	}
-	return r.Kind.check(r)
+	err := r.Kind.check(r)
+	if se := (*state.Error)(nil); errors.As(err, &se) {
+		err = se.Err
+	}
+	return err
 }
 
 // String is the URL without its secrets.
 func (r Ref) String() string {
-	if r.Kind != nil && r.Kind.path && r.URL.Opaque != "" {
+	if r.Kind != nil && r.Kind.path && r.URL.User == nil {
 		return r.Text // a directory, whose name may have an @
 	}
 	return option.RedactURL(r.Text)
@@ -92,7 +157,12 @@ func (r Ref) String() string {
 type Store struct{ Ref Ref }
 
 // String is the URL without its secrets.
-func (s Store) String() string { return s.Ref.String() }
+func (s Store) String() string {
+	if s.Ref.Kind == nil {
+		return "kept by the destination"
+	}
+	return s.Ref.String()
+}
 
 // UnmarshalText reads the store's URL.
 func (s *Store) UnmarshalText(text []byte) (err error) {
@@ -100,8 +170,12 @@ func (s *Store) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Open opens the store. The caller closes it with state.Close.
+// Open opens the store. The caller closes it with state.Close. It returns nil where
+// the destination keeps the checkpoints, and no store is configured.
 func (s Store) Open(ctx context.Context, log *slog.Logger) (state.Store, error) {
+	if s.Ref.Kind == nil {
+		return nil, nil
+	}
 	return s.Ref.Kind.store(ctx, s.Ref, log)
 }
 
@@ -129,38 +203,4 @@ func (d *Destination) UnmarshalText(text []byte) (err error) {
 // Open opens the destination. Some write to stdout.
 func (d Destination) Open(ctx context.Context, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
 	return d.Ref.Kind.deliver(ctx, d.Ref, stdout, log)
-}
-
-var errNoURL = errors.New("this is no URL; if it has a password, its special characters must be written as %40 for @, %3A for :, %2F for / and so on")
-
-// parseURL is url.Parse for URLs with several hosts, too, some of which that
-// refuses; they stand in URL.Host, with commas between them. Its error shows no
-// part of the URL.
-func parseURL(text string) (*url.URL, error) {
-	single, hosts := cutHosts(text)
-	u, err := url.Parse(single)
-	if err != nil {
-		return nil, errNoURL
-	}
-	if hosts != "" {
-		u.Host = hosts
-	}
-	return u, nil
-}
-
-// cutHosts replaces a URL's hosts by one name, if there are several.
-func cutHosts(text string) (single, hosts string) {
-	scheme, rest, ok := strings.Cut(text, "://")
-	if !ok {
-		return text, ""
-	}
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	begin := strings.LastIndexByte(rest[:end], '@') + 1
-	if hosts = rest[begin:end]; !strings.Contains(hosts, ",") {
-		return text, ""
-	}
-	return scheme + "://" + rest[:begin] + "hosts" + rest[end:], hosts
 }

@@ -1,10 +1,10 @@
-// Package config reads what a pipeline does, from a YAML file and from flags. A
-// field of the file and its flag have the same name. They are declared where
-// they are used, on the fields of the Options of each package; [Fields] lists
+// Package config reads what a pipeline does, from a YAML file, the environment and
+// flags. A field of the file and its flag have the same name. They are declared
+// where they are used, on the fields of the Options of each package; [Fields] lists
 // them, and the help and the example file are made of it.
 //
-// A mistake is a sentence that says where it is (file and line, or flag), what
-// is wrong, and what is allowed. All mistakes are found at once. No message
+// A mistake is a sentence that says where it is (file and line, variable, or flag),
+// what is wrong, and what is allowed. All mistakes are found at once. No message
 // quotes what may be a password.
 package config
 
@@ -12,8 +12,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rigatoni-etl/rigatoni/internal/option"
@@ -21,39 +22,47 @@ import (
 
 // Input is what settings are made of.
 type Input struct {
-	// File is the path of the YAML file, "" for none.
-	File string
-	// Flags are the flags that were given, by name, as text. They override the file.
-	Flags map[string]string
-	// Env looks up a variable of the environment, for ${NAME} in the file.
+	// File is the path of the YAML file, "-" for standard input, "" for none.
+	File  string
+	Stdin io.Reader
+	// Flags are the flags that were given, by name, as text: what was written with
+	// each. They override the file and the environment.
+	Flags map[string][]string
+	// Env looks up a variable of the environment, for ${NAME} in the file, and for
+	// the settings that are variables (see [EnvName]), which override the file.
 	Env func(name string) (string, bool)
+	// Environ is all variables, as of os.Environ, to find names that are no setting.
+	Environ []string
 }
 
-// Read makes settings of the input. The error is of type [Problems].
+// Read makes settings of the input. The error is of type [Problems]; the settings then
+// are what could be read, for messages about it.
 func Read(in Input) (Settings, error) {
-	r := reader{env: in.Env, s: Settings{origin: map[string]string{}}}
+	r := reader{env: in.Env, s: Settings{origin: map[string]string{}}, filledIn: map[string]bool{}}
+	name := in.File
 	if in.File != "" {
-		text, err := os.ReadFile(in.File)
-		if err != nil {
-			if pe := (*os.PathError)(nil); errors.As(err, &pe) {
-				err = pe.Err // the path stands in front already
-			}
-			r.problem(Redact(in.File), "", "the file can't be read: %s", err)
-			return Settings{}, r.problems
+		text, shown, err := open(in.File, in.Stdin)
+		if line := lineOf(err); line > 0 {
+			shown += ":" + strconv.Itoa(line)
 		}
-		if !r.file(in.File, text) {
-			return Settings{}, r.problems
+		if name = shown; err != nil {
+			r.problem(shown, "", "%s", err)
+			return r.s, r.problems
+		}
+		if !r.file(shown, text) {
+			return r.s, r.problems
 		}
 	}
+	r.environment(in.Environ)
 	for _, f := range Fields {
-		if text, given := in.Flags[f.Option.Name]; given {
-			r.flag(f, text)
+		if texts, given := in.Flags[f.Option.Name]; given {
+			r.flag(f, texts)
 		}
 	}
-	r.check(in.File)
+	r.check(name)
 	if len(r.problems) > 0 {
 		slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.line, b.line) })
-		return Settings{}, r.problems
+		return r.s, r.problems
 	}
 	return r.s, errors.Join(option.Complete("", &r.s.Messages), option.Complete("", &r.s.Monitoring)) // the others are completed where they are used
 }
@@ -63,10 +72,13 @@ type reader struct {
 	s        Settings
 	env      func(string) (string, bool)
 	problems Problems
+	inEnv    bool            // the environment has settings
+	unknown  bool            // the file has a field that there isn't
+	filledIn map[string]bool // the variables that the file names
 }
 
 func (r *reader) problem(where, field, format string, args ...any) {
-	if strings.HasPrefix(where, "--") {
+	if strings.HasPrefix(where, envPrefix) || strings.HasPrefix(where, "--") { // not a file
 		where, field = "", where
 	}
 	p := Problem{Where: where, Field: field, Text: fmt.Sprintf(format, args...)}
@@ -85,47 +97,37 @@ func (r *reader) refused(where, field string, err error) {
 	r.problem(where, field, "%s", text)
 }
 
-func (r *reader) flag(f Field, text string) {
+func (r *reader) flag(f Field, texts []string) {
 	where := "--" + f.Option.Name
+	if !f.Option.List {
+		texts = texts[len(texts)-1:] // the last one counts, as a script that adds flags expects
+	}
+	var all []string
+	for _, text := range texts {
+		all = append(all, f.split(text)...)
+	}
+	r.override(f, where, all, "only a file has such variables; let the shell fill it in, in double quotes")
+}
+
+// override gives an option a value that replaces that of the file.
+func (r *reader) override(f Field, where string, texts []string, instead string) {
 	r.forget(f.Option.Name)
 	r.s.origin[f.Option.Name] = where
-	if err := f.set(&r.s, f.split(text), ""); err != nil {
+	for _, text := range texts {
+		if strings.Contains(strings.ReplaceAll(text, "${HOME}", ""), "${") && f.Option.Arg != "JSON" {
+			r.problem(where, f.Option.Name, "has ${…} in it; %s", instead)
+			return
+		}
+	}
+	if err := f.set(&r.s, texts, ""); err != nil {
 		r.refused(where, f.Option.Name, err)
 	}
 }
 
-// forget drops what the file says of an option, which no longer matters.
+// forget drops what is overridden, which no longer matters.
 func (r *reader) forget(name string) {
-	r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool {
-		return p.Field == name || strings.HasPrefix(p.Field, name+".")
-	})
+	r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool { return p.isAbout(name) })
 	delete(r.s.origin, name)
 }
 
 func (r *reader) given(name string) bool { return r.s.origin[name] != "" }
-
-// check finds what is missing, and what doesn't fit together.
-func (r *reader) check(file string) {
-	for _, f := range Fields {
-		switch {
-		case f.Option.Require != "" && !r.given(f.Option.Name):
-			r.missing(file, f.Option.Name, f.Option.Require)
-		case f.Kinds != nil:
-			if err := f.ref(&r.s).Check(); err != nil {
-				r.problem(r.s.origin[f.Option.Name], f.Option.Name, "can't be used: %s", err)
-			}
-		}
-	}
-	r.s.Pipeline.Name = cmp.Or(r.s.Checkpoints.Name, r.s.Watch.Database)
-	if !r.given("name") && !r.given("database") {
-		r.missing(file, "name", "a stream of the whole deployment has no database to be named after; the checkpoint is kept under the name, as --name all")
-	}
-}
-
-func (r *reader) missing(file, name, why string) {
-	flag := "--" + name
-	if file != "" {
-		flag += ", or " + name + " in the file,"
-	}
-	r.problem(file, "", "%s is missing: %s", flag, why)
-}

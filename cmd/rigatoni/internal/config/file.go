@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -26,10 +25,6 @@ func (r *reader) file(name string, text []byte) bool {
 			where = fmt.Sprintf("%s:%d", name, bad.line)
 		}
 		r.problem(where, "", "%s", bad.Text)
-		return false
-	}
-	if root.Kind != yaml.MappingNode {
-		r.problem(at(name, root), "", "this is %s; a pipeline file has one field per line, as store: file:./state", kind(root))
 		return false
 	}
 	r.eachField(name, "", root, func(where string, key, val *yaml.Node) {
@@ -59,27 +54,6 @@ func (r *reader) eachField(file, prefix string, n *yaml.Node, do func(where stri
 
 func at(file string, n *yaml.Node) string { return fmt.Sprintf("%s:%d", file, max(1, n.Line)) }
 
-// parse returns the document's root.
-func parse(text []byte) (*yaml.Node, *Problem) {
-	var doc yaml.Node
-	err := yaml.Load(text, &doc, yaml.WithV4Defaults())
-	if err == nil && len(doc.Content) == 1 {
-		return doc.Content[0], nil
-	}
-	bad := &Problem{Text: "the file is empty; a pipeline file has one field per line, as store: file:./state"}
-	var le *yaml.LoadError
-	if errors.As(err, &le) && !strings.Contains(le.Message, "no documents") {
-		bad.Text = "this is not YAML: " + strings.TrimPrefix(le.Message, "yaml: ")
-		if le.ContextMsg != "" {
-			bad.Text += " (" + le.ContextMsg + ")"
-		}
-		bad.line = le.Mark.Line
-	} else if err != nil && le == nil {
-		bad.Text = "this is not YAML: " + err.Error()
-	}
-	return nil, bad
-}
-
 // field finds the option that a key names, or reports that there is none.
 func (r *reader) field(where string, key *yaml.Node) (Field, bool) {
 	if key.Kind != yaml.ScalarNode {
@@ -89,7 +63,8 @@ func (r *reader) field(where string, key *yaml.Node) (Field, bool) {
 	f, ok := ByName(key.Value)
 	switch {
 	case !ok:
-		r.problem(where, clip(key.Value), "is no field; %s", suggestion(key.Value, inFiles()))
+		r.unknown = true
+		r.problem(where, clip(key.Value), "is no field; %s", meant(key.Value))
 	case f.Option.Once:
 		r.problem(where, f.Option.Name, "applies to one start only and can't stand in a file, where it would apply to every start; give --%s", f.Option.Name)
 		ok = false
@@ -125,6 +100,8 @@ func (r *reader) read(f Field, where string, n *yaml.Node) {
 func (r *reader) value(o option.Option, name, where string, n *yaml.Node) (value, bool) {
 	n = resolved(n)
 	switch {
+	case foreignTag(n) != "":
+		r.problem(where, name, "has the YAML tag %s, which is not known here%s", clip(foreignTag(n)), tagAdvice)
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
 		r.problem(where, name, "has no value; leave it out for the default")
 	case n.Kind == yaml.ScalarNode:
@@ -149,6 +126,10 @@ func (r *reader) list(o option.Option, name, where string, n *yaml.Node) (value,
 	var shown []string
 	for _, item := range n.Content {
 		item = resolved(item)
+		if tag := foreignTag(item); tag != "" {
+			r.problem(where, name, "has the YAML tag %s, which is not known here%s", clip(tag), tagAdvice)
+			return value{}, false
+		}
 		if item.Kind != yaml.ScalarNode || item.ShortTag() == "!!null" {
 			r.problem(where, name, "is a list with %s in it; each of its items must be a single value", kind(item))
 			return value{}, false
@@ -163,7 +144,7 @@ func (r *reader) list(o option.Option, name, where string, n *yaml.Node) (value,
 
 // json reads a value of any form, for an option that takes it as JSON.
 func (r *reader) json(name, where string, n *yaml.Node) (value, bool) {
-	text, err := extJSON(n, func(s string) (string, error) { return expandJSON(s, r.env) })
+	text, err := extJSON(n, r.expander(true).expand)
 	if err != nil {
 		r.problem(where, name, "is not complete: %s", err)
 		return value{}, false
@@ -173,16 +154,23 @@ func (r *reader) json(name, where string, n *yaml.Node) (value, bool) {
 }
 
 func (r *reader) expand(o option.Option, name, where string, n *yaml.Node) (string, bool) {
-	replace := expand
-	if o.Arg == "JSON" {
-		replace = expandJSON
-	}
-	text, err := replace(n.Value, r.env)
+	text, err := r.expander(o.Arg == "JSON").expand(n.Value)
 	if err != nil {
 		r.problem(where, name, "is not complete: %s", err)
 		return "", false
 	}
 	return text, true
+}
+
+// expander returns one that notes which variables it fills in.
+func (r *reader) expander(json bool) expander {
+	return expander{json: json, env: func(name string) (string, bool) {
+		r.filledIn[name] = true
+		if r.env == nil {
+			return "", false
+		}
+		return r.env(name)
+	}}
 }
 
 // resolved is what an alias stands for.

@@ -14,6 +14,9 @@ import (
 // maxDepth is how deeply a value may be nested; an alias may name what it is in.
 const maxDepth = 100
 
+// maxJSON is how much JSON a value may make: aliases of aliases grow without end.
+const maxJSON = 1 << 20
+
 // extJSON writes a YAML value as Extended JSON, with its fields in their order.
 // text replaces the value of each string.
 func extJSON(n *yaml.Node, text func(string) (string, error)) (string, error) {
@@ -23,10 +26,16 @@ func extJSON(n *yaml.Node, text func(string) (string, error)) (string, error) {
 }
 
 func writeJSON(b *strings.Builder, n *yaml.Node, text func(string) (string, error), depth int) error {
-	if depth == 0 {
+	n = resolved(n)
+	switch {
+	case depth == 0:
 		return errors.New("it is nested too deeply")
+	case b.Len() > maxJSON:
+		return fmt.Errorf("it is longer than %d KiB", maxJSON>>10)
+	case foreignTag(n) != "":
+		return fmt.Errorf("line %d has the YAML tag %s, which is not known here%s", n.Line, clip(foreignTag(n)), tagAdvice)
 	}
-	switch n = resolved(n); n.Kind {
+	switch n.Kind {
 	case yaml.SequenceNode:
 		return writeItems(b, '[', ']', n.Content, func(item *yaml.Node) error {
 			return writeJSON(b, item, text, depth-1)

@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 )
 
@@ -18,6 +19,10 @@ import (
 func (r *reader) backend(f Field, where string, n *yaml.Node) {
 	file := where[:strings.LastIndexByte(where, ':')]
 	prefix := f.Option.Name + "."
+	if tag := foreignTag(n); tag != "" {
+		r.problem(where, f.Option.Name, "has the YAML tag %s, which is not known here%s", clip(tag), tagAdvice)
+		return
+	}
 	address := find(n, "url")
 	if address == nil {
 		r.problem(where, f.Option.Name, "has no url; %s", f.Option.Require)
@@ -27,11 +32,14 @@ func (r *reader) backend(f Field, where string, n *yaml.Node) {
 	if !ok {
 		return
 	}
-	if err := f.set(&r.s, v.texts, v.shown); err != nil {
-		r.refused(at(file, address), prefix+"url", err)
-		return
-	}
+	err := f.set(&r.s, v.texts, v.shown)
 	ref := f.ref(&r.s)
+	if err != nil {
+		r.refused(at(file, address), prefix+"url", err)
+		if ref = backend.Bare(f.Kinds, v.texts[0]); ref.Kind == nil {
+			return
+		}
+	}
 	r.eachField(file, prefix, n, func(where string, key, val *yaml.Node) {
 		if key.Kind != yaml.ScalarNode {
 			r.problem(where, f.Option.Name, "has %s where an option's name should stand", kind(key))
@@ -45,7 +53,7 @@ func (r *reader) backendOption(prefix, where, name string, n *yaml.Node, kindNam
 	o, ok := option.Find(options, name)
 	switch {
 	case !ok:
-		r.problem(where, prefix+clip(name), "is no option of %s; %s", kindName, suggestion(name, names(options)))
+		r.problem(where, prefix+clip(name), "is no option of %s; %s", kindName, meantOption(name, options))
 		return
 	case u.Query().Has(name):
 		r.problem(where, prefix+name, "is a parameter of the url as well; write it once")
@@ -67,12 +75,4 @@ func find(n *yaml.Node, name string) *yaml.Node {
 		}
 	}
 	return nil
-}
-
-func names(options any) []string {
-	var all []string
-	for _, o := range option.Of(options) {
-		all = append(all, o.Name)
-	}
-	return all
 }

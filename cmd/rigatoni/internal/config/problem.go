@@ -8,9 +8,15 @@ import (
 // A Problem is one mistake.
 type Problem struct {
 	Where string // "pipeline.yaml:3", or "" for a flag, or the whole
-	Field string // the option's name; "" where there is none
+	Field string // the option's name, flag or variable; "" where there is none
 	Text  string // what is wrong, and what is allowed; it continues after the name
 	line  int
+}
+
+// isAbout reports whether the problem is one of an option, in a file, a variable of
+// the environment, or a flag.
+func (p Problem) isAbout(option string) bool {
+	return p.Field == option || strings.HasPrefix(p.Field, option+".") || p.Field == "--"+option || strings.TrimSuffix(p.Field, "_FILE") == EnvName(option)
 }
 
 func (p Problem) String() string {

@@ -19,6 +19,7 @@ type Settings struct {
 	Pipeline    rigatoni.Config // its options, and Name
 	Monitoring  Monitoring
 	Messages    Messages
+	Ignored     []string // variables of the environment that look like settings, and are none
 
 	origin map[string]string // where each option was set: "pipeline.yaml:3", "--store"
 }
@@ -31,7 +32,7 @@ type Server struct {
 // Output is where events go.
 type Output struct {
 	To          backend.Destination `group:"Where events go" help:"the destination; its options are parameters of the URL, or fields beside url: in the file" arg:"URL" kind:"url" require:"where events go, as --to ndjson:./out"`
-	DeadLetters string              `help:"write refused events to files in this directory, and continue; by default stop" arg:"DIR"`
+	DeadLetters string              `help:"write refused events to files in this directory, and continue; by default stop" arg:"DIR" kind:"path"`
 }
 
 // Checkpoints is where the checkpoints are kept, and what a first start does.

@@ -160,7 +160,7 @@ func (s *Server) totals(streams []rigatoni.StreamStatus, now time.Time) []figure
 
 // card shows the i-th stream. The caller holds the lock.
 func (s *Server) card(st rigatoni.StreamStatus, i int, now time.Time) card {
-	c := card{Name: st.Stream, Key: st.Key, Phase: string(st.Phase), Tone: "good", Lease: lease(st), Error: s.errorText(st.LastError)}
+	c := card{Name: st.Stream, Key: st.Key, Phase: string(st.Phase), Tone: "good", Lease: lease(st), Error: errorText(st.LastError)}
 	if c.Name == "" {
 		c.Name = st.Key
 	}
@@ -170,16 +170,13 @@ func (s *Server) card(st rigatoni.StreamStatus, i int, now time.Time) card {
 			c.Tone = "bad"
 		}
 	}
-	for n := range c.Reasons {
-		c.Reasons[n].Text = s.scrub(c.Reasons[n].Text)
-	}
 	if c.Error != "" {
 		c.Error = ago(st.LastErrorAt, now) + ": " + c.Error
 	}
 	if st.Gaps > 0 {
 		g := st.LastGap
 		c.Gap = fmt.Sprintf("events between %s and %s may be missing (%s; decided by %s, recorded %s)",
-			clock(wall(g.From.T)), clock(wall(g.To.T)), s.scrub(shortened(g.Reason)), shortened(g.Policy), clock(g.At))
+			clock(wall(g.From.T)), clock(wall(g.To.T)), g.Reason, g.Policy, clock(g.At))
 	}
 	c.Figures = figures(st, s.o.Limits, now)
 	c.Lag, c.Rate = s.plots(st, i, now)

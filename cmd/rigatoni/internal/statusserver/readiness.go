@@ -2,7 +2,6 @@ package statusserver
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
@@ -117,22 +116,11 @@ func recent(s rigatoni.StreamStatus, now time.Time) string {
 	return because(s.LastError)
 }
 
-// maxError is how much of an error is shown.
-const maxError = 500
-
 func because(err error) string {
 	if err == nil {
 		return ""
 	}
-	return ": " + shortened(err.Error())
-}
-
-func shortened(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > maxError {
-		text = strings.ToValidUTF8(text[:maxError], "") + "…"
-	}
-	return text
+	return ": " + err.Error()
 }
 
 // brief is a duration for people.

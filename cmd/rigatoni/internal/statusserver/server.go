@@ -3,12 +3,15 @@ package statusserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,23 +100,50 @@ func (s *Server) Watch(status func() []rigatoni.StreamStatus) {
 	s.Sample(time.Now())
 }
 
-// streams returns the status now; nil while the pipeline is not there yet.
+// streams returns the status now, fit to be shown; nil while the pipeline is not there
+// yet.
 func (s *Server) streams() []rigatoni.StreamStatus {
+	all := s.read()
+	for i := range all {
+		for _, err := range []*error{&all[i].LastError, &all[i].OutageErr, &all[i].StoreErr} {
+			if *err != nil {
+				*err = errors.New(s.text((*err).Error()))
+			}
+		}
+		all[i].LastGap.Reason, all[i].LastGap.Policy = s.text(all[i].LastGap.Reason), s.text(all[i].LastGap.Policy)
+	}
+	return all
+}
+
+func (s *Server) read() []rigatoni.StreamStatus {
 	s.mu.Lock()
 	status := s.status
 	s.mu.Unlock()
 	if status == nil {
 		return nil
 	}
-	return status() // not under the lock: /healthz answers though it hangs
+	return slices.Clone(status()) // not under the lock: /healthz answers though it hangs
+}
+
+// maxText is how much of an error or a reason is shown.
+const maxText = 500
+
+// text is a text in one line, without secrets, and not too long.
+func (s *Server) text(text string) string {
+	text = s.scrub(text[:min(len(text), 20*maxText)]) // what is half of a secret there is cut off below
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
 }
 
 // Sample reads the status for the charts.
 func (s *Server) Sample(now time.Time) {
-	streams := s.streams()
+	streams := s.read()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.answered = now
+	s.answered = time.Now()
 	if streams != nil {
 		s.sampler.sample(streams, now)
 	}
@@ -139,11 +169,7 @@ func (s *Server) reasons(streams []rigatoni.StreamStatus, now time.Time) []Reaso
 	if streams == nil {
 		return []Reason{{Code: "starting", Text: "it has not begun", Streams: 1}}
 	}
-	all := Reasons(streams, s.o.Limits, now)
-	for i := range all {
-		all[i].Text = s.scrub(all[i].Text)
-	}
-	return all
+	return Reasons(streams, s.o.Limits, now)
 }
 
 // Handler serves everything.
@@ -221,7 +247,7 @@ func (s *Server) statusJSON(w http.ResponseWriter, r *http.Request) {
 		if len(doc.Streams) == limit {
 			break
 		}
-		doc.Streams = append(doc.Streams, s.streamOf(st, s.rate(i), now))
+		doc.Streams = append(doc.Streams, streamOf(st, s.rate(i), now))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)

@@ -65,15 +65,15 @@ type Stream struct {
 }
 
 // streamOf is a status as a Document has it.
-func (s *Server) streamOf(st rigatoni.StreamStatus, rate float64, now time.Time) Stream {
+func streamOf(st rigatoni.StreamStatus, rate float64, now time.Time) Stream {
 	d := Stream{
 		Stream: st.Stream, Key: st.Key, Phase: string(st.Phase), Owner: st.Owner, Epoch: st.Epoch, Holder: st.Holder, HeldUntil: timeOf(st.HeldUntil),
 		Position: timeOf(st.Position), Lag: secondsSince(st.Position, now), EventsPerSecond: rate, LastEvent: timeOf(st.LastEvent),
 		Checkpoint: timeOf(st.Checkpoint), CheckpointSaved: timeOf(st.LastSave), CheckpointAge: secondsSince(st.LastSave, now),
 		Events: st.Events, Bytes: st.Bytes, Batches: st.Batches, InFlight: st.InFlight, Retries: st.Retries, Dropped: st.Dropped, Refused: st.Refused,
 		DeadLetters: st.DeadLetters, Saves: st.Saves, SaveErrors: st.SaveErrors, Rewinds: st.Rewinds, Interruptions: st.Interruptions, Gaps: st.Gaps,
-		ServerDownSince: timeOf(st.Outage), ServerError: s.errorText(st.OutageErr), StoreDownSince: timeOf(st.StoreFailed), StoreError: s.errorText(st.StoreErr),
-		LastError: s.errorText(st.LastError), LastErrorAt: timeOf(st.LastErrorAt),
+		ServerDownSince: timeOf(st.Outage), ServerError: errorText(st.OutageErr), StoreDownSince: timeOf(st.StoreFailed), StoreError: errorText(st.StoreErr),
+		LastError: errorText(st.LastError), LastErrorAt: timeOf(st.LastErrorAt),
 	}
 	if d.Interruptions == nil {
 		d.Interruptions = map[string]uint64{}
@@ -88,12 +88,11 @@ func (s *Server) streamOf(st rigatoni.StreamStatus, rate float64, now time.Time)
 	return d
 }
 
-// errorText is what an error says, without secrets, in a line.
-func (s *Server) errorText(err error) string {
+func errorText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return shortened(s.scrub(err.Error()))
+	return err.Error()
 }
 
 func timeOf(t time.Time) *time.Time {

@@ -126,7 +126,14 @@ func (c *checkpointer) release() {
 
 // opening is what a destination is opened with.
 func (c *checkpointer) opening(stream string) Opening {
-	o := Opening{Key: c.key, Stream: stream, Fence: c.saver.fence()}
+	o := c.unfenced(stream)
+	o.Fence = c.saver.fence()
+	return o
+}
+
+// unfenced is opening without a lease.
+func (c *checkpointer) unfenced(stream string) Opening {
+	o := Opening{Key: c.key, Stream: stream}
 	if c.last == nil {
 		o.FirstStart, o.AcceptAnyOutput = true, isVolatile(c.cfg.Store)
 		return o

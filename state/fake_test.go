@@ -165,6 +165,8 @@ func (s *fakeStore) Forget(ctx context.Context, key string) error {
 func (s *fakeStore) Ping(context.Context) error { return s.pinging }
 func (s *fakeStore) Volatile() bool             { return true }
 func (s *fakeStore) Expires() time.Duration     { return time.Minute }
+
+func (s *fakeStore) Legacy(context.Context) ([]string, error) { return []string{"old"}, nil }
 func (s *fakeStore) Close() error {
 	s.closed = true
 	return nil

@@ -142,6 +142,8 @@ func (s *intercepted) capability(to any) bool {
 		return provide(s, to, func(v Volatile) Volatile { return onlyVolatile{v.Volatile} })
 	case *Expirer:
 		return provide(s, to, func(e Expirer) Expirer { return onlyExpirer{e.Expires} })
+	case *Legacy:
+		return provide(s, to, func(l Legacy) Legacy { return onlyLegacy{l.Legacy} })
 	}
 	return false
 }
@@ -320,3 +322,10 @@ func (v onlyVolatile) Volatile() bool { return v.volatile() }
 type onlyExpirer struct{ expires func() time.Duration }
 
 func (e onlyExpirer) Expires() time.Duration { return e.expires() }
+
+// onlyLegacy hides it, too.
+type onlyLegacy struct {
+	legacy func(context.Context) ([]string, error)
+}
+
+func (l onlyLegacy) Legacy(ctx context.Context) ([]string, error) { return l.legacy(ctx) }

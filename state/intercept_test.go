@@ -100,6 +100,9 @@ func TestInterceptEveryCall(t *testing.T) {
 	if e := must[state.Expirer](t, s); e.Expires() != time.Minute {
 		t.Error("Expires didn't reach the store")
 	}
+	if names, err := must[state.Legacy](t, s).Legacy(ctx); err != nil || !slices.Equal(names, []string{"old"}) {
+		t.Errorf("Legacy gave %q, %v", names, err)
+	}
 	want := []string{"save k", "load k", "acquire k", "renew k fence 1", "save k fence 1", "clear k fence 1", "release k fence 1",
 		"clear k", "savebatch  items 2", "list ", "forget k", "ping ", "close "}
 	if !slices.Equal(log, want) {
@@ -113,6 +116,7 @@ var capabilities = []struct {
 }{
 	{"Lister", has[state.Lister]}, {"BatchSaver", has[state.BatchSaver]}, {"Forgetter", has[state.Forgetter]}, {"Pinger", has[state.Pinger]},
 	{"Volatile", has[state.Volatile]}, {"Expirer", has[state.Expirer]}, {"Leaser", has[state.Leaser]}, {"Closer", has[io.Closer]},
+	{"Legacy", has[state.Legacy]},
 }
 
 func has[T any](s state.Store) bool {
@@ -187,7 +191,7 @@ func TestInterceptCapabilities(t *testing.T) {
 		t.Error("As gives a capability that isn't intercepted")
 	}
 	for name, capability := range map[string]any{
-		"store": s, "Lister": must[state.Lister](t, s), "Pinger": must[state.Pinger](t, s), "Volatile": must[state.Volatile](t, s), "Expirer": must[state.Expirer](t, s), "Closer": must[io.Closer](t, s),
+		"store": s, "Lister": must[state.Lister](t, s), "Pinger": must[state.Pinger](t, s), "Volatile": must[state.Volatile](t, s), "Expirer": must[state.Expirer](t, s), "Closer": must[io.Closer](t, s), "Legacy": must[state.Legacy](t, s),
 	} {
 		if _, ok := capability.(state.Leaser); ok {
 			t.Errorf("by assertion, the %s is a Leaser", name)

@@ -146,6 +146,14 @@ type Expirer interface {
 	Expires() time.Duration
 }
 
+// A Legacy store can find the resume tokens that another program left beside its keys.
+// The pipeline checks this at a first start, which would skip what that program has not
+// delivered.
+type Legacy interface {
+	// Legacy returns the names of those tokens in the store, in no particular order.
+	Legacy(ctx context.Context) ([]string, error)
+}
+
 // A Leaser grants one owner at a time the right to write a key.
 //
 // A lease is a promise for a limited time. A fence upholds it when the promise is

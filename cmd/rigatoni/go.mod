@@ -9,6 +9,7 @@ require (
 	github.com/rigatoni-etl/rigatoni/otelrigatoni v0.1.0
 	github.com/rigatoni-etl/rigatoni/stores/redisstore v0.1.0
 	github.com/rogpeppe/go-internal v1.16.0
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.9
 	go.mongodb.org/mongo-driver/v2 v2.10.0

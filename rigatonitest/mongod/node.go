@@ -16,6 +16,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"github.com/rigatoni-etl/rigatoni/internal/wheel"
 )
 
 // A Node is one member of the replica set. Its methods are safe for concurrent
@@ -184,7 +185,7 @@ func (n *Node) logTail() string {
 	if err != nil {
 		return "it wrote no log"
 	}
-	return lastLines(text, 3)
+	return wheel.LastLines(text, 3)
 }
 
 // connect returns a client of this node alone, which connects on first use.

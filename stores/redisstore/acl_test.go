@@ -20,7 +20,7 @@ import (
 // The rights that the package doc lists, which are enough for everything, and of
 // which none is too many.
 var (
-	scriptRights   = strings.Fields("+evalsha +eval +ping +time +exists +get +set +strlen +del +rename +pexpireat +persist +hget +hmget +hset +hdel")
+	scriptRights   = strings.Fields("+evalsha +eval +ping +time +exists +get +set +strlen +del +pexpireat +persist +hget +hmget +hset +hdel")
 	listRights     = []string{"+scan"}
 	infoRights     = []string{"+info"}
 	waitRights     = []string{"+wait"}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -92,7 +91,6 @@ func TestSaveBatch(t *testing.T) {
 				wantSaved(t, s, items)
 			}
 
-			// Another store has none of the seals.
 			other := open(t, u, c.o)
 			want(t, errors.Join(other.SaveBatch(ctx, at(t, items, 4))...), nil, "SaveBatch by another store")
 			want(t, errors.Join(s.SaveBatch(ctx, at(t, items, 4))...), nil, "the same again")
@@ -176,48 +174,5 @@ func TestSaveBatchUnavailable(t *testing.T) {
 	}
 	if errs := s.SaveBatch(ctx, nil); len(errs) != 0 {
 		t.Errorf("%d answers for no items", len(errs))
-	}
-}
-
-// A kept is a hook that keeps the commands it sees, as one that traces them may.
-type kept struct {
-	mu   sync.Mutex
-	sets map[redis.Cmder]any // the name that each had then
-}
-
-func (*kept) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (*kept) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-func (k *kept) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		k.mu.Lock()
-		for _, cmd := range cmds {
-			if cmd.Name() == "set" {
-				k.sets[cmd] = cmd.Args()[1]
-			}
-		}
-		k.mu.Unlock()
-		return next(ctx, cmds)
-	}
-}
-
-// The commands of a batch are used again, but not those of a lent client.
-func TestLentClientsCommandsAreItsOwn(t *testing.T) {
-	const n = 2000
-	server := redisserver.Start(t, nil)
-	c := client(t, server)
-	k := &kept{sets: map[redis.Cmder]any{}}
-	c.AddHook(k)
-	s, err := redisstore.FromClient(t.Context(), c, &redisstore.Options{Logger: quiet})
-	want(t, err, nil, "FromClient")
-	defer s.Close()
-	want(t, errors.Join(s.SaveBatch(t.Context(), at(t, leased(t, s, n), 1))...), nil, "SaveBatch")
-	if len(k.sets) != n {
-		t.Errorf("%d commands for %d saves", len(k.sets), n)
-	}
-	for cmd, name := range k.sets {
-		if now := cmd.Args()[1]; now != name {
-			t.Fatalf("the SET of %v has become that of %v", name, now)
-		}
 	}
 }

@@ -98,7 +98,7 @@ func benchValue(b *testing.B, s *redisserver.Server) string {
 	if err := store.Save(b.Context(), "value", benchCheckpoint(b)); err != nil {
 		b.Fatal(err)
 	}
-	record := recordName(b.Context(), benchFloor(b, s, 1), "rigatoni:", "value")
+	record, _ := redisstore.Names("rigatoni:", "value")
 	v, err := benchFloor(b, s, 1).Get(b.Context(), record).Result()
 	if err != nil {
 		b.Fatal(err)

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,7 +10,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A call is one run of a script or, with a record, a SET of it under its seal.
+// A call is one run of a script.
 type call struct {
 	script *script
 	key    string // "" for the ping, which has its own name
@@ -19,23 +18,14 @@ type call struct {
 	// again means that the script is idempotent, so that it may be retried when it is
 	// unknown whether it was executed.
 	again bool
-	// extra is a third name, of a record. Redis then answers TRYAGAIN if a Cluster is
-	// moving the key's names and they are not all on one node.
-	extra string
-	// sealed receives the new seal under which the script puts the record: another
-	// one for each attempt, so that a delayed attempt can't make an old seal valid
-	// again. nil: the script makes none.
-	sealed *string
-
-	name any // of the record to SET
-	text any // of it: bytes, or what gives them
+	seal  string // of the record of version 1, for oldScript
 }
 
 // call runs c with retries, as try does.
 func (s *Store) call(ctx context.Context, c call) (reply, error) {
 	var r reply
-	err := s.try(ctx, c.key, c.again, func(ctx context.Context) (err error) {
-		r, err = s.run(ctx, c)
+	err := s.try(ctx, c.key, c.again, func(ctx context.Context, client redis.UniversalClient) (err error) {
+		r, err = s.run(ctx, client, c)
 		return err
 	})
 	if err != nil {
@@ -44,22 +34,19 @@ func (s *Store) call(ctx context.Context, c call) (reply, error) {
 	return r, r.refusal()
 }
 
+// An attempt does something once. The client is a *redis.Client or the Cluster's.
+type attempt func(ctx context.Context, c redis.UniversalClient) error
+
 // try calls f, with the retries that the package documentation describes. It returns
 // when ctx is done or the store is closed. f uses the context that it receives.
-func (s *Store) try(ctx context.Context, key string, again bool, f func(context.Context) error) error {
+func (s *Store) try(ctx context.Context, key string, again bool, f attempt) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if !s.enter() {
 		return state.ErrClosed
 	}
-	if s.clock != nil {
-		defer s.calls.Done()
-		watched, end := s.clock.watch(ctx)
-		defer end()
-		return s.persist(watched, key, again, f)
-	}
-	if ctx.Done() == nil {
+	if s.pool != nil {
 		defer s.calls.Done()
 		return s.persist(ctx, key, again, f)
 	}
@@ -89,11 +76,21 @@ func (s *Store) enter() bool {
 	return true
 }
 
+// once calls f with a client.
+func (s *Store) once(ctx context.Context, f attempt) error {
+	if s.pool != nil {
+		return s.pool.do(ctx, f)
+	}
+	return f(ctx, s.client)
+}
+
 // persist retries f while that is safe and may help.
-func (s *Store) persist(ctx context.Context, key string, again bool, f func(context.Context) error) error {
-	for attempt := 0; ; attempt++ {
-		err := f(ctx)
+func (s *Store) persist(ctx context.Context, key string, again bool, f attempt) error {
+	began := time.Now()
+	for n := 0; ; n++ {
+		err := s.once(ctx, f)
 		if err == nil {
+			s.outage.end(ctx, s, key)
 			return nil
 		}
 		switch kind := s.classify(err); {
@@ -101,24 +98,41 @@ func (s *Store) persist(ctx context.Context, key string, again bool, f func(cont
 			return state.ErrClosed
 		case kind == final:
 			return describe(err)
-		case ctx.Err() != nil:
-			return interrupted(ctx, err)
+		case ended(ctx):
+			return s.failed(ctx, key, began, interrupted(ctx, err))
 		case kind == unknown && !again:
-			return undecided(err)
-		case attempt >= s.opts.MaxRetries:
-			return unavailable(attempt+1, err)
+			return s.failed(ctx, key, began, undecided(err))
+		case n >= s.opts.MaxRetries:
+			return s.failed(ctx, key, began, unavailable(n+1, err))
 		}
-		s.opts.Logger.InfoContext(ctx, "redis call failed, retrying",
-			"key", key, "attempt", attempt+1, "err", clean(err).Error())
-		if err := s.backOff(ctx, attempt); err != nil {
+		s.opts.Logger.DebugContext(ctx, "redis call failed, retrying", "key", key, "attempt", n+1, "err", clean(err).Error())
+		if err := s.backOff(ctx, n); err != nil {
 			return err
 		}
 	}
 }
 
+// ended reports whether ctx has ended. A connection's deadline, which is the context's,
+// may come a moment before.
+func ended(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
+}
+
+// failed returns err, with which a call failed that began at that time, and logs it if
+// it is the first one of an outage.
+func (s *Store) failed(ctx context.Context, key string, began time.Time, err error) error {
+	if s.opened && ctx.Err() != context.Canceled { // which says nothing about Redis
+		s.outage.begin(ctx, s, key, began, err)
+	}
+	return err
+}
+
 // backOff waits before the next attempt.
-func (s *Store) backOff(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(backoff.Duration(s.opts.MinRetryBackoff, s.opts.MaxRetryBackoff, attempt))
+func (s *Store) backOff(ctx context.Context, n int) error {
+	timer := time.NewTimer(backoff.Duration(s.opts.MinRetryBackoff, s.opts.MaxRetryBackoff, n))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -130,70 +144,60 @@ func (s *Store) backOff(ctx context.Context, attempt int) error {
 	}
 }
 
-// run sends a call once, by the script's digest and, if Redis does not have the script
-// (after a restart), by its text.
-//
-// Scripts look up the name of the record themselves. In a Cluster that is moving the
-// key's slot, a record that a script does not find may be on the other node. So it
-// answers GONE, changes nothing, and is sent again with that name as a key, for which
-// Redis itself reports the move.
-func (s *Store) run(ctx context.Context, c call) (reply, error) {
-	if c.sealed != nil {
-		*c.sealed = newSeal()
+// maxMoves is how often a key of version 1 is looked at again, if a program of that
+// version goes on writing it.
+const maxMoves = 10
+
+// run sends a call once. A key of version 1 is moved first; load only reads it.
+func (s *Store) run(ctx context.Context, client redis.UniversalClient, c call) (reply, error) {
+	for n := 0; ; n++ {
+		r, err := s.runAsIs(ctx, client, c)
+		if err != nil || r.text(0) != "OLD" {
+			return r, err
+		}
+		old := call{script: oldScript, key: c.key, seal: r.text(1), args: c.asOld()}
+		r, err = s.runAsIs(ctx, client, old)
+		if err != nil || len(r) > 0 && (r.text(0) != "AGAIN" || n == maxMoves) {
+			return r, err
+		}
 	}
-	r, err := s.runAsIs(ctx, c)
-	if err == nil && s.cluster != nil && c.extra == "" && r.text(0) == "GONE" {
-		c.extra = r.text(1)
-		return s.runAsIs(ctx, c)
+}
+
+// runAsIs runs a script by its digest and, if Redis does not have it (after a restart),
+// by its text.
+func (s *Store) runAsIs(ctx context.Context, client redis.UniversalClient, c call) (reply, error) {
+	r, err := s.send(ctx, client, "evalsha", c.script.sha, c)
+	if hasCode(err, "NOSCRIPT") {
+		return s.send(ctx, client, "eval", c.script.text, c)
 	}
 	return r, err
 }
 
-func (s *Store) runAsIs(ctx context.Context, c call) (reply, error) {
-	r, err := s.send(ctx, "evalsha", c.script.sha, c)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		return s.send(ctx, "eval", c.script.text, c)
-	}
-	return r, err
-}
-
-func (s *Store) send(ctx context.Context, command, script string, c call) (reply, error) {
+func (s *Store) send(ctx context.Context, client redis.UniversalClient, command, script string, c call) (reply, error) {
 	if s.opts.WaitReplicas > 0 && c.waits() {
-		return s.sendAndWait(ctx, command, script, c)
+		return s.sendAndWait(ctx, client, command, script, c)
 	}
 	cmd := s.command(ctx, command, script, c)
-	if err := s.client.Process(ctx, cmd); err != nil && !errors.Is(err, redis.Nil) {
+	if err := client.Process(ctx, cmd); err != nil {
 		return nil, err
 	}
 	return answer(cmd.Cmd)
 }
 
 func (s *Store) command(ctx context.Context, command, script string, c call) onceCmd {
-	if c.name != nil {
-		return onceCmd{newSet(ctx, c)}
-	}
 	names := []string{s.opts.KeyPrefix + "{}:ping"}
-	if c.key != "" {
+	switch {
+	case c.script == oldScript:
+		names = s.oldNames(c.key, c.seal)
+	case c.key != "":
 		names = s.names(c.key)
 	}
-	if c.extra != "" {
-		names = append(names, c.extra)
-	}
-	args := make([]any, 0, 5+len(names)+len(c.args))
+	args := make([]any, 0, 3+len(names)+len(c.args))
 	args = append(args, command, script, len(names))
 	for _, name := range names {
 		args = append(args, name)
 	}
-	sure := "1"
-	if s.cluster != nil && c.extra == "" {
-		sure = "0"
-	}
-	args = append(args, sure)
-	args = append(args, c.args...)
-	if c.sealed != nil {
-		args = append(args, *c.sealed)
-	}
-	cmd := redis.NewCmd(ctx, args...)
+	cmd := redis.NewCmd(ctx, append(args, c.args...)...)
 	cmd.SetFirstKeyPos(3)
 	return onceCmd{cmd}
 }

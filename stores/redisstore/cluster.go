@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"context"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,8 +20,9 @@ const topologyTimeout = 500 * time.Millisecond
 func newCluster(addrs []string, o Options, d *dialer) *redis.ClusterClient {
 	r := clientOptions(o, d)
 	c := redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs:    addrs,
-		Username: r.Username, Password: r.Password,
+		Addrs:     addrs,
+		NewClient: newNode(o.DB),
+		Username:  r.Username, Password: r.Password,
 		// Our commands name their keys. To look up how others are routed takes a
 		// round trip, and the right to COMMAND.
 		DisableRoutingPolicies:   true,
@@ -37,12 +40,24 @@ func newCluster(addrs []string, o Options, d *dialer) *redis.ClusterClient {
 		MaintNotificationsConfig: r.MaintNotificationsConfig,
 		DisableIdentity:          r.DisableIdentity,
 	})
-	c.OnNewNode(func(node *redis.Client) { node.AddHook(topologyHook{d.clock}) })
+	c.OnNewNode(func(node *redis.Client) { node.AddHook(topologyHook{node.Options().Addr}) })
 	return c
 }
 
-// A topologyHook bounds how long a node is asked for the Cluster's slots.
-type topologyHook struct{ clock *clock }
+// newNode makes the client of a node. A Valkey Cluster may have several databases, which
+// go-redis has no option for.
+func newNode(db int) func(*redis.Options) *redis.Client {
+	return func(o *redis.Options) *redis.Client {
+		o.DB = db
+		return redis.NewClient(o)
+	}
+}
+
+// A topologyHook bounds how long the node at addr is asked for the Cluster's slots, and
+// reads the answer of a Cluster that doesn't know its nodes' hosts
+// (cluster-preferred-endpoint-type unknown-endpoint), which go-redis can't. Those hosts
+// are that of the node that was asked.
+type topologyHook struct{ addr string }
 
 func (topologyHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -52,13 +67,54 @@ func (topologyHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 
 func (h topologyHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() != "cluster" {
+		wanted, ok := cmd.(*redis.ClusterSlotsCmd)
+		if !ok {
 			return next(ctx, cmd)
 		}
 		ctx, cancel := context.WithTimeout(ctx, topologyTimeout)
 		defer cancel()
-		ctx, end := h.clock.watch(ctx)
-		defer end()
-		return next(ctx, cmd)
+		asked := redis.NewCmd(ctx, cmd.Args()...)
+		err := next(ctx, asked)
+		if err == nil {
+			var slots []redis.ClusterSlot
+			if slots, err = h.slots(asked.Val()); err == nil {
+				wanted.SetVal(slots)
+			}
+		}
+		wanted.SetErr(err)
+		return err
 	}
+}
+
+// slots reads the reply to CLUSTER SLOTS: start, end, and for each node its host, port
+// and id.
+func (h topologyHook) slots(reply any) ([]redis.ClusterSlot, error) {
+	own, _, err := net.SplitHostPort(h.addr)
+	ranges, ok := reply.([]any)
+	if err != nil || !ok {
+		return nil, errNotOurs
+	}
+	slots := make([]redis.ClusterSlot, len(ranges))
+	for i, r := range ranges {
+		r, ok := r.([]any)
+		if !ok || len(r) < 3 {
+			return nil, errNotOurs
+		}
+		start, _ := r[0].(int64)
+		end, _ := r[1].(int64)
+		slots[i] = redis.ClusterSlot{Start: int(start), End: int(end)}
+		for _, n := range r[2:] {
+			n, ok := n.([]any)
+			if !ok || len(n) < 2 {
+				return nil, errNotOurs
+			}
+			host, _ := n[0].(string)
+			port, _ := n[1].(int64)
+			if host == "" || host == "?" {
+				host = own
+			}
+			slots[i].Nodes = append(slots[i].Nodes, redis.ClusterNode{Addr: net.JoinHostPort(host, strconv.FormatInt(port, 10))})
+		}
+	}
+	return slots, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -14,12 +15,13 @@ type dialer struct {
 	timeout   time.Duration
 	tls       *tls.Config // nil for none
 	system    func(ctx context.Context, network, addr string) (net.Conn, error)
-	clock     *clock
 	sentinels *sentinels // say where to, if they are not nil
+	line      *line      // keeps the connection, if it is not nil
+	host      string     // of a Cluster's node that is named by its port only
 }
 
-func newDialer(o Options, config *tls.Config, k *clock) *dialer {
-	d := &dialer{timeout: o.ConnectTimeout, tls: config, clock: k, system: o.dial}
+func newDialer(o Options, config *tls.Config) *dialer {
+	d := &dialer{timeout: o.ConnectTimeout, tls: config, system: o.dial}
 	if d.system == nil {
 		d.system = (&net.Dialer{}).DialContext
 	}
@@ -47,13 +49,19 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 			return nil, err
 		}
 	}
+	if strings.HasPrefix(addr, ":") && network != "unix" {
+		addr = d.host + addr
+	}
 	raw, err := d.system(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, clock: d.clock}
+	c := &conn{Conn: raw}
+	if d.line != nil {
+		d.line.keep(c)
+	}
 	if d.sentinels != nil && !d.sentinels.keep(c, addr) {
-		return nil, errors.Join(errDemoted, raw.Close())
+		return nil, errors.Join(errDemoted, c.Close())
 	}
 	if d.tls == nil {
 		return c, nil

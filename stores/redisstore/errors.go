@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -29,17 +31,14 @@ var passing = []string{
 }
 
 func classify(err error) kind {
-	var answer redis.Error
 	var op *net.OpError
 	var nothing notConnected
 	switch {
-	case redis.HasErrorPrefix(err, "UNBLOCKED"):
+	case hasCode(err, "UNBLOCKED"):
 		return unknown // WAIT, of a master that is one no more
-	case errors.As(err, &answer):
-		for _, prefix := range passing {
-			if redis.HasErrorPrefix(err, prefix) {
-				return unsent
-			}
+	case isAnswer(err):
+		if hasCode(err, passing...) {
+			return unsent
 		}
 		return final
 	case errors.Is(err, redis.ErrClosed), refusesTLS(err):
@@ -49,6 +48,36 @@ func classify(err error) kind {
 	}
 	return unknown
 }
+
+// In a script, Redis 6.2 puts the place in the script before an error, and later ones
+// after it.
+var scriptPlace = regexp.MustCompile(`^(ERR )?(Error running script \(call to \w+\): @user_script: ?\d+: )?(@user_script: ?\d+: -?)?`)
+
+var scriptEnd = regexp.MustCompile(` script: (\w+, )?on @user_script.*`)
+
+// serverText returns a server's message as it is outside of scripts, "" if err is none.
+func serverText(err error) string {
+	var answer redis.Error
+	if !errors.As(err, &answer) {
+		return ""
+	}
+	text := answer.Error()
+	return strings.TrimSpace(scriptEnd.ReplaceAllString(text[len(scriptPlace.FindString(text)):], ""))
+}
+
+// hasCode reports whether err is a server's, inside a script or not, that begins with
+// one of the codes.
+func hasCode(err error, codes ...string) bool {
+	text := serverText(err)
+	return text != "" && slices.ContainsFunc(codes, func(code string) bool { return strings.HasPrefix(text, code) })
+}
+
+// noRight is how servers say that a user lacks a right: NOPERM for a command; in a
+// script Redis before 7.2 and Valkey say something else.
+var noRight = []string{"NOPERM", "The user executing the script can't", "ACL failure in script"}
+
+// noCommand is how servers and proxies say that they don't have a command.
+var noCommand = []string{"unknown command", "unsupported command", "invalid request", "command not supported"}
 
 // refusesTLS reports whether the two sides can't agree on TLS: one does not like the
 // other's certificate, or does not speak TLS at all.
@@ -71,7 +100,7 @@ func describe(err error) error {
 	if errors.Is(err, redis.ErrClosed) {
 		return fmt.Errorf("%w: %w", state.ErrClosed, err)
 	}
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+	if hasCode(err, "WRONGTYPE") {
 		return fmt.Errorf("%w: the key's name in Redis has a value of another type: %w", state.ErrCorrupt, err)
 	}
 	hint := ""
@@ -79,21 +108,29 @@ func describe(err error) error {
 		hint = "TLS: "
 	}
 	for _, h := range hints {
-		if redis.HasErrorPrefix(err, h.prefix) {
+		if hasCode(err, h.codes...) {
 			hint = h.text
 		}
+	}
+	if s := (sentinelError{}); errors.As(err, &s) && hasCode(err, noCommand...) {
+		hint = "it is not a Sentinel; write redis://: "
 	}
 	return fmt.Errorf("%w: %s%w", state.ErrRefused, hint, clean(err))
 }
 
-var hints = []struct{ prefix, text string }{
-	{"NOAUTH", "it requires a password, and none is set (for a Sentinel: sentinel-password): "},
-	{"WRONGPASS", "the user or the password is wrong: "},
-	{noRight[0], "the user lacks a right: "},
-	{noRight[1], "the user lacks a right: "},
-	{"OOM", "its memory is full: "},
-	{"MISCONF", "it can't write to its disk: "},
-	{"MOVED", "it is part of a Redis Cluster; write redis+cluster://: "},
+var hints = []struct {
+	codes []string
+	text  string
+}{
+	{[]string{"NOAUTH"}, "it requires a password, and none is set (for a Sentinel: sentinel-password): "},
+	{[]string{"WRONGPASS", "invalid password", "invalid username-password pair"}, "the user or the password is wrong: "},
+	{noRight, "the user lacks a right: "},
+	{noCommand, "it doesn't know a command that this store needs (is it a proxy, or not a Redis? connect to Redis directly): "},
+	{[]string{"OOM"}, "its memory is full: "},
+	{[]string{"MISCONF"}, "it can't write to its disk: "},
+	{[]string{"MOVED"}, "it is part of a Redis Cluster; write redis+cluster://: "},
+	{[]string{"SELECT is not allowed in cluster mode"}, "a Redis Cluster has only database 0: "},
+	{[]string{"DB index is out of range"}, "it doesn't have this database: "},
 }
 
 func unavailable(attempts int, err error) error {
@@ -120,16 +157,22 @@ func interrupted(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: no response in time: %w (%w)", state.ErrUnavailable, ctx.Err(), clean(err))
 }
 
-// clean takes out of a server's message what it repeats of the command: the
-// password of an AUTH that it doesn't know, or a checkpoint.
+// userName is in Valkey's messages about a missing right.
+var userName = regexp.MustCompile(`\bUser \S+ has no`)
+
+// clean takes out of a server's message what it repeats of the command (the password of
+// an AUTH that it doesn't know, or a checkpoint), the user, and the place in a script.
 func clean(err error) error {
 	var answer redis.Error
-	if errors.As(err, &answer) {
-		if text, _, echo := strings.Cut(answer.Error(), ", with args beginning with"); echo {
-			return serverError(text)
-		}
+	if !errors.As(err, &answer) {
+		return err
 	}
-	return err
+	text, _, _ := strings.Cut(serverText(answer), ", with args beginning with")
+	text = userName.ReplaceAllString(text, "the user has no")
+	if text == answer.Error() {
+		return err
+	}
+	return serverError(strings.Replace(err.Error(), answer.Error(), text, 1))
 }
 
 // A serverError is a server's message without the rest. It is a redis.Error.

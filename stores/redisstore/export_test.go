@@ -12,12 +12,11 @@ func Through(o Options, dial func(ctx context.Context, network, addr string) (ne
 	return o
 }
 
-// Names are the names in Redis of mark and fence of a key. The record is under that
-// of the mark, a colon, and the field "seal" of the fence.
-func Names(prefix, key string) (mark, fence string) {
+// Names returns the names in Redis of record and fence of a key.
+func Names(prefix, key string) (record, fence string) {
 	s := Store{opts: Options{KeyPrefix: prefix}}
 	names := s.names(key)
-	return names[1], names[0]
+	return names[0], names[1]
 }
 
 // ParseURL is parseURL.
@@ -28,9 +27,6 @@ var (
 	EncodeKey = encodeKey
 	DecodeKey = decodeKey
 )
-
-// SameSeals has all seals be the same, for the whole process. For mutants.
-func SameSeals() { newSeal = func() string { return "1" } }
 
 // ReplaceInScripts replaces a text in all scripts, for the whole process, and reports
 // whether a script had it. For mutants.

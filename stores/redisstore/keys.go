@@ -2,34 +2,33 @@ package redisstore
 
 import "strings"
 
-// The names of a key in Redis lie under one hash tag, so that a Cluster keeps
-// them together: <prefix>{<encoded key>}:fence, …:cp, which only marks that there
-// is a fence, and …:cp:<seal>, the record.
+// The names of a key in Redis have one hash tag, so that a Cluster keeps them
+// together: <prefix>{<encoded key>}, the record, and …:fence. Version 1 had …:cp, a
+// mark, and …:cp:<seal>, the record.
 const (
-	markSuffix  = "}:cp"
-	fenceSuffix = "}:fence"
+	recordSuffix = "}"
+	fenceSuffix  = "}:fence"
+	markSuffix   = "}:cp"
 )
 
-// openSeal is the seal of records that only scripts write: those that expire.
-const openSeal = "0"
-
-// names are those of fence and mark.
+// names returns the names of record and fence.
 func (s *Store) names(key string) []string {
 	stem := s.opts.KeyPrefix + "{" + encodeKey(key)
-	return []string{stem + fenceSuffix, stem + markSuffix}
+	return []string{stem + recordSuffix, stem + fenceSuffix}
 }
 
-// record is the name of the record under a seal.
-func (s *Store) record(key, seal string) string {
-	return s.opts.KeyPrefix + "{" + encodeKey(key) + markSuffix + ":" + seal
+// oldNames returns those, and the names of mark and record in version 1.
+func (s *Store) oldNames(key, seal string) []string {
+	mark := s.opts.KeyPrefix + "{" + encodeKey(key) + markSuffix
+	return append(s.names(key), mark, mark+":"+seal)
 }
 
-// keyOf is the key that a name in Redis belongs to, if it is one of ours.
+// keyOf returns the key that a name in Redis belongs to, if it is one of ours.
 func (s *Store) keyOf(name string) (string, bool) {
 	rest, ours := strings.CutPrefix(name, s.opts.KeyPrefix+"{")
 	encoded, suffix, found := strings.Cut(rest, "}")
 	suffix = "}" + suffix
-	if !ours || !found || suffix != fenceSuffix && suffix != markSuffix && !strings.HasPrefix(suffix, markSuffix+":") {
+	if !ours || !found || suffix != recordSuffix && suffix != fenceSuffix && suffix != markSuffix && !strings.HasPrefix(suffix, markSuffix+":") {
 		return "", false
 	}
 	return decodeKey(encoded)

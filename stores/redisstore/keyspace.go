@@ -19,10 +19,10 @@ type keyReader struct{ s *Store }
 func (r keyReader) Get(ctx context.Context, name string) (string, bool, error) {
 	var value string
 	var found bool
-	err := r.s.try(ctx, name, true, func(ctx context.Context) error {
+	err := r.s.try(ctx, name, true, func(ctx context.Context, c redis.UniversalClient) error {
 		cmd := redis.NewCmd(ctx, "get", name)
 		cmd.SetFirstKeyPos(1)
-		err := r.s.client.Process(ctx, onceCmd{cmd})
+		err := c.Process(ctx, onceCmd{cmd})
 		if errors.Is(err, redis.Nil) {
 			value, found = "", false
 			return nil
@@ -38,9 +38,9 @@ func (r keyReader) Get(ctx context.Context, name string) (string, bool, error) {
 
 func (r keyReader) Names(ctx context.Context, prefix string) ([]string, error) {
 	var names []string
-	err := r.s.try(ctx, "", true, func(ctx context.Context) error {
+	err := r.s.try(ctx, "", true, func(ctx context.Context, all redis.UniversalClient) error {
 		pages := make(chan []string, 1000) // one per master
-		err := r.s.masters(ctx, func(ctx context.Context, c *redis.Client) error {
+		err := r.s.masters(ctx, all, func(ctx context.Context, c *redis.Client) error {
 			page, err := scan(ctx, c, escapeGlob(prefix)+"*")
 			pages <- page
 			return err
@@ -78,4 +78,14 @@ func scan(ctx context.Context, c *redis.Client, pattern string) ([]string, error
 			return names, nil
 		}
 	}
+}
+
+// legacyPrefix is that of the Rust crate rigatoni-stores.
+const legacyPrefix = "rigatoni:resume_token:"
+
+// Legacy implements [state.Legacy]. It returns the names in Redis of the tokens that the
+// Rust crate rigatoni-stores keeps, for package rustcrate.
+func (s *Store) Legacy(ctx context.Context) ([]string, error) {
+	names, err := keyReader{s}.Names(ctx, legacyPrefix)
+	return names, s.fail("list", "", err)
 }

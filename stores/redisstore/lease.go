@@ -27,25 +27,23 @@ func (s *Store) acquire(ctx context.Context, key string, r state.LeaseRequest) (
 	if r.Steal {
 		steal = 1
 	}
-	var sealed string
 	got, err := s.call(ctx, call{
-		script: acquireScript, key: key, again: true, sealed: &sealed,
+		script: acquireScript, key: key, again: true,
 		args: []any{r.Owner, r.Nonce, millis(r.TTL), steal, s.ttl},
 	})
 	if err != nil {
 		return state.Grant{}, err
 	}
+	if got.text(0) != "GRANTED" || len(got) < 6 {
+		return state.Grant{}, errNotOurs
+	}
 	g := state.Grant{
 		Fence:        state.Fence{Epoch: got.number(1), Nonce: r.Nonce},
 		LastSequence: got.number(2),
 	}
-	if got.number(5) == 1 {
-		s.keep(key, g.Fence, sealed, got)
-	}
-	g.Checkpoint, g.LoadErr = got.checkpoint(3)
+	g.Checkpoint, g.LoadErr = got[3:].checkpoint()
 	if g.LoadErr != nil && !isAbsence(g.LoadErr) {
-		// The script can tell that the value is what was saved, not that this
-		// program can read it. What can't be read is not granted.
+		// The script doesn't parse the record. What can't be read is not granted.
 		return state.Grant{}, withCleanup(g.LoadErr, s.Release(ctx, key, g.Fence))
 	}
 	return g, nil
@@ -70,14 +68,11 @@ func (s *Store) Release(ctx context.Context, key string, f state.Fence) error {
 		return s.fail("release", key, err)
 	}
 	w := fenced(f)
-	var sealed string
-	s.seals.drop(key, f)
-	_, err := s.call(ctx, call{script: releaseScript, key: key, again: true, sealed: &sealed, args: []any{w.epoch(), w.fence.Nonce}})
+	_, err := s.call(ctx, call{script: releaseScript, key: key, again: true, args: []any{w.epoch(), w.fence.Nonce}})
 	return s.fail("release", key, err)
 }
 
-// SaveFenced is [state.Leaser]'s. It is one round trip: a SET, or for the first save of a
-// Store that was not granted the lease, and with a TTL, a script.
+// SaveFenced is [state.Leaser]'s, and one round trip.
 func (s *Store) SaveFenced(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
 	return s.save(ctx, key, fenced(f), cp)
 }
@@ -91,15 +86,10 @@ func (s *Store) clear(ctx context.Context, key string, by writer) error {
 	if err := state.CheckKey(key); err != nil {
 		return s.fail("clear", key, err)
 	}
-	var sealed string
-	r, err := s.call(ctx, call{
-		script: clearScript, key: key, again: by.fenced, sealed: &sealed, args: []any{by.epoch(), by.fence.Nonce},
+	_, err := s.call(ctx, call{
+		script: clearScript, key: key, again: by.fenced, args: []any{by.epoch(), by.fence.Nonce},
 	})
-	if err != nil {
-		return s.fail("clear", key, err)
-	}
-	s.keep(key, by.fence, sealed, r)
-	return nil
+	return s.fail("clear", key, err)
 }
 
 // millis is d in milliseconds, rounded up: a lease is never shorter than was asked for.

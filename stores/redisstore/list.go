@@ -24,7 +24,7 @@ const scanCount = 1000
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[state.Entry, error] {
 	return func(yield func(state.Entry, error) bool) {
 		l := lister{store: s, ctx: ctx, yield: yield, seen: make(map[string]bool),
-			pattern: escapeGlob(s.opts.KeyPrefix) + "{" + encodeKey(prefix) + "*}:*"}
+			pattern: escapeGlob(s.opts.KeyPrefix) + "{" + encodeKey(prefix) + "*}*"}
 		if err := l.all(); err != nil && !l.ended {
 			yield(state.Entry{}, s.fail("list", "", err))
 		}
@@ -41,8 +41,12 @@ type lister struct {
 	seen    map[string]bool
 }
 
-// all lists every master, and then those that are masters only since.
+// all lists the server or, in a Cluster, every master, and then those that have become
+// masters since.
 func (l *lister) all() error {
+	if l.store.cluster == nil {
+		return l.node(nil)
+	}
 	done := make(map[string]bool)
 	for {
 		nodes, err := l.nodes(done)
@@ -55,21 +59,18 @@ func (l *lister) all() error {
 			}
 			done[node.Options().Addr] = true
 		}
-		if l.store.cluster == nil {
-			return nil
-		}
 	}
 }
 
-// nodes are the masters but for those with the addresses.
+// nodes returns the masters of a Cluster except those with the addresses.
 func (l *lister) nodes(but map[string]bool) ([]*redis.Client, error) {
 	var mu sync.Mutex
 	var nodes []*redis.Client
-	err := l.store.try(l.ctx, "", true, func(ctx context.Context) error {
+	err := l.store.try(l.ctx, "", true, func(ctx context.Context, _ redis.UniversalClient) error {
 		mu.Lock()
 		nodes = nil
 		mu.Unlock()
-		return l.store.masters(ctx, func(_ context.Context, c *redis.Client) error {
+		return l.store.cluster.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if !but[c.Options().Addr] {
@@ -83,9 +84,10 @@ func (l *lister) nodes(but map[string]bool) ([]*redis.Client, error) {
 	return slices.Clone(nodes), err
 }
 
-func (l *lister) node(c *redis.Client) error {
+// node lists one master of a Cluster, or the only server if it is nil.
+func (l *lister) node(node *redis.Client) error {
 	for cursor := uint64(0); ; {
-		entries, next, err := l.page(c, cursor)
+		entries, next, err := l.page(node, cursor)
 		if err != nil {
 			return err
 		}
@@ -102,16 +104,20 @@ func (l *lister) node(c *redis.Client) error {
 	}
 }
 
-func (l *lister) page(c *redis.Client, cursor uint64) ([]state.Entry, uint64, error) {
+func (l *lister) page(node *redis.Client, cursor uint64) ([]state.Entry, uint64, error) {
 	var entries []state.Entry
 	var next uint64
-	err := l.store.try(l.ctx, "", true, func(ctx context.Context) error {
-		names, after, err := c.Scan(ctx, cursor, l.pattern, scanCount).Result()
+	err := l.store.try(l.ctx, "", true, func(ctx context.Context, c redis.UniversalClient) error {
+		scanned := c
+		if node != nil {
+			scanned = node
+		}
+		names, after, err := scanned.Scan(ctx, cursor, l.pattern, scanCount).Result()
 		if err != nil {
 			return err
 		}
 		next = after
-		entries, err = l.store.entries(ctx, l.store.keysOf(names))
+		entries, err = l.store.entries(ctx, c, l.store.keysOf(names))
 		return err
 	})
 	if err != nil {
@@ -134,21 +140,19 @@ func (s *Store) keysOf(names []string) []string {
 }
 
 // entries loads the keys in one round trip.
-func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, error) {
+func (s *Store) entries(ctx context.Context, c redis.UniversalClient, keys []string) ([]state.Entry, error) {
 	calls := make([]call, len(keys))
 	for i, key := range keys {
 		calls[i] = call{script: loadScript, key: key}
 	}
 	var entries []state.Entry
-	out := make([]outcome, len(calls))
-	s.pipeline(ctx, calls, out, nil)
-	for i, o := range out {
-		if redis.HasErrorPrefix(o.err, "NOSCRIPT") || elsewhere(o.err) || o.reply.text(0) == "GONE" {
-			o.reply, o.err = s.run(ctx, calls[i])
+	for i, o := range s.pipeline(ctx, c, calls) {
+		if hasCode(o.err, "NOSCRIPT") || elsewhere(o.err) || o.reply.text(0) == "OLD" {
+			o.reply, o.err = s.run(ctx, c, calls[i])
 		}
-		if redis.HasErrorPrefix(o.err, "TRYAGAIN") { // it lies in two places, and may do so for long
-			err := s.persist(ctx, keys[i], true, func(ctx context.Context) (err error) {
-				o.reply, err = s.run(ctx, calls[i])
+		if hasCode(o.err, "TRYAGAIN") { // its slot is being moved, which may take long
+			err := s.persist(ctx, keys[i], true, func(ctx context.Context, c redis.UniversalClient) (err error) {
+				o.reply, err = s.run(ctx, c, calls[i])
 				return err
 			})
 			if err != nil {
@@ -167,17 +171,17 @@ func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, erro
 	return entries, nil
 }
 
-// entry makes an entry of load's answer. A key is not there if it was cleared and
-// only its history is kept.
+// entry makes an entry of load's reply. A key is not there if it was cleared and only
+// its history is kept.
 func (s *Store) entry(key string, r reply, err error) (e state.Entry, there bool) {
 	e.Key = key
 	if err != nil {
 		err = describe(err)
-	} else if err = r.refusal(); err == nil {
-		e.Owner = r.text(3)
-		e.Checkpoint, err = r.checkpoint(0)
+	} else {
+		e.Owner = r.text(4)
+		e.Checkpoint, err = r.checkpoint()
 	}
-	if errors.Is(err, state.ErrNotFound) && r.number(2) == 0 {
+	if errors.Is(err, state.ErrNotFound) && r.number(3) == 0 {
 		return e, false
 	}
 	e.LoadErr = s.fail("load", key, err)

@@ -1,11 +1,14 @@
 package redisstore
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 
@@ -169,6 +172,7 @@ func (s *Store) open(ctx context.Context) error {
 		if err != nil && ctx.Err() != nil && errors.Is(err, state.ErrUnavailable) {
 			return s.late(ctx)
 		}
+		s.opened = err == nil
 		return err
 	case <-ctx.Done():
 		return s.late(ctx)
@@ -190,16 +194,11 @@ func (s *Store) late(ctx context.Context) error {
 // inspect inspects the servers, with retries: Sentinels may be slow on a busy machine,
 // or a server may be loading its data.
 func (s *Store) inspect(ctx context.Context) error {
-	if s.clock != nil {
-		watched, end := s.clock.watch(ctx)
-		defer end()
-		ctx = watched
-	}
 	var verdict error
-	err := s.persist(ctx, "", true, func(ctx context.Context) error {
-		err := s.masters(ctx, s.inspectOne)
+	err := s.persist(ctx, "", true, func(ctx context.Context, c redis.UniversalClient) error {
+		err := s.masters(ctx, c, s.inspectOne)
 		if err == nil {
-			err = s.checkRights(ctx)
+			err = s.checkRights(ctx, c)
 		}
 		switch {
 		case err == nil, isJudged(err):
@@ -212,9 +211,36 @@ func (s *Store) inspect(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
+		if refused := s.hangsUp(ctx, err); refused != nil {
+			return refused
+		}
 		return err
 	}
 	return verdict
+}
+
+// hangsUp returns an error if err means that the server closes each connection at
+// go-redis's HELLO, as some proxies do, and answers to a PING.
+func (s *Store) hangsUp(ctx context.Context, err error) error {
+	if s.pool == nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		return nil
+	}
+	c, dialed := s.pool.dialer.connect(ctx, s.pool.options.Network, s.pool.options.Addr)
+	if dialed != nil {
+		return nil
+	}
+	defer c.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(deadline) // it fails if the connection is closed, as the rest then does
+	}
+	if _, err := io.WriteString(c, "*1\r\n$4\r\nPING\r\n"); err != nil {
+		return nil
+	}
+	line, _ := bufio.NewReader(c).ReadString('\n')
+	if !strings.HasPrefix(line, "+PONG") && !strings.HasPrefix(line, "-") {
+		return nil
+	}
+	return fmt.Errorf("%w: %s closes the connection when it gets HELLO, which Redis has since version 6.0 (is it a proxy? connect to Redis directly)", state.ErrRefused, s.name)
 }
 
 // isJudged reports whether err is the verdict of inspectOne.
@@ -222,7 +248,7 @@ func isJudged(err error) bool { return errors.Is(err, state.ErrRefused) }
 
 // explain is describe, with the error of a server that is in no Cluster.
 func (s *Store) explain(err error) error {
-	if s.cluster != nil && redis.HasErrorPrefix(err, "This instance has cluster support disabled") {
+	if s.cluster != nil && hasCode(err, "This instance has cluster support disabled") {
 		return fmt.Errorf("%w: it is a single server and no Cluster; write redis:// (or leave Cluster out): %w", state.ErrRefused, clean(err))
 	}
 	return describe(err)
@@ -239,19 +265,22 @@ func (s *Store) inspectOne(ctx context.Context, c *redis.Client) error {
 	text, err := c.Info(ctx).Result()
 	switch {
 	case err == nil:
-		return s.judge(ctx, name, parseInfo(text))
+		if err := s.judge(ctx, name, parseInfo(text)); err != nil {
+			return err
+		}
 	case isAnswer(err) && classify(err) == final:
 		s.opts.Logger.WarnContext(ctx, "redis eviction policy unknown, since the user may not read INFO; make sure that it is noeviction",
 			"server", name, "err", clean(err).Error())
-		return nil
+	default:
+		return err
 	}
-	return err
+	return c.Scan(ctx, 0, escapeGlob(s.opts.KeyPrefix)+"{}", 1).Err() // for List
 }
 
 // judge refuses a server that would not keep checkpoints.
 func (s *Store) judge(ctx context.Context, name string, info map[string]string) error {
 	policy := info["maxmemory_policy"]
-	switch mode := info["redis_mode"]; {
+	switch mode := info["redis_mode"] + info["server_mode"]; { // server_mode is Valkey's
 	case mode == "sentinel":
 		return fmt.Errorf("%w: %s is a Sentinel; write redis+sentinel://host:port/mymaster (or set MasterName)", state.ErrRefused, name)
 	case mode == "cluster" && s.cluster == nil:

@@ -127,7 +127,7 @@ func TestURLWins(t *testing.T) {
 	c := client(t, server)
 	if n, err := c.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 		p.Select(t.Context(), 3)
-		p.Exists(t.Context(), "u:{k}:cp")
+		p.Exists(t.Context(), "u:{k}")
 		return nil
 	}); err != nil || n[1].(*redis.IntCmd).Val() != 1 {
 		t.Errorf("database 3 and the URL's prefix were not used: %v, %v", n, err)

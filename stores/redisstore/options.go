@@ -40,7 +40,8 @@ type Options struct {
 	Socket string
 
 	// DB is the number of the database. In a URL it is the path; only the URL of a
-	// Unix socket has it as a parameter. A Cluster has only 0.
+	// Unix socket has it as a parameter. A Redis Cluster has only 0; Valkey's may have
+	// more.
 	DB int `help:"number of the database, for a Unix socket" max:"65535"`
 
 	// Username and Password are those of a Redis user (ACL). A password alone is

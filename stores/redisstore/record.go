@@ -4,7 +4,6 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -12,72 +11,66 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
-// A record in Redis is the SHA-1 of the rest, which detects accidental changes (SHA-1 is
-// what the scripts have), the last sequence of the key, the epoch that it was saved
-// under, and the document, which is empty if there is no checkpoint:
-//
-//	8f3a…11d0 18204 7 {"version":1,"token":{…},…}
-const sumLen = 2 * sha1.Size
+// version is that of the data in Redis, in the fence.
+const version = 2
 
-// noSum stands for the digest and the space after it.
-var noSum = strings.Repeat(" ", sumLen+1)
+// A record in Redis is one line of JSON, as [record.Record.AppendJSON] writes it, and
+// at its end a digest of what is before. That detects accidental changes; SHA-1 is what
+// Redis's scripts have, which read version 1.
+const (
+	digestStart = `,"sha1":"`
+	digestLen   = len(digestStart) + 2*sha1.Size + len(`"}`)
+)
 
-// A recordText is the record that a save writes.
-type recordText struct {
-	text     []byte // complete, unless the head is unknown
-	document int    // where it begins in text
-}
-
-// MarshalBinary is for go-redis. Thanks to it most saves of a batch need no memory of
-// their own.
-func (r *recordText) MarshalBinary() ([]byte, error) { return r.text, nil }
-
-// encode returns the record of a checkpoint, with what the store fills in, in the
-// memory of dst, which is empty.
-func encode(dst []byte, cp state.Checkpoint, last, epoch uint64, now time.Time) (recordText, error) {
+// encode returns the record of a checkpoint, and its length up to the end of the
+// token, which distinguishes a repeated save from another one with the same sequence.
+func encode(cp state.Checkpoint, now time.Time) (text []byte, token int, err error) {
 	if cp.SavedAt.IsZero() {
 		cp.SavedAt = now
 	}
 	cp.SavedAt = cp.SavedAt.UTC().Truncate(time.Millisecond)
-	cp.Epoch = 0 // it stands in the head
-	b := append(dst, noSum...)
-	b = append(strconv.AppendUint(b, last, 10), ' ')
-	b = append(strconv.AppendUint(b, epoch, 10), ' ')
-	from := len(b)
+	cp.Epoch = 0 // the fence has it
 	rec := record.Record{Status: record.Saved, Checkpoint: cp, LastSequence: cp.Sequence}
-	b, err := rec.AppendJSON(b)
+	b, err := rec.AppendJSON(make([]byte, 0, sizeOf(&cp)))
 	if err != nil {
-		return recordText{}, err
+		return nil, 0, err
 	}
-	sum := sha1.Sum(b[sumLen+1:])
-	hex.Encode(b, sum[:])
-	return recordText{b, from}, nil
+	if token, err = tokenEnd(cp.Token); err != nil {
+		return nil, 0, err
+	}
+	b = b[:len(b)-len("}")]
+	sum := sha1.Sum(b)
+	b = hex.AppendEncode(append(b, digestStart...), sum[:])
+	return append(b, `"}`...), token, nil
 }
 
-// tokenEnd returns the length of the document of a checkpoint up to the end of its
-// token, which distinguishes a repeated save from another one with the same sequence.
-func tokenEnd(cp state.Checkpoint) (int, error) {
-	alone := record.Record{Status: record.Saved, Checkpoint: state.Checkpoint{Token: cp.Token}}
-	b, err := alone.AppendJSON(nil)
-	return len(b) - len("}"), err
+// tokenEnd returns the length of a record up to the end of its token.
+func tokenEnd(token interface {
+	AppendExtJSON([]byte) ([]byte, error)
+}) (int, error) {
+	b, err := token.AppendExtJSON(nil)
+	return len(`{"version":1,"token":`) + len(b), err
 }
 
-// decode parses a record.
-func decode(text string) (state.Checkpoint, error) {
-	sum, rest, _ := strings.Cut(text, " ")
-	if d := sha1.Sum([]byte(rest)); sum != hex.EncodeToString(d[:]) {
-		return state.Checkpoint{}, fmt.Errorf("%w: another program has changed it in Redis", state.ErrCorrupt)
+// sizeOf estimates the length of the record of a checkpoint.
+func sizeOf(cp *state.Checkpoint) int {
+	n := 400 + 2*cp.Token.Len() + len(cp.Fingerprint)
+	for name, doc := range cp.Extra {
+		n += len(name) + len(doc)
 	}
-	_, rest, _ = strings.Cut(rest, " ")
-	under, document, ok := strings.Cut(rest, " ")
-	epoch, err := strconv.ParseUint(under, 10, 64)
-	if !ok || err != nil {
-		return state.Checkpoint{}, fmt.Errorf("%w: its epoch is missing", state.ErrCorrupt)
+	return n
+}
+
+// decode parses a record that was saved under an epoch.
+func decode(text string, epoch uint64) (state.Checkpoint, error) {
+	at := len(text) - digestLen
+	if at < 0 || !strings.HasPrefix(text[at:], digestStart) {
+		return state.Checkpoint{}, errChanged
 	}
-	if document == "" {
-		return state.Checkpoint{}, state.ErrNotFound
+	if sum := sha1.Sum([]byte(text[:at])); text[at+len(digestStart):] != hex.EncodeToString(sum[:])+`"}` {
+		return state.Checkpoint{}, errChanged
 	}
-	rec, err := record.Parse([]byte(document))
+	rec, err := record.Parse([]byte(text[:at] + "}"))
 	if err != nil {
 		return state.Checkpoint{}, err
 	}
@@ -87,3 +80,5 @@ func decode(text string) (state.Checkpoint, error) {
 	rec.Checkpoint.Epoch = epoch
 	return rec.Checkpoint, nil
 }
+
+var errChanged = fmt.Errorf("%w: another program has changed it in Redis", state.ErrCorrupt)

@@ -7,8 +7,7 @@
 //
 // The store has every capability of package
 // [github.com/rigatoni-etl/rigatoni/state] except [state.Volatile]. Each operation is
-// one round trip: a script that checks fence and sequence and writes, atomically; or,
-// for the saves of a lease's owner, a plain SET with the same effect (see below).
+// one round trip: a script that checks fence and sequence and writes, atomically.
 //
 // # Durability
 //
@@ -48,9 +47,9 @@
 // It never reads checkpoints from a replica.
 //
 // While there is no master, calls return [state.ErrUnavailable] after their retries
-// (some 50 ms by default: see Options.MaxRetries); the pipeline retries on its own. In
-// a Cluster, a slot that is being moved answers TRYAGAIN for keys of which only a part
-// has been moved.
+// (some 50 ms by default: see Options.MaxRetries); the pipeline retries on its own. They
+// do so too, in a Cluster, while a slot is being moved, for keys of which only one of
+// the two names has been moved or exists.
 //
 // # Memory
 //
@@ -63,8 +62,7 @@
 // # Time to live
 //
 // [Options.TTL] expires checkpoints that were neither saved nor renewed for that time.
-// Load then returns [state.ErrExpired]. The key's fence (some 300 bytes) stays until
-// [Store.Forget]. A TTL is for keys of short-lived pipelines. If it is shorter than a
+// Load then returns [state.ErrExpired]. A TTL is for keys of short-lived pipelines. If it is shorter than a
 // weekend without events, a quiet stream ends in an error. The pipeline warns if it is
 // shorter than the history of the MongoDB server.
 //
@@ -84,42 +82,41 @@
 //
 // # Data in Redis
 //
-// The key "shop" has three keys in Redis:
+// The key "shop" has two keys in Redis:
 //
-//	rigatoni:{shop}:fence      a hash: version, epoch, nonce, owner, until (ms), seal, due (the time
-//	                           in ms at which the record expires, 0: never) and last (sequence)
-//	rigatoni:{shop}:cp         marks that the hash existed
-//	rigatoni:{shop}:cp:<seal>  the record: a digest of the rest, the last sequence, the epoch it
-//	                           was saved under, and the checkpoint as one line of JSON
+//	rigatoni:{shop}        the checkpoint, one line of JSON
+//	rigatoni:{shop}:fence  a hash: version, epoch, nonce, owner, until (ms), last (the last
+//	                       sequence), saved (the epoch that the checkpoint was saved under),
+//	                       due (the time in ms at which it expires, 0: never)
 //
-// Inside the braces everything except letters, digits and -._/: is %-encoded. Hash and
-// mark never expire: they distinguish "expired" and "deleted" from "never saved". A
-// record that anything but this store has changed, deleted or created is a
-// [state.ErrCorrupt] until the next save.
+// To look at a checkpoint:
 //
-// The seal is a random number that only the Store knows that last wrote the key by a
-// script. It saves with SET … XX, which succeeds while the record's name exists.
-// Everything that must fence it off (an Acquire, a Release, a Clear, a save by another
-// Store) renames the record to a new seal in the same step, so that a delayed SET
-// finds nothing to overwrite; the script then decides, by fence and sequence. After a
-// save without a response its seal is not used again. Stores that alternate in saving
-// a key, which only unfenced ones do, need two round trips for each save.
+//	redis-cli get 'rigatoni:{shop}'
 //
-// With [Options.TTL] each save is a script, and the seal is 0, because the last
-// sequence must outlive the record. To look at a checkpoint:
+// Inside the braces everything except letters, digits and -._/: is %-encoded. The fence
+// never expires: it distinguishes "expired" and "cleared" from "never saved". It is some
+// 200 bytes, and stays until [Store.Forget].
 //
-//	redis-cli get "rigatoni:{shop}:cp:$(redis-cli hget 'rigatoni:{shop}:fence' seal)"
+// Don't write these keys. Load and Acquire return [state.ErrCorrupt] for a checkpoint
+// that anything but this store has changed, deleted or created. If it was deleted or
+// evicted, the next save restores it, with a warning in the log. If the fence was, the
+// owner's next save is refused with [state.ErrFenced], and the error says why.
+//
+// Earlier versions of this package kept the checkpoint in rigatoni:{shop}:cp:<seal>.
+// Such a key is read; the first Acquire, save or other write moves it to the names above,
+// unless a program of the old version has the lease. That program can't use it any more.
 //
 // # Rights
 //
-// A Redis user (ACL) needs these rights; [Open] refuses a user that lacks one of those
-// that the scripts need:
+// A Redis user (ACL) needs these rights; [Open] refuses a user that lacks one of the
+// first two lines:
 //
 //	always      ~rigatoni:* +evalsha +eval +ping +time +exists +get +set +strlen +del
-//	            +rename +pexpireat +persist +hget +hmget +hset +hdel
+//	            +pexpireat +persist +hget +hmget +hset +hdel
+//	List        +scan; the pipeline lists the store at a first start, to find the
+//	            checkpoint of a pipeline that was renamed
 //	INFO        +info; without it, eviction policy and version are not checked, and
 //	            there is a warning
-//	List        +scan
 //	Sentinel    +role on the servers; the Sentinels' own user, if they have any:
 //	            +sentinel|get-master-addr-by-name +sentinel|master
 //	Cluster     +cluster|slots
@@ -151,19 +148,18 @@ import (
 //
 // Printed in any form, it shows the server's address and never a password.
 type Store struct {
-	client redis.UniversalClient
-	owned  bool // Close closes the client
-	// cluster is the client where it is a Cluster's, sentinels where they say who
-	// the master is; otherwise nil.
-	cluster   *redis.ClusterClient
+	// A server of its own has a pool; a Cluster, and what is lent, a client.
+	pool    *pool
+	client  redis.UniversalClient
+	owned   bool                 // Close closes them
+	cluster *redis.ClusterClient // the client, if it is a Cluster's
+	// sentinels say who the master is, if they are not nil.
 	sentinels *sentinels
-	// clock ends calls with their context. A lent client has none; its calls run in
-	// another goroutine, which would add a third to the time of each call of ours.
-	clock *clock
-	name  string
-	opts  Options // complete
-	ttl   int64   // opts.TTL in milliseconds
-	seals seals
+	name      string
+	opts      Options // complete
+	ttl       int64   // opts.TTL in milliseconds
+	opened    bool    // its outages are logged
+	outage    outage
 
 	mu     sync.RWMutex // read-locked while a call is added to calls
 	closed chan struct{}
@@ -177,12 +173,13 @@ var (
 	_ state.Forgetter  = (*Store)(nil)
 	_ state.Pinger     = (*Store)(nil)
 	_ state.Expirer    = (*Store)(nil)
+	_ state.Legacy     = (*Store)(nil)
 	_ io.Closer        = (*Store)(nil)
 )
 
-func newStore(client redis.UniversalClient, owned bool, name string, o Options) *Store {
+func newStore(owned bool, name string, o Options) *Store {
 	return &Store{
-		client: client, owned: owned, name: name, opts: o,
+		owned: owned, name: name, opts: o,
 		ttl: o.TTL.Milliseconds(), closed: make(chan struct{}),
 	}
 }
@@ -201,7 +198,7 @@ func (s *Store) Load(ctx context.Context, key string) (state.Checkpoint, error) 
 	if err != nil {
 		return state.Checkpoint{}, s.fail("load", key, err)
 	}
-	cp, err := r.checkpoint(0)
+	cp, err := r.checkpoint()
 	if err != nil {
 		return state.Checkpoint{}, s.fail("load", key, err)
 	}
@@ -255,8 +252,12 @@ func (s *Store) Close() error {
 
 // disconnect closes what the store has opened.
 func (s *Store) disconnect() error {
-	// Connections to a former master are already closed.
-	err := ignoreClosed(s.client.Close())
+	var err error
+	if s.pool != nil {
+		err = s.pool.close()
+	} else {
+		err = ignoreClosed(s.client.Close())
+	}
 	if s.sentinels != nil {
 		err = errors.Join(err, s.sentinels.close())
 	}

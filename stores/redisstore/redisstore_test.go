@@ -34,12 +34,6 @@ func client(t testing.TB, s *redisserver.Server) *redis.Client {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// recordName is that of a key's record in Redis.
-func recordName(ctx context.Context, c redis.Cmdable, prefix, key string) string {
-	mark, fence := redisstore.Names(prefix, key)
-	return mark + ":" + c.HGet(ctx, fence, "seal").Val()
-}
-
 // damages are the ways in which a stored key can be spoiled. Each takes the
 // names of record and fence.
 var damages = []func(ctx context.Context, c redis.Cmdable, record, fence string) error{
@@ -57,7 +51,7 @@ var damages = []func(ctx context.Context, c redis.Cmdable, record, fence string)
 		return c.HSet(ctx, fence, "epoch", "seven").Err()
 	},
 	func(ctx context.Context, c redis.Cmdable, _, fence string) error {
-		return c.HDel(ctx, fence, "seal").Err()
+		return c.HDel(ctx, fence, "saved").Err()
 	},
 	func(ctx context.Context, c redis.Cmdable, _, fence string) error { return c.Del(ctx, fence).Err() },
 	func(ctx context.Context, c redis.Cmdable, _, fence string) error {
@@ -92,12 +86,12 @@ func harness(c redis.UniversalClient, o redisstore.Options, open func(context.Co
 	h := statetest.Harness{
 		Open: open,
 		Damage: func(ctx context.Context, key string) error {
-			_, fence := redisstore.Names(prefix, key)
-			return damages[int(damage.Add(1)-1)%len(damages)](ctx, c, recordName(ctx, c, prefix, key), fence)
+			record, fence := redisstore.Names(prefix, key)
+			return damages[int(damage.Add(1)-1)%len(damages)](ctx, c, record, fence)
 		},
 		Newer: func(ctx context.Context, key string) error {
 			_, fence := redisstore.Names(prefix, key)
-			return c.HSet(ctx, fence, "version", "2").Err()
+			return c.HSet(ctx, fence, "version", "3").Err()
 		},
 		ExpireLease: func(ctx context.Context, key string) error {
 			_, fence := redisstore.Names(prefix, key)
@@ -110,9 +104,8 @@ func harness(c redis.UniversalClient, o redisstore.Options, open func(context.Co
 	}
 	if o.TTL > 0 {
 		h.Expire = func(ctx context.Context, key string) error {
-			_, fence := redisstore.Names(prefix, key)
-			return errors.Join(c.HSet(ctx, fence, "due", 1).Err(),
-				c.PExpireAt(ctx, recordName(ctx, c, prefix, key), time.UnixMilli(1)).Err())
+			record, fence := redisstore.Names(prefix, key)
+			return errors.Join(c.HSet(ctx, fence, "due", 1).Err(), c.PExpireAt(ctx, record, time.UnixMilli(1)).Err())
 		}
 	}
 	return h

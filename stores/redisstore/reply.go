@@ -8,7 +8,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/rigatoni-etl/rigatoni/state"
-	"github.com/rigatoni-etl/rigatoni/state/record"
 )
 
 // A reply is the response of a script: a word and its arguments. It is empty if it
@@ -18,23 +17,22 @@ type reply []any
 // answer returns the reply that go-redis has read.
 func answer(cmd *redis.Cmd) (reply, error) {
 	v, err := cmd.Result()
-	if errors.Is(err, redis.Nil) {
-		return reply{"UNSEALED"}, nil
+	if err != nil {
+		return nil, err
 	}
+	return replyOf(v)
+}
+
+func replyOf(v any) (reply, error) {
 	switch v := v.(type) {
 	case []any:
-		return v, err
+		return v, nil
 	case int64:
-		return nil, err
-	default:
-		if v == "OK" {
-			return nil, err
-		}
-		if err == nil {
-			err = errNotOurs
-		}
-		return nil, err
+		return nil, nil
+	case error:
+		return nil, v
 	}
+	return nil, errNotOurs
 }
 
 func (r reply) text(i int) string {
@@ -59,22 +57,23 @@ func (r reply) refusal() error {
 		return nil
 	}
 	switch r.text(0) {
-	case "OK", "NONE", "EXPIRED":
+	case "OK", "NONE", "EXPIRED", "GRANTED", "LOST":
 		return nil
 	case "GONE":
 		return errGone
-	case "UNSEALED":
-		return errUnsealed
 	case "HELD":
 		return &state.HeldError{Owner: r.text(1), Until: time.Now().Add(time.Duration(r.number(2)) * time.Millisecond)}
 	case "FENCED":
+		if r.number(1) == 0 {
+			return fmt.Errorf("%w: Redis has lost the key's fence: it was deleted or evicted, or the server lost data", state.ErrFenced)
+		}
 		return state.ErrFenced
 	case "STALE":
 		return fmt.Errorf("%w: the last sequence is %d", state.ErrStale, r.number(1))
 	case "USED":
 		return fmt.Errorf("%w: the sequence is already in use", state.ErrStale)
 	case "NEWER":
-		return fmt.Errorf("%w: its fence has version %s; this program reads up to %d", state.ErrNewer, r.text(1), record.Version)
+		return fmt.Errorf("%w: its fence has version %s; this program reads up to %d", state.ErrNewer, r.text(1), version)
 	case "BAD":
 		return fmt.Errorf("%w: the key %q in Redis %s", state.ErrCorrupt, r.text(1), r.text(2))
 	}
@@ -86,22 +85,21 @@ var errNotOurs = fmt.Errorf("%w: the response is not one of this store's scripts
 // errGone is no ErrNotFound: a checkpoint that disappeared must not look like a first start.
 var errGone = fmt.Errorf("%w: it disappeared from Redis: it was deleted or evicted, or the server's clock was set back", state.ErrCorrupt)
 
-// errUnsealed never leaves the store.
-var errUnsealed = errors.New("the seal is another writer's")
-
-// checkpoint reads load's reply from the i-th element on: what was found, and
-// the record.
-func (r reply) checkpoint(i int) (state.Checkpoint, error) {
-	switch r.text(i) {
+// checkpoint reads the part of a reply that has what was found, the record, and its
+// epoch.
+func (r reply) checkpoint() (state.Checkpoint, error) {
+	switch r.text(0) {
 	case "OK":
+		return decode(r.text(1), r.number(2))
 	case "NONE":
 		return state.Checkpoint{}, state.ErrNotFound
 	case "EXPIRED":
 		return state.Checkpoint{}, state.ErrExpired
-	default:
-		return state.Checkpoint{}, r[min(i, len(r)):].refusal()
 	}
-	return decode(r.text(i + 1))
+	if err := r.refusal(); err != nil {
+		return state.Checkpoint{}, err
+	}
+	return state.Checkpoint{}, errNotOurs
 }
 
 // isAbsence reports whether err says for certain that no checkpoint is there.

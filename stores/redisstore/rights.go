@@ -20,23 +20,23 @@ var (
 // checkRights refuses a user who may not run what the scripts run. Redis finds that
 // out command by command: a save that may SET and not HSET would leave a checkpoint
 // without its fence. Whatever else is wrong is left to the calls that meet it.
-func (s *Store) checkRights(ctx context.Context) error {
+func (s *Store) checkRights(ctx context.Context, c redis.UniversalClient) error {
 	return s.eachMaster(ctx, func(name string) error {
 		cmd := s.scriptOn(ctx, "evalsha", rightsScript.sha, name)
-		err := s.client.Process(ctx, cmd)
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		err := c.Process(ctx, cmd)
+		if hasCode(err, "NOSCRIPT") {
 			cmd = s.scriptOn(ctx, "eval", rightsScript.text, name)
-			err = s.client.Process(ctx, cmd)
+			err = c.Process(ctx, cmd)
 		}
 		if err != nil {
-			if lacksRight(err) {
+			if hasCode(err, noRight...) || hasCode(err, noCommand...) {
 				return describe(err)
 			}
 			return nil
 		}
 		r, err := answer(cmd.Cmd)
 		if err == nil && r.text(0) == "LACKS" {
-			return fmt.Errorf("%w: the user lacks a right: +%s: %s", state.ErrRefused, r.text(1), r.text(2))
+			return fmt.Errorf("%w: the user lacks a right: +%s: %w", state.ErrRefused, r.text(1), clean(serverError(r.text(2))))
 		}
 		return err
 	})
@@ -68,16 +68,3 @@ func (s *Store) eachMaster(ctx context.Context, f func(name string) error) error
 	}
 	return err
 }
-
-func lacksRight(err error) bool {
-	for _, prefix := range noRight {
-		if redis.HasErrorPrefix(err, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// noRight is what Redis says who lacks a right: NOPERM of a command, and before
-// 7.2 something else where a script runs it.
-var noRight = []string{"NOPERM", "The user executing the script can't"}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
+	"fmt"
 	"strings"
 )
 
@@ -17,16 +18,14 @@ var (
 	prelude string
 	//go:embed scripts/write.lua
 	write string
-	//go:embed scripts/stray.lua
-	stray string
 	//go:embed scripts/read.lua
 	read string
-	//go:embed scripts/put.lua
-	put string
-	//go:embed scripts/move.lua
-	move string
+	//go:embed scripts/extend.lua
+	extend string
 	//go:embed scripts/save.lua
 	saveText string
+	//go:embed scripts/batch.lua
+	batchText string
 	//go:embed scripts/load.lua
 	loadText string
 	//go:embed scripts/clear.lua
@@ -44,14 +43,17 @@ var (
 )
 
 var (
-	saveScript    = newScript(prelude, write, stray, read, put, saveText)
-	loadScript    = newScript(prelude, stray, read, loadText)
-	clearScript   = newScript(prelude, write, stray, read, put, clearText)
-	acquireScript = newScript(prelude, stray, read, put, move, acquireText)
-	renewScript   = newScript(prelude, write, read, move, renewText)
-	releaseScript = newScript(prelude, move, releaseText)
+	saveScript    = newScript(prelude, write, saveText)
+	loadScript    = newScript(prelude, read, loadText)
+	clearScript   = newScript(prelude, write, clearText)
+	acquireScript = newScript(prelude, read, extend, acquireText)
+	renewScript   = newScript(prelude, write, extend, renewText)
+	releaseScript = newScript(prelude, releaseText)
 	forgetScript  = newScript(forgetText)
 	pingScript    = newScript(pingText)
+	// batchScript is saveScript for several keys, each with its two names and six
+	// arguments.
+	batchScript = newScript(fmt.Sprintf("local function one(KEYS, ARGV)\n%s\nend\n%s", saveScript.text, batchText))
 )
 
 // newScript puts the parts together and leaves out the comments: Redis keeps the

@@ -43,7 +43,6 @@ type sentinels struct {
 	name    string // of the master
 	addrs   []string
 	clients []*redis.Client
-	clock   *clock // of the clients
 	log     *slog.Logger
 
 	stop func()
@@ -60,13 +59,13 @@ type sentinels struct {
 func newSentinels(addrs []string, o Options, config *tls.Config) *sentinels {
 	timeout := min(sentinelTimeout, o.ConnectTimeout)
 	s := &sentinels{
-		name: o.MasterName, addrs: addrs, clock: newClock(timeout, timeout), log: o.Logger,
+		name: o.MasterName, addrs: addrs, log: o.Logger,
 		stop: func() {}, conns: make(map[*conn]string),
 	}
 	o.DB, o.Username, o.Password = 0, o.SentinelUsername, o.SentinelPassword
 	o.ReadTimeout, o.WriteTimeout, o.ConnectTimeout = timeout, timeout, timeout
 	for _, addr := range addrs {
-		r := clientOptions(o, newDialer(o, config, s.clock))
+		r := clientOptions(o, newDialer(o, config))
 		r.Addr = addr
 		s.clients = append(s.clients, redis.NewClient(r))
 	}
@@ -95,11 +94,11 @@ func (s *sentinels) follow() {
 
 func (s *sentinels) close() error {
 	s.stop()
-	s.done.Wait()
 	var errs []error
 	for _, c := range s.clients {
-		errs = append(errs, c.Close())
+		errs = append(errs, c.Close()) // which ends what is being asked
 	}
+	s.done.Wait()
 	return errors.Join(errs...)
 }
 
@@ -161,8 +160,6 @@ func (s *sentinels) unknown(errs []error) error {
 }
 
 func (s *sentinels) ask(ctx context.Context, i int) opinion {
-	ctx, end := s.clock.watch(ctx)
-	defer end()
 	pipe := s.clients[i].Pipeline()
 	addr := redis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", s.name)
 	about := redis.NewMapStringStringCmd(ctx, "sentinel", "master", s.name)
@@ -249,7 +246,7 @@ func (s *sentinels) keep(c *conn, addr string) bool {
 		return false
 	}
 	s.conns[c] = addr
-	c.closed = func() { s.lose(c) }
+	c.closed = append(c.closed, func() { s.lose(c) })
 	return true
 }
 
@@ -264,7 +261,7 @@ func (s *sentinels) lose(c *conn) {
 func (s *Store) greet(ctx context.Context, cn *redis.Conn) error {
 	role, err := cn.Do(ctx, "role").Slice()
 	if err != nil {
-		return dialError{fmt.Errorf("asking the server for its role: %w", err)}
+		return dialError{err}
 	}
 	if len(role) == 0 || role[0] != "master" {
 		return dialError{notConnected{errDemoted}}

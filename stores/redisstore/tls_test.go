@@ -36,7 +36,7 @@ func TestSystemRoots(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if n, err := server.Do(t.Context(), "EXISTS", "rigatoni:{k}:cp"); err != nil || n != int64(1) {
+	if n, err := server.Do(t.Context(), "EXISTS", "rigatoni:{k}"); err != nil || n != int64(1) {
 		t.Errorf("nothing was saved over TLS: %v, %v", n, err)
 	}
 }

@@ -33,8 +33,6 @@ func (o *Options) checkTarget(fromURL bool) error {
 		return refuse("both MasterName (Sentinels) and Cluster are set; leave one out")
 	case len(o.Addrs) > 1 && o.MasterName == "" && !o.Cluster:
 		return refuse("there are %d addresses: for Sentinels write redis+sentinel:// and the master's name, for a Cluster redis+cluster:// (or set MasterName or Cluster)", len(o.Addrs))
-	case o.Cluster && o.DB != 0:
-		return refuse("the database is %d; a Cluster has only 0", o.DB)
 	case o.DB < 0:
 		return refuse("DB is %d; it must be 0 or more", o.DB)
 	case o.Username != "" && o.Password == "":
@@ -74,6 +72,8 @@ func (o *Options) target(addrs []string) string {
 	switch {
 	case o.Socket != "":
 		return fmt.Sprintf("%s, database %d", o.Socket, o.DB)
+	case o.Cluster && o.DB != 0:
+		return fmt.Sprintf("the Cluster of %s, database %d", strings.Join(addrs, ","), o.DB)
 	case o.Cluster:
 		return "the Cluster of " + strings.Join(addrs, ",")
 	case o.MasterName != "":
@@ -92,15 +92,13 @@ func connect(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := newClock(o.ReadTimeout, o.WriteTimeout)
-	if o.WaitReplicas > 0 {
-		k.read += o.WaitTimeout
-	}
-	d := newDialer(o, config, k)
-	s := newStore(nil, true, o.target(addrs), o)
-	s.clock = k
+	d := newDialer(o, config)
+	s := newStore(true, o.target(addrs), o)
 	switch {
 	case o.Cluster:
+		// A redirection without a host means the one that was used.
+		host, _, _ := net.SplitHostPort(addrs[0]) // addrs are sound
+		d.host = host
 		s.cluster = newCluster(addrs, o, d)
 		s.client = s.cluster
 	case o.MasterName != "":
@@ -108,14 +106,14 @@ func connect(o Options) (*Store, error) {
 		d.sentinels = s.sentinels
 		r := clientOptions(o, d)
 		r.OnConnect = s.greet
-		s.client = redis.NewClient(r)
+		s.pool = newPool(r, d)
 		s.sentinels.follow()
 	default:
 		r := clientOptions(o, d)
 		if r.Network, r.Addr = "unix", o.Socket; o.Socket == "" {
 			r.Network, r.Addr = "tcp", addrs[0]
 		}
-		s.client = redis.NewClient(r)
+		s.pool = newPool(r, d)
 	}
 	return s, nil
 }
@@ -123,6 +121,9 @@ func connect(o Options) (*Store, error) {
 // clientOptions returns options without the retries of go-redis, which would also
 // retry what is not safe to retry.
 func clientOptions(o Options, d *dialer) *redis.Options {
+	if o.WaitReplicas > 0 {
+		o.ReadTimeout += o.WaitTimeout
+	}
 	return &redis.Options{
 		DB: o.DB, Username: o.Username, Password: o.Password,
 		MaxRetries:            -1,
@@ -132,7 +133,7 @@ func clientOptions(o Options, d *dialer) *redis.Options {
 		PipelinePoolSize: -1,
 		PoolTimeout:      o.ReadTimeout,
 		DialTimeout:      o.ConnectTimeout,
-		ReadTimeout:      d.clock.longest(), WriteTimeout: d.clock.longest(),
+		ReadTimeout:      o.ReadTimeout, WriteTimeout: o.WriteTimeout,
 		// The scripts need neither RESP3 nor its notifications.
 		Protocol:                 2,
 		MaintNotificationsConfig: noNotifications(),
@@ -146,7 +147,8 @@ func noNotifications() *maintnotifications.Config {
 
 // lent returns a store that uses a client of the caller.
 func lent(client redis.UniversalClient, o Options) (*Store, error) {
-	s := newStore(client, false, "", o)
+	s := newStore(false, "", o)
+	s.client = client
 	var timeout time.Duration
 	switch c := client.(type) {
 	case *redis.Client:
@@ -178,19 +180,13 @@ func lent(client redis.UniversalClient, o Options) (*Store, error) {
 	return s, nil
 }
 
-// masters calls f with the client of each master, concurrently.
-func (s *Store) masters(ctx context.Context, f func(context.Context, *redis.Client) error) error {
+// masters calls f with the client of each master, concurrently. c is what [Store.try]
+// gives.
+func (s *Store) masters(ctx context.Context, c redis.UniversalClient, f func(context.Context, *redis.Client) error) error {
 	if s.cluster != nil {
-		return s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-			if s.clock != nil { // it watches one connection at a time
-				watched, end := s.clock.watch(ctx)
-				defer end()
-				ctx = watched
-			}
-			return f(ctx, c)
-		})
+		return s.cluster.ForEachMaster(ctx, f)
 	}
-	return f(ctx, s.client.(*redis.Client)) // connect and lent let nothing else in
+	return f(ctx, c.(*redis.Client)) // connect and lent let nothing else in
 }
 
 // classify classifies err, and makes a Cluster's client reload the slots: otherwise
@@ -201,7 +197,7 @@ func (s *Store) classify(err error) kind {
 		return k
 	}
 	switch {
-	case redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"), errors.Is(err, redis.ErrClosed):
+	case hasCode(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"), errors.Is(err, redis.ErrClosed):
 		k = unsent // a slot on its way; a node that is one no more
 	case isAnswer(err) && k == final:
 		return k

@@ -103,11 +103,13 @@ func TestWrongKind(t *testing.T) {
 	cluster := redisserver.StartCluster(t, &redisserver.ClusterOptions{Replicas: -1})
 	for u, says := range map[string]string{
 		"redis+cluster://" + server.Addr:                                      "no Cluster",
-		"redis+sentinel://" + server.Addr + "/mymaster":                       "no Sentinel knows",
+		"redis+sentinel://" + server.Addr + "/mymaster":                       "it is not a Sentinel; write redis://: no Sentinel knows",
 		"redis://" + sentinel.SentinelAddrs()[0]:                              "is a Sentinel",
 		"redis+cluster://" + sentinel.SentinelAddrs()[0]:                      "",
 		"redis+sentinel://" + sentinel.SentinelAddrs()[0] + "/other":          "no master of that name",
 		"redis://" + cluster.Addrs()[0]:                                       "part of a Redis Cluster",
+		"redis+cluster://" + cluster.Addrs()[0] + "/3":                        "a Redis Cluster has only database 0",
+		"redis://" + server.Addr + "/999":                                     "it doesn't have this database",
 		"redis+sentinel://" + sentinel.SentinelAddrs()[0] + "/mymaster/0?x=1": "unknown parameter",
 		"redis+sentinel://127.0.0.1:1," + server.Addr + "/mymaster?db=1":      "db",
 		"unix://" + server.Dir + "/none.sock":                                 "none.sock",
@@ -130,7 +132,6 @@ func TestInvalidTargets(t *testing.T) {
 		"has no TLS":             {Socket: "/x", TLS: tlsOn},
 		"both MasterName":        {Addrs: []string{"h"}, MasterName: "m", Cluster: true},
 		"there are 2 addresses":  {Addrs: []string{"h", "i"}},
-		"a Cluster has only 0":   {Addrs: []string{"h"}, Cluster: true, DB: 1},
 		"DB is -1":               {Addrs: []string{"h"}, DB: -1},
 		"Password is not":        {Addrs: []string{"h"}, Username: "u"},
 		"SentinelPassword (sentinel-password) is not": {Addrs: []string{"h"}, MasterName: "m", SentinelUsername: secret},
@@ -154,7 +155,6 @@ func TestInvalidTargets(t *testing.T) {
 	}
 	for u, says := range map[string]string{
 		"redis://a,b":                                                    "there are 2 addresses",
-		"redis+cluster://a:7000,b:7001/2":                                "a Cluster has only 0",
 		"redis+cluster://a:7000,,b":                                      "a host in the URL is missing",
 		"redis+cluster://a:7000,b:70001":                                 "port",
 		"redis+sentinel://a":                                             "does not name the master",

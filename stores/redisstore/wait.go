@@ -30,11 +30,8 @@ func (e *ReplicationError) Is(target error) bool { return target == state.ErrUna
 // Release and Forget may be undone by a failover without harm: a lease runs out,
 // and what was forgotten is there again.
 func (c call) waits() bool {
-	if c.name != nil {
-		return true
-	}
 	switch c.script {
-	case saveScript, clearScript, acquireScript, renewScript:
+	case saveScript, clearScript, acquireScript, renewScript, oldScript:
 		return true
 	}
 	return false
@@ -42,15 +39,15 @@ func (c call) waits() bool {
 
 // sendAndWait is send, and WAIT on the same connection: WAIT is about what its own
 // connection wrote.
-func (s *Store) sendAndWait(ctx context.Context, command, script string, c call) (reply, error) {
-	node, err := s.master(ctx, s.names(c.key)[0])
+func (s *Store) sendAndWait(ctx context.Context, client redis.UniversalClient, command, script string, c call) (reply, error) {
+	if s.cluster == nil {
+		return s.pipeWait(ctx, client.(*redis.Client), false, s.command(ctx, command, script, c))
+	}
+	node, err := s.cluster.MasterForKey(ctx, s.names(c.key)[0])
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.pipeWait(ctx, node, false, s.command(ctx, command, script, c), c)
-	if s.cluster == nil {
-		return r, err
-	}
+	r, err := s.pipeWait(ctx, node, false, s.command(ctx, command, script, c))
 	addr, ask, elsewhere := redirection(err)
 	if !elsewhere {
 		return r, err
@@ -62,27 +59,19 @@ func (s *Store) sendAndWait(ctx context.Context, command, script string, c call)
 	other := redis.NewClient(&o)
 	defer func() { _ = other.Close() }() // nothing is on its way any more
 	s.cluster.ReloadState(ctx)
-	return s.pipeWait(ctx, other, ask, s.command(ctx, command, script, c), c)
-}
-
-// master is the client of the server that has the key named in Redis.
-func (s *Store) master(ctx context.Context, name string) (*redis.Client, error) {
-	if s.cluster != nil {
-		return s.cluster.MasterForKey(ctx, name)
-	}
-	return s.client.(*redis.Client), nil // connect and lent let nothing else in
+	return s.pipeWait(ctx, other, ask, s.command(ctx, command, script, c))
 }
 
 func redirection(err error) (addr string, ask, ok bool) {
-	ask = redis.HasErrorPrefix(err, "ASK ")
-	if !ask && !redis.HasErrorPrefix(err, "MOVED ") {
+	ask = hasCode(err, "ASK ")
+	if !ask && !hasCode(err, "MOVED ") {
 		return "", false, false
 	}
 	words := strings.Fields(err.Error())
 	return words[len(words)-1], ask, true
 }
 
-func (s *Store) pipeWait(ctx context.Context, node *redis.Client, asking bool, cmd onceCmd, c call) (reply, error) {
+func (s *Store) pipeWait(ctx context.Context, node *redis.Client, asking bool, cmd onceCmd) (reply, error) {
 	pipe := node.Pipeline()
 	queue := func(cmd redis.Cmder) { _ = pipe.Process(ctx, cmd) } // never fails: it only queues
 	if asking {
@@ -91,7 +80,7 @@ func (s *Store) pipeWait(ctx context.Context, node *redis.Client, asking bool, c
 	queue(cmd)
 	// A call that finds its work done writes nothing. WAIT is then, all the same,
 	// about all that the server had written when it ran: about the first one's work.
-	wait := onceCmd{redis.NewCmd(ctx, "wait", s.opts.WaitReplicas, s.opts.WaitTimeout.Milliseconds())}
+	wait := s.waitCommand(ctx)
 	queue(wait)
 	if _, err := pipe.Exec(ctx); err != nil && !isAnswer(err) {
 		return nil, err
@@ -101,6 +90,10 @@ func (s *Store) pipeWait(ctx context.Context, node *redis.Client, asking bool, c
 		return r, err
 	}
 	return r, s.replicated(wait.Cmd)
+}
+
+func (s *Store) waitCommand(ctx context.Context) onceCmd {
+	return onceCmd{redis.NewCmd(ctx, "wait", s.opts.WaitReplicas, s.opts.WaitTimeout.Milliseconds())}
 }
 
 // replicated is nil if enough replicas had all that was written before wait.

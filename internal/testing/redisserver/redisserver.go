@@ -5,8 +5,8 @@
 // its own. Each can be stopped, restarted on the same data, killed and frozen,
 // and on Linux none outlives the process that started it.
 //
-// It needs redis-server on PATH, which is also the sentinel, and uses only the
-// standard library to talk to it.
+// It needs redis-server on PATH, which is also the sentinel, or fetches another version
+// ([Find]), and uses only the standard library to talk to it.
 package redisserver
 
 import (
@@ -26,12 +26,11 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/testing/sharedlog"
 )
 
-// ErrNotInstalled is returned by [New] if there is no redis-server on PATH.
-var ErrNotInstalled = errors.New("redisserver: there is no redis-server on PATH")
-
 // Options configure a server. The zero Options mean a server without a password
 // that writes nothing to disk and evicts nothing.
 type Options struct {
+	// Version is the server's: "" for the redis-server on PATH, [Redis62], [Valkey9].
+	Version string
 	// Password is that of the default user; empty for none.
 	Password string
 	// Users are those of the access control list, besides the default user.
@@ -63,6 +62,7 @@ type Server struct {
 	// Socket is the path of the Unix socket, if there is one.
 	Socket string
 
+	path   string // of the program
 	opts   Options
 	client *tls.Config // nil without TLS
 	mode   mode
@@ -104,14 +104,15 @@ func New(ctx context.Context, o *Options) (*Server, error) {
 }
 
 func newServer(ctx context.Context, o Options, m mode, extra ...string) (*Server, error) {
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		return nil, ErrNotInstalled
+	path, err := Find(ctx, o.Version)
+	if err != nil {
+		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "redisserver-")
 	if err != nil {
 		return nil, fmt.Errorf("redisserver: %w", err)
 	}
-	s := &Server{Dir: dir, opts: o, mode: m, extra: extra}
+	s := &Server{Dir: dir, path: path, opts: o, mode: m, extra: extra}
 	if o.Socket {
 		s.Socket = filepath.Join(dir, "redis.sock")
 	}
@@ -237,12 +238,12 @@ func (s *Server) Close() error { return errors.Join(s.Kill(), os.RemoveAll(s.Dir
 var errAddrInUse = errors.New("redisserver: the port was taken by somebody else")
 
 func (s *Server) start(ctx context.Context) error {
-	p := &process{cmd: exec.Command("redis-server", "-"), exited: make(chan struct{})}
+	p := &process{cmd: exec.Command(s.path, "-"), exited: make(chan struct{})}
 	switch s.mode {
 	case replicated:
-		p.cmd = exec.Command("redis-server", s.configFile())
+		p.cmd = exec.Command(s.path, s.configFile())
 	case sentinel:
-		p.cmd = exec.Command("redis-server", s.configFile(), "--sentinel")
+		p.cmd = exec.Command(s.path, s.configFile(), "--sentinel")
 	default:
 		// On standard input the password is in no file.
 		p.cmd.Stdin = strings.NewReader(s.config())

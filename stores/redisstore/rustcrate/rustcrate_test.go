@@ -87,6 +87,15 @@ func TestLoad(t *testing.T) {
 	if !slices.Equal(names, []string{"__db:shop", "empty", "json", "list", "torn", "users"}) {
 		t.Errorf("Names: %q", names)
 	}
+	legacy, err := s.Legacy(ctx)
+	want(t, err, nil, "Legacy")
+	slices.Sort(legacy)
+	for i, name := range names {
+		if i >= len(legacy) || legacy[i] != rustcrate.Prefix+name {
+			t.Errorf("Legacy: %q, and the names are %q", legacy, names)
+			break
+		}
+	}
 	for k, v := range before {
 		if dump(t, c, k) != v {
 			t.Errorf("%s was changed", k)

@@ -1,13 +1,21 @@
--- ARGV after those: seal. The answer OK, if anything was to be done: epoch, last
--- sequence.
-if not h[1] then return 1 end
-local err = read()
-if err then return err end
-if missing == 'GONE' and not sure then return {'GONE', name(seal)} end
-if epoch == 0 and last == 0 then
-  local del = redis.pcall('DEL', name(seal), mark, fence)
-  if type(del) == 'table' then return del end
-  return 1
+-- Keeps what protects the key: epoch and last sequence.
+if not saved then
+  local err = stray()
+  if err or not h[1] then return err or 1 end
 end
-if value and string.find(value, '^%x+ %d+ %d+ $') and not ousts then return 1 end
-return put(complete(''), ARGV[4], 0) or {'OK', epoch, last}
+local size = redis.pcall('STRLEN', record)
+if type(size) == 'table' then return size end
+local del
+if epoch == 0 and last == 0 then
+  del = redis.pcall('DEL', record, fence)
+else
+  del = redis.pcall('DEL', record)
+end
+if type(del) == 'table' then return del end
+if epoch == 0 and last == 0 then return 1 end
+redis.call('HDEL', fence, 'saved', 'due')
+if ousts then
+  redis.call('HSET', fence, 'epoch', epoch)
+  redis.call('HDEL', fence, 'nonce', 'owner', 'until')
+end
+return 1

@@ -1,13 +1,13 @@
--- read sets value to the record or, where there is none, missing to why. The last
--- sequence in a record is later than what the fence remembers. It returns an error.
-local value, missing = false, nil
+-- read returns what was found (OK, NONE, EXPIRED) and the record, or an error.
 local function read()
-  value = redis.pcall('GET', name(seal))
-  if type(value) == 'table' then return value end
-  if not value then
-    missing = seal == OPEN and due > 0 and now() >= due and 'EXPIRED' or 'GONE'
-    return
+  if not saved then
+    local err = stray()
+    if err then return nil, nil, err end
+    return 'NONE', ''
   end
-  local l = tonumber(string.match(value, '^%x+ (%d+) '))
-  if l and l > last then last = l end
+  local value = redis.pcall('GET', record)
+  if type(value) == 'table' then return nil, nil, value end
+  if value then return 'OK', value end
+  if due > 0 and now() >= due then return 'EXPIRED', '' end
+  return nil, nil, {'GONE'}
 end

@@ -55,6 +55,7 @@ var Stores = []*Kind{
 		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
 			o := *r.Options.(*redisstore.Options)
 			o.Logger = log
+			redisstore.LogClient(log)
 			return opened(redisstore.OpenURL(ctx, r.URL, &o))
 		},
 	},

@@ -14,7 +14,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 )
 
-//go:generate go test -run TestExampleFile|TestSettingsPage -update .
+//go:generate go test -run TestExampleFile|TestSettingsPage|TestSchema$ -update .
 
 var update = flag.Bool("update", false, "write pipeline.example.yaml")
 
@@ -125,7 +125,9 @@ var others = map[string]string{
 	"dead-letters":                "./dead",
 }
 
-const exampleHead = `# A pipeline of rigatoni, with every field. Run it with
+const exampleHead = `# yaml-language-server: $schema=pipeline.schema.json
+#
+# A pipeline of rigatoni, with every field. Run it with
 #
 #     rigatoni run pipeline.yaml
 #

@@ -109,7 +109,7 @@ func (w *worker) checkOpening(ctx context.Context) error {
 	o := w.checkpointer.unfenced(w.stream)
 	err := d.CheckOpening(ctx, o)
 	if output := (*OutputError)(nil); o.FirstStart && errors.As(err, &output) {
-		err = w.consent([]Finding{outputFinding(err, output)})
+		err = w.acceptOutput(outputFinding(err, output))
 	}
 	if err != nil {
 		return fmt.Errorf("opening the destination: %w", err)

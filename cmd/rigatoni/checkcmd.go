@@ -37,7 +37,7 @@ func newCheckCommand(w world) *cobra.Command {
 		return err
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, file, err := readSettings(w, args, cmd.Flags())
+		s, file, err := readSettings(cmd.Context(), w, args, cmd.Flags())
 		if err != nil {
 			return ending(err)
 		}

@@ -90,9 +90,13 @@ func startOf(c rigatoni.StartCheck, at config.Start, now time.Time) startReport 
 }
 
 func (r *startReport) firstStart(c rigatoni.StartCheck, at config.Start) string {
-	if !at.Time.IsZero() {
-		r.From = clockTime(at.Time).Format(time.RFC3339)
-		return "at " + people(at.Time)
+	if !c.From.IsZero() {
+		r.From = clockTime(c.From).Format(time.RFC3339)
+		text := "at " + people(c.From)
+		if c.From != at.Time {
+			text += ", where other checkpoints of this pipeline end, which it continues"
+		}
+		return text
 	}
 	if t := c.Position.ClusterTime; !t.IsZero() {
 		r.From = clockTime(t).Format(time.RFC3339)

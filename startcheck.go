@@ -16,6 +16,9 @@ type StartCheck struct {
 	Stream, Key string
 	// Checkpoint is what the stream would resume from; nil at a first start.
 	Checkpoint *state.Checkpoint
+	// From is the cluster time that a first start begins at; zero for now. It may be
+	// that of other checkpoints of the pipeline, which the stream continues.
+	From bson.Timestamp
 	// Position is where the stream opens, as the source has opened it; zero if it
 	// could not be.
 	Position Position
@@ -73,6 +76,7 @@ func (w *worker) checkStart(ctx context.Context, c *StartCheck) error {
 	default:
 		c.Checkpoint, w.checkpointer.last = &cp, &cp
 	}
+	c.From = w.checkpointer.start().Time
 	defer func() { w.checkpointer.last = nil }()
 	err = w.checkOpening(ctx)
 	stream, errOpen := w.openStream(ctx)

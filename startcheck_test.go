@@ -87,6 +87,12 @@ func TestCheckStart(t *testing.T) {
 			t.Errorf("afterwards: %+v, %v", cp, err)
 		}
 	})
+	t.Run("a first start at a time", func(t *testing.T) {
+		c, _ := checkOf(t, newFakeSource(), memstore.New(), fine, func(c *Config) { c.FirstStart.Time.T = 9 })
+		if c.Err != nil || c.From.T != 9 {
+			t.Errorf("got %+v", c)
+		}
+	})
 	t.Run("a stream that doesn't open", func(t *testing.T) {
 		store, src := memstore.New(), newFakeSource()
 		saved(t, store)

@@ -2,6 +2,7 @@ package changestream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,7 +21,8 @@ type Right struct {
 // Rights lists the privileges that the streams need and those that are of use, and
 // which of them the user has, as the server says. user is "" where nobody has logged
 // in: with access control the streams then don't open, and without it everybody has
-// all rights. It connects, and changes nothing.
+// all rights. A server that can't say is [errors.ErrUnsupported]. Rights connects, and
+// changes nothing.
 func (s *Source) Rights(ctx context.Context) (user string, rights []Right, err error) {
 	var status struct {
 		Auth struct {
@@ -32,6 +34,9 @@ func (s *Source) Rights(ctx context.Context) (user string, rights []Right, err e
 	}
 	cmd := bson.D{{Key: "connectionStatus", Value: 1}, {Key: "showPrivileges", Value: true}}
 	if err := s.client.Database("admin").RunCommand(ctx, cmd).Decode(&status); err != nil {
+		if code(err) == codeCommandNotFound {
+			err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+		}
 		return "", nil, scope{}.refused("connect to the server", err)
 	}
 	if len(status.Auth.Users) == 0 {
@@ -56,6 +61,8 @@ func (s *Source) Rights(ctx context.Context) (user string, rights []Right, err e
 		Right{Name: "collStats on local.oplog.rs", For: "the runway while the oplog isn't full", Granted: may("local", "oplog.rs", "collStats")},
 	), nil
 }
+
+const codeCommandNotFound = 59 // of servers that are only compatible with MongoDB
 
 // cluster stands for the cluster as a whole, among the names of databases.
 const cluster = "\x00cluster"

@@ -96,7 +96,7 @@ type checkpointSession struct {
 
 // checkpointRun runs do with what the flags open.
 func checkpointRun(cmd *cobra.Command, w world, f *checkpointFlags, args []string, do func(context.Context, *checkpointSession) error) error {
-	s, file, err := readNeeded(w, f.need, args, cmd.Flags())
+	s, file, err := readNeeded(cmd.Context(), w, f.need, args, cmd.Flags())
 	if err != nil {
 		return ending(err)
 	}

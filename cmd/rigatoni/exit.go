@@ -154,11 +154,11 @@ func (a advice) format(args []string) string {
 	switch {
 	case a.text == "":
 		return ""
-	case a.flags == "" || len(args) == 0 || args[0] != "run":
+	case a.flags == "" || len(args) == 0 || args[0] != "run" && args[0] != "check":
 		return "\n  " + a.text
 	}
-	line := "rigatoni"
-	for _, arg := range without(args, a.flags) {
+	line := "rigatoni run"
+	for _, arg := range without(args[1:], a.flags+" --json") { // check's own
 		line += " " + quoted(config.NewScrubber(arg).Text(arg))
 	}
 	return "\n  " + a.text + ":\n    " + line + " " + a.flags

@@ -260,6 +260,16 @@ func TestOverlap(t *testing.T) {
 			t.Errorf("%s, the other way: %v, want %v", c.name, got, c.want)
 		}
 	}
+	ours := of("rs0", "1", Options{Database: "shop", Collections: []string{"users", "log_*"}})
+	for name, want := range map[string]bool{
+		"users": true, "orders": false, "log_1": true, "__db:shop": true, "__db:other": false, "__deployment__": true,
+		"resume_token:shop:users": true, "resume_token:other:users": false, "resume_token:shop:orders": false,
+		"resume_token:database:shop": true, "resume_token:database:other": false, "resume_token:deployment": true,
+	} {
+		if got := ours.overlap("rigatoni:resume_token:" + name); (got != rigatoni.NoOverlap) != want {
+			t.Errorf("the Rust crate's %s: %v", name, got)
+		}
+	}
 	if got := of("rs0", "1", Options{}).overlap("not one of ours"); got != rigatoni.NoOverlap {
 		t.Errorf("a text that is no fingerprint: %v", got)
 	}

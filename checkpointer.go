@@ -37,6 +37,7 @@ type checkpointer struct {
 	unsure bool              // the last save failed, and may have been done all the same
 	seq    uint64            // the last sequence used
 	gap    *Gap              // for begin to record; nil for none
+	origin origin            // of a first start
 
 	// Of the current session.
 	lock        semaphore // around each save
@@ -82,7 +83,7 @@ func (c *checkpointer) acquire(ctx context.Context) error {
 		c.status.loaded(cp)
 		c.countGaps(cp)
 	case errors.Is(err, state.ErrNotFound) && c.known:
-		err = fmt.Errorf("%w: %w", ErrCheckpointLost, err)
+		err = c.isLost(err)
 	case errors.Is(err, state.ErrNotFound):
 		c.last, err = nil, nil
 	}
@@ -124,9 +125,50 @@ func (c *checkpointer) release() {
 	c.status.update(func(s *StreamStatus) { s.Owner, s.Epoch = "", 0 })
 }
 
+// leaveTime is how long the last look at the store may take.
+const leaveTime = 2 * time.Second
+
+// leave looks, before the lease is released, whether the store still has the
+// checkpoint: if not, the next start must not be a first start. It returns err, with
+// ErrCheckpointLost where that is why.
+func (c *checkpointer) leave(err error) error {
+	if !c.known || errors.Is(err, state.ErrUnavailable) || errors.Is(err, ErrDeliveryHung) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	loaded := await(ctx, guarded(func() error { _, err := c.cfg.Store.Load(ctx, c.key); return err }))
+	if !errors.Is(loaded, state.ErrNotFound) {
+		return err
+	}
+	return errors.Join(c.isLost(loaded), err)
+}
+
+// isLost is the error of a checkpoint that the store has lost. It leaves what is known
+// of it in the store, so that the next start is refused.
+func (c *checkpointer) isLost(err error) error {
+	if c.last == nil {
+		return fmt.Errorf("%w: %w", ErrCheckpointLost, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if unsaved := leaveRecord(ctx, c.cfg.Store, c.key, *c.last, extraLost, map[string]string{"at": stamp(time.Now())}); unsaved != nil {
+		c.log.Error("the checkpoint is gone, and what is known of it can't be saved: the next start would be a first start",
+			"key", c.key, "cluster_time", timestampText(c.last.ClusterTime), "saved_at", stamp(c.last.SavedAt), "err", unsaved)
+	}
+	return &LostError{Key: c.key, Checkpoint: c.last.Clone(), Err: err}
+}
+
 // opening is what a destination is opened with.
 func (c *checkpointer) opening(stream string) Opening {
-	o := Opening{Key: c.key, Stream: stream, Fence: c.saver.fence()}
+	o := c.unfenced(stream)
+	o.Fence = c.saver.fence()
+	return o
+}
+
+// unfenced is opening without a lease.
+func (c *checkpointer) unfenced(stream string) Opening {
+	o := Opening{Key: c.key, Stream: stream}
 	if c.last == nil {
 		o.FirstStart, o.AcceptAnyOutput = true, isVolatile(c.cfg.Store)
 		return o
@@ -143,6 +185,9 @@ func isVolatile(s state.Store) bool {
 
 func (c *checkpointer) start() Start {
 	if c.last == nil {
+		if c.cfg.FirstStart.Time.IsZero() {
+			return Start{Time: c.origin.seed}
+		}
 		return Start{Time: c.cfg.FirstStart.Time}
 	}
 	return Start{Checkpoint: c.last, AcceptChanged: c.cfg.AcceptChangedStream}
@@ -187,10 +232,32 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 			"was", c.last.Fingerprint, "is", c.fingerprint)
 		c.skip(Gap{Reason: "the stream changed: " + c.last.Fingerprint + " → " + c.fingerprint, Policy: "accept-changed-stream"})
 	}
+	if c.last == nil {
+		if err := c.firstBegin(ctx); err != nil {
+			return err
+		}
+	}
 	if c.last != nil && c.gap == nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) {
 		return nil
 	}
 	return c.saveBeginning(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync()))
+}
+
+// firstBegin records what was accepted for a first start: a gap in the checkpoint,
+// and a record beside it, without which the same code would accept the same again,
+// if the checkpoint were lost.
+func (c *checkpointer) firstBegin(ctx context.Context) error {
+	if len(c.origin.accepted) == 0 {
+		return nil
+	}
+	if g, ok := c.origin.skipped(c.cfg.FirstStart.Time); ok {
+		c.skip(g)
+	}
+	note := map[string]string{"at": stamp(time.Now()), "code": c.cfg.FirstStart.Accept}
+	if err := leaveRecord(ctx, c.cfg.Store, c.key, c.checkpoint(c.at, 0, nil), extraAccepted, note); err != nil {
+		return fmt.Errorf("recording what was accepted: %w", err)
+	}
+	return nil
 }
 
 // isAnotherStream reports whether the stream that was opened is, by the operator's

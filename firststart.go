@@ -102,17 +102,38 @@ func (e *FirstStartError) Unwrap() []error {
 
 // Since is the cluster time at which a start skips nothing of what was found; zero
 // if that is unknown.
-func (e *FirstStartError) Since() bson.Timestamp {
-	var since bson.Timestamp
-	for _, f := range e.Found {
+func (e *FirstStartError) Since() bson.Timestamp { return since(e.Found) }
+
+func since(found []Finding) (at bson.Timestamp) {
+	for _, f := range found {
 		if f.ClusterTime.IsZero() {
 			return bson.Timestamp{}
 		}
-		if since.IsZero() || f.ClusterTime.Before(since) {
-			since = f.ClusterTime
+		if at.IsZero() || f.ClusterTime.Before(at) {
+			at = f.ClusterTime
 		}
 	}
-	return since
+	return at
+}
+
+// An origin is where a first start begins, and what was accepted for it.
+type origin struct {
+	seed     bson.Timestamp // where other checkpoints of the pipeline say; zero: as configured
+	accepted []Finding
+}
+
+// skipped is the gap that a start at a time (zero: now) leaves after what was
+// accepted, if there may be one.
+func (o origin) skipped(start bson.Timestamp) (Gap, bool) {
+	since := since(o.accepted)
+	if len(o.accepted) == 0 || !start.IsZero() && !since.IsZero() && !start.After(since) {
+		return Gap{}, false
+	}
+	var reasons []string
+	for _, f := range o.accepted {
+		reasons = append(reasons, f.String())
+	}
+	return Gap{From: since, Reason: "a first start was accepted: " + strings.Join(reasons, "; "), Policy: "accept-first-start"}, true
 }
 
 // accepted reports whether FirstStart.Accept has a code.

@@ -54,37 +54,39 @@ func New(cfg Config) (*Pipeline, error) {
 		return nil, err
 	}
 	streams := cfg.Source.Streams()
-	claimed, err := claim(&cfg, streams)
-	if err != nil {
+	if err := claim(&cfg, streams); err != nil {
 		return nil, err
 	}
 	p := &Pipeline{cfg: cfg, ready: make(chan struct{}), ended: make(chan struct{}), waiting: len(streams)}
-	p.workers, p.historian = newWorkers(p, streams, claimed), newHistorian(&p.cfg)
+	p.workers, p.historian = newWorkers(p, streams), newHistorian(&p.cfg)
 	return p, nil
 }
 
-// claim returns the keys of the streams, and checks that each can have a checkpoint
-// of its own.
-func claim(cfg *Config, streams []string) (map[string]bool, error) {
+// claim checks that each of the streams can have a checkpoint of its own.
+func claim(cfg *Config, streams []string) error {
 	if len(streams) == 0 {
-		return nil, errors.New("rigatoni: the source has no streams")
+		return errors.New("rigatoni: the source has no streams")
 	}
 	claimed := make(map[string]bool, len(streams))
 	for _, s := range streams {
 		key := cfg.key(s)
-		if err := state.CheckKey(key); err != nil {
-			return nil, fmt.Errorf("rigatoni: the stream %q can't have a checkpoint: %w", s, err)
+		if err := state.CheckKey(LostKey(key)); err != nil {
+			return fmt.Errorf("rigatoni: the stream %q can't have a checkpoint: %w", s, err)
+		}
+		if isReserved(s) {
+			return fmt.Errorf("rigatoni: the stream %q can't have a checkpoint: names that begin with @, also after a slash, are reserved", s)
 		}
 		if claimed[key] {
-			return nil, fmt.Errorf("rigatoni: the source has two streams named %q", s)
+			return fmt.Errorf("rigatoni: the source has two streams named %q", s)
 		}
 		claimed[key] = true
 	}
-	return claimed, nil
+	return nil
 }
 
 // newWorkers makes a worker for each stream.
-func newWorkers(p *Pipeline, streams []string, claimed map[string]bool) []*worker {
+func newWorkers(p *Pipeline, streams []string) []*worker {
+	census := newCensus(&p.cfg, streams)
 	var all []*worker
 	for _, s := range streams {
 		key := p.cfg.key(s)
@@ -94,7 +96,7 @@ func newWorkers(p *Pipeline, streams []string, claimed map[string]bool) []*worke
 			log = log.With("stream", s)
 		}
 		all = append(all, &worker{
-			cfg: &p.cfg, stream: s, key: key, claimed: claimed, log: log, status: st, opened: p.opened,
+			cfg: &p.cfg, stream: s, key: key, census: census, log: log, status: st, opened: p.opened,
 			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st, watchdog: newWatchdog(&p.cfg, log)},
 		})
 	}

@@ -67,6 +67,29 @@ type Stream interface {
 	Close(ctx context.Context) error
 }
 
+// An Overlapper is a [Source] that compares its streams with those that checkpoints
+// belong to. The pipeline asks at a first start, to find a checkpoint of the same
+// events under another name.
+type Overlapper interface {
+	// Overlaps returns a function that compares a stream of the source with the
+	// stream of a fingerprint (see state.Checkpoint.Fingerprint).
+	Overlaps(ctx context.Context, stream string) (func(fingerprint string) Overlap, error)
+}
+
+// An Overlap is what two streams have in common.
+type Overlap int
+
+const (
+	// NoOverlap: no event belongs to both.
+	NoOverlap Overlap = iota
+	// SomeOverlap: there may be events that belong to both.
+	SomeOverlap
+	// SameButCollections: there may be events that belong to both, and nothing but
+	// the collections may differ. Where one of them was delivered up to a cluster
+	// time, the other may begin at that time.
+	SameButCollections
+)
+
 // An OutageReporter is a [Stream] that reports since when its server can't be read,
 // and why; zero and nil while all is well. Its methods are safe to call while Next
 // runs.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/internal/backoff"
@@ -20,7 +19,7 @@ import (
 type worker struct {
 	cfg          *Config
 	stream, key  string
-	claimed      map[string]bool // the keys of all streams of the pipeline
+	census       *census
 	log          *slog.Logger
 	status       *monitor
 	checkpointer *checkpointer
@@ -80,12 +79,15 @@ var errReopen = errors.New("the outcome of the last save is unknown")
 
 // tenure is the time under one lease. The error of a ctx that ended before there
 // was anything to lose is nil.
-func (w *worker) tenure(ctx context.Context) error {
+func (w *worker) tenure(ctx context.Context) (err error) {
 	w.status.phase(PhaseLeasing)
 	if err := w.checkpointer.acquire(ctx); err != nil {
 		return w.unlessStopped(ctx, err)
 	}
-	defer w.checkpointer.release()
+	defer func() {
+		err = w.checkpointer.leave(err)
+		w.checkpointer.release()
+	}()
 	if w.checkpointer.last == nil {
 		if err := w.checkFirstStart(ctx); err != nil {
 			return w.unlessStopped(ctx, err)
@@ -223,7 +225,7 @@ func (w *worker) openSink(ctx context.Context) (sinkParts, error) {
 	}
 	err := open()
 	if output := (*OutputError)(nil); opening.FirstStart && errors.As(err, &output) {
-		if err = w.consent([]Finding{outputFinding(err, output)}); err == nil {
+		if err = w.acceptOutput(outputFinding(err, output)); err == nil {
 			opening.AcceptAnyOutput = true
 			err = open()
 		}
@@ -263,62 +265,29 @@ func (w *worker) checkSink(p sinkParts) error {
 // later makes an error of opening, once the stream has been open, a reason to try
 // again, unless it is about the checkpoint itself: what worked once will again.
 func (w *worker) later(err error) error {
-	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.As(err, new(*FirstStartError)) ||
-		errors.As(err, new(*OutputError)) || isPermanent(err) {
+	if !w.isOpen || errors.Is(err, ErrHistoryLost) || errors.Is(err, ErrChangedStream) || errors.Is(err, ErrOutputExists) ||
+		errors.Is(err, ErrOutputAhead) || errors.As(err, new(*FirstStartError)) || errors.As(err, new(*OutputError)) || isPermanent(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errRewind, err)
 }
 
-// checkFirstStart refuses a first start that something speaks against, unless that
-// is accepted.
-func (w *worker) checkFirstStart(ctx context.Context) error {
-	if w.cfg.FirstStart.None {
-		return &FirstStartError{Key: w.key, Found: []Finding{{Err: ErrNoFirstStart}}}
-	}
-	found, err := w.unclaimed(ctx)
-	if err != nil {
-		return err
-	}
-	return w.consent(found)
+// checkFirstStart finds out where a first start begins, and refuses one that
+// something speaks against.
+func (w *worker) checkFirstStart(ctx context.Context) (err error) {
+	w.checkpointer.origin, err = w.census.check(ctx, w.key)
+	return err
 }
 
-// consent refuses what was found at a first start, unless it is accepted.
-func (w *worker) consent(found []Finding) error {
-	if len(found) == 0 {
-		return nil
-	}
-	code := acceptCode(w.key, found)
+// acceptOutput refuses a first start beside output, unless that is accepted.
+func (w *worker) acceptOutput(f Finding) error {
+	code := acceptCode(w.key, []Finding{f})
 	if !w.cfg.FirstStart.accepted(code) {
-		return &FirstStartError{Key: w.key, Found: found, Accept: w.cfg.FirstStart.with(code)}
+		return &FirstStartError{Key: w.key, Found: []Finding{f}, Accept: w.cfg.FirstStart.with(code)}
 	}
-	for _, f := range found {
-		w.log.Warn("first start accepted", "key", w.key, "found", f.String(), "code", code)
-	}
+	w.log.Warn("first start accepted", "key", w.key, "found", f.String(), "code", code)
+	w.checkpointer.origin.accepted = append(slices.Clip(w.checkpointer.origin.accepted), f)
 	return nil
-}
-
-// unclaimed looks for checkpoints of this pipeline that belong to none of its
-// streams.
-func (w *worker) unclaimed(ctx context.Context) ([]Finding, error) {
-	var found []Finding
-	for e, err := range state.List(ctx, w.cfg.Store, w.cfg.Name) {
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-			return nil, nil
-		case err != nil:
-			return nil, fmt.Errorf("listing the pipeline's checkpoints: %w", err)
-		case e.Key != w.cfg.Name && !strings.HasPrefix(e.Key, w.cfg.Name+"/"):
-		case w.claimed[e.Key], errors.Is(e.LoadErr, state.ErrNotFound):
-		default:
-			found = append(found, Finding{
-				Err: ErrOtherCheckpoint, Key: e.Key, ClusterTime: e.Checkpoint.ClusterTime, SavedAt: e.Checkpoint.SavedAt,
-				Facts: fmt.Sprintf("%q, of the cluster time %s", e.Key, clock(e.Checkpoint.ClusterTime)), id: string(e.Checkpoint.Token.Raw()),
-			})
-		}
-	}
-	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Key, b.Key) })
-	return found, nil
 }
 
 // pause waits before the next attempt, or returns the cause of ctx's end.

@@ -65,6 +65,18 @@ func (d *Database) Events() []rigatoni.Event {
 	return events
 }
 
+// EventsOf are those of them that came with the checkpoint of one key.
+func (d *Database) EventsOf(key string) (events []rigatoni.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.rows {
+		if r.key == key {
+			events = append(events, r.event)
+		}
+	}
+	return events
+}
+
 // Wait waits until n events are committed, and returns all that are, or the error
 // of ctx.
 func (d *Database) Wait(ctx context.Context, n int) ([]rigatoni.Event, error) {

@@ -2,7 +2,7 @@
 // change events ([Insert], [Update], [Delete], ...), a [Source] that returns them,
 // and a [Destination] that records what is delivered. A [Database] is a
 // transactional destination in memory, whose transactions can be made to fail at any
-// step.
+// step. Package destinationtest is a suite for destinations of your own.
 //
 // With a source and memstore.New() a test runs the whole pipeline around the
 // function or the destination under test:

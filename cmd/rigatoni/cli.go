@@ -80,7 +80,7 @@ func newRoot(w world) *cobra.Command {
 	})
 	root.Version = versionLine(buildInfo())
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newRunCommand(w), newValidateCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newVersionCommand(w))
+	root.AddCommand(newRunCommand(w), newCheckCommand(w), newValidateCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newVersionCommand(w))
 	return root
 }
 

@@ -93,9 +93,12 @@ func judge(err error) (code int, a advice) {
 		refused *rigatoni.RefusedError
 		usage   usageError
 		signal  stopSignal
+		moving  checkpointError
 	)
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
+	case errors.As(err, &moving):
+		return moving.code(), advice{}
 	case errors.As(err, &usage):
 		return exitUsage, advice{}
 	case is(state.ErrLeaseExpired) && !is(state.ErrLeaseHeld):
@@ -151,11 +154,11 @@ func (a advice) format(args []string) string {
 	switch {
 	case a.text == "":
 		return ""
-	case a.flags == "" || len(args) == 0 || args[0] != "run":
+	case a.flags == "" || len(args) == 0 || args[0] != "run" && args[0] != "check":
 		return "\n  " + a.text
 	}
-	line := "rigatoni"
-	for _, arg := range without(args, a.flags) {
+	line := "rigatoni run"
+	for _, arg := range without(args[1:], a.flags+" --json") { // check's own
 		line += " " + quoted(config.NewScrubber(arg).Text(arg))
 	}
 	return "\n  " + a.text + ":\n    " + line + " " + a.flags

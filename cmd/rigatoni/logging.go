@@ -25,7 +25,8 @@ type logFormat struct {
 	scrub    config.Scrubber
 }
 
-// newLogger logs to w. No secret is in a value; the keys are ours.
+// newLogger logs to w. No secret is in a value; the keys are ours. Errors have the names
+// of flags where a library has those of Go.
 func newLogger(w io.Writer, f logFormat) *slog.Logger {
 	o := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		a.Value = scrubbedValue(f.scrub, a.Value)
@@ -56,7 +57,11 @@ func scrubbedValue(scrub config.Scrubber, v slog.Value) slog.Value {
 			return v
 		}
 		text := fmt.Sprintf("%+v", v.Any())
-		if clean := scrub.Text(text); clean != text {
+		clean := scrub.Text(text)
+		if _, is := v.Any().(error); is {
+			clean = config.Words(clean)
+		}
+		if clean != text {
 			return slog.StringValue(clean)
 		}
 	}

@@ -57,7 +57,7 @@ func (m *messages) configured(s *config.Settings) {
 func (m *messages) failed(err error, code int, next ...advice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	text := strings.TrimPrefix(m.scrub.Text(err.Error()), "rigatoni: ")
+	text := strings.TrimPrefix(m.scrub.Text(config.Words(err.Error())), "rigatoni: ")
 	if !m.json {
 		fmt.Fprintf(m.w, "%s %s%s\n", m.style.bad("rigatoni:"), printable(text), printable(formatAll(next, m.args)))
 		return

@@ -44,9 +44,11 @@ func open(ctx context.Context, w world, s config.Settings, log *slog.Logger) (c 
 		return c, closeAll, usageError{s.Explain(err)}
 	}
 	closers = append(closers, func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		// The driver sometimes takes ten seconds. The process ends, and every connection
+		// with it.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = source.Close(ctx) // the process ends, and every connection with it
+		_, _ = interruptible(ctx, func() (any, error) { return nil, source.Close(ctx) })
 		return nil
 	})
 	store, err := interruptible(ctx, func() (state.Store, error) { return s.Checkpoints.Store.Open(ctx, log) })

@@ -25,7 +25,10 @@ type child struct {
 	cmd    *exec.Cmd
 	stderr *bufio.Scanner
 	said   []string
+	out    *os.File // the end of its standard output that is read, if a test does
 }
+
+func (c *child) closeOut() { c.out.Close() }
 
 func startChild(t *testing.T, stdout io.Writer, args ...string) *child {
 	t.Helper()
@@ -53,6 +56,7 @@ func startReading(t *testing.T, args ...string) (*child, *bufio.Reader) {
 	t.Cleanup(func() { r.Close() })
 	c := startChild(t, w, args...)
 	w.Close() // so that the child's end is the output's
+	c.out = r
 	return c, bufio.NewReader(r)
 }
 

@@ -116,7 +116,10 @@ func wrap(text string, indent, width int) string {
 }
 
 func runPipeline(ctx context.Context, w world, args []string, flags *pflag.FlagSet) error {
-	s, _, err := readSettings(w, args, flags)
+	s, _, err := readSettings(ctx, w, args, flags)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

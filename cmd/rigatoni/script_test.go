@@ -52,6 +52,7 @@ func params(t *testing.T, dir string, vars ...string) testscript.Params {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "insert": insert, "waitlines": waitLines, "waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil, "capture": capture,
+			"createuser": createUser,
 		},
 	}
 }
@@ -85,7 +86,7 @@ func TestRedisScripts(t *testing.T) {
 func TestAuthScripts(t *testing.T) {
 	s := mongod.OwnForTest(t, mongod.Options{Auth: true})
 	host := s.URI()[strings.LastIndexByte(s.URI(), '@')+1:]
-	testscript.Run(t, params(t, "auth", "HOST="+host))
+	testscript.Run(t, params(t, "auth", "HOST="+host, "ROOT="+s.URI()))
 }
 
 // exits runs a program and checks its exit code: exits 2 rigatoni run …
@@ -119,6 +120,20 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s is not in:\n%s", args[1], ts.ReadFile("stderr"))
 	}
 	ts.Setenv(args[0], found[1])
+}
+
+// createUser creates a user who may read a database: createuser name database.
+func createUser(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: createuser name database")
+	}
+	client, err := mongo.Connect(options.Client().ApplyURI(ts.Getenv("ROOT")))
+	ts.Check(err)
+	defer client.Disconnect(context.Background())
+	ts.Check(client.Database("admin").RunCommand(context.Background(), bson.D{
+		{Key: "createUser", Value: args[0]}, {Key: "pwd", Value: "pw"},
+		{Key: "roles", Value: bson.A{bson.D{{Key: "role", Value: "read"}, {Key: "db", Value: args[1]}}}},
+	}).Err())
 }
 
 // insert inserts documents {_id: from} to {_id: to}: insert orders 1 100.

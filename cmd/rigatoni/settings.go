@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -63,18 +64,24 @@ func (f *flagText) Set(text string) error { f.texts = append(f.texts, text); ret
 func (f *flagText) Type() string          { return f.kind }
 
 // readSettings reads the settings of a command, and what messages call the file.
-func readSettings(w world, args []string, flags *pflag.FlagSet) (config.Settings, string, error) {
+func readSettings(ctx context.Context, w world, args []string, flags *pflag.FlagSet) (config.Settings, string, error) {
+	return readNeeded(ctx, w, nil, args, flags)
+}
+
+// readNeeded is readSettings for a command that needs some of a pipeline's settings
+// only.
+func readNeeded(ctx context.Context, w world, need, args []string, flags *pflag.FlagSet) (config.Settings, string, error) {
 	file, err := pipelineFile(w, args, flags)
 	if err != nil {
 		return config.Settings{}, "", usageError{err}
 	}
-	in := config.Input{File: file, Stdin: w.stdin, Env: w.env, Environ: w.environ, Flags: map[string][]string{}}
+	in := config.Input{File: file, Need: need, Stdin: w.stdin, Env: w.env, Environ: w.environ, Flags: map[string][]string{}}
 	flags.Visit(func(f *pflag.Flag) {
 		if t, ok := f.Value.(*flagText); ok {
 			in.Flags[f.Name] = t.texts
 		}
 	})
-	s, err := config.Read(in)
+	s, err := interruptible(ctx, func() (config.Settings, error) { return config.Read(in) }) // standard input may not come
 	w.messages.configured(&s)
 	return s, file, err
 }
@@ -103,4 +110,15 @@ func pipelineFile(w world, args []string, flags *pflag.FlagSet) (string, error) 
 		return "", errors.New(config.FileVariable + " is empty; unset it, or name the pipeline file")
 	}
 	return inEnv, nil
+}
+
+// fileName is what messages call the pipeline file.
+func fileName(file string) string {
+	switch file {
+	case "-":
+		return "standard input"
+	case "":
+		return "flags and environment"
+	}
+	return config.Redact(file)
 }

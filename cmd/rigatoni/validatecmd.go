@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 )
 
 func newValidateCommand(w world) *cobra.Command {
@@ -24,17 +21,14 @@ func newValidateCommand(w world) *cobra.Command {
 		return err
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, file, err := readSettings(w, args, cmd.Flags())
+		s, file, err := readSettings(cmd.Context(), w, args, cmd.Flags())
 		if err != nil {
 			return ending(err)
 		}
 		for _, name := range s.Ignored {
 			fmt.Fprintf(w.stderr, "rigatoni: the environment variable %s is no setting and is ignored\n", name)
 		}
-		if file == "-" {
-			file = "standard input"
-		}
-		_, err = fmt.Fprintf(w.stdout, "%s: valid\n", cmp.Or(config.Redact(file), "the configuration"))
+		_, err = fmt.Fprintf(w.stdout, "%s: valid\n", fileName(file))
 		return ending(err)
 	}
 	return cmd

@@ -2,6 +2,7 @@ package ndjson
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,7 +17,10 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/writable"
 )
+
+var _ rigatoni.OpeningChecker = (*Files)(nil)
 
 // ErrOutputMissing: a file that holds events which the checkpoint covers is gone,
 // or shorter than it was, although it was never finished. A consumer would not
@@ -224,4 +228,22 @@ func clock(seconds uint32) string {
 		return "unknown"
 	}
 	return stamp(time.Unix(int64(seconds), 0))
+}
+
+// CheckOpening implements [rigatoni.OpeningChecker].
+func (d *Files) CheckOpening(_ context.Context, o rigatoni.Opening) error {
+	exists, err := writable.Dir(d.dir)
+	if err != nil {
+		return fmt.Errorf("ndjson: %w", err)
+	}
+	r := &recovery{d: d, o: o, stem: stemOf(o.Key), log: d.o.Logger.With("key", o.Key), listing: &listing{}}
+	if exists {
+		if err := r.look(); err != nil {
+			return fmt.Errorf("ndjson: %w", err)
+		}
+	}
+	if _, err := r.check(); err != nil {
+		return fmt.Errorf("ndjson: %w", err)
+	}
+	return nil
 }

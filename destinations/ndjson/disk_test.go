@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -260,6 +261,8 @@ func (f *diskFile) Close() error {
 type process struct {
 	*disk
 	before  func(op, path string) // called before each operation, if set
+	fault   func() error          // asked before each operation, if set
+	lose    bool                  // the next operation is done, and reports an error
 	after   func()                // called after each rename, if set
 	dead    bool
 	handles []file
@@ -274,7 +277,19 @@ func (p *process) step(op, path string) error {
 	if p.dead {
 		return errDead
 	}
+	if p.fault != nil {
+		return p.fault()
+	}
 	return nil
+}
+
+// answer is the error of an operation that was done.
+func (p *process) answer(err error) error {
+	if p.lose {
+		p.lose = false
+		return syscall.EIO
+	}
+	return err
 }
 
 // kill ends the process: the kernel closes its files, and forgets its locks.
@@ -320,21 +335,21 @@ func (p *process) rename(from, to string) error {
 	if p.after != nil {
 		p.after()
 	}
-	return err
+	return p.answer(err)
 }
 
 func (p *process) remove(path string) error {
 	if err := p.step("remove", path); err != nil {
 		return err
 	}
-	return p.disk.remove(path)
+	return p.answer(p.disk.remove(path))
 }
 
 func (p *process) syncDir(path string) error {
 	if err := p.step("syncDir", path); err != nil {
 		return err
 	}
-	return p.disk.syncDir(path)
+	return p.answer(p.disk.syncDir(path))
 }
 
 type processFile struct {
@@ -360,14 +375,14 @@ func (f *processFile) Sync() error {
 	if err := f.p.step("sync", f.file.(*diskFile).path); err != nil {
 		return err
 	}
-	return f.file.Sync()
+	return f.p.answer(f.file.Sync())
 }
 
 func (f *processFile) Close() error {
 	if err := f.p.step("close", f.file.(*diskFile).path); err != nil {
 		return err
 	}
-	return f.file.Close()
+	return f.p.answer(f.file.Close())
 }
 
 // tempDir is a directory in memory where there is such a place: the disk is a

@@ -104,6 +104,14 @@ func readRegular(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
+// An irregularError is about something that is not a file and has the name of one. It is
+// refused as what may not be written is: no restart helps.
+type irregularError struct{ text string }
+
+func (e irregularError) Error() string { return e.text }
+
+func (e irregularError) Is(target error) bool { return target == fs.ErrPermission }
+
 // notRegular says what is where a file should be.
 func notRegular(path string, info fs.FileInfo) error {
 	what := "a special file"
@@ -117,7 +125,7 @@ func notRegular(path string, info fs.FileInfo) error {
 	case mode&fs.ModeSocket != 0:
 		what = "a socket"
 	}
-	return fmt.Errorf("%s is %s, not a regular file; move it away", path, what)
+	return irregularError{path + " is " + what + ", not a regular file; move it away"}
 }
 
 // mkdir creates dir, and flushes the entry of each directory it creates.

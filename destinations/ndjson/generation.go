@@ -82,7 +82,7 @@ func (r *recovery) own() error {
 		}
 		var err error
 		if owned.generation, err = r.d.claim(r.stem, next); err != nil {
-			return err
+			return fmt.Errorf("the output directory %s can't be written: %w", r.d.dir, err)
 		}
 	}
 	r.owned = owned

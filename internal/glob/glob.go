@@ -31,6 +31,32 @@ func Match(pattern, name string) bool {
 	return strings.HasSuffix(name, last)
 }
 
+// Overlap reports whether some name matches both patterns. Its time is the product
+// of their lengths.
+func Overlap(a, b string) bool {
+	// reached[j]: the part of a before i and the first j bytes of b can match the
+	// same beginning of a name.
+	reached := make([]bool, len(b)+1)
+	reached[0] = true
+	for j := range len(b) {
+		reached[j+1] = reached[j] && b[j] == '*'
+	}
+	for i := range len(a) {
+		before := reached
+		reached = make([]bool, len(b)+1)
+		reached[0] = before[0] && a[i] == '*'
+		for j := range len(b) {
+			switch {
+			case a[i] == '*' || b[j] == '*':
+				reached[j+1] = before[j+1] || reached[j]
+			default:
+				reached[j+1] = before[j] && a[i] == b[j]
+			}
+		}
+	}
+	return reached[len(b)]
+}
+
 // Regexp returns a regular expression that matches the same names, in the syntax
 // that Go and MongoDB (PCRE) share. Not "$" ends it, which in PCRE also matches
 // before a line break at the end.

@@ -3,6 +3,7 @@ package glob
 import (
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"testing"
 )
 
@@ -68,5 +69,42 @@ func TestMatchAgreesWithRegexp(t *testing.T) {
 func TestIsPattern(t *testing.T) {
 	if IsPattern("orders") || !IsPattern("log_*") {
 		t.Error("a pattern is what has a *")
+	}
+}
+
+// TestOverlap: the answer is that of trying all names up to a length that the
+// shortest common name of such patterns can't exceed.
+func TestOverlap(t *testing.T) {
+	var names func(n int) []string
+	names = func(n int) []string {
+		all := []string{""}
+		if n == 0 {
+			return all
+		}
+		for _, s := range names(n - 1) {
+			all = append(all, s+"a", s+"b")
+		}
+		return all
+	}
+	candidates := names(8)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	pattern := func() string {
+		b := make([]byte, rnd.IntN(5))
+		for i := range b {
+			b[i] = "ab*"[rnd.IntN(3)]
+		}
+		return string(b)
+	}
+	both := map[bool]int{}
+	for range 3000 {
+		a, b := pattern(), pattern()
+		want := slices.ContainsFunc(candidates, func(s string) bool { return Match(a, s) && Match(b, s) })
+		if got := Overlap(a, b); got != want {
+			t.Fatalf("%q and %q: overlap %v, want %v", a, b, got, want)
+		}
+		both[want]++
+	}
+	if both[true] < 100 || both[false] < 100 {
+		t.Errorf("the cases are one-sided: %v", both)
 	}
 }

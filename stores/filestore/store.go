@@ -20,6 +20,9 @@ import (
 // Options are the options of [Open]. Nil, and the zero value of each field, are the
 // defaults.
 type Options struct {
+	// MustExist refuses a directory that doesn't exist, with [state.ErrInvalid],
+	// instead of creating it: for programs that look at checkpoints.
+	MustExist bool
 	// Logger receives log output: a checkpoint that was read from a damaged file, a
 	// file that was removed and written again. The default is [slog.Default].
 	Logger *slog.Logger
@@ -72,6 +75,11 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 	var err error
 	if s.dir, err = filepath.Abs(dir); err != nil {
 		return nil, s.fail("open", "", unavailable(err))
+	}
+	if o != nil && o.MustExist {
+		if _, err := sys.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
+			return nil, s.fail("open", "", fmt.Errorf("%w: %w", state.ErrInvalid, &fs.PathError{Op: "the directory", Path: s.dir, Err: fs.ErrNotExist}))
+		}
 	}
 	if err := makeDir(sys, s.dir); err != nil {
 		return nil, s.fail("open", "", unavailable(err))

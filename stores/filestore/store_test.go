@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -178,5 +179,24 @@ func wantToken(t *testing.T, s *Store, key string, cp state.Checkpoint) {
 	}
 	if got.Token != cp.Token {
 		t.Fatalf("the checkpoint is that of sequence %d, want %d", got.Sequence, cp.Sequence)
+	}
+}
+
+func TestMustExist(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if s, err := Open(dir, &Options{MustExist: true}); !errors.Is(err, state.ErrInvalid) || !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("%v, %v", s, err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory was made: %v", err)
+	}
+	for _, must := range []bool{false, true} {
+		s, err := Open(dir, &Options{MustExist: must})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -24,7 +24,7 @@ func (r *reader) check(file string) {
 		case isStore && ownStore && r.given(name):
 			r.problem(r.s.origin[name], name, "is given, and the destination (%s) keeps the checkpoints itself; leave store out", to.Name())
 		case isStore && ownStore:
-		case f.Option.Require != "" && !r.given(name) && !r.wrong(name):
+		case f.Option.Require != "" && r.needs(name) && !r.given(name) && !r.wrong(name):
 			r.missing(file, name, f.Option.Require)
 		case f.Kinds != nil && !r.wrong(name):
 			if err := f.ref(&r.s).Check(); err != nil {
@@ -33,13 +33,16 @@ func (r *reader) check(file string) {
 		}
 	}
 	r.s.Pipeline.Name = cmp.Or(r.s.Checkpoints.Name, r.s.Watch.Database)
-	if !r.given("name") && !r.given("database") && !r.wrong("name") && !r.wrong("database") {
+	if r.need == nil && !r.given("name") && !r.given("database") && !r.wrong("name") && !r.wrong("database") {
 		r.missing(file, "name", "a stream of the whole deployment has no database to be named after; the checkpoint is kept under the name, as --name all")
 	}
 	if !r.unknown { // what is missing may be there, by another name
 		r.crossCheck()
 	}
 }
+
+// needs reports whether the command needs an option that a pipeline requires.
+func (r *reader) needs(name string) bool { return r.need == nil || slices.Contains(r.need, name) }
 
 func (r *reader) missing(file, name, why string) {
 	where := "--" + name

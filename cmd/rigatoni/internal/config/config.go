@@ -28,6 +28,9 @@ type Input struct {
 	// Flags are the flags that were given, by name, as text: what was written with
 	// each. They override the file and the environment.
 	Flags map[string][]string
+	// Need are the options that must be there, for commands that run no pipeline;
+	// nil: those that a pipeline needs.
+	Need []string
 	// Env looks up a variable of the environment, for ${NAME} in the file, and for
 	// the settings that are variables (see [EnvName]), which override the file.
 	Env func(name string) (string, bool)
@@ -38,7 +41,7 @@ type Input struct {
 // Read makes settings of the input. The error is of type [Problems]; the settings then
 // are what could be read, for messages about it.
 func Read(in Input) (Settings, error) {
-	r := reader{env: in.Env, s: Settings{origin: map[string]string{}}, filledIn: map[string]bool{}}
+	r := reader{env: in.Env, need: in.Need, s: Settings{origin: map[string]string{}}, filledIn: map[string]bool{}}
 	name := in.File
 	if in.File != "" {
 		text, shown, err := open(in.File, in.Stdin)
@@ -71,6 +74,7 @@ func Read(in Input) (Settings, error) {
 type reader struct {
 	s        Settings
 	env      func(string) (string, bool)
+	need     []string
 	problems Problems
 	inEnv    bool            // the environment has settings
 	unknown  bool            // the file has a field that there isn't

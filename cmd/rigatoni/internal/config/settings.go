@@ -23,6 +23,9 @@ type Settings struct {
 	origin map[string]string // where each option was set: "pipeline.yaml:3", "--store"
 }
 
+// Given reports whether an option was set.
+func (s *Settings) Given(name string) bool { return s.origin[name] != "" }
+
 // Server is where to read from.
 type Server struct {
 	Source string `group:"What to watch" help:"the replica set or sharded cluster: mongodb://… or mongodb+srv://…" arg:"URL" kind:"url" pattern:"mongodb(\\+srv)?://.*" want:"the URL of a MongoDB server, which begins with mongodb:// or mongodb+srv://" require:"the server to read from, as --source 'mongodb://localhost:27017'"`

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/internal/writable"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+func newCheckCommand(w world) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check [pipeline.yaml]",
+		Short: "Say what a start would do now: configuration, connections, rights, checkpoint",
+		Long: "Check reads the configuration as run does, with the same flags, connects to server and store,\n" +
+			"and says which rights there are, where each stream would resume, and how far behind that is, or\n" +
+			"why a start would be refused. It delivers nothing, writes nothing and takes no lease: it may run\n" +
+			"beside the pipeline, whose lease is then what a start would wait for. The exit code is that of\n" +
+			"run. Rights that are of use and not needed don't count.\n\n" + settingsHelp + "\n\nThe flags are those of run, and --json: see rigatoni run --help.",
+		Example: "  rigatoni check pipeline.yaml",
+	}
+	takeSettings(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print a JSON object")
+	cmd.SetUsageFunc(func(*cobra.Command) error {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "Usage:\n  %s\n\nExamples:\n%s\n\nFlags:\n  --json  print a JSON object\n\n%s\n",
+			cmd.UseLine(), cmd.Example, exitCodesHelp())
+		return err
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s, file, err := readSettings(cmd.Context(), w, args, cmd.Flags())
+		if err != nil {
+			return ending(err)
+		}
+		c := newChecker(w, s, file)
+		err = c.run(cmd.Context())
+		if werr := c.write(w.stdout, *asJSON); werr != nil {
+			err = errors.Join(err, werr)
+		}
+		return ending(err)
+	}
+	return cmd
+}
+
+// checkTime is how long the server may take to answer.
+const checkTime = 10 * time.Second
+
+// A checker finds out what a start would do.
+type checker struct {
+	s      config.Settings
+	w      world
+	report checkReport
+}
+
+func newChecker(w world, s config.Settings, file string) *checker {
+	c := &checker{s: s, w: w}
+	c.report.Configuration = fileName(file) + ": valid"
+	for _, name := range s.Ignored {
+		c.report.Notes = append(c.report.Notes, "the environment variable "+name+" is no setting and is ignored")
+	}
+	return c
+}
+
+// run returns the first error that a start would have.
+func (c *checker) run(ctx context.Context) error {
+	log := newLogger(c.w.stderr, logFormat{level: "warn", format: c.s.Messages.LogFormat, terminal: c.w.terminal, style: newStyle(c.w, c.w.terminal), scrub: c.s.Scrubber()})
+	dest, err := c.s.Output.To.Open(ctx, io.Discard, log)
+	if err != nil {
+		return usageError{err}
+	}
+	c.s.Watch.Logger = log
+	source, err := changestream.Open(c.s.Server.Source, &c.s.Watch)
+	switch {
+	case errors.As(err, new(*net.DNSError)):
+		return err
+	case err != nil:
+		return usageError{c.s.Explain(err)}
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = source.Close(ctx) // the process ends
+	}()
+	errOutput := c.output()
+	errServer := c.server(ctx, source)
+	store, note, errStore := c.s.Checkpoints.Store.OpenToRead(ctx, log)
+	c.report.Store = partOf(c.s.Checkpoints.Store.String(), note, errStore)
+	if errStore == nil && store != nil {
+		defer state.Close(store)
+	}
+	if errStore == nil && errServer == nil {
+		p, err := rigatoni.New(pipelineConfig(c.s, source, dest, store, log))
+		if err != nil {
+			return usageError{c.s.Explain(err)}
+		}
+		return errors.Join(errOutput, c.start(p.CheckStart(ctx)))
+	}
+	return errors.Join(errOutput, errStore, errServer)
+}
+
+// server asks the server who the user is and what he may do.
+func (c *checker) server(ctx context.Context, source *changestream.Source) error {
+	limited, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	user, rights, err := source.Rights(limited)
+	note := "answers; nobody has logged in"
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		note, err = "answers; it doesn't say which rights there are", nil
+	case user != "":
+		note = "answers; the user is " + user
+	}
+	c.report.Server = partOf(config.Redact(c.s.Server.Source), note, err)
+	for _, r := range rights {
+		c.report.Rights = append(c.report.Rights, rightReport{Name: r.Name, For: r.For, Required: r.Required, Granted: r.Granted})
+	}
+	return err
+}
+
+// output asks whether there could be files.
+func (c *checker) output() error {
+	part := func(name, dir string) (*partReport, error) {
+		if dir == "" {
+			return &partReport{Name: name, OK: true}, nil
+		}
+		exists, err := writable.Dir(dir)
+		note := ""
+		if !exists {
+			note = "the directory isn't there; a start makes it"
+		}
+		p := partOf(name, note, err)
+		return &p, err
+	}
+	to, errTo := part(c.s.Output.To.String(), c.s.Output.To.Ref.Dir())
+	c.report.Destination = *to
+	var errLetters error
+	if dir := c.s.Output.DeadLetters; dir != "" {
+		c.report.DeadLetters, errLetters = part(dir, dir)
+	}
+	return errors.Join(errTo, errLetters)
+}
+
+func (c *checker) start(all []rigatoni.StartCheck) error {
+	var errs []error
+	for _, one := range all {
+		c.report.Start = append(c.report.Start, startOf(one, c.s.Checkpoints.Start, time.Now()))
+		errs = append(errs, one.Err)
+	}
+	return errors.Join(errs...)
+}
+
+// write prints the report, without secrets and control characters.
+func (c *checker) write(w io.Writer, asJSON bool) error {
+	if !asJSON {
+		_, err := io.WriteString(w, printable(c.s.Scrubber().Text(c.report.text())))
+		return err
+	}
+	b, err := json.MarshalIndent(c.report, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, c.s.Scrubber().Text(string(b)))
+	return err
+}

@@ -1,0 +1,49 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+
+	"github.com/rigatoni-etl/rigatoni/internal/writable"
+	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/stores/memstore"
+)
+
+// Dir is the directory that the back end keeps its files in; "" if there is none.
+func (r Ref) Dir() string {
+	if r.Kind == nil || !r.Kind.path || r.URL.Opaque == "-" {
+		return ""
+	}
+	path := r.URL.Path
+	if r.URL.Opaque != "" {
+		path, _ = url.PathUnescape(r.URL.Opaque) // parse has done it before
+	}
+	return filepath.FromSlash(path)
+}
+
+// OpenToRead opens the store without making anything, for those who only read. Of a
+// directory that isn't there it says so, and the store is an empty one.
+func (s Store) OpenToRead(ctx context.Context, log *slog.Logger) (st state.Store, note string, err error) {
+	dir := s.Ref.Dir()
+	if dir == "" {
+		st, err = s.Open(ctx, log)
+		return st, "", err
+	}
+	exists, err := writable.Dir(dir)
+	switch {
+	case err != nil:
+		return nil, "", &state.Error{Op: "open", Store: "filestore", Err: fmt.Errorf("%w: %w", state.ErrUnavailable, err)}
+	case !exists:
+		return missing{memstore.New()}, "the directory isn't there; a start makes it", nil
+	}
+	st, err = s.Open(ctx, log)
+	return st, "", err
+}
+
+// missing is a store that has nothing yet, and will keep what it gets.
+type missing struct{ *memstore.Store }
+
+func (missing) Volatile() bool { return false }

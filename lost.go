@@ -1,0 +1,62 @@
+package rigatoni
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// LostKey returns the key under which a pipeline leaves what it knew of the
+// checkpoint of key: the last one, when it finds that the store has lost it; and
+// where it began, when a first start was accepted. It makes a later first start of
+// key refuse. It is an ordinary key; to clear a checkpoint for good, clear both.
+//
+// So names that begin with "@" are reserved: no stream may have one.
+func LostKey(key string) string { return key + lostSuffix }
+
+const (
+	lostSuffix = "/@lost"
+	// Names in the Extra of a record of LostKey: when the loss was found, and the
+	// acceptance of a first start.
+	extraLost     = "lost"
+	extraAccepted = "accepted"
+)
+
+// isReserved reports whether a stream may not have that name.
+func isReserved(stream string) bool { return strings.HasPrefix(stream, "@") || isSideKey(stream) }
+
+// isSideKey reports whether a key is no stream's, but kept beside one.
+func isSideKey(key string) bool { return strings.Contains(key, "/@") }
+
+// leaveRecord saves a checkpoint under the LostKey of a key, with a note of why.
+func leaveRecord(ctx context.Context, store state.Store, key string, cp state.Checkpoint, why string, note map[string]string) error {
+	doc, err := json.Marshal(note)
+	if err != nil {
+		return err
+	}
+	cp.Sequence, cp.Extra = 0, map[string]json.RawMessage{why: doc} // 0: whatever was there before
+	return await(ctx, guarded(func() error { return store.Save(ctx, LostKey(key), cp) }))
+}
+
+// A LostError is the error of a checkpoint that was there and is gone from the store.
+// It is an [ErrCheckpointLost].
+type LostError struct {
+	Key string
+	// Checkpoint is the last one that is known. A first start at its ClusterTime
+	// skips nothing.
+	Checkpoint state.Checkpoint
+	Err        error // the store's
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("%v: the last one that is known is of the cluster time %s, saved at %s: %v",
+		ErrCheckpointLost, clock(e.Checkpoint.ClusterTime), stamp(e.Checkpoint.SavedAt), e.Err)
+}
+
+// Is makes a LostError an ErrCheckpointLost.
+func (e *LostError) Is(target error) bool { return target == ErrCheckpointLost }
+
+func (e *LostError) Unwrap() error { return e.Err }

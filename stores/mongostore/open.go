@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -24,7 +25,7 @@ import (
 type Options struct {
 	// Timeout limits each call, and [Open] as a whole, if the context doesn't end
 	// before. The default is 10s.
-	Timeout time.Duration
+	Timeout time.Duration `help:"limit for each call" default:"10s" min:"1ms" max:"10m"`
 }
 
 func (o *Options) complete() (Options, error) {
@@ -32,11 +33,8 @@ func (o *Options) complete() (Options, error) {
 	if o != nil {
 		c = *o
 	}
-	if c.Timeout < 0 || c.Timeout > 0 && c.Timeout < time.Millisecond {
-		return c, fmt.Errorf("%w: Options.Timeout is %v; it must be at least 1ms", state.ErrInvalid, c.Timeout)
-	}
-	if c.Timeout == 0 {
-		c.Timeout = 10 * time.Second
+	if err := option.Complete("Options.", &c); err != nil {
+		return c, fmt.Errorf("%w: %w", state.ErrInvalid, err)
 	}
 	return c, nil
 }

@@ -30,6 +30,7 @@ type Kind struct {
 
 	path    bool // its URLs name a directory
 	bare    bool // its URLs are a scheme and nothing else
+	driver  bool // the parameters of its URLs are those of a connection string
 	check   func(Ref) error
 	store   func(context.Context, Ref, *slog.Logger) (state.Store, error)
 	deliver func(context.Context, Ref, io.Writer, *slog.Logger) (rigatoni.Destination, error)
@@ -62,6 +63,9 @@ func parse(kinds []*Kind, what, text string) (Ref, error) {
 	r := Ref{Kind: kinds[i], URL: u, Options: kinds[i].Options(), Text: text}
 	if err := r.checkForm(); err != nil {
 		return Ref{}, err
+	}
+	if r.Kind.driver {
+		return r, nil
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil || strings.Contains(u.RawQuery, "@") { // a password with a ? continues here

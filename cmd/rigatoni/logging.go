@@ -102,7 +102,7 @@ func escaped(r rune) string {
 }
 
 // A peopleHandler writes short lines for people at a terminal: the time of day, the
-// message, the error, and then the other attributes.
+// message, the error, and then the other attributes, but for the pipeline: there is one.
 type peopleHandler struct {
 	w     io.Writer
 	mu    *sync.Mutex
@@ -178,7 +178,7 @@ func (h *peopleHandler) Handle(_ context.Context, r slog.Record) error {
 		}
 	}
 	for _, a := range attrs {
-		if text := valueText(a.Value); a.Key != "err" && text != "" {
+		if text := valueText(a.Value); a.Key != "err" && text != "" && a.Key != "pipeline" {
 			b.WriteString("  " + h.style.dim(oneLine(a.Key)+"=") + quotedValue(text))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -59,7 +60,7 @@ func (m *messages) failed(err error, code int, next ...advice) {
 	defer m.mu.Unlock()
 	text := strings.TrimPrefix(m.scrub.Text(config.Words(err.Error())), "rigatoni: ")
 	if !m.json {
-		fmt.Fprintf(m.w, "%s %s%s\n", m.style.bad("rigatoni:"), printable(text), printable(formatAll(next, m.args)))
+		fmt.Fprintf(m.w, "%s %s%s\n", m.style.bad("rigatoni:"), indented(printable(text)), printable(formatAll(next, m.args)))
 		return
 	}
 	attrs := []slog.Attr{slog.String("err", text), slog.Int("exit_code", code)}
@@ -94,6 +95,12 @@ func (m *messages) endAtOnce() {
 func (m *messages) logJSON(msg string, attrs ...slog.Attr) {
 	slog.New(slog.NewJSONHandler(m.w, nil)).LogAttrs(context.Background(), slog.LevelError, msg, attrs...)
 }
+
+var lineBegin = regexp.MustCompile(`\n(\S)`)
+
+// indented is text whose lines but for the first begin with blanks: one that a name has
+// in it doesn't look like ours.
+func indented(text string) string { return lineBegin.ReplaceAllString(text, "\n  $1") }
 
 // printable is text whose control characters are escaped, except for the ends of
 // lines: a name from a server, a store or a file must not move the cursor.

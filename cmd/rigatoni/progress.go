@@ -63,10 +63,11 @@ type summary struct {
 	position           time.Time      // of the stream furthest behind; zero if one is unknown
 	lastSave           time.Time      // of the stream whose checkpoint is oldest; zero if one has none
 
-	inFlight int
-	away     int                    // streams whose server doesn't answer
-	outage   time.Time              // since when, the longest of them
-	waiting  *rigatoni.StreamStatus // one that waits for a lease, if there is any
+	inFlight    int
+	away        int                    // streams whose server doesn't answer
+	outage      time.Time              // since when, the longest of them
+	storeFailed time.Time              // since when saves or renewals fail, the longest of them
+	waiting     *rigatoni.StreamStatus // one that waits for a lease, if there is any
 }
 
 func total(streams []rigatoni.StreamStatus) summary {
@@ -98,6 +99,9 @@ func total(streams []rigatoni.StreamStatus) summary {
 			if sum.outage.IsZero() || s.Outage.Before(sum.outage) {
 				sum.outage = s.Outage
 			}
+		}
+		if !s.StoreFailed.IsZero() && (sum.storeFailed.IsZero() || s.StoreFailed.Before(sum.storeFailed)) {
+			sum.storeFailed = s.StoreFailed
 		}
 		if s.Holder != "" {
 			sum.waiting = &streams[i]
@@ -171,6 +175,9 @@ func (p progress) line() string {
 	case p.sum.streaming > 0:
 		parts = append(parts, "no checkpoint yet")
 	}
+	if !p.sum.storeFailed.IsZero() {
+		parts = append(parts, "the store fails for "+brief(p.now.Sub(p.sum.storeFailed)))
+	}
 	if p.sum.streaming < p.sum.streams {
 		parts = append(parts, p.notStreaming()...)
 	}
@@ -238,6 +245,9 @@ func (p progress) attrs() []slog.Attr {
 	}
 	if !p.sum.outage.IsZero() {
 		a = append(a, slog.Int("streams_away", p.sum.away), slog.Float64("outage_seconds", tenths(p.now.Sub(p.sum.outage).Seconds())))
+	}
+	if !p.sum.storeFailed.IsZero() {
+		a = append(a, slog.Float64("store_failed_seconds", tenths(p.now.Sub(p.sum.storeFailed).Seconds())))
 	}
 	if lag, known, _ := p.lag(); known {
 		a = append(a, slog.Float64("lag_seconds", tenths(lag.Seconds())))

@@ -277,3 +277,16 @@ func waitForText(t *testing.T, pattern, text string) {
 	}
 	t.Fatalf("no file %s got the text %q", pattern, text)
 }
+
+// A crash ends by SIGABRT: Go's exit code for a panic, 2, would say that the command
+// line is wrong and that no restart helps. SIGQUIT ends the process in the same way.
+func TestCrashIsNoUsageError(t *testing.T) {
+	server := testserver.Mongotest(t)
+	c := startShell(t, server, "exec RUN --to ndjson:out")
+	c.await("msg=ready")
+	c.signal(syscall.SIGQUIT)
+	c.exit()
+	if status := c.cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGABRT || status.CoreDump() {
+		t.Errorf("it ended with %v", c.cmd.ProcessState)
+	}
+}

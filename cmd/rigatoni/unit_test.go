@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -227,6 +228,8 @@ func TestProgressLine(t *testing.T) {
 			"1,234,567 events · 0/s · no answer from MongoDB for 2.0 s (1 of 2 streams) · last checkpoint 2.0 s ago"},
 		{903, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(902), LastSave: at(902), InFlight: 3, Retries: 2}},
 			"1,234,567 events · 0/s · lag 1.0 s · last checkpoint 1.0 s ago · 2 retries"},
+		{903.5, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(902), LastSave: at(902), StoreFailed: at(898)}},
+			"1,234,567 events · 0/s · idle · last checkpoint 1.5 s ago · the store fails for 5.5 s"},
 		{904, []rigatoni.StreamStatus{{Phase: rigatoni.PhaseStopping, Events: 1_234_567, Position: at(902), LastSave: at(902), InFlight: 1200}},
 			"1,234,567 events · 0/s · last checkpoint 2.0 s ago · stopping, 1,200 events in hand"},
 	} {
@@ -254,6 +257,39 @@ func TestLogFormats(t *testing.T) {
 	newLogger(newConsole(&b, false), logFormat{level: "debug", format: "text"}).Debug("y", "a", 1)
 	if got := b.String(); !strings.HasPrefix(got, "{") || strings.Contains(got, "not this") || !strings.Contains(got, "msg=y a=1") {
 		t.Errorf("got %s", got)
+	}
+}
+
+func TestFailureOnOneScreen(t *testing.T) {
+	var b bytes.Buffer
+	m := newMessages(world{stderr: &b, env: func(string) (string, bool) { return "", false }})
+	m.failed(errors.New("rigatoni: shop.a\x1b[2J\u009b\nrigatoni: forged"), exitFailure)
+	if got, want := b.String(), "rigatoni: shop.a\\x1b[2J\\u009b\n  rigatoni: forged\n"; got != want {
+		t.Errorf("\n got %q\nwant %q", got, want)
+	}
+}
+
+// Values have no secrets, whatever their type; keys stay. JSON has no raw control
+// character.
+func TestSecretsInTheLog(t *testing.T) {
+	for _, format := range []string{"text", "json", "people"} {
+		var b bytes.Buffer
+		f := logFormat{format: format, terminal: format == "people", scrub: config.NewScrubber("mongodb://u:level@h", "redis://:h%22nter2@h")}
+		log := newLogger(&b, f).With("pipeline", "a").WithGroup("g")
+		log.Warn("the level of h\"nter2", "level", "info", "n", 7, "err", fmt.Errorf("mongodb://u:level@h: %q \u009b (ConnectTimeout)", "h\"nter2"),
+			slog.Group("x", "any", []string{"h\"nter2"}), "empty", "")
+		got := b.String()
+		if strings.Contains(got, "nter2") || strings.Contains(got, ":level@") || strings.Contains(got, "\u009b") || strings.Contains(got, "ConnectTimeout") ||
+			!strings.Contains(got, "the level of") || strings.Count(got, "\n") != 1 || strings.Contains(got, "*** of") {
+			t.Errorf("%s: %s", format, got)
+		}
+		if format != "json" {
+			continue
+		}
+		var line map[string]any
+		if err := json.Unmarshal(b.Bytes(), &line); err != nil || line["level"] != "WARN" || line["g"].(map[string]any)["level"] != "info" {
+			t.Errorf("%v: %s", err, got)
+		}
 	}
 }
 

@@ -19,8 +19,8 @@ func TestFailovers(t *testing.T) {
 	server := mongod.OwnForTest(t, mongod.Options{Nodes: 3})
 	ctx := t.Context()
 	u := at(server.URI(), "rigatoni.checkpoints")
-	s := open(t, u, &mongostore.Options{Timeout: 30 * time.Second})
-	other := open(t, u, &mongostore.Options{Timeout: 30 * time.Second})
+	s := open(t, u, &mongostore.Options{CallTimeout: 30 * time.Second})
+	other := open(t, u, &mongostore.Options{CallTimeout: 30 * time.Second})
 	g, err := s.Acquire(ctx, "k", state.LeaseRequest{Owner: "first", Nonce: "n", TTL: time.Hour})
 	want(t, err, nil, "Acquire")
 
@@ -114,7 +114,7 @@ func load(ctx context.Context, s *mongostore.Store, key string) (cp state.Checkp
 func TestNoMajority(t *testing.T) {
 	server := mongod.OwnForTest(t, mongod.Options{Nodes: 3})
 	ctx := t.Context()
-	s := open(t, at(server.URI(), "rigatoni.checkpoints"), &mongostore.Options{Timeout: 2 * time.Second})
+	s := open(t, at(server.URI(), "rigatoni.checkpoints"), &mongostore.Options{CallTimeout: 2 * time.Second})
 	want(t, s.Save(ctx, "k", checkpoint(t, "82AA", 1)), nil, "Save")
 	primary, err := server.Primary(ctx)
 	want(t, err, nil, "Primary")

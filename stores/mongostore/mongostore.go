@@ -17,7 +17,7 @@
 // failover nor the loss of a minority of the servers loses what was acknowledged. Load and
 // List see every acknowledged write, also right after a failover. While
 // there is no majority, calls return [state.ErrUnavailable], at the latest after
-// [Options.Timeout].
+// [Options.CallTimeout].
 //
 // # How it works
 //

@@ -103,7 +103,7 @@ func harness(uri, ns string, c *mongo.Client) statetest.Harness {
 	}
 	return statetest.Harness{
 		Open: func(ctx context.Context) (state.Store, error) {
-			return mongostore.Open(ctx, at(uri, ns), &mongostore.Options{Timeout: 30 * time.Second})
+			return mongostore.Open(ctx, at(uri, ns), &mongostore.Options{CallTimeout: 30 * time.Second})
 		},
 		Damage: func(ctx context.Context, key string) error {
 			return update(ctx, key, damages[int(damage.Add(1)-1)%len(damages)])

@@ -23,9 +23,9 @@ import (
 // Options configure a store. Nil *Options, and the zero value of each field, are the
 // defaults.
 type Options struct {
-	// Timeout limits each call, and [Open] as a whole, if the context doesn't end
+	// CallTimeout limits each call, and [Open] as a whole, if the context doesn't end
 	// before. The default is 10s.
-	Timeout time.Duration `help:"limit for each call" default:"10s" min:"1ms" max:"10m"`
+	CallTimeout time.Duration `help:"limit for each call of the store" default:"10s" min:"1ms" max:"10m"`
 }
 
 func (o *Options) complete() (Options, error) {
@@ -48,11 +48,7 @@ func (o *Options) complete() (Options, error) {
 // the collection is unsuitable; and with [state.ErrInvalid] if the URL is. No error has
 // the user or the password.
 func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
-	opts, err := o.complete()
-	if err != nil {
-		return nil, openError(err)
-	}
-	co, db, coll, err := parse(rawURL)
+	opts, co, db, coll, err := parse(rawURL, o)
 	if err != nil {
 		return nil, openError(err)
 	}
@@ -70,9 +66,10 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	return s, nil
 }
 
-// CheckURL returns the error that [Open] has for an invalid URL, and connects to nothing.
-func CheckURL(rawURL string) error {
-	if _, _, _, err := parse(rawURL); err != nil {
+// CheckURL returns the error that [Open] has for an invalid URL and for invalid options,
+// and connects to nothing.
+func CheckURL(rawURL string, o *Options) error {
+	if _, _, _, _, err := parse(rawURL, o); err != nil {
 		return openError(err)
 	}
 	return nil
@@ -111,35 +108,63 @@ func openError(err error) error {
 }
 
 // parse returns what a URL says. Its errors repeat no part of it.
-func parse(raw string) (co *options.ClientOptions, db, coll string, err error) {
+func parse(raw string, o *Options) (opts Options, co *options.ClientOptions, db, coll string, err error) {
+	if o != nil {
+		opts = *o
+	}
+	refuse := func(format string, args ...any) (Options, *options.ClientOptions, string, string, error) {
+		return opts, nil, "", "", fmt.Errorf("%w: "+format, append([]any{state.ErrInvalid}, args...)...)
+	}
 	scheme, rest, _ := strings.Cut(raw, "://")
 	if scheme != "mongodb" && scheme != "mongodb+srv" {
-		return nil, "", "", fmt.Errorf("%w: the URL must begin with mongodb:// or mongodb+srv://", state.ErrInvalid)
+		return refuse("the URL must begin with mongodb:// or mongodb+srv://")
 	}
-	rest, query, hasQuery := strings.Cut(rest, "?")
+	rest, query, _ := strings.Cut(rest, "?")
 	hosts, path, _ := strings.Cut(rest, "/")
 	if path, err = url.PathUnescape(path); err != nil || strings.ContainsAny(path, "@/") {
-		return nil, "", "", fmt.Errorf("%w: the URL's path is invalid; in the user name and the password, the characters : / ? # [ ] @ %% must be percent-encoded", state.ErrInvalid)
+		return refuse("the URL's path is invalid; in the user name and the password, the characters : / ? # [ ] @ %% must be percent-encoded")
 	}
 	db, coll, _ = strings.Cut(path, ".")
 	if db == "" || coll == "" {
-		return nil, "", "", fmt.Errorf("%w: the URL doesn't name the collection; write %s://HOST/DATABASE.COLLECTION", state.ErrInvalid, scheme)
+		return refuse("the URL doesn't name the collection; write %s://HOST/DATABASE.COLLECTION", scheme)
 	}
-	uri := scheme + "://" + hosts + "/"
-	if hasQuery {
-		uri += "?" + query
+	if query, err = takeOptions(&opts, query); err != nil {
+		return refuse("%w", err)
 	}
-	co = options.Client().ApplyURI(uri)
+	if opts, err = opts.complete(); err != nil {
+		return opts, nil, "", "", err
+	}
+	co = options.Client().ApplyURI(scheme + "://" + hosts + "/?" + query)
 	if err := co.Validate(); err != nil {
-		return nil, "", "", invalidURI(err)
+		return opts, nil, "", "", invalidURI(err)
 	}
 	if co.AppName == nil {
 		co.SetAppName("rigatoni")
 	}
 	if w := co.RetryWrites; w != nil && !*w {
-		return nil, "", "", fmt.Errorf("%w: the URL has retryWrites=false; a write whose answer is lost could then not be repeated", state.ErrInvalid)
+		return refuse("the URL has retryWrites=false; a write whose answer is lost could then not be repeated")
 	}
-	return co, db, coll, nil
+	return opts, co, db, coll, nil
+}
+
+// takeOptions sets the options that are among the parameters of a URL, and returns the
+// other parameters, which are the driver's.
+func takeOptions(o *Options, query string) (string, error) {
+	own := url.Values{}
+	var rest []string
+	for _, one := range strings.Split(query, "&") {
+		name, value, _ := strings.Cut(one, "=")
+		if _, ours := option.Find(o, name); !ours {
+			rest = append(rest, one)
+			continue
+		}
+		value, err := url.QueryUnescape(value)
+		if err != nil {
+			return "", errors.New("a parameter has a % that begins no escape; write it as %25")
+		}
+		own.Add(name, value)
+	}
+	return strings.Join(rest, "&"), option.FromQuery(o, own)
 }
 
 // invalidURI is the error for a connection string that the driver refuses. The driver's
@@ -156,7 +181,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.opts.CallTimeout)
 	defer cancel()
 	h, err := s.hello(ctx)
 	if err != nil {
@@ -224,7 +249,7 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.opts.CallTimeout)
 	defer cancel()
 	return s.explain(ctx, f(ctx))
 }

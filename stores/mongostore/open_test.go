@@ -30,16 +30,17 @@ func TestInvalidURLs(t *testing.T) {
 		"mongodb://u:" + secret + "@x@h/db.c": "percent-encoded",
 		"mongodb://h:99999/db.c":              "not a valid connection string",
 		"mongodb://h/db.c?retryWrites=false":  "retryWrites=false",
+		"mongodb://h/db.c?call-timeout=never": "call-timeout",
 	} {
 		_, err := mongostore.Open(t.Context(), u, nil)
 		want(t, err, state.ErrInvalid, u)
-		want(t, mongostore.CheckURL(u), state.ErrInvalid, "CheckURL: "+u)
+		want(t, mongostore.CheckURL(u, nil), state.ErrInvalid, "CheckURL: "+u)
 		if text := fmt.Sprint(err); !strings.Contains(text, says) || strings.Contains(text, secret) {
 			t.Errorf("%s: %s, want one with %q", u, text, says)
 		}
 	}
-	want(t, mongostore.CheckURL("mongodb://u:p@a,b:27018/db.coll.with.dots?replicaSet=rs0&authSource=x"), nil, "CheckURL")
-	_, err := mongostore.Open(t.Context(), "mongodb://h/db.c", &mongostore.Options{Timeout: -1})
+	want(t, mongostore.CheckURL("mongodb://u:p@a,b:27018/db.coll.with.dots?replicaSet=rs0&authSource=x&call-timeout=3s", nil), nil, "CheckURL")
+	_, err := mongostore.Open(t.Context(), "mongodb://h/db.c", &mongostore.Options{CallTimeout: -1})
 	want(t, err, state.ErrInvalid, "a negative timeout")
 }
 
@@ -109,7 +110,7 @@ func TestRights(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	from := time.Now()
-	_, err := mongostore.Open(t.Context(), "mongodb://127.0.0.1:1/db.c", &mongostore.Options{Timeout: 300 * time.Millisecond})
+	_, err := mongostore.Open(t.Context(), "mongodb://127.0.0.1:1/db.c", &mongostore.Options{CallTimeout: 300 * time.Millisecond})
 	want(t, err, state.ErrUnavailable, "Open")
 	if d := time.Since(from); d > 5*time.Second || !strings.Contains(fmt.Sprint(err), "127.0.0.1:1/db.c in time") || !strings.Contains(fmt.Sprint(err), "connection refused") {
 		t.Errorf("after %v: %v", d, err)

@@ -178,6 +178,7 @@ type module struct {
 // Each module comes after those that it requires.
 var modules = []module{
 	{".", true},
+	{"stores/pgstore", true},
 	{"stores/redisstore", true},
 	{"cmd/rigatoni", true},
 	{"examples", false},

@@ -11,6 +11,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
 	"github.com/rigatoni-etl/rigatoni/stores/mongostore"
+	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
 
@@ -61,14 +62,25 @@ var Stores = []*Kind{
 		},
 	},
 	{
-		Schemes: []string{"mongodb", "mongodb+srv"}, driver: true,
+		Schemes: []string{"mongodb", "mongodb+srv"}, client: true,
 		Forms: [][2]string{
 			{"mongodb://USER:PASSWORD@HOST,HOST/DB.COLLECTION", "a collection of a MongoDB replica set, with the parameters of a connection string; or mongodb+srv"},
 		},
 		Options: func() any { return &mongostore.Options{} },
-		check:   func(r Ref) error { return mongostore.CheckURL(r.Text) },
+		check:   func(r Ref) error { return mongostore.CheckURL(r.Text, r.Options.(*mongostore.Options)) },
 		store: func(ctx context.Context, r Ref, _ *slog.Logger) (state.Store, error) {
 			return opened(mongostore.Open(ctx, r.Text, r.Options.(*mongostore.Options)))
+		},
+	},
+	{
+		Schemes: []string{"postgres", "postgresql"}, client: true,
+		Forms:   [][2]string{{"postgres://USER:PASSWORD@HOST:PORT/DATABASE", "a table of PostgreSQL; sslmode and the like as for psql"}},
+		Options: func() any { return &pgstore.Options{} },
+		check:   func(r Ref) error { return pgstore.CheckURL(r.Text, r.Options.(*pgstore.Options)) },
+		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
+			o := *r.Options.(*pgstore.Options)
+			o.Logger = log
+			return opened(pgstore.Open(ctx, r.Text, &o))
 		},
 	},
 	{

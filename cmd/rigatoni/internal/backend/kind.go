@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -29,8 +30,8 @@ type Kind struct {
 	Checkpoints bool
 
 	path    bool // its URLs name a directory
+	client  bool // parameters of its URLs that are no options are for its client
 	bare    bool // its URLs are a scheme and nothing else
-	driver  bool // the parameters of its URLs are those of a connection string
 	check   func(Ref) error
 	store   func(context.Context, Ref, *slog.Logger) (state.Store, error)
 	deliver func(context.Context, Ref, io.Writer, *slog.Logger) (rigatoni.Destination, error)
@@ -64,12 +65,12 @@ func parse(kinds []*Kind, what, text string) (Ref, error) {
 	if err := r.checkForm(); err != nil {
 		return Ref{}, err
 	}
-	if r.Kind.driver {
-		return r, nil
-	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil || strings.Contains(u.RawQuery, "@") { // a password with a ? continues here
 		return Ref{}, errors.New("the URL's parameters can't be read; write @ as %40, and ? in a password as %3F")
+	}
+	if r.Kind.client {
+		maps.DeleteFunc(query, func(name string, _ []string) bool { _, own := option.Find(r.Options, name); return !own })
 	}
 	return r, option.FromQuery(r.Options, query)
 }

@@ -79,7 +79,7 @@ func TestMistakes(t *testing.T) {
 		{"bad variable", minimal + "name: ${a-b}\n", `p.yaml:5: name is not complete: ${a-b} does not name a variable: write ${NAME}, ${NAME:-default} or ${file:PATH}, and $$ for a dollar sign`},
 		{"value of a variable", minimal + "log-level: ${LEVEL}\n", `p.yaml:5: log-level is "${LEVEL}"; it must be debug, info, warn or error`},
 		{"name with a slash", minimal + "name: a/b\n", `p.yaml:5: name is "a/b"; it must be at most 512 bytes, without a slash, which separates it from the name of a stream`},
-		{"a collection twice", minimal + "collections: a, a\n", `p.yaml:5: collections has an item twice: "a, a"`},
+		{"a collection twice", minimal + "collections: a, a\n", `p.yaml:5: collections has an item twice: "a"`},
 		{"empty", "", `p.yaml: the file is empty; a pipeline file has one field per line, as store: file:./state`},
 		{"comment only", "# nothing\n", `p.yaml: the file is empty; a pipeline file has one field per line, as store: file:./state`},
 		{"a list", "- a\n", `p.yaml:1: this is a list; a pipeline file has one field per line, as store: file:./state`},

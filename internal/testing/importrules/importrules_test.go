@@ -34,7 +34,7 @@ const (
 )
 
 // helpers link the standard library only, so every package may import them.
-var helpers = []string{"/internal/backoff", "/internal/glob", option}
+var helpers = []string{"/internal/backoff", "/internal/glob", "/internal/quote", option}
 
 var rules = []rule{
 	{".", "/resumetoken", []string{bson, bsonX, intl}, "the standard library and bson"},

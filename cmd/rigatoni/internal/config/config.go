@@ -67,7 +67,7 @@ func Read(in Input) (Settings, error) {
 		slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.line, b.line) })
 		return r.s, r.problems
 	}
-	return r.s, option.Complete("", &r.s.Messages) // the others are completed where they are used
+	return r.s, errors.Join(option.Complete("", &r.s.Messages), option.Complete("", &r.s.Monitoring)) // the others are completed where they are used
 }
 
 // reader collects settings and the mistakes in them.

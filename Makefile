@@ -1,5 +1,5 @@
 # The modules of this repository; "./..." in one does not reach the others.
-MODULES := . stores/redisstore cmd/rigatoni examples
+MODULES := . stores/pgstore stores/redisstore otelrigatoni cmd/rigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 
@@ -27,6 +27,8 @@ servers:
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && apt-get install -y -qq redis-server >/dev/null; \
 	  else echo "no redis-server on PATH: tests against Redis will be skipped (Debian: apt-get install redis-server)"; fi; }
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	  echo "no PostgreSQL server: tests against it will be skipped (Debian: apt-get install postgresql)"
 
 lint: ## gofmt, go vet, staticcheck, and the builds for other systems
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not gofmt-clean:"; echo "$$bad"; exit 1; }

@@ -188,8 +188,44 @@ func (c *census) compare(ctx context.Context, key, stream string, entries map[st
 			f.against = append(f.against, finding)
 		}
 	}
-	return f, nil
+	legacy, err := c.legacy(ctx, overlap)
+	f.against = append(f.against, legacy...)
+	return f, err
 }
+
+// legacy are the findings of tokens that another program has left in the store.
+func (c *census) legacy(ctx context.Context, overlap comparison) (found []Finding, err error) {
+	l, ok := state.As[state.Legacy](c.cfg.Store)
+	if !ok {
+		return nil, nil
+	}
+	var names []string
+	err = await(ctx, guarded(func() (err error) {
+		names, err = l.Legacy(ctx)
+		return err
+	}))
+	if errors.Is(err, state.ErrRefused) {
+		return nil, nil // a user who may not read them has not had that program's store
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		switch common, _, err := overlap(ctx, name); {
+		case err != nil:
+			return nil, err
+		case common != NoOverlap:
+			found = append(found, Finding{
+				Err: ErrOtherCheckpoint, Key: name, id: name,
+				Facts: fmt.Sprintf("another program's token, %q, which can be imported", name),
+			})
+		}
+	}
+	return found, nil
+}
+
+// A comparison compares a stream with a fingerprint, where that can be known.
+type comparison func(ctx context.Context, fingerprint string) (o Overlap, known bool, err error)
 
 func has(entries map[string]state.Entry, key string) bool {
 	e, ok := entries[key]
@@ -208,9 +244,9 @@ func (c *census) isOfOurName(key string) bool {
 	return key == c.cfg.Name || strings.HasPrefix(key, c.cfg.Name+"/")
 }
 
-// overlaps returns a function that compares a stream with a fingerprint, where that
-// can be known. It asks the source only once there is something to compare.
-func (c *census) overlaps(stream string) func(context.Context, string) (o Overlap, known bool, err error) {
+// overlaps returns the comparison of a stream. It asks the source only once there is
+// something to compare.
+func (c *census) overlaps(stream string) comparison {
 	var compare func(string) Overlap
 	return func(ctx context.Context, fingerprint string) (Overlap, bool, error) {
 		o, ok := c.cfg.Source.(Overlapper)
@@ -228,6 +264,14 @@ func (c *census) overlaps(stream string) func(context.Context, string) (o Overla
 		}
 		return compare(fingerprint), true, nil
 	}
+}
+
+// describe says which store this is: its address, without secrets.
+func describe(s state.Store) string {
+	if d, ok := state.As[fmt.Stringer](s); ok {
+		return d.String()
+	}
+	return fmt.Sprintf("%T", s)
 }
 
 // otherFinding is the finding of a checkpoint under another name. lost: the store has

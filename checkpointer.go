@@ -99,6 +99,7 @@ func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
 		c.saver = plainSaver{c.cfg.Store, c.key}
 		return cp, err
 	}
+	c.look(ctx)
 	lease, err := state.Hold(ctx, c.cfg.Store, c.key, &state.HoldOptions{
 		Owner: c.cfg.Owner, TTL: c.cfg.LeaseTTL, Wait: c.cfg.LeaseWait, Logger: c.log,
 		Attempted: c.status.leasing,
@@ -112,6 +113,18 @@ func (c *checkpointer) grant(ctx context.Context) (state.Checkpoint, error) {
 	c.seq = max(c.seq, g.LastSequence)
 	c.status.update(func(s *StreamStatus) { s.Owner, s.Epoch = lease.Owner(), g.Fence.Epoch })
 	return g.Checkpoint, g.LoadErr
+}
+
+// look reads the checkpoint before the lease is acquired, which may take long: if
+// it is gone by then, that is a loss and no first start. Whatever else is wrong
+// with the store, acquiring the lease finds as well.
+func (c *checkpointer) look(ctx context.Context) {
+	if c.known {
+		return
+	}
+	if cp, err := c.cfg.Store.Load(ctx, c.key); err == nil {
+		c.last, c.known = &cp, true
+	}
 }
 
 func (c *checkpointer) release() {
@@ -530,6 +543,7 @@ func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint
 	saver := c.saver
 	err := await(ctx, guarded(func() error { return saver.save(ctx, cp) }))
 	c.unsure = err != nil
+	c.status.asked(err)
 	c.status.saved(Save{Events: events, Took: time.Since(began), Err: err}, cp.ClusterTime)
 	if err == nil {
 		c.last, c.known = &cp, true

@@ -50,7 +50,8 @@ type Opening struct {
 	// Key is the key of the checkpoint, and Stream the name of the stream.
 	Key, Stream string
 	// Fence is that of the lease; zero if there is none. No two owners of a key
-	// have the same.
+	// have the same. The epoch grows with each owner, except that it can go back
+	// where the store was restored from a backup, lost, or exchanged for another.
 	Fence state.Fence
 
 	// FirstStart: there is no checkpoint. A destination that has output of Key
@@ -182,8 +183,8 @@ type OutputError struct {
 	// first start the code is that of the [FirstStartError], which stands for this
 	// one as well, or for Facts if it is empty.
 	Accept string
-	// Since is the cluster time of the output's last event, if it is known: a
-	// first start there skips nothing.
+	// Since is the cluster time of the output's last event that readers have or
+	// will have, if it is known: a stream that begins there skips nothing.
 	Since bson.Timestamp
 }
 

@@ -90,7 +90,7 @@ func newWorkers(p *Pipeline, streams []string) []*worker {
 	var all []*worker
 	for _, s := range streams {
 		key := p.cfg.key(s)
-		st := &monitor{hooks: &p.cfg.Hooks, s: StreamStatus{Stream: s, Key: key, Phase: PhaseStarting}}
+		st := &monitor{hooks: &p.cfg.Hooks, patience: storePatience(&p.cfg), s: StreamStatus{Stream: s, Key: key, Phase: PhaseStarting}}
 		log := p.cfg.Logger.With("pipeline", p.cfg.Name)
 		if s != "" {
 			log = log.With("stream", s)

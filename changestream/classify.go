@@ -48,6 +48,7 @@ const (
 	codeHistoryLost         = 286
 	codeNotSupportedThere   = 303 // how Amazon DocumentDB refuses an option
 	codeResumeTenantStream  = 464
+	codeAtlasRefused        = 8000
 	codeObjectTooLarge      = 10334
 	codeUnknownField        = 40415
 	codeOnlyReplicaSets     = 40573
@@ -62,7 +63,7 @@ const (
 var verdicts = map[int32]verdict{
 	codeHistoryLost: lost, codeChangeStreamFatal: lost, codeResumeTenantStream: lost, codeCappedPositionLost: lost,
 	codeObjectTooLarge: badEvent, codeNoMatchingDocument: badEvent,
-	codeUnauthorized: refused, codeAuthFailed: refused, codeOnlyReplicaSets: refused, codeOnView: refused,
+	codeUnauthorized: refused, codeAuthFailed: refused, codeAtlasRefused: refused, codeOnlyReplicaSets: refused, codeOnView: refused,
 	codeInvalidOptions: refused, codeInvalidNamespace: refused, codeUnknownField: refused, codeBadValue: refused,
 
 	// The specification's list, and what happens to a cursor without a label:
@@ -86,6 +87,9 @@ var tokenCodes = map[int32]bool{
 func judge(err error, from origin) verdict {
 	if errors.Is(err, mongo.ErrClientDisconnected) || errors.Is(err, mongo.ErrMissingResumeToken) {
 		return refused
+	}
+	if errors.As(err, new(*lateError)) {
+		return retry
 	}
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) {
@@ -120,6 +124,9 @@ var cursors = []int32{43, 237, 11601, 50738}
 
 // cause is the word under which an interruption is counted.
 func cause(err error) string {
+	if a, _ := absenceOf(err); errors.As(err, new(*lateError)) && !a.failed {
+		return "no-reply"
+	}
 	var ce mongo.CommandError
 	switch isServers := errors.As(err, &ce); {
 	case isServers && slices.Contains(failovers, ce.Code):
@@ -147,10 +154,13 @@ const maxMessage = 300
 // messageOf is what an error says, without documents: the server quotes whole
 // events and resume tokens, in braces, in some of its messages.
 func messageOf(err error) string {
+	if err == nil {
+		return "none"
+	}
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) || ce.Code == 0 {
-		if err == nil {
-			return "none"
+		if a, ok := absenceOf(err); ok {
+			return a.String()
 		}
 		return err.Error()
 	}
@@ -164,40 +174,15 @@ func messageOf(err error) string {
 	return fmt.Sprintf("%s (%s, code %d)", strings.TrimSpace(text), ce.Name, ce.Code)
 }
 
-// A streamError says what the driver's error means for the stream. The sentinel
-// (if there is one) and the driver's error are found by errors.Is and As.
-type streamError struct {
-	text   string
-	causes []error
-}
-
-func (e *streamError) Error() string { return "changestream: " + e.text }
-
-func (e *streamError) Unwrap() []error { return e.causes }
-
-// refused is an error that the position has no part in.
-func (s scope) refused(doing string, err error) error {
-	hint := ""
-	switch code(err) {
-	case codeUnauthorized:
-		hint = "; the user needs the privileges find and changeStream there (the role read has both)"
-	case codeAuthFailed:
-		hint = "; the user name or the password is wrong, or authSource is"
-	case codeOnlyReplicaSets:
-		hint = "; start mongod with --replSet and initiate it, one node will do"
-	case codeUnknownField, codeBadValue:
-		hint = "; this version of the server may not support one of the options"
+// causeOf is messageOf without the server's address.
+func causeOf(err error) string {
+	if late := (*lateError)(nil); errors.As(err, &late) {
+		return late.Error()
 	}
-	causes := []error{err}
-	v := judge(err, atAggregate)
-	if s.pipeline.id != "" && (v == unknown || code(err) == codeBadValue) {
-		hint = "; check the stages of Options.Pipeline"
-		v = refused
+	if a, ok := absenceOf(err); ok && code(err) == 0 {
+		return a.cause
 	}
-	if v == refused && code(err) != 0 {
-		causes = []error{ErrRefused, err}
-	}
-	return &streamError{text: fmt.Sprintf("%s: can't %s: %s%s", s, doing, messageOf(err), hint), causes: causes}
+	return messageOf(err)
 }
 
 // failsOnEvent reports whether the server failed in applying stages to an event,

@@ -17,6 +17,11 @@
 // the pipeline fails on it), in which case every event before it has been
 // returned.
 //
+// A connection on which no reply comes is given up ten seconds after the time that
+// the server may wait for events ([Options].MaxAwait), and the stream is reopened. An
+// error of the server that this package doesn't know ends a stream when it has come
+// for a minute, and nothing else.
+//
 // A stream survives an invalidate event (its collection was dropped or renamed,
 // its database dropped): the event is returned, and the stream is resumed after
 // it, with the next collection of that name.
@@ -34,10 +39,14 @@
 // A replica set of MongoDB 4.2 or later; tested with 6.0. Pre- and post-images
 // and expanded events need 6.0. Sharded clusters are reached through mongos in
 // the same way, but that has not been tested. The user needs the privileges find
-// and changeStream on what is read (the role read has both). With the privilege
+// and changeStream on what is read (the role read has both): for one stream of several
+// collections on their database, with OneEach on each of the collections. With the privilege
 // replSetGetConfig as well (role clusterMonitor) a checkpoint of another
 // deployment is recognized for certain, otherwise only by the name of the replica
 // set: when a stream is opened, and each time that its cursor was reopened.
+//
+// Each stream waits on a connection of its own: a client passed to [New] needs a
+// maxPoolSize above the number of streams. [Open] sees to it.
 //
 // # Limits
 //

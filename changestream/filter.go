@@ -37,9 +37,21 @@ func newFilter(p Pipeline) (filter, error) {
 // 280 if they hide it. They may: a filter can depend on the document as it is
 // now (with updateLookup), on the time or on $rand. So each filter lets this one
 // event pass; the server doesn't return it.
+//
+// Over it, a stream is opened at the event's time, without its token, and a filter
+// lets pass only what is later than the event. The server applies that before it looks
+// up images and before it evaluates other stages, either of which may fail for the
+// event: an image expires, and "required" can be configured after an event.
 type resumePoint struct {
 	token bson.Raw
 	time  bson.Timestamp
+	over  bool
+}
+
+// later is the filter for what is later than the event. Tokens sort as their events
+// do, also those of one transaction, which have one time.
+func (p *resumePoint) later() bson.D {
+	return bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: p.token}}}}}}
 }
 
 func resumePointOf(pos rigatoni.Position) *resumePoint {

@@ -106,7 +106,7 @@ func (w *fixture) awaitFailure(before int, st *watcher) {
 		if len(events) > 0 {
 			w.t.Fatal(names(events))
 		}
-		return w.Failures("getMore") > before && st.Stream.(*stream).reader.outage.lasts() == 0
+		return w.Failures("getMore") > before && !st.Stream.(*stream).reader.outage.lasts()
 	})
 }
 

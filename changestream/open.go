@@ -26,18 +26,17 @@ func (r *reader) open(ctx context.Context, from startPoint) error {
 	} else {
 		r.moveTo(from.position)
 	}
-	err := r.watch(ctx)
-	if err != nil && r.judge(err, atAggregate) == badEvent {
-		r.careful = r.src.opts.BatchSize
-		err = r.watch(ctx)
-	}
-	switch {
-	case err == nil:
-		return nil
-	case r.judge(err, atAggregate) == badEvent:
-		return r.unreadable(ctx, err)
-	default:
-		return r.cantOpen(err)
+	for {
+		err := r.watch(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case r.judge(err, atAggregate) != badEvent:
+			return r.cantOpen(err)
+		}
+		if err := r.carefully(ctx, err, atAggregate); err != nil {
+			return err
+		}
 	}
 }
 
@@ -128,12 +127,17 @@ func (r *reader) watchAt(ctx context.Context, startAfter bool) (*mongo.ChangeStr
 	if r.careful > 0 {
 		o.SetBatchSize(1)
 	}
-	if startAfter {
+	at := resumePointOf(r.at)
+	switch {
+	case r.over && at != nil:
+		at.over = true
+		o.SetStartAtOperationTime(&at.time)
+	case startAfter:
 		o.SetStartAfter(r.at.Token.Raw())
-	} else {
+	default:
 		o.SetResumeAfter(r.at.Token.Raw())
 	}
-	return r.fingerprint.scope.watch(ctx, r.src.client, o, resumePointOf(r.at))
+	return r.fingerprint.scope.watch(ctx, r.src.client, o, at)
 }
 
 func (r *reader) watchOptions() *options.ChangeStreamOptionsBuilder {
@@ -149,23 +153,17 @@ func (r *reader) watchOptions() *options.ChangeStreamOptionsBuilder {
 	return o
 }
 
-// unknownFor is how long errors that we don't know are taken for a temporary
-// failure of the server.
-const unknownFor = time.Minute
-
 // reopen makes one attempt, after the pause that is due. Afterwards r.cs is nil
 // if another is to be made.
 func (r *reader) reopen(ctx context.Context) error {
 	if err := r.outage.pause(ctx); err != nil {
 		return err
 	}
-	err := r.watch(ctx)
+	err := r.attempt(ctx)
 	if err == nil {
-		if err = r.verify(ctx); err == nil {
-			return nil
-		}
-		r.drop(ctx)
+		return nil
 	}
+	r.drop(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -175,12 +173,57 @@ func (r *reader) reopen(ctx context.Context) error {
 	case v == lost:
 		return r.lost(err)
 	case v == badEvent:
-		return r.carefully(ctx, err)
-	case v == refused, v == unknown && r.outage.lasts() > unknownFor:
+		return r.carefully(ctx, err, atAggregate)
+	case v == refused:
 		return r.fingerprint.scope.refused("reopen the change stream", err)
+	case r.hopeless(v):
+		return r.fingerprint.scope.refused(r.inVain("reopen the change stream"), err)
 	}
 	r.outage.begin(err)
 	return nil
+}
+
+// attempt opens the cursor and verifies that it is of the same deployment. After a
+// failure the server is asked something short first: connections that lead nowhere
+// any more, of which there may be several, are found by that, one by one. The client
+// then uses the connection that has just worked.
+func (r *reader) attempt(ctx context.Context) error {
+	if r.outage.lasts() {
+		if err := r.src.ping(ctx, r.src.limits.margin); err != nil {
+			return err
+		}
+		r.bury(ctx)
+	}
+	within, cancel := limited(ctx, r.src.limits.opening<<min(r.slow, 10))
+	defer cancel()
+	switch err := r.watch(within); {
+	case err == nil:
+		r.slow = 0
+	case isLate(within):
+		r.slow++
+		return &lateError{took: r.src.limits.opening << min(r.slow-1, 10), err: err}
+	default:
+		return err
+	}
+	return r.verify(ctx)
+}
+
+// hopeless reports whether errors that we don't know have come for so long, and
+// nothing else, that they won't pass.
+func (r *reader) hopeless(v verdict) bool {
+	switch {
+	case v != unknown:
+		r.unknownSince = time.Time{}
+	case r.unknownSince.IsZero():
+		r.unknownSince = time.Now()
+	default:
+		return time.Since(r.unknownSince) > r.src.limits.unknown
+	}
+	return false
+}
+
+func (r *reader) inVain(doing string) string {
+	return fmt.Sprintf("%s, which was tried for %v", doing, r.src.limits.unknown)
 }
 
 // verify returns a [rigatoni.ChangedStreamError] if the cursor, opened again, is of
@@ -188,8 +231,13 @@ func (r *reader) reopen(ctx context.Context) error {
 // server could miss: one whose data was discarded and which was set up again takes
 // it for a position before its first event.
 func (r *reader) verify(ctx context.Context) error {
-	id, err := r.src.identify(ctx)
-	if err != nil {
+	within, cancel := limited(ctx, r.src.limits.margin)
+	defer cancel()
+	id, err := r.src.identify(within)
+	switch {
+	case err != nil && ctx.Err() == nil && isLate(within):
+		return &lateError{took: r.src.limits.margin, err: err}
+	case err != nil:
 		return err
 	}
 	return fingerprint{deployment: id.deployment, scope: r.fingerprint.scope}.compare(r.fingerprint.String())
@@ -202,7 +250,7 @@ func (r *reader) interrupted(ctx context.Context, err error) error {
 	if errors.Is(err, rigatoni.ErrChangedStream) {
 		return err
 	}
-	switch r.judge(err, atGetMore) {
+	switch v := r.judge(err, atGetMore); v {
 	case lost:
 		// The driver may have resumed the stream by itself, from an event that the
 		// user's pipeline hides by now (see resumePoint). Reopening shows which.
@@ -211,11 +259,14 @@ func (r *reader) interrupted(ctx context.Context, err error) error {
 		}
 		r.doubted = r.at.Token
 	case badEvent:
-		return r.carefully(ctx, err)
+		return r.carefully(ctx, err, atGetMore)
 	case refused:
 		return r.fingerprint.scope.refused("read the change stream", err)
+	case unknown, retry:
+		if r.hopeless(v) {
+			return r.fingerprint.scope.refused(r.inVain("read the change stream"), err)
+		}
 	}
-	// What an unknown error means shows when the stream is reopened.
 	r.outage.begin(err)
 	return nil
 }

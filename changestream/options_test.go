@@ -45,16 +45,28 @@ func TestOptionsThatAreRefused(t *testing.T) {
 
 func TestConnectionStringsThatAreRefused(t *testing.T) {
 	for uri, want := range map[string]string{
-		"":                                             "not valid",
-		"http://x":                                     "not valid",
-		"mongodb://u:s3cr3t@word@127.0.0.1/":           "percent-encoded",
-		"mongodb://u:s3cr3t:x@127.0.0.1/":              "percent-encoded",
-		"mongodb://u:s3cr3t@127.0.0.1:port/":           "percent-encoded",
-		"mongodb+srv://u:s3cr3t@host.invalid/":         "mongodb+srv:// can't be looked up",
-		"mongodb+srv://host.invalid/":                  "lookup _mongodb._tcp.host.invalid",
-		"mongodb://127.0.0.1/?replicaSet=":             "",
-		"mongodb://127.0.0.1/?timeoutMS=1500":          "timeoutMS",
-		"mongodb://u:s3cr3t@127.0.0.1/?timeoutMS=1500": "timeoutMS",
+		"":                                              "not valid",
+		"http://x":                                      "not valid",
+		"mongodb://u:s3cr3t@word@127.0.0.1/":            "percent-encoded",
+		"mongodb://u:s3cr3t:x@127.0.0.1/":               "percent-encoded",
+		"mongodb://u:s3cr3t/x@127.0.0.1/":               "percent-encoded",
+		"mongodb://u:s3cr3t%zz@127.0.0.1/":              "percent-encoded",
+		"mongodb://u:x/s3cr3t@y@127.0.0.1/":             "percent-encoded",
+		"mongodb://u:s3cr3t@127.0.0.1:port/":            "not valid: port must be an integer",
+		"mongodb://u:s3cr3t@127.0.0.1:99999/":           "not valid: port must be in the range",
+		"mongodb://u:s3cr3t@h/?readPreference=first":    "unknown read preference first",
+		"mongodb://u:s3cr3t@h/?maxPoolSize=x":           `invalid value for "maxPoolSize": "x"`,
+		"mongodb://u:s3cr3t@h/?tlsCAFile=/nope.pem":     "the file that it names for TLS can't be read: open /nope.pem: no such file",
+		"mongodb://u:s3cr3t@h?replicaSet=x":             "must have a / before the query",
+		"mongodb://u:s3cr3t@h/?foo":                     "invalid option",
+		"mongodb://u:s3cr3t@a,b/?directConnection=true": "multiple hosts",
+		"mongodb+srv://u:s3cr3t@h:27017/":               "must not include a port",
+		"mongodb://u:s3cr3t@h/?authMechanism=FOO":       "invalid auth mechanism",
+		"mongodb+srv://u:s3cr3t@host.invalid/":          "mongodb+srv:// can't be looked up",
+		"mongodb+srv://host.invalid/":                   "lookup _mongodb._tcp.host.invalid",
+		"mongodb://127.0.0.1/?replicaSet=":              "",
+		"mongodb://127.0.0.1/?timeoutMS=1500":           "timeoutMS",
+		"mongodb://u:s3cr3t@127.0.0.1/?timeoutMS=1500":  "timeoutMS",
 	} {
 		s, err := Open(uri, nil)
 		if want == "" {
@@ -67,7 +79,7 @@ func TestConnectionStringsThatAreRefused(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", uri, err)
-		} else if strings.HasPrefix(uri, "mongodb+srv") && !errors.As(err, new(*net.DNSError)) {
+		} else if strings.HasPrefix(uri, "mongodb+srv") && strings.Contains(uri, "invalid") && (!errors.As(err, new(*net.DNSError)) || !errors.Is(err, ErrUnreachable)) {
 			t.Errorf("%s: no DNSError: %v", uri, err)
 		} else if strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: the password is in the error: %v", uri, err)

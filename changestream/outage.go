@@ -19,8 +19,9 @@ type outage struct {
 	min, max time.Duration
 
 	mu       sync.Mutex
+	logged   bool
 	since    time.Time // zero: there is none
-	err      error     // its first error; nil if the server is silent
+	err      error     // its first error
 	attempts int
 	counted  map[string]uint64 // outages, by cause
 	asked    time.Time         // when the call that is running began; zero: none is
@@ -45,15 +46,13 @@ func (o *outage) report(patience time.Duration) (since time.Time, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
-	case !o.since.IsZero():
+	case o.logged:
 		return o.since, o.err
 	case !o.asked.IsZero() && time.Since(o.asked) > patience:
-		return o.asked, errSilent
+		return o.asked, errLate
 	}
 	return time.Time{}, nil
 }
-
-var errSilent = errors.New("the server doesn't reply")
 
 // interruptions is how many outages there were, by cause.
 func (o *outage) interruptions() map[string]uint64 {
@@ -69,41 +68,63 @@ func (o *outage) count(cause string) {
 	o.counted[cause]++
 }
 
-// resumed notes that the driver has reopened the stream by itself.
+// resumed notes that the driver has reopened the stream by itself. What was logged
+// meanwhile was counted then.
 func (o *outage) resumed() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.count("driver")
+	if !o.logged {
+		o.count("driver")
+	}
 }
 
-// begin notes a failure.
-func (o *outage) begin(err error) {
+// began notes since when nothing was read, for an outage that is only suspected.
+func (o *outage) began(since time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.note("change stream interrupted, reopening it", "err", messageOf(err)) {
-		o.count(cause(err))
-		o.attempts, o.err = 0, errors.New(messageOf(err))
+	if o.since.IsZero() {
+		o.since = since
+	}
+}
+
+// begin notes a failure, after which the stream is to be reopened.
+func (o *outage) begin(err error) {
+	o.began(time.Now())
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.logged && o.attempts < 0 {
+		o.attempts = 0 // the first attempt to reopen is due
+		return
+	}
+	if o.note(err) {
+		o.attempts = 0
 		return
 	}
 	o.attempts++
 }
 
-// silence notes that the server doesn't reply. That counts as no attempt.
-func (o *outage) silence(d time.Duration) {
+// suspect notes that the server is away, before the driver gives up. That counts as no
+// attempt.
+func (o *outage) suspect(err error) {
+	o.began(time.Now())
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.note("change stream interrupted, the server doesn't reply", "silent_seconds", seconds(d)) {
-		o.err = errSilent
-		o.count("no-reply")
+	if o.note(err) {
+		o.attempts = -1
 	}
 }
 
-func (o *outage) note(msg string, args ...any) (first bool) {
-	if !o.since.IsZero() {
+func (o *outage) note(err error) (first bool) {
+	if o.logged {
 		return false
 	}
-	o.since = time.Now()
-	o.log.Warn(msg, args...)
+	o.logged, o.err = true, errors.New(causeOf(err))
+	o.count(cause(err))
+	args := []any{"err", causeOf(err)}
+	if address := addressOf(err); address != "" {
+		args = append(args, "address", address)
+	}
+	o.log.Warn("change stream interrupted, reopening it", args...)
 	return true
 }
 
@@ -111,20 +132,17 @@ func (o *outage) note(msg string, args ...any) (first bool) {
 func (o *outage) over() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.since.IsZero() {
-		return
+	if o.logged {
+		o.log.Info("change stream is read again", "outage_seconds", seconds(time.Since(o.since)))
 	}
-	o.log.Info("change stream is read again", "outage_seconds", seconds(time.Since(o.since)))
-	o.since, o.err, o.attempts = time.Time{}, nil, 0
+	o.since, o.logged, o.err, o.attempts = time.Time{}, false, nil, 0
 }
 
-func (o *outage) lasts() time.Duration {
+// lasts reports whether there is an outage.
+func (o *outage) lasts() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.since.IsZero() {
-		return 0
-	}
-	return time.Since(o.since)
+	return o.logged
 }
 
 // pause waits before the next attempt: not at all before the first.
@@ -139,4 +157,4 @@ func (o *outage) pause(ctx context.Context) error {
 }
 
 // seconds is a duration for logs.
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }

@@ -218,7 +218,7 @@ func TestOutageReport(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		want("a call that takes its time", time.Time{}, "<nil>")
 		time.Sleep(time.Nanosecond)
-		want("a call that takes too long", asked, errSilent.Error())
+		want("a call that takes too long", asked, errLate.Error())
 		o.answered()
 		want("when it has ended", time.Time{}, "<nil>")
 		begin := time.Now()
@@ -237,14 +237,18 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 	var buf bytes.Buffer
 	o := &outage{log: slog.New(slog.NewTextHandler(&buf, nil)), min: time.Millisecond, max: time.Second}
 	for range 2 {
-		o.silence(time.Minute)
+		o.began(time.Now().Add(-time.Minute))
+		o.suspect(errors.New("away"))
 		o.begin(errors.New("first"))
 		o.begin(errors.New("second"))
-		if o.attempts != 2 {
+		if o.attempts != 1 {
 			t.Errorf("%d attempts", o.attempts)
 		}
 		o.over()
 		o.over()
+	}
+	if got := strings.Count(buf.String(), "outage_seconds=60"); got != 2 {
+		t.Errorf("the length is not that of the outage:\n%s", buf.String())
 	}
 	if got := strings.Count(buf.String(), "\n"); got != 4 {
 		t.Errorf("%d lines, want 2 for each of two outages:\n%s", got, buf.String())
@@ -257,7 +261,7 @@ func TestInterruptionsAreCounted(t *testing.T) {
 	notPrimary := mongo.CommandError{Code: 10107, Name: "NotWritablePrimary", Message: "not primary"}
 	for range 2 {
 		o.over()
-		o.silence(12 * time.Second)
+		o.suspect(&lateError{})
 		o.begin(notPrimary)
 		o.begin(io.EOF)
 		o.over()

@@ -21,15 +21,29 @@ type reader struct {
 	fingerprint fingerprint
 	log         *slog.Logger
 	outage      *outage
+	call        call
 
 	cs     *mongo.ChangeStream // nil: to be opened at the position
 	cursor int64               // its id when its deployment was last verified
 	fresh  bool                // nothing has been read from cs yet
 	at     rigatoni.Position
 
+	// stalls counts the getMores in a row that got no reply in time: each doubles the
+	// time that the next one may take, for a line on which a reply of 16 MB takes
+	// that long. slow counts the attempts to reopen that took too long.
+	stalls, slow int
+	// orphan is a cursor whose connection was given up. The server frees it when it
+	// is asked to, or after ten minutes.
+	orphan int64
+
+	unknownSince time.Time // the first of the errors that we don't know; zero: there is none
+
 	// careful counts the events that are still to be read one by one, because an
 	// error about an event loses its whole batch.
 	careful int
+	// over: the event of the position itself can't be read (any more). It was
+	// delivered, so the stream is opened over it, see [resumePoint].
+	over bool
 	// doubted is the token at which the server was last asked a second time
 	// whether it can't find it.
 	doubted resumetoken.Token
@@ -42,7 +56,8 @@ var errCursorClosed = errors.New("the server closed the cursor")
 
 func newReader(s *Source, fp fingerprint, name string) *reader {
 	log := s.log.With("stream", name, "watching", fp.scope.String())
-	return &reader{src: s, fingerprint: fp, log: log, outage: &outage{log: log, min: s.opts.ReopenMin, max: s.opts.ReopenMax}}
+	o := &outage{log: log, min: s.opts.ReopenMin, max: s.opts.ReopenMax}
+	return &reader{src: s, fingerprint: fp, log: log, outage: o, call: call{outage: o}}
 }
 
 // step reads one batch, or tries to reopen. No events and no error: nothing new.
@@ -60,6 +75,7 @@ func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
 		return nil, r.interrupted(ctx, err)
 	}
 	r.outage.over()
+	r.unknownSince = time.Time{}
 	if len(events) == 0 {
 		r.idle()
 		return nil, nil
@@ -71,14 +87,14 @@ func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
 // the memory of the server's reply, which the driver allocates for each reply
 // and doesn't reuse.
 func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
-	some := r.cs.TryNext(ctx)
-	if !some && r.fresh && r.alive() {
+	some, err := r.next(ctx)
+	if err == nil && !some && r.fresh && r.alive() {
 		// The first call only looked at the aggregate's own batch.
-		some = r.cs.TryNext(ctx)
+		some, err = r.next(ctx)
 	}
 	r.fresh = false
-	if !some && r.cs.Err() != nil {
-		return nil, r.cs.Err()
+	if err != nil {
+		return nil, err
 	}
 	if id := r.cs.ID(); id != r.cursor { // the driver has opened another, or the server closed it
 		if err := r.verify(ctx); err != nil {
@@ -98,6 +114,52 @@ func (r *reader) read(ctx context.Context) ([]rigatoni.Event, error) {
 		events = append(events, rigatoni.Event{Raw: r.cs.Current})
 	}
 	return events, nil
+}
+
+// next is the driver's TryNext, which gets no longer than a reply can take. The time
+// also ends the driver's own attempts to resume the stream, which are made within the
+// same call: reopening has its own limits.
+func (r *reader) next(ctx context.Context) (bool, error) {
+	patience := doubled(r.src.limits.margin, r.stalls)
+	within, cancel := limited(ctx, r.src.opts.MaxAwait+patience)
+	defer cancel()
+	began := time.Now()
+	some := r.cs.TryNext(r.call.with(within))
+	took := time.Since(began)
+	if some || r.cs.Err() == nil {
+		if r.stalls > 0 && !r.fresh && took < r.src.opts.MaxAwait+r.src.limits.margin/2 {
+			r.stalls--
+		}
+		return some, nil
+	}
+	err := r.cs.Err()
+	if ctx.Err() == nil && isLate(within) {
+		r.stalls++
+		r.orphan = r.cursor
+		r.outage.began(began)
+		return false, &lateError{took: took, address: r.call.server(), err: err}
+	}
+	if took > r.src.opts.MaxAwait+time.Second {
+		r.outage.began(began) // the driver has tried to resume meanwhile
+	}
+	return false, err
+}
+
+// A lateError says that a reply didn't come in time. It is temporary, whatever err is:
+// the driver's error about what was cancelled, which may say why no server answers.
+type lateError struct {
+	took    time.Duration
+	address string // "" if it is unknown
+	err     error
+}
+
+func (e *lateError) Unwrap() error { return e.err }
+
+func (e *lateError) Error() string {
+	if a, _ := absenceOf(e.err); a.failed {
+		return a.cause
+	}
+	return fmt.Sprintf("no reply within %v; the connection is given up", e.took.Round(10*time.Millisecond))
 }
 
 func (r *reader) alive() bool { return r.cs.Err() == nil && r.cs.ID() != 0 }
@@ -165,7 +227,7 @@ func (r *reader) moveTo(pos rigatoni.Position) {
 	if r.alarmed {
 		r.log.Info("change stream advances again", "stalled_seconds", seconds(time.Since(r.movedAt)))
 	}
-	r.at, r.movedAt, r.alarmed = pos, time.Now(), false
+	r.at, r.movedAt, r.alarmed, r.over = pos, time.Now(), false, false
 }
 
 // stallAfter is how long a stream may stand still while the server replies. A
@@ -190,6 +252,17 @@ func (r *reader) drop(ctx context.Context) {
 	defer cancel()
 	_ = r.cs.Close(ctx) // usually it is gone already; the server frees it by itself
 	r.cs, r.cursor = nil, 0
+}
+
+// bury frees a cursor whose connection was given up.
+func (r *reader) bury(ctx context.Context) {
+	if r.orphan == 0 {
+		return
+	}
+	ctx, cancel := limited(ctx, dropTime)
+	defer cancel()
+	_ = r.fingerprint.scope.kill(ctx, r.src.client, r.orphan) // the server frees it by itself
+	r.orphan = 0
 }
 
 // close frees the cursor at the end.

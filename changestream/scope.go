@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 
 	"github.com/rigatoni-etl/rigatoni/internal/glob"
+	"github.com/rigatoni-etl/rigatoni/internal/quote"
 )
 
 // A scope is what one stream reads, and what its tokens are good for. Which
@@ -45,15 +46,19 @@ func sorted(names []string) []string { return slices.Sorted(slices.Values(names)
 
 // String is for messages.
 func (s scope) String() string {
+	names := make([]string, len(s.collections))
+	for i, c := range s.collections {
+		names[i] = quote.Name(c)
+	}
 	switch {
 	case s.database == "":
 		return "the deployment"
-	case len(s.collections) == 0:
-		return s.database
-	case len(s.collections) == 1:
-		return s.database + "." + s.collections[0]
+	case len(names) == 0:
+		return quote.Name(s.database)
+	case len(names) == 1:
+		return quote.Name(s.database) + "." + names[0]
 	default:
-		return s.database + ".{" + strings.Join(s.collections, ",") + "}"
+		return quote.Name(s.database) + ".{" + strings.Join(names, ",") + "}"
 	}
 }
 
@@ -89,6 +94,10 @@ func (s scope) watch(ctx context.Context, client *mongo.Client, o *options.Chang
 // stages are those for namespaces and operations, then the user's.
 func (s scope) stages(at *resumePoint) mongo.Pipeline {
 	stages := mongo.Pipeline{} // a nil one is an error to the driver
+	if at != nil && at.over {
+		stages = append(stages, at.later())
+		at = nil
+	}
 	if namespaces := s.namespaces(); namespaces != nil {
 		stages = append(stages, bson.D{{Key: "$match", Value: bson.D{{Key: "$or", Value: namespaces}}}})
 	}

@@ -22,6 +22,9 @@ type Source struct {
 	log    *slog.Logger
 	names  []string
 	scopes map[string]scope
+	limits limits
+
+	arrival arrival
 
 	warnWeak     sync.Once
 	noStartAfter atomic.Bool // the server was seen not to know startAfter
@@ -41,8 +44,19 @@ func New(client *mongo.Client, o *Options) (*Source, error) {
 		return nil, err
 	}
 	s.client = client
+	if n := len(s.names); n >= defaultPoolSize {
+		s.log.Warn("each stream waits on a connection of its own: with a smaller maxPoolSize of the client (100 by default) they wait for one another",
+			"streams", n, "max_pool_size_needed", n+poolReserve)
+	}
 	return s, nil
 }
+
+// defaultPoolSize is the driver's, and poolReserve how many connections are needed beside
+// one for each stream, which opening and asking for the history use.
+const (
+	defaultPoolSize = 100
+	poolReserve     = 10
+)
 
 // newSource returns a source that has no client yet.
 func newSource(o *Options) (*Source, error) {
@@ -54,7 +68,7 @@ func newSource(o *Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("changestream: Options.Pipeline%w", err)
 	}
-	s := &Source{opts: opts, log: opts.Logger}
+	s := &Source{opts: opts, log: opts.Logger, limits: defaultLimits}
 	s.names, s.scopes = scopes(opts, pipeline)
 	return s, nil
 }
@@ -65,38 +79,57 @@ func (s *Source) Streams() []string { return slices.Clone(s.names) }
 // Open opens a stream, as rigatoni.Source says. A server that can't be reached
 // is an error after the client's serverSelectionTimeoutMS (30 s by default).
 //
-// Open refuses a time, or a checkpoint with a token, that is more than a minute
-// in the server's future: the server would open the stream and skip all events
-// until then without an error.
+// Open refuses a checkpoint in the server's future, and a time that is more than a
+// minute in it: the server would open the stream and skip all events until then
+// without an error. It waits for a few seconds if it is only a moment.
 func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (rigatoni.Stream, error) {
 	sc, ok := s.scopes[name]
 	if !ok {
 		return nil, fmt.Errorf("changestream: there is no stream %q; there are %q", name, s.names)
 	}
+	s.greet(ctx)
 	dep, err := s.identify(ctx)
 	if err != nil {
 		return nil, sc.refused("connect to the server", err)
 	}
 	fp := fingerprint{deployment: dep.deployment, scope: sc}
+	if at.Checkpoint != nil {
+		fp.deployment = fp.deployment.with(at.Checkpoint.Fingerprint)
+		dep.now = s.catchUp(ctx, positionOf(*at.Checkpoint).ClusterTime, dep.now)
+	}
 	from, err := resolve(at, fp, dep.now)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkNames(ctx, sc); err != nil {
 		return nil, err
 	}
 	r := newReader(s, fp, name)
 	if err := r.open(ctx, from); err != nil {
 		return nil, err
 	}
+	s.arrival.over(s.log)
 	return newStream(r), nil
 }
 
-// Close disconnects the client if the source made it itself (see [Open]).
+// Close disconnects the client if the source made it itself (see [Open]), for half a
+// second at most: the driver may wait for the reply to a request that its monitor has
+// just sent, which the server gives after ten seconds. What is left ends by itself.
 // Streams must be closed before.
 func (s *Source) Close(ctx context.Context) error {
 	if !s.owned {
 		return nil
 	}
-	if err := s.client.Disconnect(ctx); err != nil && !errors.Is(err, mongo.ErrClientDisconnected) {
-		return fmt.Errorf("changestream: disconnect: %w", err)
+	ctx, cancel := context.WithTimeout(ctx, s.limits.disconnect)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.client.Disconnect(ctx) }()
+	select {
+	case err := <-done:
+		if err != nil && !errors.Is(err, mongo.ErrClientDisconnected) && ctx.Err() == nil {
+			return fmt.Errorf("changestream: disconnect: %w", err)
+		}
+	case <-ctx.Done():
 	}
 	return nil
 }

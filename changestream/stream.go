@@ -4,21 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
 )
 
-const (
-	// nextTime is how long Next waits: a little longer than the server does by
-	// default, so that the reply comes in time.
-	nextTime = 1200 * time.Millisecond
-	// silentAfter, beyond Options.MaxAwait, is when a server that doesn't reply is
-	// logged.
-	silentAfter = 10 * time.Second
-	// silentShown, beyond Options.MaxAwait, is when the status shows that it doesn't.
-	silentShown = 2 * time.Second
-)
+// nextTime is how long Next waits: a little longer than the server does by default,
+// so that the reply comes in time.
+const nextTime = 1200 * time.Millisecond
+
+// silentShown, beyond Options.MaxAwait, is when the status shows that the server
+// doesn't reply.
+const silentShown = 2 * time.Second
 
 var _ rigatoni.OutageReporter = (*stream)(nil)
 
@@ -39,6 +37,7 @@ type stream struct {
 	pending chan result // nil: no step is running
 	begun   time.Time
 	closed  bool
+	probing atomic.Bool
 }
 
 // A result is what a step returned.
@@ -82,9 +81,7 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 	case <-ctx.Done():
 		return nil, s.at, ctx.Err()
 	case <-timeout:
-		if waited := time.Since(s.begun); waited > s.reader.src.opts.MaxAwait+silentAfter {
-			s.reader.outage.silence(waited)
-		}
+		s.probe()
 		return nil, s.at, nil
 	}
 }
@@ -105,6 +102,24 @@ func (s *stream) begin() {
 		s.reader.outage.answered()
 		done <- result{events, s.reader.at, err}
 	}(s.pending)
+}
+
+// probe asks the server whether it is there, when a step takes longer than the server
+// should: the driver tries to resume a stream by itself for half a minute before it
+// returns an error.
+func (s *stream) probe() {
+	o, l := s.reader.outage, s.reader.src.limits
+	if o.lasts() || time.Since(s.begun) < min(s.reader.src.opts.MaxAwait, l.probe)+time.Second || !s.probing.CompareAndSwap(false, true) {
+		return
+	}
+	go func(begun time.Time, done chan result) {
+		defer s.probing.Store(false)
+		err := s.reader.src.ping(s.ctx, l.probe)
+		if err != nil && s.ctx.Err() == nil && len(done) == 0 { // the step has not ended meanwhile
+			o.began(begun)
+			o.suspect(err)
+		}
+	}(s.begun, s.pending)
 }
 
 func (s *stream) startTimer() <-chan time.Time {

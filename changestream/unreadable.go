@@ -12,13 +12,26 @@ import (
 )
 
 // carefully handles an error about an event, with which the good events before it
-// were lost: they are read again one by one, until the next one is the bad one.
-func (r *reader) carefully(ctx context.Context, err error) error {
-	if r.careful > 0 {
+// were lost: they are read again one by one, until the next one is the bad one. An
+// aggregate may have failed on the event of the position itself, which is stepped over.
+func (r *reader) carefully(ctx context.Context, err error, from origin) error {
+	switch {
+	case from == atAggregate && !r.over && canBeSteppedOver(r.at):
+		r.over = true
+	case r.careful == 0:
+		r.careful = r.src.opts.BatchSize
+	default:
 		return r.unreadable(ctx, err)
 	}
-	r.careful = r.src.opts.BatchSize
 	return nil
+}
+
+// canBeSteppedOver reports whether a position is that of an event which has images,
+// or on which stages can fail. What comes at the time of an invalidate event, and
+// before it, would end the stream again.
+func canBeSteppedOver(pos rigatoni.Position) bool {
+	d, err := pos.Token.Decode()
+	return err == nil && !d.HighWaterMark && !d.FromInvalidate && !pos.StartAfter
 }
 
 // unreadable is the error that says which event can't be read, and why. It is the

@@ -3,7 +3,9 @@ package changestream
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -47,29 +49,75 @@ func (s *Source) clientOptions(uri string) (*options.ClientOptions, error) {
 	}
 	// The only read concern that a change stream takes.
 	co.SetReadConcern(readconcern.Majority())
-	return co, nil
+	co.SetMonitor(observer)
+	return co, s.sizePool(co)
 }
 
-// invalidURI says what is wrong with a connection string. Where it holds a
-// password, the driver's message is left out: it quotes the part that it failed
-// on, and a password with an unescaped "@" or ":" is the usual mistake.
+// sizePool gives each stream a connection of its own: with fewer, streams that wait for
+// events keep the others from reading.
+func (s *Source) sizePool(co *options.ClientOptions) error {
+	needed := uint64(len(s.names) + poolReserve)
+	switch {
+	case co.MaxPoolSize == nil && needed > defaultPoolSize:
+		co.SetMaxPoolSize(needed)
+	case co.MaxPoolSize != nil && *co.MaxPoolSize > 0 && len(s.names) > 1 && *co.MaxPoolSize < needed:
+		return fmt.Errorf("changestream: maxPoolSize in the connection string is %d, too little for %d streams, each of which waits on a connection of its own; it must be at least %d, or be left out", *co.MaxPoolSize, len(s.names), needed)
+	}
+	return nil
+}
+
+// invalidURI says what is wrong with a connection string: in the driver's words, which
+// name the option, the file or the host, unless the user name and the password are not
+// written as they must be. The driver takes a part of the password for the host then,
+// and quotes it.
 //
 // Where the servers of a mongodb+srv:// name could not be looked up, the string is
-// not at fault, and the error is a [net.DNSError].
+// not at fault, and the error is an [ErrUnreachable] and a [net.DNSError].
 func invalidURI(uri string, err error) error {
-	if dns := (*net.DNSError)(nil); errors.As(err, &dns) && namesHost(uri, dns.Name) {
-		return fmt.Errorf("changestream: the servers of mongodb+srv:// can't be looked up; check the host name, and the network: %w", dns)
+	if strings.TrimSpace(uri) != uri {
+		return errors.New("changestream: the connection string is not valid: it begins or ends with a blank")
 	}
-	if strings.Contains(uri, "@") {
+	if !credentialsAreEscaped(uri) {
 		return errors.New("changestream: the connection string is not valid; in the user name and the password, the characters : / ? # [ ] @ % must be percent-encoded")
 	}
-	return fmt.Errorf("changestream: the connection string is not valid: %w", err)
+	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
+		return &streamError{
+			text:   fmt.Sprintf("the servers of mongodb+srv:// can't be looked up; check the host name, and the network: %v", dns),
+			causes: []error{ErrUnreachable, dns},
+		}
+	}
+	text := err.Error()
+	for _, prefix := range []string{"error parsing uri: ", "error validating uri: ", `invalid host "": `} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	text, _, _ = strings.Cut(text, ": strconv.")
+	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+		text = fmt.Sprintf("the file that it names for TLS can't be read: %v", file)
+	}
+	return fmt.Errorf("changestream: the connection string is not valid: %s", text)
 }
 
-// namesHost reports whether the name that was looked up is the host of the
-// connection string, and not a part of a password that was taken for it.
-func namesHost(uri, name string) bool {
-	host := strings.TrimPrefix(name, "_mongodb._tcp.")
-	after := uri[strings.LastIndexByte(uri, '@')+1:]
-	return strings.HasPrefix(strings.TrimPrefix(after, "mongodb+srv://"), host)
+// credentialsAreEscaped reports whether what is before the hosts of a connection string
+// has no character but a single ":" that has a meaning there. An "@" further on, in
+// what would be the database, may be the end of a password with "/", "?" or "#".
+func credentialsAreEscaped(uri string) bool {
+	_, rest, ok := strings.Cut(uri, "://")
+	if !ok {
+		return !strings.Contains(uri, "@")
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority, after := rest[:end], rest[end:]
+	database, _, _ := strings.Cut(after, "?")
+	user, _, has := strings.Cut(authority, "@")
+	if !has {
+		return !strings.Contains(database, "@") && !(strings.Contains(after, "@") && !strings.Contains(after, "="))
+	}
+	if strings.Count(authority, "@") > 1 || strings.Contains(database, "@") || strings.Count(user, ":") > 1 || strings.ContainsAny(user, "[]") {
+		return false
+	}
+	_, err := url.PathUnescape(user)
+	return err == nil
 }

@@ -90,6 +90,10 @@ type Entry struct {
 	Checkpoint Checkpoint
 	// Owner is the owner of the lease on the key, "" if there is none.
 	Owner string
+	// Until is the time at which that lease expires if it is not renewed, by this
+	// machine's clock. It is zero if there is no lease, if the lease ends with its
+	// owner's process, and if the store can't tell.
+	Until time.Time
 	// LoadErr is the error that Load would return: [ErrNotFound] for a key that
 	// is leased and has no checkpoint.
 	LoadErr error

@@ -87,6 +87,7 @@ type checkpointSession struct {
 	log    *slog.Logger
 	scrub  config.Scrubber
 	out    io.Writer
+	dest   rigatoni.Destination // nil if it is not configured
 	store  state.Store
 	server *checkpoints.Server // nil if there is no source
 
@@ -165,6 +166,7 @@ func (x *checkpointSession) openStore(ctx context.Context) (state.Store, error) 
 		if err != nil {
 			return nil, usageError{err}
 		}
+		x.dest = dest
 		if keeper, ok := rigatoni.As[rigatoni.Checkpointer](dest); ok {
 			return keeper.Checkpoints(), nil
 		}

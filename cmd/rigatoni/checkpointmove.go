@@ -36,7 +36,7 @@ func moveKeys(ctx context.Context, x *checkpointSession, f *moveFlags, policy st
 	if err != nil {
 		return err
 	}
-	m := &checkpoints.Mover{Store: x.store, Server: x.server, Log: x.log, Policy: policy, Output: x.output()}
+	m := &checkpoints.Mover{Store: x.store, Server: x.server, Log: x.log, Policy: policy, Destination: x.dest, Output: x.s.Output.To.String()}
 	changes := []*checkpoints.Change{}
 	for _, k := range keys {
 		c, err := plan(ctx, x, m, k)
@@ -72,15 +72,6 @@ func commandLine(args []string) string {
 		line += " " + quoted(config.NewScrubber(arg).Text(arg))
 	}
 	return line
-}
-
-// output is where the pipeline writes, if a start compares that with the checkpoint.
-func (x *checkpointSession) output() string {
-	to := x.s.Output.To
-	if to.Ref.Kind == nil || to.Ref.Kind.Name() != "ndjson" || to.Ref.URL.Opaque == "-" {
-		return ""
-	}
-	return to.String()
 }
 
 // setTarget is where set is to go.

@@ -141,7 +141,7 @@ func judgeCause(err error) (code int, a advice) {
 		return exitUnreachable, advice{}
 	case is(changestream.ErrRefused), is(state.ErrRefused), is(fs.ErrPermission), is(syscall.EROFS), refusedLogin(err), badCertificate(err):
 		return exitRefused, advice{}
-	case is(state.ErrUnavailable), unreachable(err):
+	case is(state.ErrUnavailable), is(changestream.ErrUnreachable), unreachable(err):
 		return exitUnreachable, advice{}
 	case is(rigatoni.ErrUndelivered), is(rigatoni.ErrUnsaved):
 		return exitFailure, advice{"nothing is lost: the next start redelivers what is not covered by a checkpoint", ""}

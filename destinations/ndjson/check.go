@@ -201,8 +201,15 @@ func (r *recovery) missing() *rigatoni.OutputError {
 }
 
 func (r *recovery) lost(e extent, facts string) *rigatoni.OutputError {
-	facts += fmt.Sprintf("; the checkpoint was saved at %s"+adviceMark+"restore the file, or set the checkpoint back, or accept that consumers don't see these events", stamp(r.o.SavedAt))
-	return r.refuse(ErrOutputMissing, facts, e.name.String(), e.size)
+	facts += "; the checkpoint was saved at " + stamp(r.o.SavedAt) + ", at the cluster time " + clock(r.o.ClusterTime.T)
+	finished := r.clusterTime()
+	if finished.T > 0 {
+		facts += "; finished files have the events up to the cluster time " + clock(finished.T)
+	}
+	facts += adviceMark + "restore the file, or set the checkpoint back, or accept that consumers don't see these events"
+	refused := r.refuse(ErrOutputMissing, facts, e.name.String(), e.size)
+	refused.Since = finished
+	return refused
 }
 
 // refuse makes the error. Its code stands for the checkpoint and for what was

@@ -317,6 +317,29 @@ func TestOutputThatIsMissing(t *testing.T) {
 	}
 }
 
+// TestMissingOutputHasTheTimeUpToWhichConsumersHaveAll, so that the checkpoint can be set
+// back to it.
+func TestMissingOutputHasTheTimeUpToWhichConsumersHaveAll(t *testing.T) {
+	dir := tempDir(t)
+	d := openFiles(t, dir, Options{})
+	at := bson.Timestamp{T: uint32(time.Date(2026, 11, 29, 18, 0, 0, 0, time.UTC).Unix()), I: 3}
+	s := openSink(t, d, rigatoni.Opening{Fence: fence(1), FirstStart: true})
+	b := batch(t, 1, 1, 0)
+	b.End.ClusterTime = at
+	deliver(t, s, b)
+	saved := commit(t, s)
+	closeSink(t, s) // finishes the file
+	s = openSink(t, d, rigatoni.Opening{Fence: fence(2), Saved: saved, ClusterTime: at})
+	deliver(t, s, batch(t, 2, 2, 0))
+	o := rigatoni.Opening{Key: "shop", Fence: fence(3), Saved: commit(t, s), ClusterTime: bson.Timestamp{T: at.T + 60}}
+	ok(t, os.Truncate(filepath.Join(dir, open(2, 1)), 10))
+	_ = s.Close() // it finds that
+	err := refused(t, d, o, ErrOutputMissing)
+	if err.Since != at || !strings.Contains(err.Error(), "finished files have the events up to the cluster time 2026-11-29T18:00:00Z") || !strings.Contains(err.Error(), "at the cluster time 2026-11-29T18:01:00Z") {
+		t.Errorf("Since is %v: %v", err.Since, err)
+	}
+}
+
 // TestWhatAFirstStartWouldSkip: the refusal has the time from which nothing is lost,
 // which is that of the finished output and not of what is behind it.
 func TestWhatAFirstStartWouldSkip(t *testing.T) {

@@ -121,6 +121,36 @@ var sessionCases = []testCase{
 			t.errorf("with AcceptAnyOutput: %v", err)
 		}
 	}},
+	{"Session/EpochGoesBack", "The epoch grows with each owner, except that it can go back where the store was restored from a backup, lost, or exchanged for another.", func(t *trial) {
+		for _, epochs := range [][]uint64{{7, 3, 4}, {7, 7, 7}, {12, 2, 11, 1}} {
+			s := t.stream(4 * len(epochs))
+			for i, epoch := range epochs {
+				var o *owner
+				for range 2 { // the first one is killed at once
+					s.epoch = epoch - 1 // of the one before
+					if o = s.own(); s.keeps {
+						t.skipf("the destination keeps the checkpoints itself")
+					}
+					if err := o.open(); err != nil {
+						t.fatalf("an owner of epoch %d of %v: %v", epoch, epochs, err)
+					}
+				}
+				for range 2 {
+					if err := o.deliver(2); err != nil {
+						t.fatalf("%v", err)
+					}
+					s.mustSave(o)
+				}
+				if i%2 == 0 {
+					o.abandon()
+				} else if err := o.closeSink(); err != nil {
+					t.fatalf("Close: %v", err)
+				}
+				s.check(fmt.Sprintf("after the owner of epoch %d of %v", epoch, epochs), false)
+			}
+			s.finish(fmt.Sprintf("after the epochs %v", epochs))
+		}
+	}},
 	{"Session/OldOwner", "No two owners of a key have the same.", func(t *trial) {
 		if !t.h.ExactlyOnce && !t.isTransactional() {
 			t.skipf(lateEvents)

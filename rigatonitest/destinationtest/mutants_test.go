@@ -24,6 +24,7 @@ var mutants = []mutant{
 	{"plain", "output is never accepted", "Session/FirstStart"},
 	{"plain", "a refusal without facts", "Session/FirstStart"},
 	{"plain", "a refusal that is no OutputError", "Session/FirstStart"},
+	{"buffered", "parts are named by the epoch", "Session/EpochGoesBack"},
 	{"buffered", "owners share a part", "Session/OldOwner"},
 	{"buffered", "Sync flushes nothing", "Sync/Durable"},
 	{"buffered", "Sync writes its buffer twice", "Sync/Repeated"},

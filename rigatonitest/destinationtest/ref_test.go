@@ -251,6 +251,8 @@ func openBuffered(d *refDest, key string, o rigatoni.Opening) (rigatoni.Sink, er
 		s.owner = "all"
 	case "output is not cut back":
 		s.owner = fmt.Sprint(o.Fence)
+	case "parts are named by the epoch":
+		s.owner = fmt.Sprint(o.Fence.Epoch)
 	}
 	var saved refSaved
 	if o.Saved != nil {
@@ -267,6 +269,9 @@ func openBuffered(d *refDest, key string, o rigatoni.Opening) (rigatoni.Sink, er
 		return nil, err
 	}
 	d.db.mu.Lock()
+	if d.bug == "parts are named by the epoch" {
+		delete(d.db.parts[key], s.owner)
+	}
 	if d.bug == "recovery is done once" {
 		delete(d.db.parts[key], saved.Owner)
 	}

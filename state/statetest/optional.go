@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -171,8 +172,12 @@ func listOwner(t *trial) {
 	t.release(s, released, r.Fence)
 	entries := t.list(t.open(), t.keys)
 	for key, owner := range map[string]string{mine: "the \"owner\"\n", free: "", released: ""} {
-		if e := entries[key]; e.Owner != owner || e.LoadErr != nil {
+		e := entries[key]
+		if e.Owner != owner || e.LoadErr != nil {
 			t.errorf("the entry of %q has owner %q and error %v, want %q and none", key, e.Owner, e.LoadErr, owner)
+		}
+		if now := time.Now(); !e.Until.IsZero() && (owner == "" || e.Until.Before(now) || e.Until.After(now.Add(longLease+time.Minute))) {
+			t.errorf("the entry of %q, with the owner %q, says that its lease runs out at %v; it was acquired just now for %v", key, e.Owner, e.Until, longLease)
 		}
 	}
 }

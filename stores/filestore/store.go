@@ -97,6 +97,9 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 	return s, nil
 }
 
+// String is the URL of the directory, which is absolute: file:/var/lib/state.
+func (s *Store) String() string { return "file:" + s.dir }
+
 // sweep removes the temporary files of interrupted saves, and the sessions of
 // processes that have ended.
 func (s *Store) sweep() error {

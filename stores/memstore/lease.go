@@ -73,7 +73,7 @@ func (s *Store) snapshot(ctx context.Context, prefix string) ([]state.Entry, err
 		}
 		e := state.Entry{Key: key}
 		if live {
-			e.Owner = rec.Owner
+			e.Owner, e.Until = rec.Owner, rec.LeaseUntil
 		}
 		if e.Checkpoint, e.LoadErr = rec.Load(); e.LoadErr != nil {
 			e.LoadErr = failed("load", key, e.LoadErr)

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -178,7 +179,9 @@ func (s *Store) entry(key string, r reply, err error) (e state.Entry, there bool
 	if err != nil {
 		err = describe(err)
 	} else {
-		e.Owner = r.text(4)
+		if e.Owner = r.text(4); e.Owner != "" {
+			e.Until = time.Now().Add(time.Duration(r.number(3)) * time.Millisecond)
+		}
 		e.Checkpoint, err = r.checkpoint()
 	}
 	if errors.Is(err, state.ErrNotFound) && r.number(3) == 0 {

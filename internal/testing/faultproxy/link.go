@@ -101,6 +101,9 @@ func (l *link) chunk(int) bool {
 		l.finish()
 		return false
 	}
+	if l.w.vanishes(l.number, buf[:n]) {
+		l.kill()
+	}
 	if l.isDead() {
 		return true
 	}

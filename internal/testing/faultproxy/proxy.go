@@ -1,7 +1,8 @@
-// Package faultproxy is a proxy between a client and Redis servers that injects
-// faults: it cuts connections before a request, in the middle of one, or after
-// the server has executed it; it delays, loses or holds requests; it partitions
-// client and servers like a network, and delivers what was in transit later.
+// Package faultproxy is a proxy between a client and servers, of Redis or (raw) of
+// any protocol, that injects faults: it cuts connections before a request, in the
+// middle of one, or after the server has executed it; it delays, loses or holds
+// requests; it partitions client and servers like a network, and delivers what was in
+// transit later.
 //
 // It interprets no command. It knows where requests and answers begin and end,
 // and which answer belongs to which request. This is not possible on a

@@ -17,6 +17,7 @@ type wires struct {
 
 	mu      sync.Mutex
 	plan    func(Request) Fault
+	vanish  func(conn int, data []byte) bool
 	parted  chan struct{} // closed at the end of a partition; nil without one
 	swallow bool
 	links   map[*link]bool
@@ -66,6 +67,24 @@ func (w *wires) Swallow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.swallow = true
+}
+
+// VanishIf makes a connection half open, for good, when the client sends data on it
+// for which f returns true: that data arrives nowhere, and nothing after it in either
+// direction. Other connections work, new ones too. It is for raw connections, of any
+// protocol; nil ends it. f is called by one goroutine at a time, and must not call
+// the proxy's methods.
+func (w *wires) VanishIf(f func(conn int, data []byte) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.vanish = f
+}
+
+// vanishes reports whether a connection becomes half open with data.
+func (w *wires) vanishes(conn int, data []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.vanish != nil && w.vanish(conn, data)
 }
 
 // Heal ends Partition and Swallow.

@@ -178,7 +178,9 @@ type module struct {
 // Each module comes after those that it requires.
 var modules = []module{
 	{".", true},
+	{"stores/pgstore", true},
 	{"stores/redisstore", true},
+	{"otelrigatoni", true},
 	{"cmd/rigatoni", true},
 	{"examples", false},
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
+	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
 
@@ -57,6 +58,17 @@ var Stores = []*Kind{
 			o.Logger = log
 			redisstore.LogClient(log)
 			return opened(redisstore.OpenURL(ctx, r.URL, &o))
+		},
+	},
+	{
+		Schemes: []string{"postgres", "postgresql"}, client: true,
+		Forms:   [][2]string{{"postgres://USER:PASSWORD@HOST:PORT/DATABASE", "a table of PostgreSQL; sslmode and the like as for psql"}},
+		Options: func() any { return &pgstore.Options{} },
+		check:   func(r Ref) error { return pgstore.CheckURL(r.Text, r.Options.(*pgstore.Options)) },
+		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
+			o := *r.Options.(*pgstore.Options)
+			o.Logger = log
+			return opened(pgstore.Open(ctx, r.Text, &o))
 		},
 	},
 	{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,7 @@ type Kind struct {
 	Checkpoints bool
 
 	path    bool // its URLs name a directory
+	client  bool // parameters of its URLs that are no options are for its client
 	bare    bool // its URLs are a scheme and nothing else
 	check   func(Ref) error
 	store   func(context.Context, Ref, *slog.Logger) (state.Store, error)
@@ -66,6 +68,9 @@ func parse(kinds []*Kind, what, text string) (Ref, error) {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil || strings.Contains(u.RawQuery, "@") { // a password with a ? continues here
 		return Ref{}, errors.New("the URL's parameters can't be read; write @ as %40, and ? in a password as %3F")
+	}
+	if r.Kind.client {
+		maps.DeleteFunc(query, func(name string, _ []string) bool { _, own := option.Find(r.Options, name); return !own })
 	}
 	return r, option.FromQuery(r.Options, query)
 }

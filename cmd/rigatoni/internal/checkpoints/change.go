@@ -93,9 +93,9 @@ type Mover struct {
 	Store  state.Store
 	Server *Server // nil: for Clear only
 	Log    *slog.Logger
-	// Output is where the pipeline writes, if that keeps output which a start
-	// compares with the checkpoint; "" if it doesn't, or is unknown.
-	Output string
+	// Destination is that of the pipeline, nil if it is unknown, and Output its name.
+	Destination rigatoni.Destination
+	Output      string
 	// Policy is the command that decides, for the record: "checkpoint set --to-now".
 	Policy string
 }
@@ -123,6 +123,10 @@ func (m *Mover) owner(ctx context.Context, c *Change) error {
 		}
 		if e.Key == c.key && e.Owner != "" {
 			c.Owner = e.Owner
+			if !e.Until.IsZero() {
+				until := e.Until.UTC()
+				c.OwnerUntil = &until
+			}
 			c.note("it has an owner: the change is refused while that has the lease")
 		}
 	}
@@ -167,7 +171,7 @@ func (m *Mover) Set(ctx context.Context, k Key, action string, to Target) (*Chan
 		return nil, err
 	}
 	m.runway(c)
-	m.outputNotes(c)
+	m.outputNotes(ctx, c, k)
 	return c, m.owner(ctx, c)
 }
 
@@ -237,19 +241,27 @@ func (m *Mover) runway(c *Change) {
 }
 
 // outputNotes says what a start will answer because of output that is there.
-func (m *Mover) outputNotes(c *Change) {
-	if m.Output == "" {
+func (m *Mover) outputNotes(ctx context.Context, c *Change, k Key) {
+	checker, ok := rigatoni.As[rigatoni.OpeningChecker](m.Destination)
+	if !ok {
 		return
 	}
-	_, covered := c.planned.Extra[destinationDoc]
-	if !covered && c.before.err == nil {
-		_, covered = c.before.cp.Extra[destinationDoc]
+	o := rigatoni.Opening{Key: c.key, Stream: k.Stream, FirstStart: c.clear}
+	if !c.clear {
+		cp, err := c.withRecord(state.Grant{})
+		if err != nil {
+			return // Execute returns it
+		}
+		o.Saved, o.SavedAt, o.ClusterTime = cp.Extra[destinationDoc], cp.SavedAt, cp.ClusterTime
 	}
-	switch {
-	case c.clear:
-		c.note("if %s has output of %q, the next start refuses to be a first start beside it, and prints the code to accept it", m.Output, c.key)
-	case !covered:
-		c.note("if %s has output of %q already, the next start refuses, and prints the code for --accept-output", m.Output, c.key)
+	refused := (*rigatoni.OutputError)(nil)
+	switch err := checker.CheckOpening(ctx, o); {
+	case errors.As(err, &refused) && c.clear:
+		c.note("%s has output of %q: the next start refuses to be a first start beside it, and prints the code for --accept-first-start", m.Output, c.key)
+	case errors.As(err, &refused):
+		c.note("the next start refuses, because of %s: %v; to accept that, once: --accept-output=%s", m.Output, refused.Err, refused.Accept)
+	case err != nil:
+		c.note("the next start fails, because of %s: %v", m.Output, err)
 	case c.Effect == effectRedelivers:
 		c.note("%s keeps what it has: what is redelivered stands in it a second time", m.Output)
 	}
@@ -284,7 +296,7 @@ func (m *Mover) Clear(ctx context.Context, k Key) (*Change, error) {
 	if gaps, err := rigatoni.Gaps(c.before.cp); err == nil && len(gaps) > 0 {
 		c.note("its record of what was skipped (%d) is removed with it; checkpoint export keeps a copy", len(gaps))
 	}
-	m.outputNotes(c)
+	m.outputNotes(ctx, c, k)
 	return c, m.owner(ctx, c)
 }
 
@@ -349,6 +361,9 @@ func (m *Mover) underLease(ctx context.Context, lease *state.Lease, c *Change) e
 		return fmt.Errorf("the checkpoint may have been set or not: %w", err)
 	}
 	c.Executed = true
+	if c.Gap != nil {
+		c.Gap.At = cp.SavedAt
+	}
 	return m.forgetLost(ctx, c)
 }
 
@@ -370,8 +385,9 @@ func (c *Change) withRecord(g state.Grant) (state.Checkpoint, error) {
 		return cp, err
 	}
 	if c.Gap != nil {
-		c.Gap.At = cp.SavedAt
-		all = append(all, *c.Gap)
+		g := *c.Gap
+		g.At = cp.SavedAt
+		all = append(all, g)
 	}
 	delete(cp.Extra, gapsDoc)
 	for _, g := range all {

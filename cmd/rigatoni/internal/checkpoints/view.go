@@ -72,6 +72,10 @@ type TokenView struct {
 // view is what the store says of a key.
 func view(e state.Entry, lost *state.Checkpoint, now time.Time) View {
 	v := View{Key: e.Key, State: stateOf(e.LoadErr), Owner: e.Owner, Gaps: []rigatoni.Gap{}, checkpoint: e.Checkpoint, loadErr: e.LoadErr}
+	if !e.Until.IsZero() {
+		until := e.Until.UTC()
+		v.OwnerUntil = &until
+	}
 	if e.LoadErr != nil {
 		v.Error = e.LoadErr.Error()
 	}

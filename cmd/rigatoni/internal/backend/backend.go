@@ -11,6 +11,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
+	"github.com/rigatoni-etl/rigatoni/stores/mongostore"
 	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
@@ -59,6 +60,17 @@ var Stores = []*Kind{
 			o.Logger = log
 			redisstore.LogClient(log)
 			return opened(redisstore.OpenURL(ctx, r.URL, &o))
+		},
+	},
+	{
+		Schemes: []string{"mongodb", "mongodb+srv"}, client: true,
+		Forms: [][2]string{
+			{"mongodb://USER:PASSWORD@HOST,HOST/DB.COLLECTION", "a collection of a MongoDB replica set, with the parameters of a connection string; or mongodb+srv"},
+		},
+		Options: func() any { return &mongostore.Options{} },
+		check:   func(r Ref) error { return mongostore.CheckURL(r.Text, r.Options.(*mongostore.Options)) },
+		store: func(ctx context.Context, r Ref, _ *slog.Logger) (state.Store, error) {
+			return opened(mongostore.Open(ctx, r.Text, r.Options.(*mongostore.Options)))
 		},
 	},
 	{

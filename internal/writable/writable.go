@@ -1,4 +1,7 @@
 // Package writable says whether a directory could be written to, without writing.
+//
+// The other modules of this repository use the package although it is internal:
+// what is exported here stays compatible, as if it were public.
 package writable
 
 import (

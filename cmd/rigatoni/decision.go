@@ -16,7 +16,7 @@ func choices(err error) []advice {
 	if errors.As(err, &first) {
 		return firstStartChoices(first)
 	}
-	return nil
+	return checkpointChoices(err)
 }
 
 // formatAll returns each advice with the whole command line.

@@ -80,7 +80,8 @@ func codesWith(restart string) string {
 	return strings.Join(codes[:last], ", ") + " and " + codes[last]
 }
 
-// advice is what to do next: words, and flags to add to the command line.
+// advice is what to do next: words, and flags to add to the command line, or
+// "checkpoint" with one of its commands and flags.
 type advice struct{ text, flags string }
 
 var elsewhere = advice{"if that can't be mended, to start from a time of your choice, under another name", "--name NAME --start TIME"}
@@ -156,6 +157,9 @@ func (a advice) format(args []string) string {
 		return ""
 	case a.flags == "" || len(args) == 0 || args[0] != "run" && args[0] != "check":
 		return "\n  " + a.text
+	}
+	if command, ok := strings.CutPrefix(a.flags, "checkpoint "); ok {
+		return "\n  " + a.text + ":\n    " + checkpointLine(args[1:], command)
 	}
 	line := "rigatoni run"
 	for _, arg := range without(args[1:], a.flags+" --json --running") { // check's own

@@ -95,10 +95,12 @@ func newWorkers(p *Pipeline, streams []string) []*worker {
 		if s != "" {
 			log = log.With("stream", s)
 		}
-		all = append(all, &worker{
+		w := &worker{
 			cfg: &p.cfg, stream: s, key: key, census: census, log: log, status: st, opened: p.opened,
 			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st, watchdog: newWatchdog(&p.cfg, log)},
-		})
+		}
+		w.recovery = recovery{policies: p.cfg.OnHistoryLost, key: key, log: log, open: w.openStream}
+		all = append(all, w)
 	}
 	return all
 }

@@ -23,6 +23,7 @@ type worker struct {
 	log          *slog.Logger
 	status       *monitor
 	checkpointer *checkpointer
+	recovery     recovery
 	opened       func() // called once, when the stream is open and its start is saved
 
 	isOpen  bool      // opened has been called
@@ -146,9 +147,12 @@ func (w *worker) session(ctx context.Context) (err error) {
 			err = errors.Join(err, closeSink(sink.sink, w.cfg.GraceTime))
 		}
 	}()
-	stream, err := w.openStream(ctx)
+	stream, gap, err := w.recovery.openAt(ctx, w.checkpointer.start())
 	if err != nil {
 		return w.unlessStopped(ctx, w.later(fmt.Errorf("opening the stream: %w", err)))
+	}
+	if gap != nil {
+		w.checkpointer.skip(*gap)
 	}
 	defer func() {
 		if s == nil || !s.reading {
@@ -169,6 +173,12 @@ func (w *worker) session(ctx context.Context) (err error) {
 	}
 	if err != nil && (s.tracker.inFlight() > 0 || w.checkpointer.hasUnsaved() || errors.Is(err, errRewind)) {
 		w.owed, w.owedAt = err, w.checkpointer.delivered()
+	}
+	if ctx.Err() == nil && w.recovery.helps(err) {
+		if !w.checkpointer.isBehind() {
+			w.recovery.note(w.checkpointer.last.Token, err)
+		}
+		err = fmt.Errorf("%w: %w", errRewind, err)
 	}
 	if err != nil && (sink.tx != nil || w.checkpointer.unsure) && w.isRewind(err) {
 		err = fmt.Errorf("%w: %w", errReopen, err)
@@ -192,9 +202,8 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 }
 
 // openStream opens the stream. It is abandoned where it goes on after ctx has ended.
-func (w *worker) openStream(ctx context.Context) (Stream, error) {
+func (w *worker) openStream(ctx context.Context, start Start) (Stream, error) {
 	var stream Stream
-	start := w.checkpointer.start()
 	err := await(ctx, guarded(func() (err error) {
 		stream, err = w.cfg.Source.Open(ctx, w.stream, start)
 		return err

@@ -1,7 +1,7 @@
 // Package writable says whether a directory could be written to, without writing.
 //
-// The other modules of this repository use the package although it is internal:
-// what is exported here stays compatible, as if it were public.
+// The command is a module of its own and may be linked with a newer version of this
+// one. Therefore what is exported here stays compatible, as if it were public.
 package writable
 
 import (

@@ -165,7 +165,7 @@ func (a advice) format(args []string) string {
 		return "\n  " + a.text + ":\n    " + checkpointLine(args[1:], command)
 	}
 	line := "rigatoni run"
-	for _, arg := range without(args[1:], a.flags+" --json") { // check's own
+	for _, arg := range without(args[1:], a.flags+" --json --running") { // check's own
 		line += " " + quoted(config.NewScrubber(arg).Text(arg))
 	}
 	return "\n  " + a.text + ":\n    " + line + " " + a.flags

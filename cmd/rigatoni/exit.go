@@ -95,6 +95,7 @@ func judge(err error) (code int, a advice) {
 		usage   usageError
 		signal  stopSignal
 		moving  checkpointError
+		history *rigatoni.HistoryLostError
 	)
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
@@ -118,7 +119,9 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, advice{}
 	case errors.As(err, &refused):
 		return exitDecision, advice{"to write refused events to files and continue", "--dead-letters=DIR"}
-	case is(rigatoni.ErrHistoryLost), is(rigatoni.ErrCheckpointLost), is(state.ErrCorrupt), is(state.ErrExpired):
+	case is(rigatoni.ErrCheckpointLost), errors.As(err, &history) && history.SavedAt.IsZero():
+		return exitDecision, advice{} // see choices
+	case is(rigatoni.ErrHistoryLost), is(state.ErrCorrupt), is(state.ErrExpired):
 		return exitDecision, elsewhere
 	case is(state.ErrNewer):
 		return exitDecision, advice{"run the version of rigatoni that wrote it, or a later one", ""}
@@ -162,7 +165,7 @@ func (a advice) format(args []string) string {
 		return "\n  " + a.text + ":\n    " + checkpointLine(args[1:], command)
 	}
 	line := "rigatoni run"
-	for _, arg := range without(args[1:], a.flags+" --json") { // check's own
+	for _, arg := range without(args[1:], a.flags+" --json --running") { // check's own
 		line += " " + quoted(config.NewScrubber(arg).Text(arg))
 	}
 	return "\n  " + a.text + ":\n    " + line + " " + a.flags

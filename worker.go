@@ -35,6 +35,10 @@ type worker struct {
 // run works until ctx ends (nil, or why not all is delivered and saved), or the
 // stream requires manual intervention.
 func (w *worker) run(ctx context.Context) error {
+	return w.checkpointer.leaveReplaced(w.work(ctx))
+}
+
+func (w *worker) work(ctx context.Context) error {
 	away := 0 // attempts in a row that found the store away
 	for attempt := 0; ; attempt++ {
 		err := w.tenure(ctx)
@@ -301,6 +305,30 @@ func (w *worker) acceptOutput(f Finding) error {
 	w.log.Warn("first start accepted", "key", w.key, "found", f.String(), "code", code)
 	w.checkpointer.origin.accepted = append(slices.Clip(w.checkpointer.origin.accepted), f)
 	return nil
+}
+
+// withFacts adds to a lost history what a decision needs.
+func (w *worker) withFacts(err error) error {
+	if !errors.Is(err, ErrHistoryLost) || errors.As(err, new(*HistoryLostError)) {
+		return err
+	}
+	lost := &HistoryLostError{Key: w.key, ClusterTime: w.checkpointer.start().Time, Err: err}
+	if last := w.checkpointer.last; last != nil {
+		lost.ClusterTime, lost.SavedAt = last.ClusterTime, last.SavedAt
+	}
+	if src, ok := w.cfg.Source.(HistoryReporter); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+		defer cancel()
+		answer := make(chan History, 1)
+		if await(ctx, guarded(func() error {
+			h, err := src.History(ctx)
+			answer <- h
+			return err
+		})) == nil {
+			lost.Oldest = (<-answer).Oldest
+		}
+	}
+	return lost
 }
 
 // pause waits before the next attempt, or returns the cause of ctx's end.

@@ -1,9 +1,7 @@
 package rigatoni
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -188,8 +186,44 @@ func (c *census) compare(ctx context.Context, key, stream string, entries map[st
 			f.against = append(f.against, finding)
 		}
 	}
-	return f, nil
+	legacy, err := c.legacy(ctx, overlap)
+	f.against = append(f.against, legacy...)
+	return f, err
 }
+
+// legacy are the findings of tokens that another program has left in the store.
+func (c *census) legacy(ctx context.Context, overlap comparison) (found []Finding, err error) {
+	l, ok := state.As[state.Legacy](c.cfg.Store)
+	if !ok {
+		return nil, nil
+	}
+	var names []string
+	err = await(ctx, guarded(func() (err error) {
+		names, err = l.Legacy(ctx)
+		return err
+	}))
+	if errors.Is(err, state.ErrRefused) {
+		return nil, nil // a user who may not read them has not had that program's store
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		switch common, _, err := overlap(ctx, name); {
+		case err != nil:
+			return nil, err
+		case common != NoOverlap:
+			found = append(found, Finding{
+				Err: ErrOtherCheckpoint, Key: name, id: name,
+				Facts: fmt.Sprintf("another program's token, %q, which can be imported", name),
+			})
+		}
+	}
+	return found, nil
+}
+
+// A comparison compares a stream with a fingerprint, where that can be known.
+type comparison func(ctx context.Context, fingerprint string) (o Overlap, known bool, err error)
 
 func has(entries map[string]state.Entry, key string) bool {
 	e, ok := entries[key]
@@ -208,9 +242,9 @@ func (c *census) isOfOurName(key string) bool {
 	return key == c.cfg.Name || strings.HasPrefix(key, c.cfg.Name+"/")
 }
 
-// overlaps returns a function that compares a stream with a fingerprint, where that
-// can be known. It asks the source only once there is something to compare.
-func (c *census) overlaps(stream string) func(context.Context, string) (o Overlap, known bool, err error) {
+// overlaps returns the comparison of a stream. It asks the source only once there is
+// something to compare.
+func (c *census) overlaps(stream string) comparison {
 	var compare func(string) Overlap
 	return func(ctx context.Context, fingerprint string) (Overlap, bool, error) {
 		o, ok := c.cfg.Source.(Overlapper)
@@ -230,6 +264,14 @@ func (c *census) overlaps(stream string) func(context.Context, string) (o Overla
 	}
 }
 
+// describe says which store this is: its address, without secrets.
+func describe(s state.Store) string {
+	if d, ok := state.As[fmt.Stringer](s); ok {
+		return d.String()
+	}
+	return fmt.Sprintf("%T", s)
+}
+
 // otherFinding is the finding of a checkpoint under another name. lost: the store has
 // only the record of its loss.
 func otherFinding(e state.Entry, of string, lost bool) Finding {
@@ -246,26 +288,4 @@ func otherFinding(e state.Entry, of string, lost bool) Finding {
 		f.Facts = fmt.Sprintf("%q, of the cluster time %s, saved at %s", of, clock(cp.ClusterTime), stamp(cp.SavedAt))
 	}
 	return f
-}
-
-// lostFinding is the finding of a record of LostKey.
-func lostFinding(key string, e state.Entry) Finding {
-	cp := e.Checkpoint
-	f := Finding{Err: ErrCheckpointLost, Key: key, ClusterTime: cp.ClusterTime, SavedAt: cp.SavedAt, id: findingID(e)}
-	var note struct{ At string }
-	if doc, ok := cp.Extra[extraAccepted]; ok && json.Unmarshal(doc, &note) == nil {
-		f.Facts = fmt.Sprintf("a first start was accepted at %s, at the cluster time %s, and nothing is left of what was saved since", note.At, clock(cp.ClusterTime))
-		return f
-	}
-	_ = json.Unmarshal(cp.Extra[extraLost], &note) // without its time, otherwise
-	f.Facts = fmt.Sprintf("the last one that is known is of the cluster time %s, saved at %s; its loss was noticed at %s",
-		clock(cp.ClusterTime), stamp(cp.SavedAt), cmp.Or(note.At, "an unknown time"))
-	return f
-}
-
-// findingID is what a code stands for: a record, down to the byte, so that the code
-// accepts no other.
-func findingID(e state.Entry) string {
-	cp := e.Checkpoint
-	return fmt.Sprintf("%q %q %v %q %v", e.Key, cp.Token.Raw(), cp.ClusterTime, cp.Extra, e.LoadErr)
 }

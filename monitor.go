@@ -1,6 +1,7 @@
 package rigatoni
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"sync"
@@ -20,7 +21,21 @@ type monitor struct {
 	s       StreamStatus
 	tracker *tracker       // of the current session, or the last one
 	outage  OutageReporter // of the stream of the current session; nil without
+
+	patience time.Duration // with a store that is asked to renew a lease; 0: no lease
+	answered time.Time     // when the store last answered
 }
+
+// storePatience is how long nothing may be heard from a store that renews a lease: it
+// is asked every third of the TTL.
+func storePatience(cfg *Config) time.Duration {
+	if cfg.LeaseTTL < 0 {
+		return 0
+	}
+	return cmp.Or(cfg.LeaseTTL, state.DefaultLeaseTTL)/3 + 2*time.Second
+}
+
+var errStoreSilent = errors.New("the store doesn't answer")
 
 func (st *monitor) snapshot() StreamStatus {
 	st.mu.Lock()
@@ -36,6 +51,9 @@ func (st *monitor) snapshot() StreamStatus {
 	if st.outage != nil {
 		s.Outage, s.OutageErr = st.outage.Outage()
 		s.addInterruptions(st.outage)
+	}
+	if quiet := time.Since(st.answered); s.Owner != "" && s.StoreFailed.IsZero() && st.patience > 0 && quiet > st.patience {
+		s.StoreFailed, s.StoreErr = st.answered, errStoreSilent
 	}
 	if s.Position.Before(s.Checkpoint) { // before the stream is open
 		s.Position = s.Checkpoint
@@ -127,11 +145,10 @@ func (st *monitor) saved(sv Save, checkpoint bson.Timestamp) {
 		if sv.Err != nil {
 			s.SaveErrors++
 			s.LastError, s.LastErrorAt = sv.Err, time.Now()
-			s.storeFailed()
 			return
 		}
 		s.Saves++
-		s.Checkpoint, s.LastSave, s.StoreFailed = wallTime(checkpoint), time.Now(), time.Time{}
+		s.Checkpoint, s.LastSave = wallTime(checkpoint), time.Now()
 	})
 	if st.hooks.Saved != nil {
 		st.hooks.Saved(sv)
@@ -150,25 +167,26 @@ func (st *monitor) refused() { st.update(func(s *StreamStatus) { s.Refused++ }) 
 
 // leasing notes an attempt to acquire or to renew the lease.
 func (st *monitor) leasing(err error) {
-	var held *state.HeldError
-	st.update(func(s *StreamStatus) {
-		s.Holder, s.HeldUntil = "", time.Time{}
-		switch {
-		case errors.As(err, &held):
-			s.Holder, s.HeldUntil, s.StoreFailed = held.Owner, held.Until, time.Time{}
-		case err == nil, errors.Is(err, state.ErrLeaseHeld), errors.Is(err, state.ErrFenced):
-			s.StoreFailed = time.Time{}
-		default:
-			s.LastError, s.LastErrorAt = err, time.Now()
-			s.storeFailed()
-		}
-	})
+	held := new(state.HeldError)
+	errors.As(err, &held) // or nobody
+	st.update(func(s *StreamStatus) { s.Holder, s.HeldUntil = held.Owner, held.Until })
+	st.asked(err)
 }
 
-func (s *StreamStatus) storeFailed() {
-	if s.StoreFailed.IsZero() {
-		s.StoreFailed = time.Now()
-	}
+// asked notes whether the store did what it was asked to. To refuse by its rules is to
+// work.
+func (st *monitor) asked(err error) {
+	st.update(func(s *StreamStatus) {
+		if err == nil || saveIsFinal(err) {
+			s.StoreFailed, s.StoreErr, st.answered = time.Time{}, nil, time.Now()
+			return
+		}
+		now := time.Now()
+		s.LastError, s.LastErrorAt, s.StoreErr = err, now, err
+		if s.StoreFailed.IsZero() {
+			s.StoreFailed = now
+		}
+	})
 }
 
 // wallTime is a cluster time as a time; zero if it is unknown.

@@ -152,10 +152,11 @@ func TestRunway(t *testing.T) {
 	})
 }
 
-// awayStore is a store that can't be reached while away is set.
+// awayStore is a store that can't be reached while away is set, and doesn't answer to
+// renewals while frozen is.
 type awayStore struct {
 	*memstore.Store
-	away atomic.Bool
+	away, frozen atomic.Bool
 }
 
 func (s *awayStore) err() error {
@@ -166,6 +167,10 @@ func (s *awayStore) err() error {
 }
 
 func (s *awayStore) Renew(ctx context.Context, key string, f state.Fence, ttl time.Duration) error {
+	if s.frozen.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if err := s.err(); err != nil {
 		return err
 	}
@@ -194,13 +199,23 @@ func TestStatusOfAStoreThatIsAway(t *testing.T) {
 		}
 		store.away.Store(true)
 		time.Sleep(6 * time.Second)
-		if s := r.p.Status()[0]; s.StoreFailed.IsZero() || !errors.Is(s.LastError, state.ErrUnavailable) {
+		if s := r.p.Status()[0]; s.StoreFailed.IsZero() || !errors.Is(s.StoreErr, state.ErrUnavailable) || !errors.Is(s.LastError, state.ErrUnavailable) {
 			t.Errorf("6 s after the store went away: %+v", s)
 		}
 		store.away.Store(false)
 		time.Sleep(6 * time.Second)
 		if s := r.p.Status()[0]; !s.StoreFailed.IsZero() {
 			t.Errorf("6 s after it came back: %+v", s)
+		}
+		store.frozen.Store(true)
+		time.Sleep(8 * time.Second) // a renewal at its end would time out only two seconds later
+		if s := r.p.Status()[0]; s.StoreFailed.IsZero() || s.StoreErr == nil {
+			t.Errorf("8 s after it froze: %+v", s)
+		}
+		store.frozen.Store(false)
+		time.Sleep(6 * time.Second)
+		if s := r.p.Status()[0]; !s.StoreFailed.IsZero() {
+			t.Errorf("6 s after it answers again: %+v", s)
 		}
 		if err := r.end(); err != nil {
 			t.Fatal(err)

@@ -72,7 +72,8 @@ type Stream interface {
 // events under another name.
 type Overlapper interface {
 	// Overlaps returns a function that compares a stream of the source with the
-	// stream of a fingerprint (see state.Checkpoint.Fingerprint).
+	// stream of a fingerprint (see state.Checkpoint.Fingerprint), or of a token that
+	// another program has left (its name, see state.Legacy).
 	Overlaps(ctx context.Context, stream string) (func(fingerprint string) Overlap, error)
 }
 

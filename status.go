@@ -64,9 +64,10 @@ type StreamStatus struct {
 	Runway      time.Duration
 	RunwayKnown bool
 
-	// StoreFailed is since when saves or renewals of the lease fail; zero while they
-	// don't.
+	// StoreFailed is since when saves or renewals of the lease fail, and StoreErr why;
+	// zero and nil while they don't.
 	StoreFailed time.Time
+	StoreErr    error
 
 	// Outage is since when the source's server can't be read, and OutageErr why; zero
 	// and nil while it answers, and if the source can't say.

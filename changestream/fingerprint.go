@@ -16,6 +16,15 @@ import (
 // initiated, or by the set's name where the id can't be read.
 type deployment struct{ set, id string }
 
+// with returns the deployment with the id in a checkpoint's fingerprint, if this one's
+// can't be read now and may be that: a user with fewer rights must not erase it.
+func (d deployment) with(checkpoint string) deployment {
+	if old, ok := parse(checkpoint); ok && d.id == "" && old[fieldSet] == escaper.Replace(d.set) {
+		d.id = old[fieldID]
+	}
+	return d
+}
+
 // A fingerprint identifies the stream that a token belongs to. Its text is for
 // people too:
 //

@@ -164,12 +164,21 @@ func TestAccessControl(t *testing.T) {
 
 	src := as("reader", "s3cr3t").source(o)
 	weak := w.open(src, "", at(strong.checkpoint()))
-	w.open(src, "", rigatoni.Start{})
+	fresh := w.open(src, "", rigatoni.Start{})
 	if w.log.count("clusterMonitor") != 1 {
 		t.Errorf("the weaker check is not logged, or not once:\n%s", w.log)
 	}
-	if weak.Fingerprint() == strong.Fingerprint() || !strings.HasPrefix(weak.Fingerprint(), "set=rs0 database=shop") {
-		t.Errorf("fingerprint %q", weak.Fingerprint())
+	if !strings.HasPrefix(fresh.Fingerprint(), "set=rs0 database=shop") {
+		t.Errorf("fingerprint %q", fresh.Fingerprint())
+	}
+	// The id that a checkpoint has stays in it, and is compared by who can read it.
+	if weak.Fingerprint() != strong.Fingerprint() {
+		t.Errorf("fingerprint %q, of a checkpoint with %q", weak.Fingerprint(), strong.Fingerprint())
+	}
+	there := newFixture(t, testserver.Mongotest(t))
+	there.DB = there.Client.Database("shop")
+	if _, err := there.source(o).Open(t.Context(), "", at(weak.checkpoint())); !errors.Is(err, rigatoni.ErrChangedStream) {
+		t.Errorf("another deployment takes a checkpoint that was saved without the right: %v", err)
 	}
 	w.insert("c", 1)
 	wantNames(t, weak.collect(1), inserted("c", 1)...)
@@ -196,6 +205,73 @@ func TestAccessControl(t *testing.T) {
 	}
 	if _, err := weak.fail(); judge(err, atGetMore) != refused || !strings.Contains(err.Error(), "privileges") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestUnknownIdIsAnError: only a refusal means that the id can't be read.
+func TestUnknownIdIsAnError(t *testing.T) {
+	bothOwn(t, mongod.Options{}, func(t *testing.T, w *fixture) {
+		for code, want := range map[int]bool{1: false, 8: false, 26: false, 11601: false, 91: false, 13: true, 59: true} {
+			w.failPoint("failCommand", times(1), failCommand("replSetGetConfig", code))
+			id, err := w.source(Options{}).identify(t.Context())
+			if (err == nil) != want || id.deployment.id != "" {
+				t.Errorf("code %d: %+v, %v", code, id, err)
+			}
+			w.failPoint("failCommand", "off", bson.D{})
+		}
+	})
+}
+
+// TestOverlap: which streams have events in common.
+func TestOverlap(t *testing.T) {
+	of := func(set, id string, o Options) fingerprint {
+		t.Helper()
+		src, err := newSource(&o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fingerprint{deployment{set, id}, src.scopes[src.names[0]]}
+	}
+	for _, c := range []struct {
+		name string
+		a, b fingerprint
+		want rigatoni.Overlap
+	}{
+		{"the same", of("rs0", "1", Options{Database: "shop"}), of("rs0", "1", Options{Database: "shop"}), rigatoni.SameButCollections},
+		{"the set was renamed", of("rs1", "1", Options{Database: "shop"}), of("rs0", "1", Options{Database: "shop"}), rigatoni.SameButCollections},
+		{"another deployment", of("rs0", "1", Options{Database: "shop"}), of("rs0", "2", Options{Database: "shop"}), rigatoni.NoOverlap},
+		{"an id that is unknown", of("rs0", "1", Options{Database: "shop"}), of("rs0", "", Options{Database: "shop"}), rigatoni.SameButCollections},
+		{"another set", of("rs0", "1", Options{Database: "shop"}), of("rs1", "", Options{Database: "shop"}), rigatoni.NoOverlap},
+		{"another database", of("rs0", "1", Options{Database: "shop"}), of("rs0", "1", Options{Database: "shop2"}), rigatoni.NoOverlap},
+		{"a pattern", of("rs0", "1", Options{Database: "shop*"}), of("rs0", "1", Options{Database: "shop2"}), rigatoni.SomeOverlap},
+		{"the deployment", of("rs0", "1", Options{}), of("rs0", "1", Options{Database: "shop2"}), rigatoni.SomeOverlap},
+		{"one of the collections", of("rs0", "1", Options{Database: "shop", Collections: []string{"a", "b"}}), of("rs0", "1", Options{Database: "shop", Collections: []string{"b"}}), rigatoni.SameButCollections},
+		{"other collections", of("rs0", "1", Options{Database: "shop", Collections: []string{"a", "b"}}), of("rs0", "1", Options{Database: "shop", Collections: []string{"c", "bb"}}), rigatoni.NoOverlap},
+		{"patterns that meet", of("rs0", "1", Options{Database: "shop", Collections: []string{"log_*"}}), of("rs0", "1", Options{Database: "shop", Collections: []string{"*_eu"}}), rigatoni.SameButCollections},
+		{"patterns that don't", of("rs0", "1", Options{Database: "shop", Collections: []string{"log_*"}}), of("rs0", "1", Options{Database: "shop", Collections: []string{"x_*"}}), rigatoni.NoOverlap},
+		{"odd names", of("r s,0", "", Options{Database: "shop", Collections: []string{"a=b, %"}}), of("r s,0", "", Options{Database: "shop", Collections: []string{"a=b, %", "b"}}), rigatoni.SameButCollections},
+		{"other operations", of("rs0", "1", Options{Database: "shop", Operations: []string{"insert"}}), of("rs0", "1", Options{Database: "shop", Operations: []string{"delete"}}), rigatoni.NoOverlap},
+		{"some operations", of("rs0", "1", Options{Database: "shop", Operations: []string{"insert"}}), of("rs0", "1", Options{Database: "shop"}), rigatoni.SomeOverlap},
+	} {
+		if got := c.a.overlap(c.b.String()); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		if got := c.b.overlap(c.a.String()); got != c.want {
+			t.Errorf("%s, the other way: %v, want %v", c.name, got, c.want)
+		}
+	}
+	ours := of("rs0", "1", Options{Database: "shop", Collections: []string{"users", "log_*"}})
+	for name, want := range map[string]bool{
+		"users": true, "orders": false, "log_1": true, "__db:shop": true, "__db:other": false, "__deployment__": true,
+		"resume_token:shop:users": true, "resume_token:other:users": false, "resume_token:shop:orders": false,
+		"resume_token:database:shop": true, "resume_token:database:other": false, "resume_token:deployment": true,
+	} {
+		if got := ours.overlap("rigatoni:resume_token:" + name); (got != rigatoni.NoOverlap) != want {
+			t.Errorf("the Rust crate's %s: %v", name, got)
+		}
+	}
+	if got := of("rs0", "1", Options{}).overlap("not one of ours"); got != rigatoni.NoOverlap {
+		t.Errorf("a text that is no fingerprint: %v", got)
 	}
 }
 

@@ -30,6 +30,9 @@ func (s *Source) Overlaps(ctx context.Context, name string) (func(string) rigato
 // overlap compares the stream with another one's fingerprint.
 func (f fingerprint) overlap(text string) rigatoni.Overlap {
 	other, ok := parse(text)
+	if name, legacy := strings.CutPrefix(text, legacyPrefix); legacy {
+		other, ok = legacyFields(name), true
+	}
 	ours, _ := parse(f.String())
 	switch {
 	case !ok || !sameDeployment(ours, other):
@@ -48,8 +51,13 @@ func (f fingerprint) overlap(text string) rigatoni.Overlap {
 }
 
 // sameDeployment reports whether two streams may be of one deployment. The id
-// decides where both have it.
+// decides where both have it; nothing is known where one has neither id nor name.
 func sameDeployment(a, b map[string]string) bool {
+	for _, fields := range []map[string]string{a, b} {
+		if fields[fieldID] == "" && fields[fieldSet] == "" {
+			return true
+		}
+	}
 	if a[fieldID] != "" && b[fieldID] != "" {
 		return a[fieldID] == b[fieldID]
 	}

@@ -80,9 +80,9 @@ func (s *Source) Streams() []string { return slices.Clone(s.names) }
 // Open opens a stream, as rigatoni.Source says. A server that can't be reached
 // is an error after the client's serverSelectionTimeoutMS (30 s by default).
 //
-// Open refuses a time, or a checkpoint with a token, that is more than a minute
-// in the server's future: the server would open the stream and skip all events
-// until then without an error.
+// Open refuses a checkpoint in the server's future, and a time that is more than a
+// minute in it: the server would open the stream and skip all events until then
+// without an error. It waits for a few seconds if it is only a moment.
 func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (rigatoni.Stream, error) {
 	sc, ok := s.scopes[name]
 	if !ok {
@@ -94,6 +94,10 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 		return nil, sc.refused("connect to the server", err)
 	}
 	fp := fingerprint{deployment: dep.deployment, scope: sc}
+	if at.Checkpoint != nil {
+		fp.deployment = fp.deployment.with(at.Checkpoint.Fingerprint)
+		dep.now = s.catchUp(ctx, positionOf(*at.Checkpoint).ClusterTime, dep.now)
+	}
 	from, err := resolve(at, fp, dep.now)
 	if err != nil {
 		return nil, err

@@ -17,17 +17,24 @@ type startPoint struct {
 	time     bson.Timestamp    // if it is not zero
 }
 
-// futureSlack is how far ahead of the server a start point may seem to be. The
-// server's clock is the cluster's, which never lags behind its own tokens; the
-// slack is for a member that does.
+// futureSlack is how far ahead of the cluster's time a start time may be: somebody
+// has read it off another clock.
 const futureSlack = time.Minute
+
+// isAfter reports whether a position's time is after the cluster's. The server gives a
+// stream that begins now the tick after its time.
+func isAfter(t, now bson.Timestamp) bool {
+	now.I++
+	return !now.IsZero() && now.T > 0 && t.After(now)
+}
 
 // resolve returns the start point that a Start asks for, and refuses one that is
 // of another stream or in the server's future.
 func resolve(at rigatoni.Start, ours fingerprint, now bson.Timestamp) (startPoint, error) {
 	cp := at.Checkpoint
 	if cp == nil {
-		return startPoint{time: at.Time}, checkFuture("the start time", at.Time, now, ErrFuture, state.ErrInvalid)
+		late := at.Time.T > now.T && time.Duration(at.Time.T-now.T)*time.Second > futureSlack
+		return startPoint{time: at.Time}, checkFuture("the start time", late, at.Time, now, ErrFuture, state.ErrInvalid)
 	}
 	if cp.Token.IsZero() {
 		return startPoint{}, errors.New("changestream: the checkpoint has no resume token")
@@ -37,7 +44,7 @@ func resolve(at rigatoni.Start, ours fingerprint, now bson.Timestamp) (startPoin
 	if changed != nil && at.AcceptChanged != accept(cp.Fingerprint, ours.String()) {
 		return startPoint{}, changed
 	}
-	if err := checkFuture("the checkpoint", pos.ClusterTime, now, ErrFuture); err != nil {
+	if err := checkFuture("the checkpoint", isAfter(pos.ClusterTime, now), pos.ClusterTime, now, ErrFuture); err != nil {
 		return startPoint{}, err
 	}
 	if changed == nil {
@@ -61,8 +68,8 @@ func positionOf(cp state.Checkpoint) rigatoni.Position {
 	return pos
 }
 
-func checkFuture(what string, t, now bson.Timestamp, causes ...error) error {
-	if now.IsZero() || time.Duration(int64(t.T)-int64(now.T))*time.Second <= futureSlack {
+func checkFuture(what string, late bool, t, now bson.Timestamp, causes ...error) error {
+	if now.IsZero() || !late {
 		return nil
 	}
 	return &streamError{

@@ -161,7 +161,8 @@ func TestStartsThatAreRefused(t *testing.T) {
 		w.insert("c", 1)
 		event := st.collect(1)[0]
 		pos, _ := rigatoni.PositionAfter(event)
-		soon := bson.Timestamp{T: event.ClusterTime().T + 30, I: 1}
+		soon := bson.Timestamp{T: event.ClusterTime().T + 3, I: 1}
+		half := bson.Timestamp{T: event.ClusterTime().T + 30, I: 1}
 		later := bson.Timestamp{T: event.ClusterTime().T + 3600, I: 1}
 
 		for name, start := range map[string]rigatoni.Start{
@@ -170,6 +171,7 @@ func TestStartsThatAreRefused(t *testing.T) {
 			"an event's token":      at(&state.Checkpoint{Token: atTime(t, pos.Token, later)}),
 			"a checkpoint's time":   at(&state.Checkpoint{Token: opaque(t), ClusterTime: later}),
 			"an accepted one's":     {Checkpoint: &state.Checkpoint{Token: highWaterMark(t, later), Fingerprint: "set=x id=1"}, AcceptChanged: accept("set=x id=1", st.Fingerprint())},
+			"half a minute":         at(&state.Checkpoint{Token: highWaterMark(t, half)}),
 			"years ahead":           {Time: bson.Timestamp{T: 1<<32 - 1}},
 			"a checkpoint of hours": at(&state.Checkpoint{Token: highWaterMark(t, bson.Timestamp{T: later.T + 20000})}),
 		} {
@@ -177,7 +179,28 @@ func TestStartsThatAreRefused(t *testing.T) {
 				t.Errorf("%s in the future: %v", name, err)
 			}
 		}
-		w.open(src, "", at(&state.Checkpoint{Token: highWaterMark(t, soon)})) // within what clocks may differ
+		w.open(src, "", rigatoni.Start{Time: half}) // within what clocks may differ
+
+		// A checkpoint of a moment ahead: it is opened when the server has that time,
+		// which a write of then gives it, and nothing is skipped.
+		stop, written := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(written)
+			for n := 100; ; n++ {
+				w.insert("other", n)
+				select {
+				case <-stop:
+					return
+				case <-time.After(200 * time.Millisecond):
+				}
+			}
+		}()
+		w.open(src, "", at(&state.Checkpoint{Token: highWaterMark(t, soon)}))
+		close(stop)
+		<-written
+		if id, err := src.identify(t.Context()); err != nil || id.now.Before(soon) {
+			t.Errorf("a checkpoint at %v was opened while the server's time was %v, %v", soon, id.now, err)
+		}
 
 		// A token that the server doesn't know.
 		for name, token := range map[string]resumetoken.Token{"opaque": opaque(t), "of no event": atTime(t, pos.Token, bson.Timestamp{T: pos.ClusterTime.T, I: pos.ClusterTime.I + 1})} {

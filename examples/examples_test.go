@@ -31,11 +31,14 @@ func TestExamples(t *testing.T) {
 	defer client.Disconnect(context.Background())
 	orders := client.Database("shop").Collection("orders")
 
-	for _, name := range []string{"function", "watch", "token", "memory", "file", "redis", "ownstore"} {
+	for _, name := range []string{"function", "watch", "token", "memory", "file", "redis", "mongostore", "ownstore"} {
 		t.Run(name, func(t *testing.T) {
 			env := append(os.Environ(), "MONGODB_URI="+server.URI())
 			if name == "redis" {
 				env = append(env, "REDIS_URL="+redisserver.Start(t, nil).URL())
+			}
+			if name == "mongostore" {
+				env = append(env, "STORE_URL="+strings.Replace(server.URI(), "/?", "/rigatoni.checkpoints?", 1))
 			}
 			p := &program{bin: build(t, name), dir: t.TempDir(), env: env}
 			p.start(t)

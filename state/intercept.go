@@ -58,7 +58,7 @@ type Interceptor = func(ctx context.Context, c Call, next func(context.Context) 
 //
 // The store has exactly the capabilities of s, and [As] returns them intercepted as
 // well: [Lister], [BatchSaver], [Forgetter], [Pinger], [io.Closer], [Leaser]; and
-// [Volatile] and [Expirer], whose results are s's own. Capabilities that this package
+// [Volatile], [Expirer] and [fmt.Stringer], whose results are s's own. Capabilities that this package
 // doesn't know are not passed on, since their calls would bypass f. A List is read
 // completely before the first key is yielded, so that it can be repeated. Close has
 // no context, so f receives [context.Background].
@@ -142,6 +142,10 @@ func (s *intercepted) capability(to any) bool {
 		return provide(s, to, func(v Volatile) Volatile { return onlyVolatile{v.Volatile} })
 	case *Expirer:
 		return provide(s, to, func(e Expirer) Expirer { return onlyExpirer{e.Expires} })
+	case *fmt.Stringer:
+		return provide(s, to, func(d fmt.Stringer) fmt.Stringer { return onlyStringer{d.String} })
+	case *Reopener:
+		return provide(s, to, func(r Reopener) Reopener { return onlyReopener{r.Reopen} })
 	case *Legacy:
 		return provide(s, to, func(l Legacy) Legacy { return onlyLegacy{l.Legacy} })
 	}
@@ -318,10 +322,22 @@ type onlyVolatile struct{ volatile func() bool }
 
 func (v onlyVolatile) Volatile() bool { return v.volatile() }
 
+// onlyStringer hides it, too.
+type onlyStringer struct{ text func() string }
+
+func (d onlyStringer) String() string { return d.text() }
+
 // onlyExpirer hides it, too.
 type onlyExpirer struct{ expires func() time.Duration }
 
 func (e onlyExpirer) Expires() time.Duration { return e.expires() }
+
+// onlyReopener hides it, too.
+type onlyReopener struct {
+	reopen func(context.Context) (Store, error)
+}
+
+func (r onlyReopener) Reopen(ctx context.Context) (Store, error) { return r.reopen(ctx) }
 
 // onlyLegacy hides it, too.
 type onlyLegacy struct {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/suggest"
@@ -75,13 +76,25 @@ func newRoot(w world) *cobra.Command {
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err, "") })
 	root.Version = versionLine(buildInfo())
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(newRunCommand(w), newCheckCommand(w), newValidateCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newVersionCommand(w))
 	return root
+}
+
+// flagError is what is wrong with a flag, and what was meant. Of -source=URL, which
+// is six flags of one letter to the library, it repeats nothing: the URL may have a
+// password.
+func flagError(cmd *cobra.Command, err error, meant string) error {
+	unknown := (*pflag.NotExistError)(nil)
+	switch {
+	case errors.As(err, &unknown) && len(unknown.GetSpecifiedShortnames()) > 1:
+		return fmt.Errorf("flags begin with two dashes, --name; see %s --help", cmd.CommandPath())
+	case meant != "":
+		return fmt.Errorf("%w; %s", err, meant)
+	}
+	return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 }
 
 // unknownCommand says which commands there are. It quotes the argument only where

@@ -164,6 +164,11 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 		log.Warn("environment variable ignored; it is no setting", "name", name)
 	}
 	slog.SetDefault(log) // what libraries write with package log has the same format
+	watched, err := startMonitoring(s, log)
+	if err != nil {
+		return err
+	}
+	defer watched.close()
 	c, closeAll, err := open(ctx, w, s, log)
 	defer func() {
 		if cerr := closeAll(); cerr != nil && err == nil {
@@ -174,7 +179,8 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 		return err
 	}
 	if err == nil {
-		err = drive(ctx, s, c, screen, log)
+		c.Hooks = watched.hooks(c.Hooks)
+		err = drive(ctx, w, s, c, watched, screen, log)
 	} else {
 		log.Info("stopped before the pipeline began", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx))
 		err = nil
@@ -183,13 +189,19 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 }
 
 // drive runs a pipeline until it is stopped.
-func drive(ctx context.Context, s config.Settings, c rigatoni.Config, screen *console, log *slog.Logger) error {
+func drive(ctx context.Context, w world, s config.Settings, c rigatoni.Config, watched *monitoring, screen *console, log *slog.Logger) error {
 	p, err := rigatoni.New(c)
 	if err != nil {
 		return usageError{s.Explain(err)}
 	}
+	if err := watched.watch(p); err != nil {
+		return err
+	}
 	stop := report(ctx, p, s, screen, log)
 	defer stop()
+	done := make(chan struct{})
+	defer close(done)
+	go supervisorOf(w.env).attend(ctx, done, p, screen)
 	defer context.AfterFunc(ctx, func() {
 		log.Info("stopping", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx))
 	})()

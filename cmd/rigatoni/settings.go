@@ -35,11 +35,9 @@ func takeSettings(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		unknown := (*pflag.NotExistError)(nil)
 		if errors.As(err, &unknown) && len(unknown.GetSpecifiedName()) > 1 {
-			if meant := config.MeantFlag(unknown.GetSpecifiedName()); meant != "" {
-				return fmt.Errorf("%w; %s", err, meant)
-			}
+			return flagError(cmd, err, config.MeantFlag(unknown.GetSpecifiedName()))
 		}
-		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+		return flagError(cmd, err, "")
 	})
 }
 

@@ -49,18 +49,39 @@ func parseHidden(base, stem, suffix string, name func(stem string, generation ui
 	return generation, err == nil && name(stem, generation) == base
 }
 
-// claim creates the claim of the first generation from n on that has none.
+// claim creates the claim of a generation, from n on, that nobody has or had. The claims
+// below that of a new owner are removed, so the directory is read again: where there is
+// something higher, this one may have been another's.
 func (d *Files) claim(stem string, n uint64) (generation uint64, err error) {
-	for ; ; n++ {
+	for {
 		f, err := d.fs.create(filepath.Join(d.dir, claimName(stem, n)))
 		if errors.Is(err, fs.ErrExist) {
+			n++
 			continue
+		}
+		if err == nil {
+			err = f.Close()
 		}
 		if err != nil {
 			return 0, err
 		}
-		return n, f.Close()
+		l, err := list(d.dir, stem)
+		if err != nil || l.top() == n {
+			return n, err
+		}
+		if err := d.unclaim(stem, n); err != nil {
+			return 0, err
+		}
+		n = l.top() + 1
 	}
+}
+
+func (d *Files) unclaim(stem string, n uint64) error {
+	err := d.fs.remove(filepath.Join(d.dir, claimName(stem, n)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // own sees to it that the recovery has a generation. Nothing is changed in the
@@ -91,7 +112,7 @@ func (r *recovery) own() error {
 		if n >= owned.generation {
 			continue
 		}
-		if err := r.d.fs.remove(filepath.Join(r.d.dir, claimName(r.stem, n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := r.d.unclaim(r.stem, n); err != nil {
 			return err
 		}
 	}

@@ -109,6 +109,22 @@ func TestNoTwoOwnersHaveOneGeneration(t *testing.T) {
 	}
 }
 
+// TestAGenerationThatWasAnothers is not claimed again, although its claim was removed: an
+// owner that was frozen after it had read the directory doesn't know of it.
+func TestAGenerationThatWasAnothers(t *testing.T) {
+	dir := tempDir(t)
+	d := openFiles(t, dir, Options{})
+	for epoch := 5; epoch < 8; epoch++ {
+		closeSink(t, openSink(t, d, rigatoni.Opening{Fence: fence(epoch)}))
+	}
+	if n, err := d.claim("shop", 6); err != nil || n != 8 {
+		t.Errorf("the generation is %d, %v, want 8", n, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, claimName("shop", 6))); err == nil {
+		t.Error("a claim is left behind")
+	}
+}
+
 // TestAnOwnerKeepsItsGeneration when its stream goes back to the checkpoint.
 func TestAnOwnerKeepsItsGeneration(t *testing.T) {
 	for _, epoch := range []int{3, 9} { // after 7

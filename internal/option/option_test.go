@@ -171,6 +171,7 @@ func TestSet(t *testing.T) {
 
 func TestSetRefuses(t *testing.T) {
 	for _, c := range []struct{ name, texts, want string }{
+		{"canonical", "mongodb://u:hunter2@h", `is "mongodb://***@h"; it must be true or false`},
 		{"canonical", "maybe", `is "maybe"; it must be true or false`},
 		{"canonical", "", `is ""; it must be true or false`},
 		{"database", "d ", `is "d ", which ends with a blank; take that out`},

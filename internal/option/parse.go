@@ -212,7 +212,7 @@ func (o *Option) shown(given string) string {
 	switch {
 	case o.Secret:
 		return "not valid"
-	case o.url:
+	case o.url, strings.Contains(given, "://"): // a URL may stand where it doesn't belong
 		given = RedactURL(given)
 	}
 	return strconv.Quote(clipped(given))

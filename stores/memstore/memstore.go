@@ -53,6 +53,9 @@ func OpenURL(_ context.Context, u *url.URL) (*Store, error) {
 	return New(), nil
 }
 
+// String is the store's URL, memory:.
+func (s *Store) String() string { return "memory:" }
+
 func failed(op, key string, err error) error {
 	return &state.Error{Op: op, Store: "memstore", Key: key, Err: err}
 }

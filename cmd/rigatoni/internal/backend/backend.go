@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/filestore"
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
+	"github.com/rigatoni-etl/rigatoni/stores/mongostore"
 	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
 	"github.com/rigatoni-etl/rigatoni/stores/redisstore"
 )
@@ -61,6 +63,17 @@ var Stores = []*Kind{
 		},
 	},
 	{
+		Schemes: []string{"mongodb", "mongodb+srv"}, client: true,
+		Forms: [][2]string{
+			{"mongodb://USER:PASSWORD@HOST,HOST/DB.COLLECTION", "a collection of a MongoDB replica set, with the parameters of a connection string; or mongodb+srv"},
+		},
+		Options: func() any { return &mongostore.Options{} },
+		check:   func(r Ref) error { return mongostore.CheckURL(r.Text, r.Options.(*mongostore.Options)) },
+		store: func(ctx context.Context, r Ref, _ *slog.Logger) (state.Store, error) {
+			return opened(mongostore.Open(ctx, r.Text, r.Options.(*mongostore.Options)))
+		},
+	},
+	{
 		Schemes: []string{"postgres", "postgresql"}, client: true,
 		Forms:   [][2]string{{"postgres://USER:PASSWORD@HOST:PORT/DATABASE", "a table of PostgreSQL; sslmode and the like as for psql"}},
 		Options: func() any { return &pgstore.Options{} },
@@ -69,6 +82,16 @@ var Stores = []*Kind{
 			o := *r.Options.(*pgstore.Options)
 			o.Logger = log
 			return opened(pgstore.Open(ctx, r.Text, &o))
+		},
+		read: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, string, error) {
+			o := *r.Options.(*pgstore.Options)
+			o.Logger, o.NoCreate = log, true
+			s, err := pgstore.Open(ctx, r.Text, &o)
+			if errors.Is(err, pgstore.ErrNoTable) {
+				return missing{memstore.New()}, "the table isn't there; a start makes it", nil
+			}
+			st, err := opened(s, err)
+			return st, "", err
 		},
 	},
 	{

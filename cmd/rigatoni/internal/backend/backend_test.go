@@ -116,7 +116,7 @@ func TestHints(t *testing.T) {
 		"valkey://h:6379":        "there is no store with this scheme; write redis://HOST:PORT",
 		"redis-sentinel://h/m":   "there is no store with this scheme; write redis+sentinel://HOST:PORT/MASTER",
 		"valkey://u:hunter2@h":   "there is no store with this scheme; write redis://HOST:PORT",
-		"mongodb://u:hunter2@h":  "there is no store with this scheme; there are file:DIR, ",
+		"mysql://u:hunter2@h":    "there is no store with this scheme; there are file:DIR, ",
 		"bob:hunter2@10.0.0.1:6": "there is no store with this scheme; there are file:DIR, ",
 	} {
 		var s backend.Store
@@ -146,6 +146,7 @@ func TestChecks(t *testing.T) {
 		"redis://h:port": "this is no URL", "redis://u@h": "the URL has a user and no password", "redis://h/x": "must be the number of a database",
 		"redis://h?tls-ca-file=x": "write rediss", "rediss://h?tls-ca-file=nowhere.pem": "nowhere.pem", "redis://a,b": "there are 2 addresses",
 		"redis+sentinel://h": "does not name the master", "memory://x": `write "memory:"`,
+		"mongodb://h/shop": "the URL doesn't name the collection; write mongodb://HOST/DATABASE.COLLECTION",
 	} {
 		var s backend.Store
 		err := s.UnmarshalText([]byte(url))

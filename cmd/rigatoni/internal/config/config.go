@@ -50,9 +50,9 @@ func Read(in Input) (Settings, error) {
 		}
 		if name = shown; err != nil {
 			r.problem(shown, "", "%s", err)
-			return r.s, r.problems
 		}
-		if !r.file(shown, text) {
+		if err != nil || !r.file(shown, text) {
+			r.logFormat(in.Flags)
 			return r.s, r.problems
 		}
 	}
@@ -67,7 +67,22 @@ func Read(in Input) (Settings, error) {
 		slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.line, b.line) })
 		return r.s, r.problems
 	}
-	return r.s, option.Complete("", &r.s.Messages) // the others are completed where they are used
+	return r.s, errors.Join(option.Complete("", &r.s.Messages), option.Complete("", &r.s.Monitoring)) // the others are completed where they are used
+}
+
+// logFormat reads how messages are to be written, where nothing else is read. A
+// mistake in it doesn't matter any more.
+func (r *reader) logFormat(flags map[string][]string) {
+	f, _ := ByName("log-format")
+	texts := flags[f.Option.Name]
+	if r.env != nil && texts == nil {
+		if text, ok := r.env(EnvName(f.Option.Name)); ok {
+			texts = []string{text}
+		}
+	}
+	if texts != nil {
+		_ = f.set(&r.s, texts[len(texts)-1:], "")
+	}
 }
 
 // reader collects settings and the mistakes in them.

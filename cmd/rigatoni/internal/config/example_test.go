@@ -109,6 +109,7 @@ var examples = map[string]string{
 
 // others are the values of fields that stand in the file as comments.
 var others = map[string]string{
+	"http": "9600", "ready-checkpoint-age": "5m",
 	"one-each":                    "true",
 	"operations":                  "[insert, update, replace, delete]",
 	"pipeline":                    "[{$match: {fullDocument.status: paid}}]",
@@ -120,6 +121,7 @@ var others = map[string]string{
 	"lease-ttl":                   "15s",
 	"lease-wait":                  "1m",
 	"max-attempts":                "10",
+	"on-history-lost":             "[resume-from-time]",
 	"max-batch-age":               "100ms",
 	"dead-letters":                "./dead",
 }

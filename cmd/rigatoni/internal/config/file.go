@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 
 // A value is what a field says.
 type value struct {
-	shown string   // as it stands in the file, variables not filled in: fit for messages
+	shown string   // what messages show instead; "" for the value itself
 	texts []string // what it means
 }
 
@@ -64,7 +65,7 @@ func (r *reader) field(where string, key *yaml.Node) (Field, bool) {
 	switch {
 	case !ok:
 		r.unknown = true
-		r.problem(where, clip(key.Value), "is no field; %s", meant(key.Value))
+		r.problem(where, cmp.Or(clip(key.Value), `""`), "is no field; %s", meant(key.Value))
 	case f.Option.Once:
 		r.problem(where, f.Option.Name, "applies to one start only and can't stand in a file, where it would apply to every start; give --%s", f.Option.Name)
 		ok = false
@@ -110,7 +111,7 @@ func (r *reader) value(o option.Option, name, where string, n *yaml.Node) (value
 		if o.List {
 			texts = option.SplitList(text)
 		}
-		return value{n.Value, texts}, ok
+		return value{instead(n.Value, text), texts}, ok
 	case n.Kind == yaml.SequenceNode && o.List:
 		return r.list(o, name, where, n)
 	case o.Arg == "JSON":
@@ -138,7 +139,7 @@ func (r *reader) list(o option.Option, name, where string, n *yaml.Node) (value,
 		good = good && ok
 		shown, v.texts = append(shown, item.Value), append(v.texts, text)
 	}
-	v.shown = strings.Join(shown, ", ")
+	v.shown = instead(strings.Join(shown, ", "), strings.Join(v.texts, ", "))
 	return v, good
 }
 
@@ -150,7 +151,7 @@ func (r *reader) json(name, where string, n *yaml.Node) (value, bool) {
 		return value{}, false
 	}
 	shown, _ := extJSON(n, func(s string) (string, error) { return s, nil })
-	return value{shown, []string{text}}, true
+	return value{instead(shown, text), []string{text}}, true
 }
 
 func (r *reader) expand(o option.Option, name, where string, n *yaml.Node) (string, bool) {
@@ -171,6 +172,15 @@ func (r *reader) expander(json bool) expander {
 		}
 		return r.env(name)
 	}}
+}
+
+// instead is what messages show: the value as it stands in the file, if variables were
+// filled in, which may be secret.
+func instead(written, meant string) string {
+	if written == meant {
+		return ""
+	}
+	return written
 }
 
 // resolved is what an alias stands for.

@@ -23,7 +23,10 @@ func meant(name string) string {
 			return fmt.Sprintf("did you mean %s: %s?", f.Option.Name, name)
 		}
 	}
-	return suggest.Name(name, inFiles())
+	if close := suggest.Similar(name, inFiles()); close != nil {
+		return "did you mean " + strings.Join(close, " or ") + "?"
+	}
+	return "rigatoni run --help lists those that there are"
 }
 
 // meantOption is meant for an option of a back end.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/rigatoni-etl/rigatoni/internal/option"
 )
 
 // maxFile is the size of the largest pipeline file. One is a page long; what is
@@ -20,6 +22,8 @@ func open(path string, stdin io.Reader) (text []byte, shown string, err error) {
 	if shown = Redact(path); path == "-" {
 		shown = "standard input"
 		text, err = readUpTo(stdin, maxFile)
+	} else if path, err = option.Path(path); err != nil {
+		err = fmt.Errorf("the name of the file %w", err)
 	} else {
 		text, err = readFile(path, maxFile)
 	}

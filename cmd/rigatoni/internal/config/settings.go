@@ -17,6 +17,7 @@ type Settings struct {
 	Output      Output
 	Checkpoints Checkpoints
 	Pipeline    rigatoni.Config // its options, and Name
+	Monitoring  Monitoring
 	Messages    Messages
 	Ignored     []string // variables of the environment that look like settings, and are none
 
@@ -44,6 +45,13 @@ type Checkpoints struct {
 	Start Start         `help:"where to begin without a checkpoint, by default now; none refuses to" arg:"TIME" want:"now, a time such as 2026-11-23T00:46:00Z, a cluster time (seconds.increment) such as 1794000000.2, or none (refuse to begin without a checkpoint)"`
 }
 
+// Monitoring is what is served over HTTP, and when a pipeline is ready.
+type Monitoring struct {
+	HTTP               string        `group:"Monitoring" help:"serve a status page, /status, /metrics, /readyz and /healthz at this address; a port alone (9600) is of this machine only" arg:"ADDR" pattern:"(.*:)?[0-9]{1,5}" want:"a port (9600), of this machine only, or HOST:PORT (0.0.0.0:9600)"`
+	ReadyCheckpointAge time.Duration `help:"not ready when the checkpoint was saved longer ago; by default 1m, or three idle intervals where that is longer" off:"no limit" min:"1s"`
+	ReadyRunway        time.Duration `help:"not ready when the oplog reaches back beyond a checkpoint by less than this" default:"10m" off:"no limit" min:"1s"`
+}
+
 // Messages are those on standard error.
 type Messages struct {
 	LogLevel         string        `group:"Messages" help:"the lowest level of messages" arg:"LEVEL" oneof:"debug|info|warn|error" default:"info"`
@@ -67,6 +75,7 @@ var Fields = fields(
 	func(s *Settings) any { return &s.Checkpoints },
 	func(s *Settings) any { return &s.Pipeline.FirstStart },
 	func(s *Settings) any { return &s.Pipeline },
+	func(s *Settings) any { return &s.Monitoring },
 	func(s *Settings) any { return &s.Messages },
 )
 

@@ -18,16 +18,28 @@ func checkpointChoices(err error) []advice {
 	case errors.As(err, new(checkpointError)):
 		return nil
 	case is(rigatoni.ErrHistoryLost):
-		return []advice{
-			{"to see what is left, and then to continue there with the rest as a gap on record (a dry run; --execute does it)", "checkpoint set --to-oldest"},
-			{"to resume at the checkpoint's time, if only its token is of no use (a dry run; --execute does it)", "checkpoint set --to-time TIME"},
-		}
+		return historyLostChoices(err)
 	case is(state.ErrExpired):
 		return []advice{{"to set it to a time of your choice (a dry run; --execute does it)", "checkpoint set --to-time TIME"}}
 	case is(state.ErrCorrupt):
 		return []advice{{"to remove it, after which checkpoint set begins at a time (a dry run; --execute does it)", "checkpoint clear"}}
 	}
 	return nil
+}
+
+// historyLostChoices are those where the server can't resume from a checkpoint. Its time
+// is none of them where the oplog is known to begin later.
+func historyLostChoices(err error) []advice {
+	all := []advice{{"to see what is left, and then to continue there with the rest as a gap on record (a dry run; --execute does it)", "checkpoint set --to-oldest"}}
+	at := "TIME"
+	var lost *rigatoni.HistoryLostError
+	if errors.As(err, &lost) && !lost.ClusterTime.IsZero() {
+		if lost.Oldest.After(lost.ClusterTime) {
+			return all
+		}
+		at = timestamp(lost.ClusterTime)
+	}
+	return append(all, advice{"to resume at the checkpoint's time, if only its token is of no use (a dry run; --execute does it)", "checkpoint set --to-time " + at})
 }
 
 // checkpointLine is the command line of a command about checkpoints, for the arguments

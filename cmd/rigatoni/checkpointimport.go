@@ -143,7 +143,7 @@ func importRustCrate(ctx context.Context, x *checkpointSession, f importFlags, _
 	for _, name := range names {
 		token, err := rustcrate.Load(ctx, redis, name)
 		if err != nil {
-			return checkpoints.Target{}, crateError(ctx, redis, err)
+			return checkpoints.Target{}, crateError(ctx, redis, name, err)
 		}
 		if order, ok := resumetoken.Compare(token, earliest); earliest.IsZero() || ok && order < 0 {
 			earliest = token
@@ -172,10 +172,14 @@ func (x *checkpointSession) crateNames(given string) ([]string, error) {
 }
 
 // crateError adds which names there are.
-func crateError(ctx context.Context, redis *redisstore.Store, err error) error {
+func crateError(ctx context.Context, redis *redisstore.Store, name string, err error) error {
 	names, errNames := rustcrate.Names(ctx, redis)
 	if !errors.Is(err, state.ErrNotFound) || errNames != nil {
 		return err
 	}
-	return fmt.Errorf("%w; there are %q. Those that begin with resume_token: are of what the crate has read and perhaps not delivered", err, names)
+	if len(names) == 0 {
+		return fmt.Errorf("%w: that Redis has no key of the crate at all; is it the right one, and the right database of it?", checkpoints.ErrNoToken)
+	}
+	return fmt.Errorf("%w under the crate's name %q; there are %q, for --from-name. Those that begin with resume_token: are of what the crate has read and perhaps not delivered",
+		checkpoints.ErrNoToken, name, names)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,6 +64,24 @@ func TestImport(t *testing.T) {
 				t.Errorf("the output has %v, want the event after the position", out)
 			}
 		})
+	}
+}
+
+// A Redis without the crate's token is the wrong one, or the wrong name: a person's to
+// decide, who sees the names that there are.
+func TestImportFindsNoToken(t *testing.T) {
+	server := testserver.Mongotest(t)
+	redis := redisserver.Start(t, nil)
+	for _, want := range []string{"no key of the crate at all", `under the crate's name "users"; there are ["orders"], for --from-name`} {
+		out, err := exec.Command(testbinary.Path(t), "checkpoint", "import", "rigatoni-rs", "--from", redis.URL(), "--from-name", "users",
+			"--source", server.URI, "--database", "shop", "--store", "file:"+t.TempDir()).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != exitDecision || !strings.Contains(string(out), want) || strings.Contains(string(out), "rustcrate") {
+			t.Errorf("%v:\n%s\nwant %s", err, out, want)
+		}
+		if _, err := redis.Do(t.Context(), "SET", "rigatoni:resume_token:orders", "x"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

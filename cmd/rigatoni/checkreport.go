@@ -59,7 +59,7 @@ type startReport struct {
 func partOf(name, note string, err error) partReport {
 	p := partReport{Name: name, OK: err == nil, Note: note}
 	if err != nil {
-		p.Note, p.Error = "", strings.TrimPrefix(err.Error(), "rigatoni: ")
+		p.Note, p.Error = "", strings.TrimPrefix(config.Words(err.Error()), "rigatoni: ")
 	}
 	return p
 }
@@ -85,7 +85,7 @@ func startOf(c rigatoni.StartCheck, at config.Start, now time.Time) startReport 
 	}
 	r.Text = strings.Join(parts, ", ")
 	if c.Err != nil {
-		r.Action, r.Error = "refused", strings.TrimPrefix(strings.TrimPrefix(c.Err.Error(), "rigatoni: "), c.Key+": ")
+		r.Action, r.Error = "refused", strings.TrimPrefix(strings.TrimPrefix(config.Words(c.Err.Error()), "rigatoni: "), c.Key+": ")
 		r.Text = "refused because " + strings.ReplaceAll(r.Error, "\n", "; ")
 		if held != nil && !c.Position.Token.IsZero() {
 			r.Text += "; without that it " + strings.Join(parts, ", ")

@@ -9,11 +9,24 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // What can be done about a first start that is refused, a lost checkpoint and a start
 // time that is too old are commands that can be pasted, with the facts in them.
+// The names of packages are nothing for users, in a report as in a message.
+func TestReportsAreInUsersWords(t *testing.T) {
+	err := fmt.Errorf("rigatoni: b: opening the stream: changestream: shop: Options.FullDocument does not fit")
+	want := "opening the stream: shop: full-document does not fit"
+	if r := startOf(rigatoni.StartCheck{Key: "b", Err: err}, config.Start{}, time.Now()); r.Error != want {
+		t.Errorf("the start: %s", r.Error)
+	}
+	if p := partOf("server", "", err); p.Error != "b: "+want {
+		t.Errorf("a part: %s", p.Error)
+	}
+}
+
 func TestChoices(t *testing.T) {
 	at := bson.Timestamp{T: 1794000000, I: 2}
 	other := func(key string) rigatoni.Finding {
@@ -42,8 +55,11 @@ func TestChoices(t *testing.T) {
 		"a start time that is too old": {&rigatoni.HistoryLostError{Key: "b", ClusterTime: bson.Timestamp{T: 1}, Oldest: at, Err: rigatoni.ErrHistoryLost}, []string{
 			"rigatoni run p.yaml --name b --start 1794000000.2",
 		}},
-		"a checkpoint that is too old": {&rigatoni.HistoryLostError{Key: "b", SavedAt: time.Now(), Oldest: at, Err: rigatoni.ErrHistoryLost}, []string{
-			"rigatoni checkpoint set p.yaml --name b --to-oldest", "rigatoni checkpoint set p.yaml --name b --to-time TIME",
+		"a checkpoint that is too old": {&rigatoni.HistoryLostError{Key: "b", ClusterTime: bson.Timestamp{T: 1}, SavedAt: time.Now(), Oldest: at, Err: rigatoni.ErrHistoryLost}, []string{
+			"rigatoni checkpoint set p.yaml --name b --to-oldest",
+		}},
+		"a checkpoint whose token is of no use": {&rigatoni.HistoryLostError{Key: "b", ClusterTime: at, SavedAt: time.Now(), Oldest: bson.Timestamp{T: 1}, Err: rigatoni.ErrHistoryLost}, []string{
+			"rigatoni checkpoint set p.yaml --name b --to-oldest", "rigatoni checkpoint set p.yaml --name b --to-time 1794000000.2",
 		}},
 	} {
 		err := fmt.Errorf("rigatoni: b: %w", c.err)
@@ -56,8 +72,8 @@ func TestChoices(t *testing.T) {
 		if strings.Join(got, "\n") != strings.Join(c.want, "\n") {
 			t.Errorf("%s:\n got %s\nwant %s", name, strings.Join(got, "\n     "), strings.Join(c.want, "\n     "))
 		}
-		if code, _ := judge(ending(err)); code != exitDecision {
-			t.Errorf("%s: exit code %d", name, code)
+		if code, more := judge(ending(err)); code != exitDecision || more.text != "" {
+			t.Errorf("%s: exit code %d, and also %v", name, code, more)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, advice{}
 	case errors.As(err, &refused):
 		return exitDecision, advice{"to write refused events to files and continue", "--dead-letters=DIR"}
-	case is(rigatoni.ErrCheckpointLost), errors.As(err, &history) && history.SavedAt.IsZero():
+	case is(rigatoni.ErrCheckpointLost), errors.As(err, &history):
 		return exitDecision, advice{} // see choices
 	case is(rigatoni.ErrHistoryLost), is(state.ErrCorrupt), is(state.ErrExpired):
 		return exitDecision, elsewhere

@@ -159,7 +159,7 @@ func Choose(all []Offset, text string) (Offset, error) {
 	case len(match) != 1:
 		return Offset{}, fmt.Errorf("%w: %d offsets have %q in their names: %s", ErrRefused, len(match), text, strings.Join(names, "; "))
 	case match[0].Unusable != "":
-		return Offset{}, fmt.Errorf("%w: the offset %s can't be taken over: %s", ErrRefused, match[0].Name, match[0].Unusable)
+		return Offset{}, fmt.Errorf("%w: %s can't be taken over: %s", ErrRefused, strings.TrimSpace("the offset "+match[0].Name), match[0].Unusable)
 	}
 	return match[0], nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni"
 )
 
 func read(t *testing.T, name string) []byte {
@@ -140,6 +142,24 @@ func TestChoose(t *testing.T) {
 		if _, err := Choose(all, text); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// An offset without a name leaves no hole in the sentence.
+func TestChooseUnnamed(t *testing.T) {
+	_, err := Choose([]Offset{{Unusable: "why"}}, "")
+	if want := ErrRefused.Error() + ": the offset can't be taken over: why"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+// What the server said, and why there is a gap, is in users' words.
+func TestReportsAreInUsersWords(t *testing.T) {
+	if v := verdict(errors.New("changestream: shop: no")); v.Answer != "shop: no" {
+		t.Errorf("the verdict: %s", v.Answer)
+	}
+	if text := gapText(rigatoni.Gap{Reason: "changestream: shop: no", Policy: "p"}); !strings.Contains(text, ": shop: no (p)") || strings.Contains(text, "changestream") {
+		t.Errorf("the gap: %s", text)
 	}
 }
 

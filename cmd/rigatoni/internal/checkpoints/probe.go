@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -25,9 +26,9 @@ type Verdict struct {
 func verdict(err error) *Verdict {
 	switch {
 	case errors.Is(err, errUnconfirmed):
-		return &Verdict{Opens: true, Answer: "the stream opens there; " + err.Error()}
+		return &Verdict{Opens: true, Answer: "the stream opens there; " + config.Words(err.Error())}
 	case err != nil:
-		return &Verdict{Answer: err.Error(), err: err}
+		return &Verdict{Answer: config.Words(err.Error()), err: err}
 	}
 	return &Verdict{Opens: true, Answer: "the stream opens there"}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 )
 
 // span is a duration in seconds for people.
@@ -141,7 +142,7 @@ func (v View) skipped(s sheet) {
 }
 
 func gapText(g rigatoni.Gap) string {
-	t := fmt.Sprintf("%s to %s: %s (%s)", moment(wall(g.From)), moment(wall(g.To)), g.Reason, g.Policy)
+	t := fmt.Sprintf("%s to %s: %s (%s)", moment(wall(g.From)), moment(wall(g.To)), config.Words(g.Reason), g.Policy)
 	if !g.At.IsZero() {
 		t += ", recorded at " + moment(&g.At)
 	}

@@ -47,7 +47,7 @@ type Checkpoints struct {
 
 // Monitoring is what is served over HTTP, and when a pipeline is ready.
 type Monitoring struct {
-	HTTP               string        `group:"Monitoring" help:"serve a status page, /status, /metrics, /readyz and /healthz at this address; a port alone (9600) is of this machine only" arg:"ADDR" pattern:"(.*:)?[0-9]{1,5}" want:"a port (9600), of this machine only, or HOST:PORT (0.0.0.0:9600)"`
+	HTTP               string        `group:"Monitoring" help:"serve a status page, /status, /metrics, /readyz and /healthz at this address; a port alone (9600) is of this machine only" arg:"ADDR" pattern:"(.*:)?([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])" want:"a port (9600), of this machine only, or HOST:PORT (0.0.0.0:9600)"`
 	ReadyCheckpointAge time.Duration `help:"not ready when the checkpoint was saved longer ago; by default 1m, or three idle intervals where that is longer" off:"no limit" min:"1s"`
 	ReadyRunway        time.Duration `help:"not ready when the oplog reaches back beyond a checkpoint by less than this" default:"10m" off:"no limit" min:"1s"`
 }

@@ -165,11 +165,15 @@ func (c *checkpointer) isLost(err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	if unsaved := leaveRecord(ctx, c.cfg.Store, c.key, *c.last, extraLost, map[string]string{"at": stamp(time.Now())}); unsaved != nil {
+	lost := &LostError{Key: c.key, Checkpoint: c.last.Clone(), Err: err}
+	left, unsaved := leaveRecord(ctx, c.cfg.Store, c.key, *c.last, extraLost, map[string]string{"at": stamp(time.Now())})
+	if unsaved != nil {
 		c.log.Error("the checkpoint is gone, and what is known of it can't be saved: the next start would be a first start",
 			"key", c.key, "cluster_time", timestampText(c.last.ClusterTime), "saved_at", stamp(c.last.SavedAt), "err", unsaved)
+		return lost
 	}
-	return &LostError{Key: c.key, Checkpoint: c.last.Clone(), Err: err}
+	lost.Accept = c.cfg.FirstStart.with(acceptCode(c.cfg.Name, []Finding{lostFinding(c.key, left)}))
+	return lost
 }
 
 // opening is what a destination is opened with.
@@ -267,7 +271,7 @@ func (c *checkpointer) firstBegin(ctx context.Context) error {
 		c.skip(g)
 	}
 	note := map[string]string{"at": stamp(time.Now()), "code": c.cfg.FirstStart.Accept}
-	if err := leaveRecord(ctx, c.cfg.Store, c.key, c.checkpoint(c.at, 0, nil), extraAccepted, note); err != nil {
+	if _, err := leaveRecord(ctx, c.cfg.Store, c.key, c.checkpoint(c.at, 0, nil), extraAccepted, note); err != nil {
 		return fmt.Errorf("recording what was accepted: %w", err)
 	}
 	return nil

@@ -187,7 +187,7 @@ func (p *Pipeline) runWorkers(ctx context.Context) error {
 		wg.Go(func() {
 			// A source or a store may panic, or end the goroutine: the lease is
 			// released all the same, and the others are stopped.
-			if err := <-guarded(func() error { return w.run(ctx) }); err != nil {
+			if err := w.withFacts(<-guarded(func() error { return w.run(ctx) })); err != nil {
 				errs[i] = fmt.Errorf("rigatoni: %s: %w", w.key, err)
 				w.status.failed(err)
 				w.status.phase(PhaseFailed)

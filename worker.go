@@ -303,6 +303,30 @@ func (w *worker) acceptOutput(f Finding) error {
 	return nil
 }
 
+// withFacts adds to a lost history what a decision needs.
+func (w *worker) withFacts(err error) error {
+	if !errors.Is(err, ErrHistoryLost) || errors.As(err, new(*HistoryLostError)) {
+		return err
+	}
+	lost := &HistoryLostError{Key: w.key, ClusterTime: w.checkpointer.start().Time, Err: err}
+	if last := w.checkpointer.last; last != nil {
+		lost.ClusterTime, lost.SavedAt = last.ClusterTime, last.SavedAt
+	}
+	if src, ok := w.cfg.Source.(HistoryReporter); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+		defer cancel()
+		answer := make(chan History, 1)
+		if await(ctx, guarded(func() error {
+			h, err := src.History(ctx)
+			answer <- h
+			return err
+		})) == nil {
+			lost.Oldest = (<-answer).Oldest
+		}
+	}
+	return lost
+}
+
 // pause waits before the next attempt, or returns the cause of ctx's end.
 func (w *worker) pause(ctx context.Context, most time.Duration, attempt int) error {
 	return backoff.Wait(ctx, backoff.Duration(w.cfg.RetryMin, most, attempt))

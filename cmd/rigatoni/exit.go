@@ -95,6 +95,7 @@ func judge(err error) (code int, a advice) {
 		usage   usageError
 		signal  stopSignal
 		moving  checkpointError
+		history *rigatoni.HistoryLostError
 	)
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
@@ -118,7 +119,9 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, advice{}
 	case errors.As(err, &refused):
 		return exitDecision, advice{"to write refused events to files and continue", "--dead-letters=DIR"}
-	case is(rigatoni.ErrHistoryLost), is(rigatoni.ErrCheckpointLost), is(state.ErrCorrupt), is(state.ErrExpired):
+	case is(rigatoni.ErrCheckpointLost), errors.As(err, &history) && history.SavedAt.IsZero():
+		return exitDecision, advice{} // see choices
+	case is(rigatoni.ErrHistoryLost), is(state.ErrCorrupt), is(state.ErrExpired):
 		return exitDecision, elsewhere
 	case is(state.ErrNewer):
 		return exitDecision, advice{"run the version of rigatoni that wrote it, or a later one", ""}

@@ -417,10 +417,10 @@ func (c *Change) gaps() ([]rigatoni.Gap, error) {
 	return all, nil
 }
 
-// forgetLost removes what a pipeline knew of a checkpoint that disappeared: it is
-// accounted for now.
+// forgetLost removes what a pipeline left beside the key of a checkpoint that
+// disappeared, which is accounted for now; or that is cleared for good.
 func (m *Mover) forgetLost(ctx context.Context, c *Change) error {
-	if !c.before.lost {
+	if !c.before.lost && !c.clear {
 		return nil
 	}
 	if err := m.Store.Clear(ctx, c.key+lostSuffix); err != nil {

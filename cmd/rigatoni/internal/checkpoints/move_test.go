@@ -303,18 +303,17 @@ func TestLostCheckpoint(t *testing.T) {
 	if _, err := f.store.Load(t.Context(), keyName+lostSuffix); !errors.Is(err, state.ErrNotFound) {
 		t.Errorf("the record is still there: %v", err)
 	}
-	if err := errors.Join(f.store.Clear(t.Context(), keyName), f.store.Save(t.Context(), keyName+lostSuffix, known)); err != nil {
-		t.Fatal(err)
-	}
-	c, err = f.mover.Clear(t.Context(), f.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.mover.Execute(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := List(t.Context(), f.store, nil, ""); err != nil || len(r.Checkpoints) != 0 {
-		t.Errorf("%+v, %v", r, err)
+	for _, there := range []bool{false, true} {
+		err := errors.Join(f.store.Clear(t.Context(), keyName), f.store.Save(t.Context(), keyName+lostSuffix, known))
+		if there {
+			f.save(f.now())
+		}
+		if c, errPlan := f.mover.Clear(t.Context(), f.key); err == nil && errPlan == nil {
+			err = f.mover.Execute(t.Context(), c)
+		}
+		if r, errList := List(t.Context(), f.store, nil, ""); err != nil || errList != nil || len(r.Checkpoints) != 0 {
+			t.Errorf("%+v, %v, %v", r, err, errList)
+		}
 	}
 }
 

@@ -1,9 +1,7 @@
 package rigatoni
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -290,26 +288,4 @@ func otherFinding(e state.Entry, of string, lost bool) Finding {
 		f.Facts = fmt.Sprintf("%q, of the cluster time %s, saved at %s", of, clock(cp.ClusterTime), stamp(cp.SavedAt))
 	}
 	return f
-}
-
-// lostFinding is the finding of a record of LostKey.
-func lostFinding(key string, e state.Entry) Finding {
-	cp := e.Checkpoint
-	f := Finding{Err: ErrCheckpointLost, Key: key, ClusterTime: cp.ClusterTime, SavedAt: cp.SavedAt, id: findingID(e)}
-	var note struct{ At string }
-	if doc, ok := cp.Extra[extraAccepted]; ok && json.Unmarshal(doc, &note) == nil {
-		f.Facts = fmt.Sprintf("a first start was accepted at %s, at the cluster time %s, and nothing is left of what was saved since", note.At, clock(cp.ClusterTime))
-		return f
-	}
-	_ = json.Unmarshal(cp.Extra[extraLost], &note) // without its time, otherwise
-	f.Facts = fmt.Sprintf("the last one that is known is of the cluster time %s, saved at %s; its loss was noticed at %s",
-		clock(cp.ClusterTime), stamp(cp.SavedAt), cmp.Or(note.At, "an unknown time"))
-	return f
-}
-
-// findingID is what a code stands for: a record, down to the byte, so that the code
-// accepts no other.
-func findingID(e state.Entry) string {
-	cp := e.Checkpoint
-	return fmt.Sprintf("%q %q %v %q %v", e.Key, cp.Token.Raw(), cp.ClusterTime, cp.Extra, e.LoadErr)
 }

@@ -38,6 +38,16 @@ type Config struct {
 	AcceptChangedStream string `help:"resume although the stream is another; the code that the refusal prints" arg:"CODE" once:"true" group:"For one start"`
 	AcceptOutput        string `help:"continue although output and checkpoint disagree; the code that the refusal prints" arg:"CODE" once:"true"`
 
+	// OnHistoryLost is what to do where the server can't resume from the checkpoint
+	// ([ErrHistoryLost]), policies that are tried in order. "resume-from-time" opens
+	// the stream at the checkpoint's cluster time: it helps where the oplog still has
+	// that time and only the token is unusable, and redelivers the events of that
+	// moment. "now" skips all events until now. Each recovery is a [Gap] on record, in
+	// the save of the position that the stream resumes from; after three within an
+	// hour the pipeline stops, with [ErrTooManyRecoveries]. Default: the pipeline
+	// stops.
+	OnHistoryLost []string `help:"what to do where the server can't resume from the checkpoint, tried in order; by default stop" arg:"POLICIES" oneof:"resume-from-time|now" group:"Lost history"`
+
 	// Transform is called for each event before it is delivered, in the order of
 	// the stream. It returns the event, or another made with [Event.With], and
 	// whether to deliver it; an event that is not delivered counts as delivered.
@@ -143,6 +153,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.RetryMax < c.RetryMin {
 		return c, fmt.Errorf("rigatoni: Config.RetryMax (%v) is less than RetryMin (%v)", c.RetryMax, c.RetryMin)
+	}
+	if err := checkPolicies(c.OnHistoryLost); err != nil {
+		return c, err
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -310,7 +310,7 @@ func TestStoreIsEmptied(t *testing.T) {
 				t.Fatalf("Run returned %v", err)
 			}
 			refused := r.refusal(t)
-			if !errors.Is(refused, ErrCheckpointLost) || refused.Since() != at(3).ClusterTime {
+			if !errors.Is(refused, ErrCheckpointLost) || refused.Since() != at(3).ClusterTime || refused.Accept != lost.Accept {
 				t.Fatalf("the next start: %v", refused)
 			}
 			r.cfg.FirstStart.Accept, r.cfg.FirstStart.Time = refused.Accept, refused.Since()
@@ -417,4 +417,43 @@ func TestConsentAtRandom(t *testing.T) {
 			t.Errorf("no case ended with %q: %v", o, outcomes)
 		}
 	}
+}
+
+// reportsHistory is a source whose server has events since a time.
+type reportsHistory struct {
+	*fakeSource
+	oldest bson.Timestamp
+}
+
+func (s reportsHistory) History(context.Context) (History, error) {
+	return History{Oldest: s.oldest}, nil
+}
+
+// TestHistoryLostHasTheFacts: the error has the time of the checkpoint, when it was
+// saved, and the oldest time that the server still has.
+func TestHistoryLostHasTheFacts(t *testing.T) {
+	bubble(t, "of a checkpoint, and of a start time", func(t *testing.T) {
+		r := newRig(t, newFakeSource())
+		r.cfg.Source = reportsHistory{r.src, bson.Timestamp{T: 9000, I: 2}}
+		have(t, r.store, "shop", "", 5000)
+		for _, want := range []HistoryLostError{
+			{Key: "shop", ClusterTime: bson.Timestamp{T: 5000, I: 1}, SavedAt: time.Now().UTC()},
+			{Key: "shop", ClusterTime: bson.Timestamp{T: 7000}},
+		} {
+			r.src.openErrs = []error{fmt.Errorf("%w: said the server", ErrHistoryLost)}
+			err := r.once(t)
+			got := new(HistoryLostError)
+			if !errors.As(err, &got) || !errors.Is(err, ErrHistoryLost) {
+				t.Fatalf("Run returned %v", err)
+			}
+			if got.Key != want.Key || got.ClusterTime != want.ClusterTime || !got.SavedAt.Equal(want.SavedAt) || got.Oldest.T != 9000 ||
+				!strings.Contains(err.Error(), "said the server") || !strings.Contains(err.Error(), "the server has events since 1970-01-01T02:30:00Z") {
+				t.Errorf("got %+v: %v", got, err)
+			}
+			if err := state.Forget(t.Context(), r.store, "shop"); err != nil {
+				t.Fatal(err)
+			}
+			r.cfg.FirstStart.Time = bson.Timestamp{T: 7000}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package rigatoni
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,14 +32,16 @@ func isReserved(stream string) bool { return strings.HasPrefix(stream, "@") || i
 // isSideKey reports whether a key is no stream's, but kept beside one.
 func isSideKey(key string) bool { return strings.Contains(key, "/@") }
 
-// leaveRecord saves a checkpoint under the LostKey of a key, with a note of why.
-func leaveRecord(ctx context.Context, store state.Store, key string, cp state.Checkpoint, why string, note map[string]string) error {
+// leaveRecord saves a checkpoint under the LostKey of a key, with a note of why, and
+// returns what the store will list.
+func leaveRecord(ctx context.Context, store state.Store, key string, cp state.Checkpoint, why string, note map[string]string) (state.Entry, error) {
 	doc, err := json.Marshal(note)
 	if err != nil {
-		return err
+		return state.Entry{}, err
 	}
 	cp.Sequence, cp.Extra = 0, map[string]json.RawMessage{why: doc} // 0: whatever was there before
-	return await(ctx, guarded(func() error { return store.Save(ctx, LostKey(key), cp) }))
+	err = await(ctx, guarded(func() error { return store.Save(ctx, LostKey(key), cp) }))
+	return state.Entry{Key: LostKey(key), Checkpoint: cp}, err
 }
 
 // A LostError is the error of a checkpoint that was there and is gone from the store.
@@ -48,7 +51,10 @@ type LostError struct {
 	// Checkpoint is the last one that is known. A first start at its ClusterTime
 	// skips nothing.
 	Checkpoint state.Checkpoint
-	Err        error // the store's
+	// Accept is what FirstStart.Accept must be for that, if nothing else speaks
+	// against it; empty if what is known could not be left in the store.
+	Accept string
+	Err    error // the store's
 }
 
 func (e *LostError) Error() string {
@@ -60,3 +66,25 @@ func (e *LostError) Error() string {
 func (e *LostError) Is(target error) bool { return target == ErrCheckpointLost }
 
 func (e *LostError) Unwrap() error { return e.Err }
+
+// lostFinding is the finding of a record of LostKey.
+func lostFinding(key string, e state.Entry) Finding {
+	cp := e.Checkpoint
+	f := Finding{Err: ErrCheckpointLost, Key: key, ClusterTime: cp.ClusterTime, SavedAt: cp.SavedAt, id: findingID(e)}
+	var note struct{ At string }
+	if doc, ok := cp.Extra[extraAccepted]; ok && json.Unmarshal(doc, &note) == nil {
+		f.Facts = fmt.Sprintf("a first start was accepted at %s, at the cluster time %s, and nothing is left of what was saved since", note.At, clock(cp.ClusterTime))
+		return f
+	}
+	_ = json.Unmarshal(cp.Extra[extraLost], &note) // without its time, otherwise
+	f.Facts = fmt.Sprintf("the last one that is known is of the cluster time %s, saved at %s; its loss was noticed at %s",
+		clock(cp.ClusterTime), stamp(cp.SavedAt), cmp.Or(note.At, "an unknown time"))
+	return f
+}
+
+// findingID is what a code stands for: a record, down to the byte, so that the code
+// accepts no other.
+func findingID(e state.Entry) string {
+	cp := e.Checkpoint
+	return fmt.Sprintf("%q %q %v %q %v", e.Key, cp.Token.Raw(), cp.ClusterTime, cp.Extra, e.LoadErr)
+}

@@ -95,10 +95,12 @@ func newWorkers(p *Pipeline, streams []string) []*worker {
 		if s != "" {
 			log = log.With("stream", s)
 		}
-		all = append(all, &worker{
+		w := &worker{
 			cfg: &p.cfg, stream: s, key: key, census: census, log: log, status: st, opened: p.opened,
 			checkpointer: &checkpointer{cfg: &p.cfg, key: key, log: log, status: st, watchdog: newWatchdog(&p.cfg, log)},
-		})
+		}
+		w.recovery = recovery{policies: p.cfg.OnHistoryLost, key: key, log: log, open: w.openStream}
+		all = append(all, w)
 	}
 	return all
 }
@@ -185,7 +187,7 @@ func (p *Pipeline) runWorkers(ctx context.Context) error {
 		wg.Go(func() {
 			// A source or a store may panic, or end the goroutine: the lease is
 			// released all the same, and the others are stopped.
-			if err := <-guarded(func() error { return w.run(ctx) }); err != nil {
+			if err := w.withFacts(<-guarded(func() error { return w.run(ctx) })); err != nil {
 				errs[i] = fmt.Errorf("rigatoni: %s: %w", w.key, err)
 				w.status.failed(err)
 				w.status.phase(PhaseFailed)

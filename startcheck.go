@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -22,6 +23,9 @@ type StartCheck struct {
 	// Position is where the stream opens, as the source has opened it; zero if it
 	// could not be.
 	Position Position
+	// Gap is what would be recorded as skipped, where Config.OnHistoryLost decides
+	// where the stream opens; nil for nothing. It has no To: that is Position.
+	Gap *Gap
 	// Now is the cluster time, and Runway that of the checkpoint; zero, and not
 	// known, where the source doesn't say: see [History].
 	Now         bson.Timestamp
@@ -79,7 +83,13 @@ func (w *worker) checkStart(ctx context.Context, c *StartCheck) error {
 	c.From = w.checkpointer.start().Time
 	defer func() { w.checkpointer.last = nil }()
 	err = w.checkOpening(ctx)
-	stream, errOpen := w.openStream(ctx)
+	quiet := w.recovery
+	quiet.log = slog.New(slog.DiscardHandler)
+	stream, gap, errOpen := quiet.openAt(ctx, w.checkpointer.start())
+	if gap != nil {
+		gap.From = cp.ClusterTime
+		c.Gap = gap
+	}
 	if errOpen == nil {
 		c.Position = stream.Position()
 		closeStream(stream)

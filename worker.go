@@ -23,6 +23,7 @@ type worker struct {
 	log          *slog.Logger
 	status       *monitor
 	checkpointer *checkpointer
+	recovery     recovery
 	opened       func() // called once, when the stream is open and its start is saved
 
 	isOpen  bool      // opened has been called
@@ -34,6 +35,10 @@ type worker struct {
 // run works until ctx ends (nil, or why not all is delivered and saved), or the
 // stream requires manual intervention.
 func (w *worker) run(ctx context.Context) error {
+	return w.checkpointer.leaveReplaced(w.work(ctx))
+}
+
+func (w *worker) work(ctx context.Context) error {
 	away := 0 // attempts in a row that found the store away
 	for attempt := 0; ; attempt++ {
 		err := w.tenure(ctx)
@@ -146,9 +151,12 @@ func (w *worker) session(ctx context.Context) (err error) {
 			err = errors.Join(err, closeSink(sink.sink, w.cfg.GraceTime))
 		}
 	}()
-	stream, err := w.openStream(ctx)
+	stream, gap, err := w.recovery.openAt(ctx, w.checkpointer.start())
 	if err != nil {
 		return w.unlessStopped(ctx, w.later(fmt.Errorf("opening the stream: %w", err)))
+	}
+	if gap != nil {
+		w.checkpointer.skip(*gap)
 	}
 	defer func() {
 		if s == nil || !s.reading {
@@ -169,6 +177,12 @@ func (w *worker) session(ctx context.Context) (err error) {
 	}
 	if err != nil && (s.tracker.inFlight() > 0 || w.checkpointer.hasUnsaved() || errors.Is(err, errRewind)) {
 		w.owed, w.owedAt = err, w.checkpointer.delivered()
+	}
+	if ctx.Err() == nil && w.recovery.helps(err) {
+		if !w.checkpointer.isBehind() {
+			w.recovery.note(w.checkpointer.last.Token, err)
+		}
+		err = fmt.Errorf("%w: %w", errRewind, err)
 	}
 	if err != nil && (sink.tx != nil || w.checkpointer.unsure) && w.isRewind(err) {
 		err = fmt.Errorf("%w: %w", errReopen, err)
@@ -192,9 +206,8 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 }
 
 // openStream opens the stream. It is abandoned where it goes on after ctx has ended.
-func (w *worker) openStream(ctx context.Context) (Stream, error) {
+func (w *worker) openStream(ctx context.Context, start Start) (Stream, error) {
 	var stream Stream
-	start := w.checkpointer.start()
 	err := await(ctx, guarded(func() (err error) {
 		stream, err = w.cfg.Source.Open(ctx, w.stream, start)
 		return err
@@ -292,6 +305,30 @@ func (w *worker) acceptOutput(f Finding) error {
 	w.log.Warn("first start accepted", "key", w.key, "found", f.String(), "code", code)
 	w.checkpointer.origin.accepted = append(slices.Clip(w.checkpointer.origin.accepted), f)
 	return nil
+}
+
+// withFacts adds to a lost history what a decision needs.
+func (w *worker) withFacts(err error) error {
+	if !errors.Is(err, ErrHistoryLost) || errors.As(err, new(*HistoryLostError)) {
+		return err
+	}
+	lost := &HistoryLostError{Key: w.key, ClusterTime: w.checkpointer.start().Time, Err: err}
+	if last := w.checkpointer.last; last != nil {
+		lost.ClusterTime, lost.SavedAt = last.ClusterTime, last.SavedAt
+	}
+	if src, ok := w.cfg.Source.(HistoryReporter); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+		defer cancel()
+		answer := make(chan History, 1)
+		if await(ctx, guarded(func() error {
+			h, err := src.History(ctx)
+			answer <- h
+			return err
+		})) == nil {
+			lost.Oldest = (<-answer).Oldest
+		}
+	}
+	return lost
 }
 
 // pause waits before the next attempt, or returns the cause of ctx's end.

@@ -62,7 +62,7 @@ const (
 
 var verdicts = map[int32]verdict{
 	codeHistoryLost: lost, codeChangeStreamFatal: lost, codeResumeTenantStream: lost, codeCappedPositionLost: lost,
-	codeObjectTooLarge: badEvent, codeNoMatchingDocument: badEvent,
+	codeObjectTooLarge: badEvent, codeFieldTooBig: badEvent, codeNoMatchingDocument: badEvent,
 	codeUnauthorized: refused, codeAuthFailed: refused, codeAtlasRefused: refused, codeOnlyReplicaSets: refused, codeOnView: refused,
 	codeInvalidOptions: refused, codeInvalidNamespace: refused, codeUnknownField: refused, codeBadValue: refused,
 

@@ -26,17 +26,28 @@ func newCheckCommand(w world) *cobra.Command {
 			"and says which rights there are, where each stream would resume, and how far behind that is, or\n" +
 			"why a start would be refused. It delivers nothing, writes nothing and takes no lease: it may run\n" +
 			"beside the pipeline, whose lease is then what a start would wait for. The exit code is that of\n" +
-			"run. Rights that are of use and not needed don't count.\n\n" + settingsHelp + "\n\nThe flags are those of run, and --json: see rigatoni run --help.",
+			"run. Rights that are of use and not needed don't count.\n\n" +
+			"With --running it asks the pipeline that runs whether it is ready, for the health checks of\n" +
+			"containers: exit code 0, 1 with the reasons, or 5 if nobody answers at --http.\n\n" + settingsHelp + "\n\nThe flags are those of run, and the two below: see rigatoni run --help.",
 		Example: "  rigatoni check pipeline.yaml",
 	}
 	takeSettings(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "print a JSON object")
+	running := cmd.Flags().Bool("running", false, "ask the pipeline that runs, by --http, whether it is ready")
 	cmd.SetUsageFunc(func(*cobra.Command) error {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "Usage:\n  %s\n\nExamples:\n%s\n\nFlags:\n  --json  print a JSON object\n\n%s\n",
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "Usage:\n  %s\n\nExamples:\n%s\n\nFlags:\n"+
+			"  --json     print a JSON object\n  --running  ask the pipeline that runs, by --http, whether it is ready\n\n%s\n",
 			cmd.UseLine(), cmd.Example, exitCodesHelp())
 		return err
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *running {
+			s, _, err := readNeeded(cmd.Context(), w, []string{"http"}, args, cmd.Flags())
+			if err != nil {
+				return ending(err)
+			}
+			return ending(checkRunning(cmd.Context(), w.stdout, s.Monitoring.HTTP))
+		}
 		s, file, err := readSettings(cmd.Context(), w, args, cmd.Flags())
 		if err != nil {
 			return ending(err)

@@ -236,7 +236,7 @@ func newCheckpointList(w world) *cobra.Command {
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return checkpointRun(cmd, w, f, args, func(ctx context.Context, x *checkpointSession) error {
-			r, err := checkpoints.List(ctx, x.store, x.server, x.s.Checkpoints.Name)
+			r, err := checkpoints.List(ctx, x.store, x.server, "")
 			if err != nil {
 				return err
 			}

@@ -45,7 +45,8 @@ type rightReport struct {
 // A startReport is what a start would do with one stream.
 type startReport struct {
 	Key string `json:"key"`
-	// Action is resume, first-start, or refused.
+	// Action is resume, recover (from a lost history, as on-history-lost says),
+	// first-start, or refused.
 	Action        string   `json:"action"`
 	From          string   `json:"from,omitempty"` // the cluster time of where it begins, as RFC 3339
 	BehindSeconds *float64 `json:"behind_seconds,omitempty"`
@@ -77,6 +78,10 @@ func startOf(c rigatoni.StartCheck, at config.Start, now time.Time) startReport 
 	} else {
 		parts = append(parts, "resumes from "+r.resume(c, now))
 		parts = append(parts, r.runway(c))
+		if c.Gap != nil {
+			r.Action = "recover"
+			parts = append(parts, "and the server can't: by "+c.Gap.Policy+" it goes on at "+people(c.Position.ClusterTime)+", and what lies between is a gap on record")
+		}
 	}
 	r.Text = strings.Join(parts, ", ")
 	if c.Err != nil {

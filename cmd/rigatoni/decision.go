@@ -16,7 +16,25 @@ func choices(err error) []advice {
 	if errors.As(err, &first) {
 		return firstStartChoices(first)
 	}
-	return nil
+	var lost *rigatoni.LostError
+	if errors.As(err, &lost) && lost.Accept != "" {
+		return firstStartChoices(&rigatoni.FirstStartError{Key: lost.Key, Accept: lost.Accept, Found: []rigatoni.Finding{
+			{Err: rigatoni.ErrCheckpointLost, Key: lost.Key, ClusterTime: lost.Checkpoint.ClusterTime},
+		}})
+	}
+	var history *rigatoni.HistoryLostError
+	if errors.As(err, &history) && history.SavedAt.IsZero() {
+		return historyChoices(history)
+	}
+	return checkpointChoices(err)
+}
+
+// historyChoices are those where a start time is before the server's oldest event.
+func historyChoices(e *rigatoni.HistoryLostError) []advice {
+	if e.Oldest.IsZero() {
+		return nil
+	}
+	return []advice{{"to begin at the oldest event that the server has", "--start " + timestamp(e.Oldest)}}
 }
 
 // formatAll returns each advice with the whole command line.

@@ -80,7 +80,8 @@ func codesWith(restart string) string {
 	return strings.Join(codes[:last], ", ") + " and " + codes[last]
 }
 
-// advice is what to do next: words, and flags to add to the command line.
+// advice is what to do next: words, and flags to add to the command line, or
+// "checkpoint" with one of its commands and flags.
 type advice struct{ text, flags string }
 
 var elsewhere = advice{"if that can't be mended, to start from a time of your choice, under another name", "--name NAME --start TIME"}
@@ -94,6 +95,7 @@ func judge(err error) (code int, a advice) {
 		usage   usageError
 		signal  stopSignal
 		moving  checkpointError
+		history *rigatoni.HistoryLostError
 	)
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
@@ -117,7 +119,9 @@ func judge(err error) (code int, a advice) {
 		return exitDecision, advice{}
 	case errors.As(err, &refused):
 		return exitDecision, advice{"to write refused events to files and continue", "--dead-letters=DIR"}
-	case is(rigatoni.ErrHistoryLost), is(rigatoni.ErrCheckpointLost), is(state.ErrCorrupt), is(state.ErrExpired):
+	case is(rigatoni.ErrCheckpointLost), errors.As(err, &history) && history.SavedAt.IsZero():
+		return exitDecision, advice{} // see choices
+	case is(rigatoni.ErrHistoryLost), is(state.ErrCorrupt), is(state.ErrExpired):
 		return exitDecision, elsewhere
 	case is(state.ErrNewer):
 		return exitDecision, advice{"run the version of rigatoni that wrote it, or a later one", ""}
@@ -157,8 +161,11 @@ func (a advice) format(args []string) string {
 	case a.flags == "" || len(args) == 0 || args[0] != "run" && args[0] != "check":
 		return "\n  " + a.text
 	}
+	if command, ok := strings.CutPrefix(a.flags, "checkpoint "); ok {
+		return "\n  " + a.text + ":\n    " + checkpointLine(args[1:], command)
+	}
 	line := "rigatoni run"
-	for _, arg := range without(args[1:], a.flags+" --json") { // check's own
+	for _, arg := range without(args[1:], a.flags+" --json --running") { // check's own
 		line += " " + quoted(config.NewScrubber(arg).Text(arg))
 	}
 	return "\n  " + a.text + ":\n    " + line + " " + a.flags

@@ -107,10 +107,6 @@ func (s *screen) end(sig syscall.Signal, code int) string {
 	return s.seen.String()
 }
 
-func runArgs(server *testserver.Server, more ...string) []string {
-	return append([]string{"run", "--source", server.URI, "--database", server.DB.Name(), "--store", "file:state"}, more...)
-}
-
 // On a terminal there is a line that says how far the pipeline is, and the messages are
 // short.
 func TestProgressOnATerminal(t *testing.T) {

@@ -180,7 +180,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 	}
 	if err == nil {
 		c.Hooks = watched.hooks(c.Hooks)
-		err = drive(ctx, s, c, watched, screen, log)
+		err = drive(ctx, w, s, c, watched, screen, log)
 	} else {
 		log.Info("stopped before the pipeline began", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx))
 		err = nil
@@ -189,7 +189,7 @@ func pump(ctx context.Context, w world, s config.Settings, screen *console) (err
 }
 
 // drive runs a pipeline until it is stopped.
-func drive(ctx context.Context, s config.Settings, c rigatoni.Config, watched *monitoring, screen *console, log *slog.Logger) error {
+func drive(ctx context.Context, w world, s config.Settings, c rigatoni.Config, watched *monitoring, screen *console, log *slog.Logger) error {
 	p, err := rigatoni.New(c)
 	if err != nil {
 		return usageError{s.Explain(err)}
@@ -199,6 +199,9 @@ func drive(ctx context.Context, s config.Settings, c rigatoni.Config, watched *m
 	}
 	stop := report(ctx, p, s, screen, log)
 	defer stop()
+	done := make(chan struct{})
+	defer close(done)
+	go supervisorOf(w.env).attend(ctx, done, p, screen)
 	defer context.AfterFunc(ctx, func() {
 		log.Info("stopping", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx))
 	})()

@@ -38,6 +38,10 @@ func startShell(t *testing.T, server *testserver.Server, script string) *child {
 	return c
 }
 
+func runArgs(server *testserver.Server, more ...string) []string {
+	return append([]string{"run", "--source", server.URI, "--database", server.DB.Name(), "--store", "file:state"}, more...)
+}
+
 func (c *child) wantExit(want int, saying string) {
 	c.t.Helper()
 	code := c.exit()

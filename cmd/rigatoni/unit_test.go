@@ -173,6 +173,24 @@ func TestAdviceReplacesFlags(t *testing.T) {
 	}
 }
 
+// What checkpoint's commands can do is their own command line, with those flags that
+// they take.
+func TestCheckpointAdvice(t *testing.T) {
+	for err, want := range map[error]string{
+		rigatoni.ErrHistoryLost: "rigatoni checkpoint set p.yaml --store file:./s --source=mongodb://h --config c.yaml --one-each --to-oldest",
+		state.ErrExpired:        "rigatoni checkpoint set p.yaml --store file:./s --source=mongodb://h --config c.yaml --one-each --to-time TIME",
+		state.ErrCorrupt:        "rigatoni checkpoint clear p.yaml --store file:./s --source=mongodb://h --config c.yaml --one-each",
+	} {
+		got := formatAll(choices(err), []string{"run", "p.yaml", "--to", "ndjson:-", "--store", "file:./s", "--source=mongodb://h", "--lease-wait=off", "--config", "c.yaml", "--one-each", "--concurrency", "4"})
+		if !strings.Contains(got, ":\n    "+want) {
+			t.Errorf("%v: %s", err, got)
+		}
+		if got := choices(checkpointError{err}); got != nil {
+			t.Errorf("in a command about checkpoints: %v", got)
+		}
+	}
+}
+
 func TestConsole(t *testing.T) {
 	var b bytes.Buffer
 	c := newConsole(&b, true)

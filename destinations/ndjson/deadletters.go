@@ -167,6 +167,12 @@ func (d *DeadLetters) Put(ctx context.Context, l rigatoni.DeadLetter) error {
 // left torn. The lock keeps other processes away meanwhile.
 func (d *DeadLetters) append(ctx context.Context, path string, line []byte) (err error) {
 	f, err := d.open(path, os.O_CREATE)
+	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the directory, or moved it away
+		if err := mkdir(osFS{}, d.dir); err != nil {
+			return err
+		}
+		f, err = d.open(path, os.O_CREATE)
+	}
 	if err != nil {
 		return err
 	}

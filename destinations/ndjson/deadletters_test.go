@@ -208,6 +208,24 @@ func TestADeadLetterThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// TestTheFolderOfDeadLettersIsRemoved while a pipeline runs: it is made again, since a
+// letter that can't be written would hold up its stream for ever.
+func TestTheFolderOfDeadLettersIsRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "dead")
+	d := openLettersIn(t, dir, nil)
+	for n := range 2 {
+		if err := os.RemoveAll(filepath.Dir(dir)); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Put(t.Context(), deadLetter(t, "shop", n)); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, dir, "shop.ndjson"); strings.Count(got, "\n") != 1 {
+			t.Errorf("the letters are %q", got)
+		}
+	}
+}
+
 // TestDeadLettersWaitForAnotherProcess: as long as ctx lasts.
 func TestDeadLettersWaitForAnotherProcess(t *testing.T) {
 	dir := t.TempDir()

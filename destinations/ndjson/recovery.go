@@ -358,7 +358,11 @@ func (r *recovery) isAway(lost *output) bool {
 		return true
 	}
 	mine, err := lost.file.Stat()
-	return err == nil && f.claim() == 0 && same(filepath.Join(r.d.dir, f.base), mine) != nil
+	if err != nil || f.claim() > 0 {
+		return false
+	}
+	_, err = same(filepath.Join(r.d.dir, f.base), mine)
+	return err != nil
 }
 
 func (r *recovery) copyBack(lost *output, size int64) error {

@@ -48,7 +48,7 @@ func (s *sink) verifyCurrent() {
 		s.fail(fmt.Errorf("ndjson: %w", err))
 		return
 	}
-	if err := same(s.path(s.cur.name), mine); err != nil {
+	if _, err := same(s.path(s.cur.name), mine); err != nil {
 		s.lose(err)
 	}
 }
@@ -66,26 +66,23 @@ func (o *output) checkSize() error {
 }
 
 func (s *sink) checkEnded(e endedFile) error {
-	if err := same(s.path(e.name), e.info); err != nil {
-		return err
-	}
-	info, err := os.Lstat(s.path(e.name))
+	info, err := same(s.path(e.name), e.info)
 	if err == nil && info.Size() != e.size {
 		err = fmt.Errorf("%s has %d bytes where %d were written; something else changes it", e.name.open(), info.Size(), e.size)
 	}
 	return err
 }
 
-// same returns an error unless path is still that of the file.
-func same(path string, mine fs.FileInfo) error {
+// same returns what path is now, and an error unless it is still that of the file.
+func same(path string, mine fs.FileInfo) (fs.FileInfo, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
-		return fmt.Errorf("output was removed or moved while the pipeline ran: %w", err)
+		return nil, fmt.Errorf("output was removed or moved while the pipeline ran: %w", err)
 	}
 	if !os.SameFile(info, mine) {
-		return fmt.Errorf("output was replaced while the pipeline ran: %s is another file now", path)
+		return nil, fmt.Errorf("output was replaced while the pipeline ran: %s is another file now", path)
 	}
-	return nil
+	return info, nil
 }
 
 // lose gives the session up because the file being written has no name any more.
@@ -105,7 +102,11 @@ func (s *sink) keep() {
 
 func (s *sink) isRemoved() bool {
 	mine, err := s.cur.file.Stat()
-	return err == nil && same(s.path(s.cur.name), mine) != nil
+	if err != nil {
+		return false
+	}
+	_, err = same(s.path(s.cur.name), mine)
+	return err != nil
 }
 
 // isGone reports whether an error of creating a file says that there is no directory.

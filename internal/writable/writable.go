@@ -1,4 +1,7 @@
 // Package writable says whether a directory could be written to, without writing.
+//
+// The command is a module of its own and may be linked with a newer version of this
+// one. Therefore what is exported here stays compatible, as if it were public.
 package writable
 
 import (

@@ -14,9 +14,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rigatoni-etl/rigatoni/internal/wheel"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"github.com/rigatoni-etl/rigatoni/internal/wheel"
 )
 
 // A Node is one member of the replica set. Its methods are safe for concurrent

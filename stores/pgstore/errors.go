@@ -14,6 +14,9 @@ import (
 
 type pgconnConn = pgconn.PgConn
 
+// ErrNoTable is the error of Open with Options.NoCreate where the table is missing.
+var ErrNoTable = errors.New("the table of the checkpoints is missing")
+
 // errReadOnly is a server's that accepts no writes.
 var errReadOnly = errors.New("the server is a standby or read-only, and accepts no writes")
 

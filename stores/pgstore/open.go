@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,7 +140,7 @@ func (s *Store) Schema() string {
 }
 
 func (s *Store) create(ctx context.Context) error {
-	_, err := s.pool.Exec(ctx, s.Schema())
+	err := s.createTable(ctx)
 	switch code := sqlState(err); {
 	case code == "42P07" || code == "42710" || code == "23505": // another process was faster
 		return s.checkRights(ctx)
@@ -148,6 +149,20 @@ func (s *Store) create(ctx context.Context) error {
 			state.ErrRefused, message(err), s.Schema(), s.table)
 	}
 	return err
+}
+
+// createTable creates the table or, with Options.NoCreate, finds out whether it could.
+func (s *Store) createTable(ctx context.Context) error {
+	if !s.opts.NoCreate {
+		_, err := s.pool.Exec(ctx, s.Schema())
+		return err
+	}
+	tx, err := s.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, s.Schema())
+	return cmp.Or(err, tx.Rollback(context.WithoutCancel(ctx)), ErrNoTable)
 }
 
 // checkRights refuses a table that the user may not use, or that is another one.

@@ -128,3 +128,38 @@ func TestStandby(t *testing.T) {
 		}
 	}
 }
+
+// With NoCreate a missing table stays missing, and what would refuse it is found.
+func TestNoCreate(t *testing.T) {
+	at := newDatabase(t)
+	p := pool(t, at)
+	if _, err := pgstore.Open(t.Context(), at, &pgstore.Options{Logger: quiet, NoCreate: true}); !errors.Is(err, pgstore.ErrNoTable) {
+		t.Errorf("got %v", err)
+	}
+	var exists bool
+	if err := p.QueryRow(t.Context(), "select to_regclass('rigatoni_checkpoints') is not null").Scan(&exists); err != nil || exists {
+		t.Errorf("afterwards it exists: %v, %v", exists, err)
+	}
+	exec(t, p, "create role visitor login")
+	u, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User("visitor")
+	if _, err := pgstore.Open(t.Context(), u.String(), &pgstore.Options{Logger: quiet, NoCreate: true}); !errors.Is(err, state.ErrRefused) {
+		t.Errorf("of a user who may not create it: %v", err)
+	}
+	s, err := pgstore.Open(t.Context(), at, &pgstore.Options{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Close(s); err != nil {
+		t.Error(err)
+	}
+	if s, err = pgstore.Open(t.Context(), at, &pgstore.Options{Logger: quiet, NoCreate: true}); err != nil {
+		t.Fatalf("with the table: %v", err)
+	}
+	if err := state.Close(s); err != nil {
+		t.Error(err)
+	}
+}

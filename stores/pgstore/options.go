@@ -31,6 +31,10 @@ type Options struct {
 	// can't hold up another owner. The default is 5s.
 	CallTimeout time.Duration `help:"limit for each call of the store" default:"5s" min:"1ms" max:"10m"`
 
+	// NoCreate keeps Open from creating the table. Where it is missing, and could be
+	// created, the error is [ErrNoTable].
+	NoCreate bool
+
 	// Logger receives log output. The default is [slog.Default].
 	Logger *slog.Logger
 }

@@ -85,7 +85,7 @@ func allows(may, dep string) bool {
 // upgraded. Only stable ones may be used:
 // their docs promise to stay compatible.
 func TestNestedModules(t *testing.T) {
-	stable := []string{option, "/internal/backoff"}
+	stable := []string{option, "/internal/backoff", "/internal/writable"}
 	for _, dir := range []string{"stores/pgstore", "stores/redisstore", "otelrigatoni", "cmd/rigatoni", "examples"} {
 		imports := run(t, dir, "go", "list", "-f", `{{join .Imports "\n"}}`, "./...")
 		for _, dep := range strings.Fields(string(imports)) {

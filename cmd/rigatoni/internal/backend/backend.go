@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 
@@ -81,6 +82,16 @@ var Stores = []*Kind{
 			o := *r.Options.(*pgstore.Options)
 			o.Logger = log
 			return opened(pgstore.Open(ctx, r.Text, &o))
+		},
+		read: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, string, error) {
+			o := *r.Options.(*pgstore.Options)
+			o.Logger, o.NoCreate = log, true
+			s, err := pgstore.Open(ctx, r.Text, &o)
+			if errors.Is(err, pgstore.ErrNoTable) {
+				return missing{memstore.New()}, "the table isn't there; a start makes it", nil
+			}
+			st, err := opened(s, err)
+			return st, "", err
 		},
 	},
 	{

@@ -21,6 +21,7 @@ var instead = map[string]map[string]string{
 		"redis": "redis://HOST:PORT", "rediss": "rediss://HOST:PORT", "redisstore": "redis://HOST:PORT",
 		"valkey": "redis://HOST:PORT", "valkeys": "rediss://HOST:PORT", "redis+tls": "rediss://HOST:PORT", "keydb": "redis://HOST:PORT",
 		"sentinel": "redis+sentinel://HOST:PORT/MASTER", "redis-sentinel": "redis+sentinel://HOST:PORT/MASTER",
+		"postgres": "postgres://HOST/DATABASE", "postgresql": "postgres://HOST/DATABASE", "pg": "postgres://HOST/DATABASE", "psql": "postgres://HOST/DATABASE",
 		"cluster": "redis+cluster://HOST:PORT", "redis-cluster": "redis+cluster://HOST:PORT",
 	},
 }

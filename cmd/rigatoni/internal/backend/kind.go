@@ -34,6 +34,7 @@ type Kind struct {
 	bare    bool // its URLs are a scheme and nothing else
 	check   func(Ref) error
 	store   func(context.Context, Ref, *slog.Logger) (state.Store, error)
+	read    func(context.Context, Ref, *slog.Logger) (_ state.Store, note string, _ error) // nil: store writes nothing
 	deliver func(context.Context, Ref, io.Writer, *slog.Logger) (rigatoni.Destination, error)
 }
 

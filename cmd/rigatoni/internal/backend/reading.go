@@ -25,10 +25,13 @@ func (r Ref) Dir() string {
 }
 
 // OpenToRead opens the store without making anything, for those who only read. Of a
-// directory that isn't there it says so, and the store is an empty one.
+// directory or table that isn't there the note says so, and the store is an empty one.
 func (s Store) OpenToRead(ctx context.Context, log *slog.Logger) (st state.Store, note string, err error) {
 	dir := s.Ref.Dir()
-	if dir == "" {
+	switch {
+	case s.Ref.Kind != nil && s.Ref.Kind.read != nil:
+		return s.Ref.Kind.read(ctx, s.Ref, log)
+	case dir == "":
 		st, err = s.Open(ctx, log)
 		return st, "", err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -24,8 +25,8 @@ func (k Key) String() string {
 }
 
 // lostSuffix follows a key in the name under which a pipeline keeps what it knew of
-// a checkpoint that disappeared while it ran. No stream's name begins with @.
-const lostSuffix = "/@lost"
+// a checkpoint that disappeared while it ran.
+var lostSuffix = rigatoni.LostKey("")
 
 func parseKey(text string) Key {
 	name, stream, _ := strings.Cut(text, "/")
@@ -39,17 +40,17 @@ var (
 	ErrNone = errors.New("the store has no such checkpoint")
 )
 
-// entries lists the store's keys that begin with prefix, in order, without the
-// records of lost checkpoints, which are beside them.
+// entries lists the store's keys that begin with prefix, in order, without those that
+// are no stream's but kept beside one: of them, what is known of lost checkpoints.
 func entries(ctx context.Context, s state.Store, prefix string) (all []state.Entry, lost map[string]state.Checkpoint, err error) {
 	lost = map[string]state.Checkpoint{}
 	for e, err := range state.List(ctx, s, prefix) {
 		switch {
 		case err != nil:
 			return nil, nil, err
-		case strings.HasSuffix(e.Key, lostSuffix):
-			if e.LoadErr == nil {
-				lost[strings.TrimSuffix(e.Key, lostSuffix)] = e.Checkpoint
+		case strings.Contains(e.Key, "/@"):
+			if key, ok := strings.CutSuffix(e.Key, lostSuffix); ok && e.LoadErr == nil {
+				lost[key] = e.Checkpoint
 			}
 		default:
 			all = append(all, e)

@@ -81,6 +81,9 @@ func (f *fixture) accountFor(all []state.Checkpoint, old state.Checkpoint, c *Ch
 	if len(redelivered) > 0 && c.Effect != effectRedelivers {
 		f.t.Errorf("%d events are redelivered, and the change says %s", len(redelivered), c.Effect)
 	}
+	if before, err := rigatoni.Gaps(old); err != nil || len(skipped) == 0 && len(gaps) != len(before) {
+		f.t.Errorf("nothing is skipped, and there are %d gaps after %d, %v", len(gaps), len(before), err)
+	}
 	if n := int64(len(skipped) + len(redelivered)); c.Effect != effectNone && (c.Events == nil || *c.Events != n || c.AtLeast) {
 		f.t.Errorf("%d events lie between, and the change says: %s", n, c.effectText())
 	}
@@ -303,18 +306,17 @@ func TestLostCheckpoint(t *testing.T) {
 	if _, err := f.store.Load(t.Context(), keyName+lostSuffix); !errors.Is(err, state.ErrNotFound) {
 		t.Errorf("the record is still there: %v", err)
 	}
-	if err := errors.Join(f.store.Clear(t.Context(), keyName), f.store.Save(t.Context(), keyName+lostSuffix, known)); err != nil {
-		t.Fatal(err)
-	}
-	c, err = f.mover.Clear(t.Context(), f.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.mover.Execute(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := List(t.Context(), f.store, nil, ""); err != nil || len(r.Checkpoints) != 0 {
-		t.Errorf("%+v, %v", r, err)
+	for _, there := range []bool{false, true} {
+		err := errors.Join(f.store.Clear(t.Context(), keyName), f.store.Save(t.Context(), keyName+lostSuffix, known))
+		if there {
+			f.save(f.now())
+		}
+		if c, errPlan := f.mover.Clear(t.Context(), f.key); err == nil && errPlan == nil {
+			err = f.mover.Execute(t.Context(), c)
+		}
+		if r, errList := List(t.Context(), f.store, nil, ""); err != nil || errList != nil || len(r.Checkpoints) != 0 {
+			t.Errorf("%+v, %v, %v", r, err, errList)
+		}
 	}
 }
 

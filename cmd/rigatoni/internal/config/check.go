@@ -125,7 +125,7 @@ func parts(err error) []error {
 // plainly is the text of a back end's error, with the names that users know.
 func plainly(err error, options any) string {
 	text := err.Error()
-	for _, prefix := range []string{"ndjson: ", "memstore: ", "redisstore: ", "filestore: ", "invalid argument: "} {
+	for _, prefix := range []string{"ndjson: ", "memstore: ", "redisstore: ", "pgstore: ", "filestore: ", "invalid argument: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return goNames.ReplaceAllStringFunc(text, func(found string) string {

@@ -121,6 +121,7 @@ var others = map[string]string{
 	"lease-ttl":                   "15s",
 	"lease-wait":                  "1m",
 	"max-attempts":                "10",
+	"on-history-lost":             "[resume-from-time]",
 	"max-batch-age":               "100ms",
 	"dead-letters":                "./dead",
 }

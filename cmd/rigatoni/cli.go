@@ -75,11 +75,10 @@ func newRoot(w world) *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err, "") })
 	root.Version = versionLine(buildInfo())
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newRunCommand(w), newCheckCommand(w), newValidateCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newVersionCommand(w))
+	root.AddCommand(newRunCommand(w), newCheckCommand(w), newValidateCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newManCommand(), newVersionCommand(w))
 	return root
 }
 

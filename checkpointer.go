@@ -83,7 +83,7 @@ func (c *checkpointer) acquire(ctx context.Context) error {
 		c.status.loaded(cp)
 		c.countGaps(cp)
 	case errors.Is(err, state.ErrNotFound) && c.known:
-		err = c.isLost(err)
+		err = c.isLost(c.cfg.Store, err)
 	case errors.Is(err, state.ErrNotFound):
 		c.last, err = nil, nil
 	}
@@ -154,19 +154,46 @@ func (c *checkpointer) leave(err error) error {
 	if !errors.Is(loaded, state.ErrNotFound) {
 		return err
 	}
-	return errors.Join(c.isLost(loaded), err)
+	return errors.Join(c.isLost(c.cfg.Store, loaded), err)
+}
+
+// leaveReplaced leaves what is known of the checkpoint where the store was, if that
+// was removed or replaced: at the end, since until then it may be put back.
+func (c *checkpointer) leaveReplaced(err error) error {
+	r, ok := state.As[state.Reopener](c.cfg.Store)
+	if !ok || !c.known || errors.Is(err, ErrDeliveryHung) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if _, loaded := c.cfg.Store.Load(ctx, c.key); !errors.Is(loaded, state.ErrReplaced) {
+		return err
+	}
+	now, failed := r.Reopen(ctx)
+	if failed != nil {
+		c.log.Error("the store is gone, and what is known of its checkpoint can't be left there: the next start would be a first start", "key", c.key, "err", failed)
+		return err
+	}
+	_, loaded := now.Load(ctx, c.key)
+	if errors.Is(loaded, state.ErrNotFound) {
+		err = errors.Join(c.isLost(now, loaded), err)
+	}
+	if failed := state.Close(now); failed != nil {
+		c.log.Warn("the store that is there now was not closed", "err", failed)
+	}
+	return err
 }
 
 // isLost is the error of a checkpoint that the store has lost. It leaves what is known
 // of it in the store, so that the next start is refused.
-func (c *checkpointer) isLost(err error) error {
+func (c *checkpointer) isLost(store state.Store, err error) error {
 	if c.last == nil {
 		return fmt.Errorf("%w: %w", ErrCheckpointLost, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	lost := &LostError{Key: c.key, Checkpoint: c.last.Clone(), Err: err}
-	left, unsaved := leaveRecord(ctx, c.cfg.Store, c.key, *c.last, extraLost, map[string]string{"at": stamp(time.Now())})
+	left, unsaved := leaveRecord(ctx, store, c.key, *c.last, extraLost, map[string]string{"at": stamp(time.Now())})
 	if unsaved != nil {
 		c.log.Error("the checkpoint is gone, and what is known of it can't be saved: the next start would be a first start",
 			"key", c.key, "cluster_time", timestampText(c.last.ClusterTime), "saved_at", stamp(c.last.SavedAt), "err", unsaved)

@@ -35,6 +35,10 @@ type worker struct {
 // run works until ctx ends (nil, or why not all is delivered and saved), or the
 // stream requires manual intervention.
 func (w *worker) run(ctx context.Context) error {
+	return w.checkpointer.leaveReplaced(w.work(ctx))
+}
+
+func (w *worker) work(ctx context.Context) error {
 	away := 0 // attempts in a row that found the store away
 	for attempt := 0; ; attempt++ {
 		err := w.tenure(ctx)

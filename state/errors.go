@@ -36,6 +36,10 @@ var (
 	ErrStale = errors.New("a later checkpoint has been saved already")
 	// ErrLeaseHeld: another owner holds the lease. See [HeldError].
 	ErrLeaseHeld = errors.New("the lease is held")
+	// ErrReplaced: what the store keeps its checkpoints in was removed or replaced
+	// since it was opened. Each such error is an ErrUnavailable too: it may be put
+	// back. See [Reopener].
+	ErrReplaced = errors.New("removed or replaced since it was opened")
 	// ErrClosed: the store has been closed.
 	ErrClosed = errors.New("the store is closed")
 	// ErrInvalid: the arguments are invalid, whatever the store holds.

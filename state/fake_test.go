@@ -166,6 +166,10 @@ func (s *fakeStore) Ping(context.Context) error { return s.pinging }
 func (s *fakeStore) Volatile() bool             { return true }
 func (s *fakeStore) Expires() time.Duration     { return time.Minute }
 
+func (s *fakeStore) String() string { return "fake:" }
+
+func (s *fakeStore) Reopen(context.Context) (state.Store, error) { return newFake(), nil }
+
 func (s *fakeStore) Legacy(context.Context) ([]string, error) { return []string{"old"}, nil }
 func (s *fakeStore) Close() error {
 	s.closed = true

@@ -144,6 +144,8 @@ func (s *intercepted) capability(to any) bool {
 		return provide(s, to, func(e Expirer) Expirer { return onlyExpirer{e.Expires} })
 	case *fmt.Stringer:
 		return provide(s, to, func(d fmt.Stringer) fmt.Stringer { return onlyStringer{d.String} })
+	case *Reopener:
+		return provide(s, to, func(r Reopener) Reopener { return onlyReopener{r.Reopen} })
 	case *Legacy:
 		return provide(s, to, func(l Legacy) Legacy { return onlyLegacy{l.Legacy} })
 	}
@@ -329,6 +331,13 @@ func (d onlyStringer) String() string { return d.text() }
 type onlyExpirer struct{ expires func() time.Duration }
 
 func (e onlyExpirer) Expires() time.Duration { return e.expires() }
+
+// onlyReopener hides it, too.
+type onlyReopener struct {
+	reopen func(context.Context) (Store, error)
+}
+
+func (r onlyReopener) Reopen(ctx context.Context) (Store, error) { return r.reopen(ctx) }
 
 // onlyLegacy hides it, too.
 type onlyLegacy struct {

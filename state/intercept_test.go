@@ -103,6 +103,12 @@ func TestInterceptEveryCall(t *testing.T) {
 	if names, err := must[state.Legacy](t, s).Legacy(ctx); err != nil || !slices.Equal(names, []string{"old"}) {
 		t.Errorf("Legacy gave %q, %v", names, err)
 	}
+	if d := must[fmt.Stringer](t, s); d.String() != "fake:" {
+		t.Error("String didn't reach the store")
+	}
+	if now, err := must[state.Reopener](t, s).Reopen(ctx); err != nil || now == nil || now == state.Store(fake) {
+		t.Errorf("Reopen gave %v, %v", now, err)
+	}
 	want := []string{"save k", "load k", "acquire k", "renew k fence 1", "save k fence 1", "clear k fence 1", "release k fence 1",
 		"clear k", "savebatch  items 2", "list ", "forget k", "ping ", "close "}
 	if !slices.Equal(log, want) {
@@ -116,7 +122,7 @@ var capabilities = []struct {
 }{
 	{"Lister", has[state.Lister]}, {"BatchSaver", has[state.BatchSaver]}, {"Forgetter", has[state.Forgetter]}, {"Pinger", has[state.Pinger]},
 	{"Volatile", has[state.Volatile]}, {"Expirer", has[state.Expirer]}, {"Leaser", has[state.Leaser]}, {"Closer", has[io.Closer]},
-	{"Legacy", has[state.Legacy]},
+	{"Legacy", has[state.Legacy]}, {"Stringer", has[fmt.Stringer]}, {"Reopener", has[state.Reopener]},
 }
 
 func has[T any](s state.Store) bool {
@@ -148,8 +154,8 @@ func TestCapabilitiesAreComplete(t *testing.T) {
 		}
 		return true
 	})
-	if found != len(tested)-1 { // io.Closer is not declared here
-		t.Errorf("%d interfaces in store.go, want %d", found, len(tested)-1)
+	if found != len(tested)-2 { // io.Closer and fmt.Stringer are not declared here
+		t.Errorf("%d interfaces in store.go, want %d", found, len(tested)-2)
 	}
 }
 
@@ -192,6 +198,7 @@ func TestInterceptCapabilities(t *testing.T) {
 	}
 	for name, capability := range map[string]any{
 		"store": s, "Lister": must[state.Lister](t, s), "Pinger": must[state.Pinger](t, s), "Volatile": must[state.Volatile](t, s), "Expirer": must[state.Expirer](t, s), "Closer": must[io.Closer](t, s), "Legacy": must[state.Legacy](t, s),
+		"Stringer": must[fmt.Stringer](t, s), "Reopener": must[state.Reopener](t, s),
 	} {
 		if _, ok := capability.(state.Leaser); ok {
 			t.Errorf("by assertion, the %s is a Leaser", name)

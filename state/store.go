@@ -150,6 +150,16 @@ type Expirer interface {
 	Expires() time.Duration
 }
 
+// A Reopener is a store whose place can be taken by another, or by nothing, while it
+// is open: a directory that is removed, or that another one is mounted over
+// ([ErrReplaced]). The pipeline leaves there what it knows when it ends, so that the
+// next start does not take the new store for one that never had a checkpoint.
+type Reopener interface {
+	// Reopen opens what is in the store's place now, and makes it if there is
+	// nothing. The caller closes it.
+	Reopen(ctx context.Context) (Store, error)
+}
+
 // A Legacy store can find the resume tokens that another program left beside its keys.
 // The pipeline checks this at a first start, which would skip what that program has not
 // delivered.

@@ -399,7 +399,7 @@ func TestDirectoryGone(t *testing.T) {
 	check := func() {
 		t.Helper()
 		_, err := s.Load(t.Context(), "k")
-		want(t, err, state.ErrUnavailable, dir, "put it back", "--start TIME", "skips what was written")
+		want(t, err, state.ErrUnavailable, dir, "removed or replaced since it was opened", "put it back")
 		want(t, s.Save(t.Context(), "k", plain(t, 2)), state.ErrUnavailable, dir)
 		want(t, s.SaveFenced(t.Context(), "leased", g.Fence, numbered(t, 1)), state.ErrUnavailable, dir)
 		want(t, s.Ping(t.Context()), state.ErrUnavailable, dir)

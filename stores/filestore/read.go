@@ -196,9 +196,7 @@ func (s *Store) checkDir() error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return unavailable(err)
 	case err != nil || !os.SameFile(info, s.dirInfo):
-		return fmt.Errorf("%w: the directory %s has been removed or replaced since it was opened; put it back; "+
-			"or restart at the time of the last output (--start TIME), since the checkpoints are gone: "+firstStart,
-			state.ErrUnavailable, s.dir)
+		return fmt.Errorf("%w: the directory %s has been %w; put it back", state.ErrUnavailable, s.dir, state.ErrReplaced)
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ type Options struct {
 // It is a [state.Leaser], [state.BatchSaver], [state.Lister], [state.Forgetter],
 // [state.Pinger] and [io.Closer].
 type Store struct {
+	base    fsys // without room made for it
 	sys     fsys
 	dir     string
 	dirInfo fs.FileInfo
@@ -54,6 +55,7 @@ var (
 	_ state.BatchSaver = (*Store)(nil)
 	_ state.Forgetter  = (*Store)(nil)
 	_ state.Pinger     = (*Store)(nil)
+	_ state.Reopener   = (*Store)(nil)
 	_ io.Closer        = (*Store)(nil)
 )
 
@@ -63,7 +65,7 @@ func Open(dir string, o *Options) (*Store, error) { return open(osFS{}, dir, o) 
 
 func open(sys fsys, dir string, o *Options) (*Store, error) {
 	s := &Store{log: slog.Default(), done: make(chan struct{}), entries: make(map[string]*entry)}
-	s.sys = roomyFS{sys, s.makeRoom}
+	s.base, s.sys = sys, roomyFS{sys, s.makeRoom}
 	s.idle.maxOpen, s.idle.maxRemembered = maxOpen(), maxRemembered
 	if o != nil && o.Logger != nil {
 		s.log = o.Logger
@@ -99,6 +101,18 @@ func open(sys fsys, dir string, o *Options) (*Store, error) {
 
 // String is the URL of the directory, which is absolute: file:/var/lib/state.
 func (s *Store) String() string { return "file:" + s.dir }
+
+// Reopen implements [state.Reopener]: it opens the directory that has the path now.
+func (s *Store) Reopen(ctx context.Context) (state.Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.fail("open", "", err)
+	}
+	now, err := open(s.base, s.dir, &Options{Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	return now, nil
+}
 
 // sweep removes the temporary files of interrupted saves, and the sessions of
 // processes that have ended.

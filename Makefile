@@ -1,5 +1,5 @@
 # The modules of this repository; "./..." in one does not reach the others.
-MODULES := . stores/pgstore stores/redisstore otelrigatoni cmd/rigatoni examples
+MODULES := . stores/pgstore stores/redisstore destinations/postgres otelrigatoni cmd/rigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 

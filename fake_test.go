@@ -175,6 +175,8 @@ func (st *fakeStream) Next(ctx context.Context) ([]Event, Position, error) {
 	}
 }
 
+func (st *fakeStream) Skip(*UnreadableError) error { return nil }
+
 func (st *fakeStream) Close(context.Context) error { return nil }
 
 // sink records what is delivered, and fails on demand.

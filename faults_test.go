@@ -373,11 +373,24 @@ func TestOplogIsLostWhileStreaming(t *testing.T) {
 	}
 }
 
+// both is a pipeline that makes an event of two fields of 10 MB one that has a field of
+// 20 MB, which can't be sent in parts either. mongotest, which can't be asked for what
+// parts don't tell, isn't asked for any.
+func (r *faultRig) both() (p changestream.Pipeline, code int) {
+	if r.Fake != nil {
+		return nil, 10334
+	}
+	return changestream.Pipeline{{{Key: "$addFields", Value: bson.D{{Key: "both", Value: bson.D{
+		{Key: "a", Value: "$fullDocument"}, {Key: "b", Value: "$updateDescription.updatedFields"},
+	}}}}}}, 7182500
+}
+
 // An event that can't be read: those before it are delivered, the error names it, and
 // the checkpoint is right before it, now and at the next start.
 func TestEventTooLarge(t *testing.T) {
 	onEach(t, ownServers, func(r *faultRig) {
-		r.watch(changestream.Options{FullDocument: "updateLookup"})
+		both, tooLarge := r.both()
+		r.watch(changestream.Options{FullDocument: "updateLookup", Pipeline: both})
 		r.start()
 		r.write(10)
 		r.awaitDelivery()
@@ -396,15 +409,15 @@ func TestEventTooLarge(t *testing.T) {
 		r.start()
 		err := r.outcome()
 		r.cfg.MaxBatchAge = -1
-		if code(err) != 10334 || errors.Is(err, rigatoni.ErrHistoryLost) || !strings.Contains(err.Error(), "the update in "+r.DB.Name()+".c at ") {
+		if code(err) != tooLarge || errors.Is(err, rigatoni.ErrHistoryLost) || !strings.Contains(err.Error(), "the update in "+r.DB.Name()+".c at ") {
 			r.t.Errorf("%v", err)
 		}
 		r.wantDelivered(11, 21)
 		if token, _ := r.lastEvent().Token(); r.saved().Token != token {
 			r.t.Error("the checkpoint is not that of the last event before it")
 		}
-		r.wantStop(nil, 10334)
-		r.watch(changestream.Options{}) // as the error says, it may fit without
+		r.wantStop(nil, tooLarge)
+		r.watch(changestream.Options{Pipeline: both}) // as the error says, it may fit without
 		r.start()
 		r.awaitDelivery()
 		r.stop()
@@ -414,7 +427,8 @@ func TestEventTooLarge(t *testing.T) {
 // The same on a stream that is open, where the event takes its whole batch with it.
 func TestEventTooLargeWhileStreaming(t *testing.T) {
 	onEach(t, ownServers, func(r *faultRig) {
-		r.watch(changestream.Options{FullDocument: "updateLookup"})
+		both, tooLarge := r.both()
+		r.watch(changestream.Options{FullDocument: "updateLookup", Pipeline: both})
 		r.start()
 		r.write(10)
 		r.awaitDelivery()
@@ -434,14 +448,14 @@ func TestEventTooLargeWhileStreaming(t *testing.T) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		if err := r.outcome(); code(err) != 10334 {
+		if err := r.outcome(); code(err) != tooLarge {
 			r.t.Errorf("%v", err)
 		}
 		r.wantDelivered(1, 13)
 		if token, _ := r.lastEvent().Token(); r.saved().Token != token {
 			r.t.Error("the checkpoint is not that of the last event before it")
 		}
-		r.wantStop(nil, 10334)
+		r.wantStop(nil, tooLarge)
 	})
 }
 

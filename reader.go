@@ -2,6 +2,8 @@ package rigatoni
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -10,6 +12,8 @@ type chunk struct {
 	events []Event
 	end    Position
 	err    error // the stream can't continue; nothing else is set
+
+	unreadable error // why the only one of events could not be read
 }
 
 func sizeOf(events []Event) (bytes int) {
@@ -24,19 +28,19 @@ func sizeOf(events []Event) (bytes int) {
 type reader struct {
 	stream Stream
 	budget *budget
+	skip   bool       // what can't be read goes to the dead letters
 	chunks chan chunk // closed at the end; bounded by the budget long before its size
 }
 
-func newReader(s Stream, b *budget) *reader {
-	return &reader{stream: s, budget: b, chunks: make(chan chunk, 16)}
+func newReader(s Stream, b *budget, skip bool) *reader {
+	return &reader{stream: s, budget: b, skip: skip, chunks: make(chan chunk, 16)}
 }
 
 // run reads until ctx ends or the stream can't continue.
 func (r *reader) run(ctx context.Context) {
 	defer close(r.chunks)
 	for ctx.Err() == nil {
-		var c chunk
-		c.events, c.end, c.err = r.stream.Next(ctx)
+		c := r.next(ctx)
 		if c.err != nil && ctx.Err() != nil {
 			return
 		}
@@ -54,6 +58,29 @@ func (r *reader) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// next reads a chunk. One that can't be read is one of what is known of it, if it is to
+// be skipped, and the stream is beyond it.
+func (r *reader) next(ctx context.Context) (c chunk) {
+	c.events, c.end, c.err = r.stream.Next(ctx)
+	var u *UnreadableError
+	if !r.skip || !errors.As(c.err, &u) {
+		return c
+	}
+	s, ok := r.stream.(Skipper)
+	if !ok {
+		return c
+	}
+	end, err := PositionAfter(u.Event)
+	if err == nil {
+		err = s.Skip(u)
+	}
+	if err != nil {
+		c.err = fmt.Errorf("%w; it can't be skipped: %w", c.err, err)
+		return c
+	}
+	return chunk{events: []Event{u.Event}, end: end, unreadable: c.err}
 }
 
 // A budget bounds the bytes that are read and not delivered. One chunk is

@@ -11,7 +11,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -269,6 +272,77 @@ func TestRefused(t *testing.T) {
 			r.wantSaved(r.src.origin)
 		}
 	})
+}
+
+// An event that the source can't return has the policy of one that is refused.
+func TestUnreadable(t *testing.T) {
+	bad := errors.New("larger than the server can send")
+	source := func() *fakeSource {
+		return newFakeSource(batch(1, 4), chunk{err: &UnreadableError{Event: event(5), Err: bad}, end: at(4)}, batch(6, 9))
+	}
+	bubble(t, "without dead letters it stops the pipeline, and what is before it is delivered and saved", func(t *testing.T) {
+		r := newRig(t, source())
+		r.start()
+		if err := <-r.ended; !errors.Is(err, bad) {
+			t.Errorf("Run returned %v", err)
+		}
+		wantNumbers(t, r.sink.delivered(), 1, 4)
+		r.wantSaved(at(4))
+	})
+	bubble(t, "with dead letters it is written there, and the pipeline continues", func(t *testing.T) {
+		r := newRig(t, source())
+		box := &letterBox{errs: []error{errors.New("full")}}
+		r.cfg.DeadLetters = box
+		r.cfg.Transform = func(_ context.Context, ev Event) (Event, bool, error) {
+			if number(ev) == 5 {
+				t.Error("what could not be read is transformed")
+			}
+			return ev, true, nil
+		}
+		r.start()
+		r.sink.wait(t, 8)
+		if err := r.end(); err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+		if got := r.sink.delivered(); len(got) != 8 || got[4] != 6 {
+			t.Errorf("delivered %v", got)
+		}
+		if len(box.got) != 1 || number(box.got[0].Event) != 5 || !errors.Is(box.got[0].Err, bad) || box.got[0].Position != at(5) {
+			t.Errorf("dead letters %v", box.got)
+		}
+		r.wantSaved(at(9))
+	})
+	bubble(t, "it moves the checkpoint by itself", func(t *testing.T) {
+		r := newRig(t, newFakeSource(chunk{err: &UnreadableError{Event: event(5), Err: bad}}))
+		box := &letterBox{}
+		r.cfg.DeadLetters = box
+		r.start()
+		synctest.Wait()
+		if err := r.end(); err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+		r.wantSaved(at(5))
+	})
+}
+
+// Names come from a database: what writes them into messages must not write to a
+// terminal, or forge a line of a log.
+func TestMessagesQuoteNames(t *testing.T) {
+	raw, err := bson.Marshal(bson.D{
+		{Key: "operationType", Value: "insert"}, {Key: "ns", Value: bson.D{{Key: "db", Value: "shop"}, {Key: "coll", Value: "a\x1b[2J\nlevel=ERROR"}}},
+		{Key: "documentKey", Value: bson.D{{Key: "_id", Value: "\u009b2J\u202e" + strings.Repeat("ü", 200)}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		&RefusedError{Event: Event{Raw: raw}, Err: errors.New("no")},
+		&ChangedStreamError{Changes: []string{"collections: a\x1b[2J → b"}},
+	} {
+		if text := err.Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
+			t.Errorf("%q", text)
+		}
+	}
 }
 
 func TestTransform(t *testing.T) {

@@ -27,6 +27,7 @@ type session struct {
 
 	reader      *reader
 	tracker     *tracker
+	failures    *failurePolicy
 	transformer *transformer // nil: events stay as they are
 	dispatcher  *dispatcher
 	lanes       []*lane
@@ -47,7 +48,7 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 	_, single := As[Func](sink.sink)
 	s := &session{
 		cfg: cfg, log: c.log, status: c.status, checkpointer: c, sink: sink,
-		reader:  newReader(stream, b),
+		reader:  newReader(stream, b, cfg.DeadLetters != nil),
 		tracker: newTracker(stream.Position(), b),
 		dispatcher: newDispatcher(batcher{
 			maxEvents: cfg.MaxBatchEvents, maxBytes: cfg.MaxBatchBytes, maxAge: cfg.MaxBatchAge, lanes: cfg.Concurrency, single: single, careful: careful.events,
@@ -57,6 +58,7 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 		key: c.key, stream: name, maxAttempts: max(0, cfg.MaxAttempts), retryMin: cfg.RetryMin, retryMax: cfg.RetryMax,
 		letters: cfg.DeadLetters, watchdog: c.watchdog, log: c.log, status: c.status,
 	}
+	s.failures = r
 	if cfg.Transform != nil {
 		s.transformer = &transformer{watchdog: c.watchdog, fn: cfg.Transform, failures: r}
 	}
@@ -252,7 +254,14 @@ func (s *session) take(work context.Context, c chunk, keys func(Event) uint64) e
 	for i, ev := range c.events {
 		items[i] = item{event: ev, number: number + uint64(i)}
 	}
-	if s.transformer == nil {
+	switch {
+	case c.unreadable != nil:
+		if err := s.failures.refuse(work, c.events[0], 1, c.unreadable); err != nil {
+			return err
+		}
+		s.tracker.done(items)
+		return nil
+	case s.transformer == nil:
 		return s.dispatch(work, items, keys)
 	}
 	var dispatched error

@@ -8,6 +8,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/internal/quote"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -91,6 +92,28 @@ const (
 	SameButCollections
 )
 
+// An UnreadableError is the error of Next for an event that the source can't return: it
+// is larger than the server can send, or something that is required is missing from
+// it. All events before it were returned. Whether the stream can go on without it is
+// for the policy of refused events (Config.DeadLetters).
+type UnreadableError struct {
+	// Event is what is known of the event: at least its _id and, usually, its
+	// operationType, clusterTime, ns and documentKey.
+	Event Event
+	Err   error
+}
+
+func (e *UnreadableError) Error() string { return e.Err.Error() }
+
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// A Skipper is a [Stream] that can continue after an [UnreadableError]. Skip is called
+// in the place of Next, after Next returned that error; the next call of Next returns
+// what comes after the event.
+type Skipper interface {
+	Skip(e *UnreadableError) error
+}
+
 // An OutageReporter is a [Stream] that reports since when its server can't be read,
 // and why; zero and nil while all is well. Its methods are safe to call while Next
 // runs.
@@ -151,7 +174,7 @@ type ChangedStreamError struct {
 }
 
 func (e *ChangedStreamError) Error() string {
-	return ErrChangedStream.Error() + " (" + strings.Join(e.Changes, "; ") +
+	return ErrChangedStream.Error() + " (" + quote.Text(strings.Join(e.Changes, "; ")) +
 		"); to resume from the checkpoint's time with the stream as it is now, accept " + e.Accept
 }
 

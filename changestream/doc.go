@@ -13,7 +13,7 @@
 // and servers that are down for hours. Only an error that retrying can't mend
 // ends a stream: the oplog no longer reaches back to its position
 // ([rigatoni.ErrHistoryLost]), the server refuses the user, or an event can't be
-// read at all (it is over 16 MB, a required image is missing, or an expression of
+// read at all (it is over 16 MB, also in parts, a required image is missing, or an expression of
 // the pipeline fails on it), in which case every event before it has been
 // returned.
 //
@@ -50,8 +50,9 @@
 //
 // # Limits
 //
-// Events over 16 MB are not split. Where documents are that large, don't ask for
-// images, or remove large fields with $unset or $project.
+// Events over 16 MB are read in parts and returned whole, as the server would have sent
+// them, if the server can split them (since 6.0.9) and each of their fields fits.
+// Otherwise don't ask for images, or remove large fields with $unset or $project.
 //
 // The position after an invalidate event stays where it is until the next no-op
 // or event.

@@ -89,7 +89,7 @@ func entry(ctx context.Context, oplog *mongo.Collection, direction int) (e oplog
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return e, fmt.Errorf("changestream: the server has no oplog: %w", errors.ErrUnsupported)
 	case code(err) == codeUnauthorized:
-		return e, fmt.Errorf("changestream: the oplog can't be read: %s; a user with the role clusterMonitor can", messageOf(err))
+		return e, &streamError{text: "the oplog can't be read: " + messageOf(err) + "; a user with the role clusterMonitor can", causes: []error{ErrRefused, err}}
 	case err != nil:
 		return e, fmt.Errorf("changestream: the oplog can't be read: %s", messageOf(err))
 	}

@@ -26,15 +26,15 @@ func (r *reader) open(ctx context.Context, from startPoint) error {
 	} else {
 		r.moveTo(from.position)
 	}
-	for {
+	for attempt := 0; ; attempt++ {
 		err := r.watch(ctx)
 		switch {
 		case err == nil:
 			return nil
-		case r.judge(err, atAggregate) != badEvent:
+		case r.judge(err, atAggregate) != badEvent, attempt == 10:
 			return r.cantOpen(err)
 		}
-		if err := r.carefully(ctx, err, atAggregate); err != nil {
+		if err := r.carefully(ctx, err, atAggregate); err != nil || r.whole.Raw != nil {
 			return err
 		}
 	}
@@ -127,6 +127,11 @@ func (r *reader) watchAt(ctx context.Context, startAfter bool) (*mongo.ChangeStr
 	if r.careful > 0 {
 		o.SetBatchSize(1)
 	}
+	return r.watchWith(ctx, o, startAfter)
+}
+
+// watchWith opens a cursor at the position, with stages after the scope's.
+func (r *reader) watchWith(ctx context.Context, o *options.ChangeStreamOptionsBuilder, startAfter bool, stages ...bson.D) (*mongo.ChangeStream, error) {
 	at := resumePointOf(r.at)
 	switch {
 	case r.over && at != nil:
@@ -137,7 +142,7 @@ func (r *reader) watchAt(ctx context.Context, startAfter bool) (*mongo.ChangeStr
 	default:
 		o.SetResumeAfter(r.at.Token.Raw())
 	}
-	return r.fingerprint.scope.watch(ctx, r.src.client, o, at)
+	return r.fingerprint.scope.watch(ctx, r.src.client, o, at, stages...)
 }
 
 func (r *reader) watchOptions() *options.ChangeStreamOptionsBuilder {

@@ -44,6 +44,9 @@ type reader struct {
 	// over: the event of the position itself can't be read (any more). It was
 	// delivered, so the stream is opened over it, see [resumePoint].
 	over bool
+	// whole is the next event, which was read in parts; without contents if there is
+	// none.
+	whole rigatoni.Event
 	// doubted is the token at which the server was last asked a second time
 	// whether it can't find it.
 	doubted resumetoken.Token
@@ -62,10 +65,13 @@ func newReader(s *Source, fp fingerprint, name string) *reader {
 
 // step reads one batch, or tries to reopen. No events and no error: nothing new.
 func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
-	if r.cs == nil {
-		if err := r.reopen(ctx); err != nil || r.cs == nil {
+	if r.cs == nil && r.whole.Raw == nil {
+		if err := r.reopen(ctx); err != nil || r.cs == nil && r.whole.Raw == nil {
 			return nil, err
 		}
+	}
+	if r.whole.Raw != nil {
+		return r.takeWhole()
 	}
 	events, err := r.read(ctx)
 	switch {

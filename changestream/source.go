@@ -28,6 +28,7 @@ type Source struct {
 
 	warnWeak     sync.Once
 	noStartAfter atomic.Bool // the server was seen not to know startAfter
+	noSplit      atomic.Bool // nor the stage that splits large events
 }
 
 var _ rigatoni.Source = (*Source)(nil)

@@ -68,7 +68,7 @@ func compileStage(doc bson.D) (stage, error) {
 		return compile(name, doc[0].Value)
 	}
 	if name == "$changeStreamSplitLargeEvent" {
-		return nil, errors.New("$changeStreamSplitLargeEvent is not possible, because the parts of an event would be delivered as events; remove large fields with $unset or $project")
+		return nil, errors.New("$changeStreamSplitLargeEvent is not possible, because the parts of an event would be delivered as events; leave it out: events over 16 MB are read in parts anyway, and delivered whole")
 	}
 	return nil, fmt.Errorf("%s is not possible in a change stream; the stages are %s", name, strings.Join(slices.Sorted(maps.Keys(compilers)), ", "))
 }

@@ -18,7 +18,10 @@ const nextTime = 1200 * time.Millisecond
 // doesn't reply.
 const silentShown = 2 * time.Second
 
-var _ rigatoni.OutageReporter = (*stream)(nil)
+var (
+	_ rigatoni.OutageReporter = (*stream)(nil)
+	_ rigatoni.Skipper        = (*stream)(nil)
+)
 
 var errClosed = errors.New("changestream: the stream is closed")
 
@@ -84,6 +87,18 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 		s.probe()
 		return nil, s.at, nil
 	}
+}
+
+// Skip implements [rigatoni.Skipper].
+func (s *stream) Skip(e *rigatoni.UnreadableError) error {
+	if s.err != error(e) || s.pending != nil {
+		return errors.New("changestream: Skip is for the error that Next has just returned")
+	}
+	if err := s.reader.skip(s.ctx, e.Event); err != nil {
+		return err
+	}
+	s.at, s.err = s.reader.at, nil
+	return nil
 }
 
 // Outage implements [rigatoni.OutageReporter].

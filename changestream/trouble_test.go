@@ -168,6 +168,7 @@ func TestUnreadableEvents(t *testing.T) {
 				w.drop("c")
 				c.opts.Collections = []string{"c", "d"}
 				src := w.source(c.opts)
+				src.noSplit.Store(true) // as a server before 6.0.9
 				begin := w.open(src, "", rigatoni.Start{}).checkpoint()
 				w.insert("c", 1, 2, 3)
 				c.make()

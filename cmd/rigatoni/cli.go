@@ -58,6 +58,7 @@ func run(ctx context.Context, w world) int {
 }
 
 func newRoot(w world) *cobra.Command {
+	version := false
 	root := &cobra.Command{
 		Use:   "rigatoni",
 		Short: "Run change data capture (CDC) pipelines from MongoDB change streams",
@@ -72,14 +73,17 @@ func newRoot(w world) *cobra.Command {
 			return unknownCommand(cmd, args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return ending(printVersion(w))
+			}
 			return cmd.Help()
 		},
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
+	// Not cobra's own --version, whose template would have the linker keep every method of
+	// every type: 14 MB.
+	root.Flags().BoolVar(&version, "version", false, "print the version")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err, "") })
-	root.Version = versionLine(buildInfo())
-	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newRunCommand(w), newCheckCommand(w), newValidateCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newVersionCommand(w))
+	root.AddCommand(newRunCommand(w), newCheckCommand(w), newValidateCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newManCommand(), newVersionCommand(w))
 	return root
 }
 

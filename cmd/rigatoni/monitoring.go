@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +32,10 @@ func startMonitoring(s config.Settings, log *slog.Logger) (*monitoring, error) {
 		return nil, nil
 	}
 	listener, err := statusserver.Listen(s.Monitoring.HTTP)
-	if err != nil {
+	switch {
+	case errors.Is(err, statusserver.ErrAddress):
+		return nil, usageError{fmt.Errorf("--http: %w", err)}
+	case err != nil:
 		return nil, fmt.Errorf("--http: %w", err)
 	}
 	registry := prometheus.NewRegistry()
@@ -40,9 +43,8 @@ func startMonitoring(s config.Settings, log *slog.Logger) (*monitoring, error) {
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	info, _ := debug.ReadBuildInfo()
 	m := &monitoring{metrics: metrics, server: statusserver.Serve(listener, statusserver.Options{
-		Version: versionLine(info), Pipeline: s.Pipeline.Name, Limits: readyLimits(s), Scrub: s.Scrubber().Text, Logger: log,
+		Version: versionLine(buildInfo()), Pipeline: s.Pipeline.Name, Limits: readyLimits(s), Scrub: s.Scrubber().Text, Logger: log,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}),
 	})}
 	log.Info("serving the status", "url", "http://"+listener.Addr().String()+"/")
@@ -55,15 +57,10 @@ func newMetrics(registry *prometheus.Registry) (*otelrigatoni.Metrics, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the metrics can't be exported: %w", err)
 	}
-	info, _ := debug.ReadBuildInfo()
-	version := "(devel)"
-	if info != nil && info.Main.Version != "" {
-		version = info.Main.Version
-	}
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "rigatoni_build_info", Help: "The version of rigatoni; always 1.", ConstLabels: prometheus.Labels{"version": version},
+			Name: "rigatoni_build_info", Help: "The version of rigatoni; always 1.", ConstLabels: prometheus.Labels{"version": cmp.Or(buildInfo().Main.Version, "(devel)")},
 		}, func() float64 { return 1 }),
 	)
 	return otelrigatoni.New(metric.NewMeterProvider(metric.WithReader(reader)))

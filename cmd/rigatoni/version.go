@@ -15,10 +15,14 @@ func newVersionCommand(w world) *cobra.Command {
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(w.stdout, versionLine(buildInfo()))
-			return ending(err)
+			return ending(printVersion(w))
 		},
 	}
+}
+
+func printVersion(w world) error {
+	_, err := fmt.Fprintln(w.stdout, versionLine(buildInfo()))
+	return err
 }
 
 func buildInfo() *debug.BuildInfo {

@@ -54,7 +54,7 @@ var mutants = map[string]mutant{
 		"output.go", "\tif err := s.d.writeMarker(s.stem, s.owned, m); err != nil {\n\t\treturn err\n\t}\n", "\tdefer s.d.writeMarker(s.stem, s.owned, m)\n",
 	},
 	"names go back when the epoch does": {
-		"generation.go", "\t\tif next <= top {\n", "\t\tif next <= top && top == 1<<60 {\n",
+		"output.go", "fileName{s.stem, s.owned.generation, s.number}", "fileName{s.stem, s.owned.fence.Epoch, s.number}",
 	},
 	"what consumers have taken away is forgotten": {
 		"generation.go", "range slices.Concat(l.markers, l.claims)", "range slices.Concat(l.markers, l.claims)[:0]",

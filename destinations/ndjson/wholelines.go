@@ -8,9 +8,9 @@ import (
 	"io"
 )
 
-// maxLine is more than the line of an event can have: 16 MB, each byte of which
-// becomes \u0000.
-const maxLine = 256 << 20
+// maxLine is more than the line of an event can have: some 48 MB, for one that was read
+// in three parts, each byte of which becomes \u0000.
+const maxLine = 512 << 20
 
 // wholeLines counts the bytes of r before its first broken line: one that doesn't
 // end, or is no JSON object. A power cut can leave zeros where blocks were never

@@ -106,7 +106,7 @@ func (s *Store) entry(key string, raw bson.Raw, now time.Time) (e state.Entry, t
 	rec, _, err := decode(raw)
 	if err == nil {
 		if rec.Live(now) {
-			e.Owner = rec.Owner
+			e.Owner, e.Until = rec.Owner, time.Now().Add(rec.LeaseUntil.Sub(now))
 		}
 		e.Checkpoint, err = rec.Load()
 		if errors.Is(err, state.ErrNotFound) && !rec.Live(now) {

@@ -74,7 +74,7 @@ func (l *listed) entry() (state.Entry, bool) {
 		return e, true
 	}
 	if rec.Live(l.Now) {
-		e.Owner = rec.Owner
+		e.Owner, e.Until = rec.Owner, time.Now().Add(rec.LeaseUntil.Sub(l.Now))
 	}
 	if e.Checkpoint, err = rec.Load(); err != nil {
 		e.LoadErr = failed("list", e.Key, err)

@@ -21,8 +21,9 @@ type Store struct {
 	pool   *pgxpool.Pool
 	owned  bool // Close closes the pool
 	opts   Options
-	table  string // its name, quoted
-	begin  string // begins a transaction
+	table  string      // its name, quoted
+	begin  string      // begins a transaction
+	ready  atomic.Bool // the table is there
 	closed atomic.Bool
 }
 
@@ -56,13 +57,23 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, failed("open", "", fmt.Errorf("%w: %w", state.ErrInvalid, err))
 	}
-	s, err := New(ctx, pool, &opts)
+	s, err := New(pool, &opts)
+	if err == nil {
+		err = s.open(ctx)
+	}
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
 	s.owned = true
 	return s, nil
+}
+
+// open is [Store.prepare] in the time of a call.
+func (s *Store) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.CallTimeout)
+	defer cancel()
+	return failed("open", "", describe(s.prepare(ctx)))
 }
 
 // CheckURL reports what is wrong with the URL and the options together, without
@@ -90,19 +101,15 @@ func OpenURL(ctx context.Context, u *url.URL, o *Options) (*Store, error) {
 	return Open(ctx, u.String(), o)
 }
 
-// New is [Open] with a pool of the caller's, which the store doesn't close.
-func New(ctx context.Context, pool *pgxpool.Pool, o *Options) (*Store, error) {
+// New makes a store with a pool of the caller's, which the store doesn't close. The
+// first call does what [Open] does: it checks the server, and creates the table if it
+// is missing. The error is state.ErrInvalid for an option that is wrong.
+func New(pool *pgxpool.Pool, o *Options) (*Store, error) {
 	opts, err := o.complete()
 	if err != nil {
 		return nil, failed("open", "", err)
 	}
-	s := &Store{pool: pool, opts: opts, table: opts.identifier().Sanitize(), begin: begin(opts)}
-	ctx, cancel := context.WithTimeout(ctx, opts.CallTimeout)
-	defer cancel()
-	if err := s.prepare(ctx); err != nil {
-		return nil, failed("open", "", describe(err))
-	}
-	return s, nil
+	return &Store{pool: pool, opts: opts, table: opts.identifier().Sanitize(), begin: begin(opts)}, nil
 }
 
 // begin is the statement that begins a transaction. Each transaction sets its own
@@ -115,8 +122,17 @@ func begin(o Options) string {
 		"set local lock_timeout = %d; set local idle_in_transaction_session_timeout = %d", limit, limit)
 }
 
-// prepare checks the server and creates the table if it is missing.
+// prepare checks the server and creates the table if it is missing, once.
 func (s *Store) prepare(ctx context.Context) error {
+	if s.ready.Load() {
+		return nil
+	}
+	err := s.prepareTable(ctx)
+	s.ready.Store(err == nil)
+	return err
+}
+
+func (s *Store) prepareTable(ctx context.Context) error {
 	var encoding, readOnly string
 	var exists bool
 	err := s.pool.QueryRow(ctx, "select current_setting('server_encoding'), current_setting('transaction_read_only'), to_regclass($1) is not null", s.table).
@@ -132,6 +148,13 @@ func (s *Store) prepare(ctx context.Context) error {
 		return s.checkRights(ctx)
 	}
 	return s.create(ctx)
+}
+
+// BeginTx begins a transaction for [Store.SaveTx]: one that waits for locks, and that
+// its process may leave idle, for no longer than Options.CallTimeout, so that a process
+// that is suspended in it can't hold up another owner.
+func (s *Store) BeginTx(ctx context.Context) (pgx.Tx, error) {
+	return s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: s.begin})
 }
 
 // Schema is the statement that creates the table.

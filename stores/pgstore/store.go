@@ -153,7 +153,10 @@ func (s *Store) call(ctx context.Context, op, key string, do func(context.Contex
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.CallTimeout)
 	defer cancel()
-	err := do(limited)
+	err := s.prepare(limited)
+	if err == nil {
+		err = do(limited)
+	}
 	switch {
 	case err == nil:
 		return nil

@@ -4,7 +4,6 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
-	"fmt"
 	"strings"
 )
 
@@ -24,8 +23,8 @@ var (
 	extend string
 	//go:embed scripts/save.lua
 	saveText string
-	//go:embed scripts/batch.lua
-	batchText string
+	//go:embed scripts/group.lua
+	groupText string
 	//go:embed scripts/load.lua
 	loadText string
 	//go:embed scripts/clear.lua
@@ -51,9 +50,9 @@ var (
 	releaseScript = newScript(prelude, releaseText)
 	forgetScript  = newScript(forgetText)
 	pingScript    = newScript(pingText)
-	// batchScript is saveScript for several keys, each with its two names and six
-	// arguments.
-	batchScript = newScript(fmt.Sprintf("local function one(KEYS, ARGV)\n%s\nend\n%s", saveScript.text, batchText))
+	// The same for several keys.
+	savesScript = newGroup(saveScript, 6)
+	loadsScript = newGroup(loadScript, 0)
 )
 
 // newScript puts the parts together and leaves out the comments: Redis keeps the

@@ -51,6 +51,7 @@ var rules = []rule{
 	{".", "/mongotest/internal/query", []string{"/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", bson, bsonX, intl}, "the query language knows nothing of the server"},
 	{".", "/changestream", []string{"", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
 	{"stores/pgstore", "/stores/pgstore", []string{"/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys, "github.com/jackc/", "golang.org/x/text/", "golang.org/x/sync/"}, "a store imports state, its kit and its own client"},
+	{"destinations/postgres", "/destinations/postgres", []string{"", "/stores/pgstore", "/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys, "github.com/jackc/", "golang.org/x/text/", "golang.org/x/sync/"}, "a destination imports the root, its store and their client"},
 	{"stores/redisstore", "/stores/redisstore", []string{"/stores/redisstore/internal/keyspace", "/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys, "github.com/redis/go-redis/", "github.com/cespare/xxhash", "go.uber.org/atomic"}, "a store imports state, its kit and its own client"},
 	{"otelrigatoni", "/otelrigatoni", []string{"", "/state", "/resumetoken", bson, bsonX, intl, sys, "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/internal/", "go.opentelemetry.io/otel/semconv", "go.opentelemetry.io/otel/codes", "github.com/cespare/xxhash"}, "metrics need OpenTelemetry's API, and no SDK"},
 }
@@ -86,7 +87,7 @@ func allows(may, dep string) bool {
 // their docs promise to stay compatible.
 func TestNestedModules(t *testing.T) {
 	stable := []string{option, "/internal/backoff", "/internal/writable"}
-	for _, dir := range []string{"stores/pgstore", "stores/redisstore", "otelrigatoni", "cmd/rigatoni", "examples"} {
+	for _, dir := range []string{"stores/pgstore", "stores/redisstore", "destinations/postgres", "otelrigatoni", "cmd/rigatoni", "examples"} {
 		imports := run(t, dir, "go", "list", "-f", `{{join .Imports "\n"}}`, "./...")
 		for _, dep := range strings.Fields(string(imports)) {
 			if strings.HasPrefix(dep, module+"/internal/") && !slices.Contains(stable, strings.TrimPrefix(dep, module)) {
@@ -114,7 +115,7 @@ func TestTestingOnly(t *testing.T) {
 // TestNoReplace: "go install …@latest" refuses a module whose go.mod has a
 // replace directive.
 func TestNoReplace(t *testing.T) {
-	for _, dir := range []string{".", "stores/pgstore", "stores/redisstore", "otelrigatoni", "cmd/rigatoni", "examples"} {
+	for _, dir := range []string{".", "stores/pgstore", "stores/redisstore", "destinations/postgres", "otelrigatoni", "cmd/rigatoni", "examples"} {
 		if out := run(t, dir, "go", "mod", "edit", "-json"); bytes.Contains(out, []byte(`"Replace": [`)) {
 			t.Errorf("%s/go.mod has a replace directive", dir)
 		}

@@ -180,6 +180,7 @@ var modules = []module{
 	{".", true},
 	{"stores/pgstore", true},
 	{"stores/redisstore", true},
+	{"destinations/postgres", true},
 	{"otelrigatoni", true},
 	{"cmd/rigatoni", true},
 	{"examples", false},

@@ -293,9 +293,10 @@ Then tag all modules at the one commit, and push:
     git tag v0.3.0
     git tag stores/pgstore/v0.3.0
     git tag stores/redisstore/v0.3.0
+    git tag destinations/postgres/v0.3.0
     git tag otelrigatoni/v0.3.0
     git tag cmd/rigatoni/v0.3.0
-    git push --atomic origin HEAD v0.3.0 stores/pgstore/v0.3.0 stores/redisstore/v0.3.0 otelrigatoni/v0.3.0 cmd/rigatoni/v0.3.0
+    git push --atomic origin HEAD v0.3.0 stores/pgstore/v0.3.0 stores/redisstore/v0.3.0 destinations/postgres/v0.3.0 otelrigatoni/v0.3.0 cmd/rigatoni/v0.3.0
 `
 	if got := instructions("v0.3.0", nil, false); got != tags {
 		t.Errorf("with nothing to commit:\n%s", got)

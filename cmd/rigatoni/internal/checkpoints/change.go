@@ -54,6 +54,7 @@ type Change struct {
 	before  before
 	planned state.Checkpoint // the new checkpoint, but for what the lease decides
 	clear   bool
+	changed bool // the events that are counted are not those of the checkpoint's stream
 }
 
 // A Point is a position, old or new.
@@ -186,6 +187,7 @@ func (m *Mover) fingerprint(c *Change, k Key, stream Stream) {
 		c.planned.Fingerprint = stream.Fingerprint
 	}
 	if diff := changestream.Differences(c.planned.Fingerprint, stream.Fingerprint); k.Configured && len(diff) > 0 {
+		c.changed = true
 		c.note("the pipeline's stream is no longer that of the checkpoint (%s): the next start refuses, and prints the code for --accept-changed-stream", strings.Join(diff, "; "))
 	}
 }
@@ -205,14 +207,21 @@ func (m *Mover) effect(ctx context.Context, c *Change, stream Stream) error {
 		return nil
 	case compare(at, old) < 0:
 		c.Effect = effectRedelivers
-		return m.count(ctx, c, stream, c.planned, old)
+		if err := m.count(ctx, c, stream, c.planned, old); err != nil {
+			return err
+		}
 	default:
 		c.Effect = effectSkips
 		if err := m.count(ctx, c, stream, c.before.cp, at); err != nil {
 			return err
 		}
 	}
-	c.Gap = &rigatoni.Gap{From: PositionOf(c.before.cp).ClusterTime, To: at.ClusterTime, Reason: "the checkpoint was moved by hand", Policy: m.Policy}
+	if c.Events != nil && *c.Events == 0 && !c.AtLeast && !c.changed {
+		c.Effect = effectNone
+	}
+	if c.Effect == effectSkips {
+		c.Gap = &rigatoni.Gap{From: PositionOf(c.before.cp).ClusterTime, To: at.ClusterTime, Reason: "the checkpoint was moved by hand", Policy: m.Policy}
+	}
 	return nil
 }
 

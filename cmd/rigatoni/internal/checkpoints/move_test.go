@@ -81,6 +81,9 @@ func (f *fixture) accountFor(all []state.Checkpoint, old state.Checkpoint, c *Ch
 	if len(redelivered) > 0 && c.Effect != effectRedelivers {
 		f.t.Errorf("%d events are redelivered, and the change says %s", len(redelivered), c.Effect)
 	}
+	if before, err := rigatoni.Gaps(old); err != nil || len(skipped) == 0 && len(gaps) != len(before) {
+		f.t.Errorf("nothing is skipped, and there are %d gaps after %d, %v", len(gaps), len(before), err)
+	}
 	if n := int64(len(skipped) + len(redelivered)); c.Effect != effectNone && (c.Events == nil || *c.Events != n || c.AtLeast) {
 		f.t.Errorf("%d events lie between, and the change says: %s", n, c.effectText())
 	}

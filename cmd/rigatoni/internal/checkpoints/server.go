@@ -17,7 +17,6 @@ import (
 type Server struct {
 	uri   string
 	watch *changestream.Options // of the pipeline; nil if there is no configuration
-	log   *slog.Logger
 
 	identity changestream.Identity
 	history  rigatoni.History
@@ -31,8 +30,8 @@ type Server struct {
 // streams are those of watch or, if it is nil, those that the checkpoints'
 // fingerprints name.
 func Connect(ctx context.Context, uri string, watch *changestream.Options, log *slog.Logger) (*Server, error) {
-	s := &Server{uri: uri, watch: watch, log: log}
-	src, err := s.open(watch)
+	s := &Server{uri: uri, watch: watch}
+	src, err := s.open(watch, log)
 	if err != nil {
 		return nil, err
 	}
@@ -44,12 +43,12 @@ func Connect(ctx context.Context, uri string, watch *changestream.Options, log *
 	return s, nil
 }
 
-func (s *Server) open(o *changestream.Options) (*changestream.Source, error) {
+func (s *Server) open(o *changestream.Options, log *slog.Logger) (*changestream.Source, error) {
 	opts := changestream.Options{}
 	if o != nil {
 		opts = *o
 	}
-	opts.Logger = s.log
+	opts.Logger = log
 	return changestream.Open(s.uri, &opts)
 }
 
@@ -91,7 +90,7 @@ func (s *Server) Stream(k Key, fingerprint string) (Stream, error) {
 	if !ok {
 		return Stream{}, fmt.Errorf("%w: the checkpoint of %q doesn't say which; give the pipeline's file, or its --database and --collections", ErrUnknownStream, k)
 	}
-	src, err := s.open(&o)
+	src, err := s.open(&o, slog.New(slog.DiscardHandler)) // what the first one has logged
 	if err != nil {
 		return Stream{}, err
 	}

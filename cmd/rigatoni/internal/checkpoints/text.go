@@ -267,5 +267,5 @@ func (c *Change) effectText() string {
 	case effectStarts:
 		return "the next start begins there, in place of a first start"
 	}
-	return "none: the position stays"
+	return "none lies between the positions"
 }

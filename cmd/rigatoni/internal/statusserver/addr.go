@@ -7,6 +7,9 @@ import (
 	"strconv"
 )
 
+// ErrAddress: what is no address is a mistake of whoever wrote it.
+var ErrAddress = errors.New("is no address")
+
 // Listen listens at an address, HOST:PORT. A port alone, with or without a colon, is
 // that of 127.0.0.1: to be reached from outside takes an address that is written out.
 func Listen(addr string) (net.Listener, error) {
@@ -31,7 +34,7 @@ func complete(addr string) (string, error) {
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || !isPort(port) {
-		return "", fmt.Errorf("%q is no address: it must be a port (9600), of this machine alone, or HOST:PORT, as 0.0.0.0:9600", addr)
+		return "", fmt.Errorf("%q %w: it must be a port (9600), of this machine alone, or HOST:PORT, as 0.0.0.0:9600", addr, ErrAddress)
 	}
 	if host == "" {
 		host = "127.0.0.1"

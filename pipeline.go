@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rigatoni-etl/rigatoni/internal/quote"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -188,7 +189,7 @@ func (p *Pipeline) runWorkers(ctx context.Context) error {
 			// A source or a store may panic, or end the goroutine: the lease is
 			// released all the same, and the others are stopped.
 			if err := w.withFacts(<-guarded(func() error { return w.run(ctx) })); err != nil {
-				errs[i] = fmt.Errorf("rigatoni: %s: %w", w.key, err)
+				errs[i] = fmt.Errorf("rigatoni: %s: %w", quote.Text(w.key), err)
 				w.status.failed(err)
 				w.status.phase(PhaseFailed)
 				w.log.Error("stream failed", "key", w.key, "err", err)

@@ -3,8 +3,11 @@ package rigatoni
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni/internal/quote"
 )
 
 // Permanent marks an error of Deliver or of a transform as one that no repetition
@@ -61,7 +64,7 @@ func (e *RefusedError) Error() string {
 	}
 	t := e.Event.ClusterTime()
 	return fmt.Sprintf("an event was refused%s (%s in %s, documentKey %s, cluster time %d.%d): %v",
-		times, e.Event.OperationType(), e.Event.Namespace(), keyText(e.Event), t.T, t.I, e.Err)
+		times, quote.Name(e.Event.OperationType()), quote.Name(e.Event.Namespace().String()), keyText(e.Event), t.T, t.I, e.Err)
 }
 
 func (e *RefusedError) Unwrap() error { return e.Err }
@@ -79,9 +82,9 @@ func keyText(ev Event) string {
 		return "not valid"
 	}
 	if len(doc) > maxKeyText {
-		return string(doc[:maxKeyText]) + "…"
+		return quote.Text(strings.ToValidUTF8(string(doc[:maxKeyText]), "")) + "…"
 	}
-	return string(doc)
+	return quote.Text(string(doc))
 }
 
 // eventAttrs are the log attributes that identify an event, as the server sent it.

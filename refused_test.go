@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -321,6 +323,26 @@ func TestUnreadable(t *testing.T) {
 		}
 		r.wantSaved(at(5))
 	})
+}
+
+// Names come from a database: what writes them into messages must not write to a
+// terminal, or forge a line of a log.
+func TestMessagesQuoteNames(t *testing.T) {
+	raw, err := bson.Marshal(bson.D{
+		{Key: "operationType", Value: "insert"}, {Key: "ns", Value: bson.D{{Key: "db", Value: "shop"}, {Key: "coll", Value: "a\x1b[2J\nlevel=ERROR"}}},
+		{Key: "documentKey", Value: bson.D{{Key: "_id", Value: "\u009b2J\u202e" + strings.Repeat("ü", 200)}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		&RefusedError{Event: Event{Raw: raw}, Err: errors.New("no")},
+		&ChangedStreamError{Changes: []string{"collections: a\x1b[2J → b"}},
+	} {
+		if text := err.Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
+			t.Errorf("%q", text)
+		}
+	}
 }
 
 func TestTransform(t *testing.T) {

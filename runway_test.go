@@ -136,6 +136,21 @@ func TestRunway(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	bubble(t, "a source that hangs is not asked again", func(t *testing.T) {
+		src := &historySource{fakeSource: newFakeSource(batch(1, 3)), hang: make(chan struct{})}
+		defer close(src.hang)
+		r, log := newRig(t, src.fakeSource), &logCatcher{}
+		r.cfg.Source, r.cfg.Logger = src, log.logger()
+		r.start()
+		r.sink.wait(t, 3)
+		time.Sleep(time.Hour)
+		if n := src.asked.Load(); n != 1 || log.count("ignores its context") != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+	})
 	bubble(t, "no warning if there is to be none", func(t *testing.T) {
 		r, src, log := start(t)
 		src.set(time.Second, nil)

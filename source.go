@@ -8,6 +8,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/internal/quote"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -173,7 +174,7 @@ type ChangedStreamError struct {
 }
 
 func (e *ChangedStreamError) Error() string {
-	return ErrChangedStream.Error() + " (" + strings.Join(e.Changes, "; ") +
+	return ErrChangedStream.Error() + " (" + quote.Text(strings.Join(e.Changes, "; ")) +
 		"); to resume from the checkpoint's time with the stream as it is now, accept " + e.Accept
 }
 

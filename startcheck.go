@@ -9,6 +9,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/internal/quote"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -54,7 +55,7 @@ func (p *Pipeline) CheckStart(ctx context.Context) []StartCheck {
 	for _, w := range p.workers {
 		c := StartCheck{Stream: w.stream, Key: w.key, Now: history.Newest}
 		if err := <-guarded(func() error { return w.checkStart(ctx, &c) }); err != nil {
-			c.Err = fmt.Errorf("rigatoni: %s: %w", w.key, err)
+			c.Err = fmt.Errorf("rigatoni: %s: %w", quote.Text(w.key), err)
 		}
 		if c.Checkpoint != nil {
 			c.Runway, c.RunwayKnown = history.Runway(c.Checkpoint.ClusterTime)

@@ -179,6 +179,16 @@ func TestStatusLastEvent(t *testing.T) {
 	}
 }
 
+// Before the stream is open the position is the checkpoint's: all up to it is delivered.
+func TestStatusOfALoadedCheckpoint(t *testing.T) {
+	m := &monitor{hooks: &Hooks{}}
+	saved := time.Unix(1794000000, 0)
+	m.loaded(state.Checkpoint{ClusterTime: bson.Timestamp{T: 1000, I: 7}, SavedAt: saved})
+	if s := m.snapshot(); !s.Position.Equal(time.Unix(1000, 0)) || !s.Checkpoint.Equal(s.Position) || !s.LastSave.Equal(saved) {
+		t.Errorf("%+v", s)
+	}
+}
+
 func newPipeline(t *testing.T, r *rig) *Pipeline {
 	t.Helper()
 	p, err := New(r.cfg)

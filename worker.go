@@ -199,7 +199,7 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 	w.isOpen = true
 	w.opened()
 	if first {
-		w.log.Warn("first start: the store has no checkpoint, and only what is written from here on is delivered",
+		w.log.Warn("first start: the store has no checkpoint, and only events since this cluster time are delivered",
 			"key", w.key, "store", describe(w.cfg.Store), "cluster_time", timestampText(stream.Position().ClusterTime))
 	}
 	w.log.Info("streaming", "key", w.key, "first_start", first, "cluster_time", timestampText(stream.Position().ClusterTime))

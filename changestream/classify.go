@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/rigatoni-etl/rigatoni/internal/quote"
 )
 
 // A verdict is what an error means for a stream.
@@ -171,7 +173,7 @@ func messageOf(err error) string {
 	if cut {
 		text += "…"
 	}
-	return fmt.Sprintf("%s (%s, code %d)", strings.TrimSpace(text), ce.Name, ce.Code)
+	return fmt.Sprintf("%s (%s, code %d)", quote.Text(strings.TrimSpace(text)), quote.Name(ce.Name), ce.Code)
 }
 
 // causeOf is messageOf without the server's address.

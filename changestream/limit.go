@@ -54,5 +54,8 @@ func limited(ctx context.Context, d time.Duration) (context.Context, context.Can
 // isLate reports whether a context of limited has ended because its time was over.
 func isLate(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errLate) }
 
-// doubled is d, doubled n times, but no more than 16 d.
-func doubled(d time.Duration, n int) time.Duration { return d << min(n, 4) }
+// maxDoublings is how often the time for a reply is doubled at most.
+const maxDoublings = 4
+
+// doubled is d, doubled n times.
+func doubled(d time.Duration, n int) time.Duration { return d << min(n, maxDoublings) }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"unicode"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -162,5 +163,18 @@ func TestPoolOfManyStreams(t *testing.T) {
 	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
 	if _, err := New(w.Client, &o); err != nil || w.log.count("maxPoolSize") != 1 {
 		t.Errorf("%v; the log:\n%s", err, w.log)
+	}
+}
+
+// A name of a collection can't write to a terminal, or forge a line.
+func TestMessagesQuoteNames(t *testing.T) {
+	w := newFixture(t, testserver.Mongotest(t))
+	src := w.source(Options{Collections: []string{"a\x1b[2J\nb"}})
+	for _, code := range []int{13, 18, 166, 7777, 286} {
+		w.failPoint("failCommand", times(1), failCommand("aggregate", code))
+		_, err := src.Open(t.Context(), "", rigatoni.Start{})
+		if err == nil || strings.ContainsFunc(err.Error(), func(r rune) bool { return !unicode.IsPrint(r) }) || !strings.Contains(err.Error(), `"a\x1b[2J\nb"`) {
+			t.Errorf("%q", err)
+		}
 	}
 }

@@ -140,7 +140,7 @@ func (r *reader) next(ctx context.Context) (bool, error) {
 	}
 	err := r.cs.Err()
 	if ctx.Err() == nil && isLate(within) {
-		r.stalls++
+		r.stalls = min(r.stalls+1, maxDoublings)
 		r.orphan = r.cursor
 		r.outage.began(began)
 		return false, &lateError{took: took, address: r.call.server(), err: err}

@@ -10,7 +10,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -61,7 +60,7 @@ func (w *fixture) fillInTransaction(id int, values ...string) {
 // resumed from like any other, also by a stream without the stage.
 func TestLargeEvents(t *testing.T) {
 	t.Run("mongod", func(t *testing.T) { // mongotest can't be asked for the shape of an event
-		w := newFixture(t, testserver.Mongod(t))
+		w := ownMongod(t, mongod.Options{})
 		w.insert("c", 1)
 		w.enableImages("c")
 		o := Options{Collections: []string{"c"}, FullDocument: "required", FullDocumentBeforeChange: "required"}
@@ -192,7 +191,7 @@ func TestUnreadableIsSkipped(t *testing.T) {
 func TestWhatCantBeSplit(t *testing.T) {
 	known := splitStage
 	t.Cleanup(func() { splitStage = known })
-	w := newFixture(t, testserver.Mongod(t))
+	w := ownMongod(t, mongod.Options{})
 	w.insert("c", 1)
 	w.enableImages("c")
 	w.fill(1, 9<<20, "y")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -216,14 +217,19 @@ func (x *checkpointSession) keys(ctx context.Context) ([]checkpoints.Key, error)
 
 // print prints a value as JSON, or as text.
 func (x *checkpointSession) print(v any, text func(io.Writer)) error {
-	if !x.flags.json {
-		text(x.out)
-		return nil
+	var b bytes.Buffer
+	if x.flags.json {
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		if err := e.Encode(v); err != nil {
+			return err
+		}
+	} else {
+		text(&b)
 	}
-	e := json.NewEncoder(x.out)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	_, err := x.out.Write(b.Bytes())
+	return err
 }
 
 func newCheckpointList(w world) *cobra.Command {

@@ -50,7 +50,12 @@ func newCheckpointImport(w world) *cobra.Command {
 			"For files, - is standard input.",
 		Example: "  rigatoni checkpoint import debezium pipeline.yaml --from offsets.dat\n" +
 			"  rigatoni checkpoint export old.yaml | rigatoni checkpoint import rigatoni new.yaml --from -",
-		Args: cobra.RangeArgs(1, 2),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fmt.Errorf("import takes a format first: %s", importFormats)
+			}
+			return oneFile(cmd, args[1:])
+		},
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&from.from, "from", "", "what to import: a `FILE`, a URL or a token, as the format says")

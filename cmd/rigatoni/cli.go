@@ -82,9 +82,8 @@ func newRoot(w world) *cobra.Command {
 	// Not cobra's own --version, whose template would have the linker keep every method of
 	// every type: 14 MB.
 	root.Flags().BoolVar(&version, "version", false, "print the version")
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err, "") })
-	root.AddCommand(newRunCommand(w), newCheckCommand(w), newValidateCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newVersionCommand(w))
+	root.AddCommand(newRunCommand(w), newCheckCommand(w), newValidateCommand(w), newCheckpointCommand(w), newDemoCommand(w), newMongotestCommand(w), newSchemaCommand(w), newManCommand(), newVersionCommand(w))
 	return root
 }
 

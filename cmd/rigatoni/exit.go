@@ -137,6 +137,8 @@ func judgeCause(err error) (code int, a advice) {
 	switch {
 	case is(state.ErrInvalid), is(syscall.ENOTDIR), is(syscall.EISDIR): // a file where a directory must be
 		return exitUsage, advice{}
+	case errors.As(err, new(*rigatoni.UnreadableError)):
+		return exitDecision, advice{"to write what is known of such events to files and continue", "--dead-letters=DIR"}
 	case is(changestream.ErrUnreadable), is(changestream.ErrFuture):
 		return exitDecision, advice{}
 	case is(rigatoni.ErrDestinationClosed), is(errNoReader):

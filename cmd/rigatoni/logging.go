@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -195,7 +196,7 @@ func valueText(v slog.Value) string {
 	case slog.KindTime:
 		return v.Time().Local().Format(time.DateTime)
 	case slog.KindFloat64:
-		return strconv.FormatFloat(v.Float64(), 'f', -1, 64)
+		return strconv.FormatFloat(math.Round(v.Float64()*1000)/1000, 'f', -1, 64)
 	}
 	return v.String()
 }

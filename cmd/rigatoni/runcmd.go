@@ -202,7 +202,9 @@ func drive(ctx context.Context, w world, s config.Settings, c rigatoni.Config, w
 	done := make(chan struct{})
 	defer close(done)
 	go supervisorOf(w.env).attend(ctx, done, p, screen)
+	announced := make(chan struct{})
 	defer context.AfterFunc(ctx, func() {
+		defer close(announced)
 		log.Info("stopping", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx))
 	})()
 	log.Info("starting", "pipeline", s.Pipeline.Name, "source", config.Redact(s.Server.Source), "store", s.Checkpoints.Store.String(), "to", s.Output.To.String())
@@ -213,6 +215,9 @@ func drive(ctx context.Context, w world, s config.Settings, c rigatoni.Config, w
 		return err
 	}
 	stop()
+	if ctx.Err() != nil {
+		<-announced
+	}
 	sum := total(p.Status())
 	log.Info("stopped", "pipeline", s.Pipeline.Name, "reason", context.Cause(ctx), "events", sum.events, "saves", sum.saves)
 	return nil

@@ -65,12 +65,7 @@ func TestScripts(t *testing.T) { testscript.Run(t, params(t, "script")) }
 func TestServerScripts(t *testing.T) {
 	testserver.Both(t, func(t *testing.T, server *testserver.Server) {
 		p := params(t, "server", "MONGODB="+server.URI)
-		setup := p.Setup
-		p.Setup = func(env *testscript.Env) error {
-			name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
-			env.Setenv("DB", server.DB.Name()+"_"+name)
-			return setup(env)
-		}
+		ownDatabase(&p, server)
 		testscript.Run(t, p)
 	})
 }
@@ -79,7 +74,19 @@ func TestServerScripts(t *testing.T) {
 func TestRedisScripts(t *testing.T) {
 	server := testserver.Mongotest(t)
 	redis := redisserver.Start(t, &redisserver.Options{Password: "hunter2"})
-	testscript.Run(t, params(t, "redis", "MONGODB="+server.URI, "DB="+server.DB.Name(), "REDIS="+redis.URL(), "REDIS_ADDR="+redis.Addr))
+	p := params(t, "redis", "MONGODB="+server.URI, "REDIS="+redis.URL(), "REDIS_ADDR="+redis.Addr)
+	ownDatabase(&p, server)
+	testscript.Run(t, p)
+}
+
+// ownDatabase gives each script a database named after it.
+func ownDatabase(p *testscript.Params, server *testserver.Server) {
+	setup := p.Setup
+	p.Setup = func(env *testscript.Env) error {
+		name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+		env.Setenv("DB", server.DB.Name()+"_"+name)
+		return setup(env)
+	}
 }
 
 // TestAuthScripts runs those that need a server with access control.

@@ -329,6 +329,9 @@ func TestSettingsReachThePipeline(t *testing.T) {
 	for _, o := range option.Of(&rigatoni.Config{}) {
 		value := map[string]string{"N": "7", "SIZE": "8", "DURATION": "9s", "": "true"}[o.Arg]
 		flags[o.Name] = cmp.Or(value, "text")
+		if o.Name == "on-history-lost" {
+			flags[o.Name] = "now"
+		}
 		want[o.Name] = flags[o.Name]
 	}
 	given := map[string][]string{}

@@ -19,3 +19,18 @@ func TestName(t *testing.T) {
 		}
 	}
 }
+
+func TestText(t *testing.T) {
+	for text, want := range map[string]string{
+		"Namespace shop.v is a \"view\"": "Namespace shop.v is a \"view\"",
+		"größe, a b":                     "größe, a b",
+		"a\nlevel=ERROR":                 `a\nlevel=ERROR`,
+		"\x1b[2Jx":                       `\x1b[2Jx`,
+		"a\u202eb\u009b":                 `a\u202eb\u009b`,
+		"a\xffb":                         "a\uFFFDb",
+	} {
+		if got := Text(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}

@@ -134,7 +134,7 @@ func forgetScripts(ctx context.Context, c redis.UniversalClient) error {
 func TestSaveBatchLostAnswers(t *testing.T) {
 	server := redisserver.Start(t, nil)
 	p := newProxy(t, server.Addr)
-	s, ctx := open(t, p.url(), redisstore.Options{MaxRetryBackoff: 10 * time.Millisecond}), t.Context()
+	s, ctx := open(t, p.url(), redisstore.Options{MaxRetryBackoff: 10 * time.Millisecond, PoolSize: 1}), t.Context()
 	items := leased(t, s, 5)
 	for i, lost := range [][]cut{{before}, {inside}, {after}, {after, before, inside}} {
 		p.next(lost...)
@@ -143,7 +143,7 @@ func TestSaveBatchLostAnswers(t *testing.T) {
 	}
 	at(t, items, 9)
 	loose := state.Item{Key: "loose", Checkpoint: checkpoint(t, "82AA", 0)}
-	p.next(after)
+	p.next(after) // its own script; that of the others comes after it
 	errs := s.SaveBatch(ctx, append([]state.Item{loose}, items...))
 	want(t, errs[0], state.ErrUnavailable, "a save that can't be repeated")
 	want(t, errors.Join(errs[1:]...), nil, "the others")

@@ -13,7 +13,8 @@ import (
 // A call is one run of a script.
 type call struct {
 	script *script
-	key    string // "" for the ping, which has its own name
+	key    string   // "" for the ping, which has its own name, and for a group
+	keys   []string // of a group, names in Redis
 	args   []any
 	// again means that the script is idempotent, so that it may be retried when it is
 	// unknown whether it was executed.
@@ -187,6 +188,8 @@ func (s *Store) send(ctx context.Context, client redis.UniversalClient, command,
 func (s *Store) command(ctx context.Context, command, script string, c call) onceCmd {
 	names := []string{s.opts.KeyPrefix + "{}:ping"}
 	switch {
+	case c.keys != nil:
+		names = c.keys
 	case c.script == oldScript:
 		names = s.oldNames(c.key, c.seal)
 	case c.key != "":

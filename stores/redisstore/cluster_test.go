@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
@@ -58,5 +59,10 @@ func TestClusterDatabases(t *testing.T) {
 		wantSequence(t, three, key, 1)
 		_, err := zero.Load(ctx, key)
 		want(t, err, state.ErrNotFound, "Load from database 0")
+	}
+	_, err := redisstore.Open(ctx, "redis://"+cluster.Addrs()[0], nil)
+	want(t, err, state.ErrRefused, "a URL of one server")
+	if !strings.Contains(fmt.Sprint(err), "is part of a Redis Cluster; write redis+cluster://") {
+		t.Errorf("a URL of one server: %v", err)
 	}
 }

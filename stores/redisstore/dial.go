@@ -58,7 +58,7 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	}
 	c := &conn{Conn: raw}
 	if d.line != nil {
-		d.line.keep(c)
+		d.line.conn.Store(c)
 	}
 	if d.sentinels != nil && !d.sentinels.keep(c, addr) {
 		return nil, errors.Join(errDemoted, c.Close())

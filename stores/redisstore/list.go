@@ -105,26 +105,20 @@ func (l *lister) node(node *redis.Client) error {
 	}
 }
 
-func (l *lister) page(node *redis.Client, cursor uint64) ([]state.Entry, uint64, error) {
-	var entries []state.Entry
-	var next uint64
-	err := l.store.try(l.ctx, "", true, func(ctx context.Context, c redis.UniversalClient) error {
-		scanned := c
+func (l *lister) page(node *redis.Client, cursor uint64) (entries []state.Entry, next uint64, err error) {
+	var names []string
+	err = l.store.try(l.ctx, "", true, func(ctx context.Context, c redis.UniversalClient) (err error) {
 		if node != nil {
-			scanned = node
+			c = node
 		}
-		names, after, err := scanned.Scan(ctx, cursor, l.pattern, scanCount).Result()
-		if err != nil {
-			return err
-		}
-		next = after
-		entries, err = l.store.entries(ctx, c, l.store.keysOf(names))
+		names, next, err = c.Scan(ctx, cursor, l.pattern, scanCount).Result()
 		return err
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, err // and the results may still be written to
 	}
-	return entries, next, nil
+	entries, err = l.store.entries(l.ctx, l.store.keysOf(names))
+	return entries, next, err
 }
 
 // keysOf are the keys that the names in Redis belong to, each once.
@@ -140,29 +134,15 @@ func (s *Store) keysOf(names []string) []string {
 	return keys
 }
 
-// entries loads the keys in one round trip.
-func (s *Store) entries(ctx context.Context, c redis.UniversalClient, keys []string) ([]state.Entry, error) {
+// entries loads the keys.
+func (s *Store) entries(ctx context.Context, keys []string) ([]state.Entry, error) {
 	calls := make([]call, len(keys))
 	for i, key := range keys {
-		calls[i] = call{script: loadScript, key: key}
+		calls[i] = call{script: loadScript, key: key, again: true}
 	}
 	var entries []state.Entry
-	for i, o := range s.pipeline(ctx, c, calls) {
-		if hasCode(o.err, "NOSCRIPT") || elsewhere(o.err) || o.reply.text(0) == "OLD" {
-			o.reply, o.err = s.run(ctx, c, calls[i])
-		}
-		if hasCode(o.err, "TRYAGAIN") { // its slot is being moved, which may take long
-			err := s.persist(ctx, keys[i], true, func(ctx context.Context, c redis.UniversalClient) (err error) {
-				o.reply, err = s.run(ctx, c, calls[i])
-				return err
-			})
-			if err != nil {
-				entries = append(entries, state.Entry{Key: keys[i], LoadErr: s.fail("load", keys[i], err)})
-				continue
-			}
-			o.err = nil
-		}
-		if o.err != nil && (!isAnswer(o.err) || s.classify(o.err) != final) {
+	for i, o := range s.callAll(ctx, calls) {
+		if unavailableAll(o.err) || ctx.Err() != nil || errors.Is(o.err, state.ErrClosed) {
 			return nil, o.err
 		}
 		if e, there := s.entry(keys[i], o.reply, o.err); there {

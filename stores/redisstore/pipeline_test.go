@@ -107,11 +107,18 @@ func TestPipelineAndWait(t *testing.T) {
 		t.Errorf("a first save that no replica has: %v, and %d events were delivered", err, len(dest.Events()))
 	}
 	// It is on the master. The next start's lease waits for the replica to have both.
-	err = run(t, rigatonitest.NewSource(events...), dest, s, o)()
-	if err == nil || len(dest.Events()) != 0 {
-		t.Errorf("the next start: %v, and %d events were delivered", err, len(dest.Events()))
+	o.LeaseTTL = time.Second
+	thawed := make(chan int, 1)
+	time.AfterFunc(2*time.Second, func() {
+		thawed <- len(dest.Events())
+		want(t, replica.Thaw(), nil, "Thaw")
+	})
+	end := run(t, rigatonitest.NewSource(events...), dest, s, o)
+	if n := <-thawed; n != 0 {
+		t.Errorf("%d events were delivered under a lease that no replica has", n)
 	}
-	want(t, replica.Thaw(), nil, "Thaw")
+	eventually(t, "the event, once the replica has the lease", func() bool { return len(dest.Events()) == 1 })
+	want(t, end(), nil, "Run")
 }
 
 // An opening does something when the stream has been opened.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -86,7 +87,7 @@ func (p *pool) take() (*line, error) {
 		p.idle = p.idle[:n-1]
 		return l, nil
 	}
-	l := &line{conns: make(map[*conn]bool)}
+	l := new(line)
 	d, o := *p.dialer, p.options
 	d.line, o.Dialer = l, d.dial
 	l.client = redis.NewClient(&o)
@@ -116,28 +117,12 @@ func (p *pool) close() error {
 // A line is a connection, for one call at a time, and the client that has it.
 type line struct {
 	client *redis.Client
-	mu     sync.Mutex
-	conns  map[*conn]bool // one, or two while go-redis replaces it
-}
-
-func (l *line) keep(c *conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conns[c] = true
-	c.closed = append(c.closed, func() { l.lose(c) })
-}
-
-func (l *line) lose(c *conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.conns, c)
+	conn   atomic.Pointer[conn] // that was made last
 }
 
 // cut closes the connection. Its user sees an error.
 func (l *line) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
+	if c := l.conn.Load(); c != nil {
 		_ = c.Conn.Close() // again by go-redis
 	}
 }
@@ -145,12 +130,12 @@ func (l *line) cut() {
 // A conn is a connection that says when it is closed. TLS is on top of it.
 type conn struct {
 	net.Conn
-	closed []func()
+	closed func() // if it is not nil
 }
 
 func (c *conn) Close() error {
-	for _, f := range c.closed {
-		f()
+	if c.closed != nil {
+		c.closed()
 	}
 	return c.Conn.Close()
 }

@@ -56,6 +56,9 @@ func (r reply) refusal() error {
 	if len(r) == 0 {
 		return nil
 	}
+	if _, word := r[0].(string); !word {
+		return nil // a group's
+	}
 	switch r.text(0) {
 	case "OK", "NONE", "EXPIRED", "GRANTED", "LOST":
 		return nil

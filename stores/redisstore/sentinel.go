@@ -246,7 +246,7 @@ func (s *sentinels) keep(c *conn, addr string) bool {
 		return false
 	}
 	s.conns[c] = addr
-	c.closed = append(c.closed, func() { s.lose(c) })
+	c.closed = func() { s.lose(c) }
 	return true
 }
 

@@ -229,11 +229,18 @@ func (s cutStore) SaveBatch(ctx context.Context, items []state.Item) []error {
 	if !slices.ContainsFunc(items, func(it state.Item) bool { return it.Fence.IsZero() && it.Checkpoint.Sequence == 0 }) {
 		return s.Store.SaveBatch(ctx, items)
 	}
-	var errs []error
-	_ = insist(ctx, func() error { // the error only decides whether to repeat; the results are in errs
-		errs = s.once.SaveBatch(ctx, items)
-		return errors.Join(errs...)
-	})
+	errs := s.once.SaveBatch(ctx, items)
+	for i, it := range items {
+		if !errors.Is(errs[i], state.ErrUnavailable) {
+			continue
+		}
+		errs[i] = insist(ctx, func() error {
+			if it.Fence.IsZero() {
+				return s.once.Save(ctx, it.Key, it.Checkpoint)
+			}
+			return s.once.SaveFenced(ctx, it.Key, it.Fence, it.Checkpoint)
+		})
+	}
 	return errs
 }
 

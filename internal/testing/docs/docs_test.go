@@ -137,17 +137,21 @@ func squeeze(line string) string {
 
 var message = regexp.MustCompile("(?m)^\\| `([^`]+)`[^|]*\\|")
 
-// TestMessages looks for each message of the troubleshooting page in the code.
+// TestMessages looks for each message of the troubleshooting page, and of that about
+// the configuration, in the code.
 func TestMessages(t *testing.T) {
-	code := source(t)
-	found := message.FindAllStringSubmatch(pages(t)["docs/troubleshooting.md"], -1)
-	if len(found) < 20 {
-		t.Fatalf("found only %d messages", len(found))
-	}
-	for _, m := range found {
-		for part := range strings.SplitSeq(m[1], "…") {
-			if part = strings.TrimSpace(part); !strings.Contains(code, part) {
-				t.Errorf("no message in the code has %q", part)
+	code, all := source(t), pages(t)
+	_, ofConfig, _ := strings.Cut(all["docs/configuration.md"], "\n## Messages\n")
+	for page, least := range map[string]int{all["docs/troubleshooting.md"]: 20, ofConfig: 10} {
+		found := message.FindAllStringSubmatch(page, -1)
+		if len(found) < least {
+			t.Fatalf("found only %d messages", len(found))
+		}
+		for _, m := range found {
+			for part := range strings.SplitSeq(m[1], "…") {
+				if part = strings.TrimSpace(part); !strings.Contains(code, part) {
+					t.Errorf("no message in the code has %q", part)
+				}
 			}
 		}
 	}

@@ -21,8 +21,8 @@ type connectOffset struct {
 // name is what people call it.
 func (o connectOffset) name() string { return strings.TrimSpace(o.connector + " " + o.partition) }
 
-var errNoOffsets = errors.New("this is none of the forms in which Kafka Connect keeps offsets: a file of offset.storage.file.filename, " +
-	"the answer of GET /connectors/NAME/offsets, lines of the offsets topic with their keys, or the JSON of one offset")
+var errNoOffsets = fmt.Errorf("%w: it has none of the forms in which Kafka Connect keeps offsets: a file of offset.storage.file.filename, "+
+	"the answer of GET /connectors/NAME/offsets, lines of the offsets topic with their keys, or the JSON of one offset", ErrNoToken)
 
 // connectOffsets reads offsets in any form in which they can be had, the last of
 // each partition.

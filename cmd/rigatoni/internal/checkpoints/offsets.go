@@ -100,13 +100,21 @@ func Debezium(text []byte) ([]Offset, error) {
 		if isTrue(o.value["initsync"]) {
 			return "its initial snapshot has not finished"
 		}
+		if o.value["_id"] != nil {
+			return "it is of MongoDB's Kafka connector; use import mongo-kafka"
+		}
 		return "it has no resume_token: nothing has been streamed yet, or it is of Debezium before 1.8; use checkpoint set --to-time SECONDS.ORDINAL with its sec and ord"
 	})
 }
 
 // MongoKafka reads the offsets of MongoDB's Kafka source connector.
 func MongoKafka(text []byte) ([]Offset, error) {
-	return offsets(text, "_id", func(o connectOffset) string { return "it has no _id" })
+	return offsets(text, "_id", func(o connectOffset) string {
+		if o.value["resume_token"] != nil {
+			return "it is of Debezium; use import debezium"
+		}
+		return "it has no _id"
+	})
 }
 
 // offsets reads the offsets of a connector that keeps its token in a field; missing

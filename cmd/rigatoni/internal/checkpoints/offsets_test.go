@@ -89,14 +89,16 @@ func TestOffsetsThatAreRefused(t *testing.T) {
 		"a snapshot that runs":   {`{"sec":1,"ord":1,"initsync":true,"resume_token":"` + mark + `"}`, "initial snapshot has not finished", Debezium},
 		"an old Debezium":        {`{"sec":1,"ord":1,"h":12}`, "--to-time SECONDS.ORDINAL", Debezium},
 		"a copy that runs":       {`{"_id":"{\"_data\": \"` + mark + `\"}","copy":"true"}`, "not finished to copy", MongoKafka},
-		"the other tool's":       {`{"sec":1,"resume_token":"` + mark + `"}`, "it has no _id", MongoKafka},
+		"the other tool's":       {`{"sec":1,"resume_token":"` + mark + `"}`, "use import debezium", MongoKafka},
+		"the other way round":    {`{"_id":"{\"_data\": \"` + mark + `\"}"}`, "use import mongo-kafka", Debezium},
+		"neither's":              {`{"id":1}`, "it has no _id", MongoKafka},
 		"a token that is none":   {`{"resume_token":"zz"}`, "no resume token", Debezium},
-		"no JSON":                {"resume_token=82", "none of the forms", Debezium},
-		"empty":                  {"", "none of the forms", Debezium},
+		"no JSON":                {"resume_token=82", "it has none of the forms", Debezium},
+		"empty":                  {"", "it has none of the forms", Debezium},
 		"an empty answer":        {`{"offsets":[]}`, "there are no offsets", Debezium},
-		"a file with no HashMap": {"\xac\xed\x00\x05x", "none of the forms", Debezium},
-		"a key alone":            {`["shop",{"server_id":"s"}]`, "none of the forms", Debezium},
-		"a list":                 {`[1,2]`, "none of the forms", Debezium},
+		"a file with no HashMap": {"\xac\xed\x00\x05x", "it has none of the forms", Debezium},
+		"a key alone":            {`["shop",{"server_id":"s"}]`, "it has none of the forms", Debezium},
+		"a list":                 {`[1,2]`, "it has none of the forms", Debezium},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, err := c.read([]byte(c.text))

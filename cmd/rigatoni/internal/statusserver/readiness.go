@@ -84,6 +84,8 @@ func reasonsOf(s rigatoni.StreamStatus, l Limits, now time.Time) []Reason {
 		add("failed", "it has ended%s", because(s.LastError))
 	case rigatoni.PhaseStreaming:
 		return append(all, streamingReasons(s, l, now)...)
+	default:
+		add("starting", "it is %s", s.Phase)
 	}
 	return all
 }

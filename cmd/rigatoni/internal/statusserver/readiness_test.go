@@ -35,6 +35,7 @@ func TestReasons(t *testing.T) {
 		"a checkpoint that is not old yet": {func(s *rigatoni.StreamStatus) { s.LastSave = now.Add(-time.Minute) }, "", ""},
 		"gaps and dead letters":            {func(s *rigatoni.StreamStatus) { s.Gaps, s.DeadLetters = 3, 4 }, "", ""},
 
+		"a new phase": {func(s *rigatoni.StreamStatus) { s.Phase = "copying" }, "starting", "it is copying"},
 		"not begun":   {func(s *rigatoni.StreamStatus) { s.Phase = rigatoni.PhaseStarting }, "starting", "has not begun"},
 		"opening":     {func(s *rigatoni.StreamStatus) { s.Phase = rigatoni.PhaseOpening }, "starting", "opens the destination and the stream"},
 		"standing by": {func(s *rigatoni.StreamStatus) { s.Phase, s.Holder = rigatoni.PhaseLeasing, "other" }, "lease", "which other holds"},

@@ -2,6 +2,7 @@ package changestream
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/rigatoni-etl/rigatoni/internal/glob"
 	"github.com/rigatoni-etl/rigatoni/internal/quote"
@@ -42,6 +43,9 @@ func (s scope) hint(err error) string {
 	}
 	switch code(err) {
 	case codeUnauthorized:
+		if strings.Contains(err.Error(), "requires authentication") {
+			return "; the connection string names no user: mongodb://USER:PASSWORD@HOST/"
+		}
 		return s.missingPrivilege()
 	case codeAuthFailed, codeAtlasRefused:
 		return "; the user name or the password is wrong, or authSource is"

@@ -26,6 +26,10 @@ func choices(err error) []advice {
 	if errors.As(err, &history) && history.SavedAt.IsZero() {
 		return historyChoices(history)
 	}
+	var output *rigatoni.OutputError
+	if errors.As(err, &output) && !output.Since.IsZero() {
+		return []advice{{"to lose nothing, set the checkpoint back (a dry run; --execute does it), start again, and accept what that prints", "checkpoint set --to-time " + timestamp(output.Since)}}
+	}
 	return checkpointChoices(err)
 }
 

@@ -114,7 +114,7 @@ func judge(err error) (code int, a advice) {
 	case errors.As(err, new(*rigatoni.FirstStartError)), is(rigatoni.ErrOutputExists):
 		return exitDecision, advice{} // see choices
 	case errors.As(err, &output) && output.Accept != "":
-		return exitDecision, advice{"to continue with this output, once", "--accept-output=" + output.Accept}
+		return exitDecision, advice{"to continue with the output as it is, once", "--accept-output=" + output.Accept}
 	case errors.As(err, &output):
 		return exitDecision, advice{}
 	case errors.As(err, &refused):

@@ -203,10 +203,13 @@ func (r *recovery) missing() *rigatoni.OutputError {
 func (r *recovery) lost(e extent, facts string) *rigatoni.OutputError {
 	facts += "; the checkpoint was saved at " + stamp(r.o.SavedAt) + ", at the cluster time " + clock(r.o.ClusterTime.T)
 	finished := r.clusterTime()
+	advice := "restore the file, or accept that consumers don't see these events"
 	if finished.T > 0 {
 		facts += "; finished files have the events up to the cluster time " + clock(finished.T)
+		advice = "restore the file; or set the checkpoint back to that time, and accept then, which loses nothing: events since then are delivered, some of them a second time; " +
+			"or accept now, and consumers don't see these events"
 	}
-	facts += adviceMark + "restore the file, or set the checkpoint back, or accept that consumers don't see these events"
+	facts += adviceMark + advice
 	refused := r.refuse(ErrOutputMissing, facts, e.name.String(), e.size)
 	refused.Since = finished
 	return refused

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -225,7 +226,7 @@ func (m *Mover) count(ctx context.Context, c *Change, stream Stream, from state.
 	from.Fingerprint = "" // what differs is known
 	n, err := stream.Count(ctx, from, to)
 	if err != nil {
-		c.EventsUnknown = err.Error()
+		c.EventsUnknown = config.Words(err.Error())
 		return ctx.Err()
 	}
 	c.Events, c.AtLeast = &n.Events, n.AtLeast

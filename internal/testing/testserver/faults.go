@@ -172,6 +172,25 @@ func (s *Server) LoseOplog(t testing.TB, ts bson.Timestamp) {
 			s.Fake.ForgetOplog(1)
 		}
 	}
+	if s.Fake == nil {
+		s.awaitCut(t)
+	}
+}
+
+// awaitCut waits until a real server has cut its oplog back to its size, which it does
+// in steps, each after a checkpoint of its storage (one a second, in these tests): what
+// is the oldest event meanwhile is gone a moment later.
+func (s *Server) awaitCut(t testing.TB) {
+	const still = 1500 * time.Millisecond
+	oldest, since := s.OplogTime(t, 1), time.Now()
+	for deadline := time.Now().Add(30 * time.Second); time.Since(since) < still; time.Sleep(50 * time.Millisecond) {
+		if now := s.OplogTime(t, 1); now != oldest {
+			oldest, since = now, time.Now()
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the oplog is still being cut")
+		}
+	}
 }
 
 // StartOver turns the server into another, empty deployment at the same

@@ -56,12 +56,28 @@ func describe(err error) error {
 	case code == "28P01" || code == "28000":
 		return fmt.Errorf("%w: %s", state.ErrRefused, message(err))
 	case passes(code), code == "" && !errors.Is(err, context.Canceled):
-		return fmt.Errorf("%w: %w", state.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", state.ErrUnavailable, flat{err})
 	case code == "":
-		return fmt.Errorf("%w: no response in time: %w", state.ErrUnavailable, err)
+		return fmt.Errorf("%w: no response in time: %w", state.ErrUnavailable, flat{err})
 	}
 	return fmt.Errorf("%w: %w", state.ErrRefused, err)
 }
+
+// A flat error is in one line: pgx lists the addresses that it tried one per line, and
+// tries one of them twice where it first asks for TLS.
+type flat struct{ error }
+
+func (f flat) Error() string {
+	var parts []string
+	for line := range strings.Lines(f.error.Error()) {
+		if part := strings.TrimSpace(line); part != "" && !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Replace(strings.Join(parts, "; "), ":; ", ": ", 1)
+}
+
+func (f flat) Unwrap() error { return f.error }
 
 // isDescribed reports whether err says already what it means.
 func isDescribed(err error) bool {

@@ -71,6 +71,14 @@ func TestRefusedAtOpening(t *testing.T) {
 }
 
 // Several processes that open a new store at once all succeed.
+// A server that is away is named in one line, once.
+func TestUnreachableInOneLine(t *testing.T) {
+	_, err := pgstore.Open(t.Context(), "postgres://bob:s3cret@127.0.0.1:1/db", nil)
+	if !errors.Is(err, state.ErrUnavailable) || strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), "dial tcp 127.0.0.1:1") != 1 {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestTableIsMadeOnce(t *testing.T) {
 	server := newDatabase(t)
 	for round := range 5 {

@@ -1,5 +1,7 @@
-# The modules of this repository; "./..." in one does not reach the others.
-MODULES := . stores/pgstore stores/redisstore destinations/postgres otelrigatoni cmd/rigatoni examples
+# The modules of this repository; "./..." in one does not reach the others. All are
+# tested in one run, those whose tests take longest first: most wait for servers and
+# processes, and leave the machine to the others.
+MODULES := cmd/rigatoni . stores/redisstore stores/pgstore destinations/postgres otelrigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 
@@ -16,7 +18,7 @@ test: SHELL := bash
 test: .SHELLFLAGS := -o pipefail -c
 test: servers ## run all tests, with the race detector; lists at the end what was skipped
 	@go run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg --raw-command -- \
-	  sh -c 'for m in $(MODULES); do (cd $$m && go test -race -p 4 -json -timeout 12m ./...) || failed=1; done; exit $${failed:-0}' \
+	  go test -race -p 4 -json -timeout 15m $(MODULES:%=./%/...) \
 	  | awk -f internal/tools/skips.awk
 
 # A missing server is not an error here: the tests that need it are skipped, and listed

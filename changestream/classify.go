@@ -95,6 +95,9 @@ func judge(err error, from origin) verdict {
 	}
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) {
+		if c := code(err); c != 0 {
+			return verdicts[c]
+		}
 		return retry // not an answer of a server
 	}
 	// A code first: a failed login is a network error too, to the driver.
@@ -146,8 +149,16 @@ func cause(err error) string {
 // code is the server's own code, 0 if there is none.
 func code(err error) int32 {
 	var ce mongo.CommandError
-	errors.As(err, &ce)
+	if !errors.As(err, &ce) && err != nil && isLoginOfAnother(err.Error()) {
+		return codeAuthFailed
+	}
 	return ce.Code
+}
+
+// isLoginOfAnother reports whether a command failed because the login of another one,
+// at the same moment, was refused: the driver then keeps only that one's message.
+func isLoginOfAnother(text string) bool {
+	return strings.Contains(text, "(AuthenticationFailed)") && clearedPool.MatchString(text)
 }
 
 // maxMessage is how much of a server's message is repeated.

@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -17,5 +18,16 @@ func TestNobodyLoggedIn(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", message, err)
 		}
+	}
+}
+
+// A login that is refused is that for each command that waits for it, and no server
+// that is away.
+func TestLoginOfAnotherIsRefused(t *testing.T) {
+	cleared := errors.New("connection pool for h:1 was cleared because another operation failed with: connection() error occurred during connection handshake: " +
+		`auth error: sasl conversation error: unable to authenticate using mechanism "SCRAM-SHA-256": (AuthenticationFailed) Authentication failed.`)
+	err := scope{database: "shop"}.refused("connect to the server", cleared)
+	if !errors.Is(err, ErrRefused) || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "the user name or the password is wrong") {
+		t.Errorf("refused: %t, unreachable: %t: %v", errors.Is(err, ErrRefused), errors.Is(err, ErrUnreachable), err)
 	}
 }

@@ -218,7 +218,7 @@ func TestDemoWhoseServerDoesNotStart(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var out, errs bytes.Buffer
 	code := run(t.Context(), world{args: []string{"demo"}, stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
-	if want := "rigatoni: starting mongotest: exit status 3\n" + noServerHere + "\n"; code != exitFailure || errs.String() != want {
+	if want := "rigatoni: starting mongotest: exit status 3\n  " + noServerHere + "\n"; code != exitFailure || errs.String() != want {
 		t.Errorf("exit code %d, %q\nwant %d, %q", code, errs.String(), exitFailure, want)
 	}
 }

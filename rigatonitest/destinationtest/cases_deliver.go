@@ -124,12 +124,14 @@ var deliverCases = []testCase{
 func (o *owner) deliverEnded(n int) error {
 	b := o.batch(n)
 	done := make(chan error, 1)
+	// A call that hangs goes on after the case is over, and must not use what is the case's.
+	ctx, sink, tx, fence, cp := o.s.t.ctx, o.sink, o.tx(), o.fence, o.checkpoint(b.Events[n-1])
 	go func() {
-		if tx := o.tx(); tx != nil {
-			done <- tx.DeliverAt(o.s.t.ctx, b, o.fence, o.checkpoint(b.Events[n-1]))
+		if tx != nil {
+			done <- tx.DeliverAt(ctx, b, fence, cp)
 			return
 		}
-		done <- o.sink.Deliver(o.s.t.ctx, b)
+		done <- sink.Deliver(ctx, b)
 	}()
 	err, returned := within(done)
 	if !returned {

@@ -29,7 +29,15 @@ func TestDriversOwnTests(t *testing.T) {
 		}
 	}
 	t.Run("mongod", func(t *testing.T) {
-		real := own.run(t, mongod.ForTest(t).URI)
+		uri := mongod.ForTest(t).URI
+		real := own.run(t, uri)
+		// Some give the server a tenth of a second, which a busy machine may not have.
+		for range 2 {
+			if maps.Equal(here, real) {
+				break
+			}
+			real = own.run(t, uri)
+		}
 		t.Logf("as on mongod:\n%s", tell(here))
 		if !maps.Equal(here, real) {
 			t.Errorf("the driver's tests end like this on mongotest:\n%s\nand like this on mongod:\n%s", tell(here), tell(real))

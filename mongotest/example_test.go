@@ -43,11 +43,12 @@ func Example() {
 	}
 	insert(0)
 	quiet := slog.New(slog.DiscardHandler)
-	source, err := changestream.New(client, &changestream.Options{Database: "shop", Collections: []string{"orders"}, Logger: quiet})
+	source, err := changestream.Open(server.URI(), &changestream.Options{Database: "shop", Collections: []string{"orders"}, Logger: quiet})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
+	defer source.Close(context.Background())
 	handle := func(_ context.Context, ev rigatoni.Event) error {
 		n := ev.DocumentKey().Lookup("_id").AsInt64()
 		fmt.Println(ev.OperationType(), n)

@@ -24,7 +24,7 @@ const (
 // not mend. It comes with an [ErrHistoryLost].
 var ErrTooManyRecoveries = errors.New("the stream has lost its history too often")
 
-// At most so many recoveries happen within an hour, by the gaps on record: they
+// At most maxRecoveries happen within recoveryPeriod, by the gaps on record: they
 // outlast the process, which a supervisor may restart.
 const (
 	maxRecoveries  = 3

@@ -21,9 +21,9 @@ func TestStateDirectoryGone(t *testing.T) {
 		afterwards func(dir string) error // after it was removed
 		lost       bool
 	}{
-		"removed":            {func(string) error { return nil }, true},
-		"made anew":          {func(dir string) error { return os.Mkdir(dir, 0o700) }, true},
-		"replaced by a copy": {func(dir string) error { return os.CopyFS(dir, os.DirFS(dir+".copy")) }, false},
+		"removed":             {func(string) error { return nil }, true},
+		"removed and created": {func(dir string) error { return os.Mkdir(dir, 0o700) }, true},
+		"replaced by a copy":  {func(dir string) error { return os.CopyFS(dir, os.DirFS(dir+".copy")) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "state")

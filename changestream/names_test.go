@@ -85,7 +85,7 @@ func TestSimilarNames(t *testing.T) {
 }
 
 // A user with rights on exactly the collections of the list gets a stream of each, and
-// is told which privilege one stream of all needs.
+// is refused with the privilege that one stream of all needs.
 func TestRightsOnExactlyTheCollections(t *testing.T) {
 	w := ownMongod(t, mongod.Options{Auth: true})
 	w.insert("a", 1)

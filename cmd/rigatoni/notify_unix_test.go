@@ -13,7 +13,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 )
 
-// A service manager is told when the pipeline is ready, that it lives, and that it stops.
+// The service manager receives when the pipeline is ready, that it lives, and that it stops.
 func TestNotify(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})

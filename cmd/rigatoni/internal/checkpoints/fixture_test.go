@@ -56,7 +56,7 @@ func connectTo(t *testing.T, db *testserver.Server, watch *changestream.Options)
 	return s
 }
 
-// again asks the server anew: its clock has moved on.
+// again asks the server once more: its clock has moved on.
 func (f *fixture) again() {
 	f.t.Helper()
 	f.server = connectTo(f.t, f.db, f.server.watch)

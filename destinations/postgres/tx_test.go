@@ -3,10 +3,8 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,34 +21,12 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
 )
 
-// shared is the server of the tests; each has a database of its own.
-var shared *pgserver.Server
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	s, err := pgserver.New(context.Background(), &pgserver.Options{Config: []string{"fsync=off", "max_connections=400"}})
-	if err == nil {
-		shared = s
-		defer s.Close()
-	} else if !errors.Is(err, pgserver.ErrNotInstalled) {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
-}
-
-var databases atomic.Int64
+func TestMain(m *testing.M) { os.Exit(pgserver.Main(m)) }
 
 // newDatabase returns the URL of a database of the test's own, with the table rows.
 func newDatabase(t *testing.T) string {
 	t.Helper()
-	if shared == nil {
-		return pgserver.Start(t, nil).URL() // skips the test, or fails it
-	}
-	name := fmt.Sprintf("test%d", databases.Add(1))
-	exec(t, newPool(t, shared.URL(), nil), "create database "+name)
-	url := strings.Replace(shared.URL(), "/postgres?", "/"+name+"?", 1)
+	url := pgserver.Database(t)
 	exec(t, newPool(t, url, nil), "create table rows (seq bigint generated always as identity, key text, id int, n int check (n >= 0))")
 	return url
 }

@@ -12,8 +12,6 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-type pgconnConn = pgconn.PgConn
-
 // ErrNoTable is the error of Open with Options.NoCreate where the table is missing.
 var ErrNoTable = errors.New("the table of the checkpoints is missing")
 
@@ -120,8 +118,6 @@ func badURL(err error) error {
 	}
 	return fmt.Errorf("%w: the URL can't be read%s; write postgres://USER:PASSWORD@HOST:PORT/DATABASE, and characters such as @ / ? # %% in the password as %%40 and the like", state.ErrInvalid, hint)
 }
-
-func joined(rights []string) string { return strings.Join(rights, ", ") }
 
 // cause is the error that the state.Error of a whole batch wraps.
 func cause(err error) error {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rigatoni-etl/rigatoni/internal/option"
@@ -41,9 +43,9 @@ var (
 // the options of this package.
 //
 // Open returns state.ErrInvalid for a URL or an option that is wrong,
-// state.ErrUnavailable if no server answers, and state.ErrRefused if it answers and
-// refuses: the password, a right, a database that doesn't exist, a server that is
-// read-only.
+// state.ErrUnavailable if no server answers that accepts writes (a standby may yet be
+// promoted), and state.ErrRefused if one does and refuses: the password, a right, a
+// database that doesn't exist.
 func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	config, opts, err := parse(url, o)
 	if err != nil {
@@ -141,7 +143,7 @@ func (s *Store) prepareTable(ctx context.Context) error {
 	case err != nil:
 		return err
 	case readOnly == "on":
-		return fmt.Errorf("%w: the server is a standby or read-only, and accepts no writes; name the primary", state.ErrRefused)
+		return fmt.Errorf("%w: %w; name the primary", state.ErrRefused, errReadOnly)
 	case encoding != "UTF8":
 		return fmt.Errorf("%w: the database has the encoding %s; checkpoints need UTF8 (CREATE DATABASE … ENCODING 'UTF8')", state.ErrRefused, encoding)
 	case exists:
@@ -201,7 +203,7 @@ func (s *Store) checkRights(ctx context.Context) error {
 		}
 	}
 	if missing != nil {
-		return fmt.Errorf("%w: the user lacks rights: GRANT %s ON %s TO the user", state.ErrRefused, joined(missing), s.table)
+		return fmt.Errorf("%w: the user lacks rights: GRANT %s ON %s TO the user", state.ErrRefused, strings.Join(missing, ", "), s.table)
 	}
 	var columns int
 	err := s.pool.QueryRow(ctx, `select count(*) from pg_attribute a join pg_type t on t.oid = a.atttypid where attrelid = to_regclass($1)
@@ -214,7 +216,7 @@ func (s *Store) checkRights(ctx context.Context) error {
 
 // acceptsWrites has a connection to a server that accepts no writes closed, so that the
 // next host is tried.
-func acceptsWrites(ctx context.Context, c *pgconnConn) error {
+func acceptsWrites(ctx context.Context, c *pgconn.PgConn) error {
 	r := c.ExecParams(ctx, "show transaction_read_only", nil, nil, nil, nil).Read()
 	switch {
 	case r.Err != nil:

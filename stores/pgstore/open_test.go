@@ -15,7 +15,7 @@ import (
 
 // A store that can't be opened says why, in one sentence without the password.
 func TestRefusedAtOpening(t *testing.T) {
-	server, err := url.Parse(newDatabase(t))
+	server, err := url.Parse(pgserver.Database(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestRefusedAtOpening(t *testing.T) {
 		"another encoding": {at("postgres", "latin", ""), state.ErrRefused, []string{"LATIN1", "UTF8"}},
 		"nobody there":     {"postgres://u:s3cret@127.0.0.1:1/d", state.ErrUnavailable, []string{"127.0.0.1:1"}},
 	} {
-		_, err := pgstore.Open(t.Context(), c.url, &pgstore.Options{Logger: quiet})
+		_, err := pgstore.Open(t.Context(), c.url, nil)
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 			continue
@@ -80,9 +80,9 @@ func TestUnreachableInOneLine(t *testing.T) {
 }
 
 func TestTableIsMadeOnce(t *testing.T) {
-	server := newDatabase(t)
+	server := pgserver.Database(t)
 	for round := range 5 {
-		o := pgstore.Options{Table: fmt.Sprintf("t%d", round), Logger: quiet}
+		o := pgstore.Options{Table: fmt.Sprintf("t%d", round)}
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
@@ -106,12 +106,12 @@ func TestStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { standby.Close() })
-	_, err = pgstore.Open(t.Context(), standby.URL(), &pgstore.Options{Logger: quiet})
-	if err == nil || !strings.Contains(err.Error(), "standby") {
+	_, err = pgstore.Open(t.Context(), standby.URL(), nil)
+	if !errors.Is(err, state.ErrUnavailable) || !strings.Contains(err.Error(), "standby") {
 		t.Errorf("opening a standby: %v", err)
 	}
 	both := fmt.Sprintf("postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?sslmode=disable", standby.Port, primary.Port)
-	store, err := pgstore.Open(t.Context(), both, &pgstore.Options{Logger: quiet})
+	store, err := pgstore.Open(t.Context(), both, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,9 +139,9 @@ func TestStandby(t *testing.T) {
 
 // With NoCreate a missing table stays missing, and what would refuse it is found.
 func TestNoCreate(t *testing.T) {
-	at := newDatabase(t)
+	at := pgserver.Database(t)
 	p := pool(t, at)
-	if _, err := pgstore.Open(t.Context(), at, &pgstore.Options{Logger: quiet, NoCreate: true}); !errors.Is(err, pgstore.ErrNoTable) {
+	if _, err := pgstore.Open(t.Context(), at, &pgstore.Options{NoCreate: true}); !errors.Is(err, pgstore.ErrNoTable) {
 		t.Errorf("got %v", err)
 	}
 	var exists bool
@@ -154,17 +154,17 @@ func TestNoCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.User = url.User("visitor")
-	if _, err := pgstore.Open(t.Context(), u.String(), &pgstore.Options{Logger: quiet, NoCreate: true}); !errors.Is(err, state.ErrRefused) {
+	if _, err := pgstore.Open(t.Context(), u.String(), &pgstore.Options{NoCreate: true}); !errors.Is(err, state.ErrRefused) {
 		t.Errorf("of a user who may not create it: %v", err)
 	}
-	s, err := pgstore.Open(t.Context(), at, &pgstore.Options{Logger: quiet})
+	s, err := pgstore.Open(t.Context(), at, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := state.Close(s); err != nil {
 		t.Error(err)
 	}
-	if s, err = pgstore.Open(t.Context(), at, &pgstore.Options{Logger: quiet, NoCreate: true}); err != nil {
+	if s, err = pgstore.Open(t.Context(), at, &pgstore.Options{NoCreate: true}); err != nil {
 		t.Fatalf("with the table: %v", err)
 	}
 	if err := state.Close(s); err != nil {

@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -34,9 +33,6 @@ type Options struct {
 	// NoCreate keeps Open from creating the table. Where it is missing, and could be
 	// created, the error is [ErrNoTable].
 	NoCreate bool
-
-	// Logger receives log output. The default is [slog.Default].
-	Logger *slog.Logger
 }
 
 // complete fills in the defaults, and returns an ErrInvalid that names the field that
@@ -53,9 +49,6 @@ func (o *Options) complete() (Options, error) {
 		if part == "" || len(part) > 63 || strings.ContainsRune(part, 0) {
 			return c, fmt.Errorf("%w: Options.Table is %q; it must be a name of at most 63 bytes, or SCHEMA.TABLE", state.ErrInvalid, c.Table)
 		}
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
 	}
 	return c, nil
 }

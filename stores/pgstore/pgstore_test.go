@@ -2,9 +2,7 @@ package pgstore_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -19,38 +17,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
 )
 
-var quiet = slog.New(slog.DiscardHandler)
-
-// shared is the server of the tests that don't disturb it; each has a database of its
-// own.
-var shared *pgserver.Server
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	s, err := pgserver.New(context.Background(), &pgserver.Options{Config: []string{"fsync=off", "max_connections=400"}})
-	if err == nil {
-		shared = s
-		defer s.Close()
-	} else if !errors.Is(err, pgserver.ErrNotInstalled) {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
-}
-
-var databases atomic.Int64
-
-// newDatabase returns the URL of a database of the test's own.
-func newDatabase(t *testing.T) string {
-	t.Helper()
-	if shared == nil {
-		return pgserver.Start(t, nil).URL() // skips the test, or fails it
-	}
-	name := fmt.Sprintf("test%d", databases.Add(1))
-	exec(t, pool(t, shared.URL()), "create database "+name)
-	return strings.Replace(shared.URL(), "/postgres?", "/"+name+"?", 1)
-}
+func TestMain(m *testing.M) { os.Exit(pgserver.Main(m)) }
 
 // pool is a plain way to the data, beside the store's.
 func pool(t testing.TB, url string) *pgxpool.Pool {
@@ -75,7 +42,7 @@ func TestStore(t *testing.T) {
 	p := pool(t, s.URL())
 	var run, damage atomic.Int64
 	statetest.Run(t, func(t *testing.T) statetest.Harness {
-		o := pgstore.Options{Table: fmt.Sprintf("public.Checkpoints of %d", run.Add(1)), Logger: quiet}
+		o := pgstore.Options{Table: fmt.Sprintf("public.Checkpoints of %d", run.Add(1))}
 		table := pgx.Identifier(strings.SplitN(o.Table, ".", 2)).Sanitize()
 		set := func(ctx context.Context, key, expression string) error {
 			_, err := p.Exec(ctx, "update "+table+" set record = ("+expression+")::json where key = $1", pgstore.StoredKey(key))

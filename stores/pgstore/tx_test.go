@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/rigatoni-etl/rigatoni/internal/testing/pgserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
@@ -43,8 +44,7 @@ type table struct {
 
 func newTable(t *testing.T, o pgstore.Options) *table {
 	t.Helper()
-	url := newDatabase(t)
-	o.Logger = quiet
+	url := pgserver.Database(t)
 	store, err := pgstore.Open(t.Context(), url, &o)
 	if err != nil {
 		t.Fatal(err)

@@ -78,14 +78,12 @@ var Stores = []*Kind{
 		Forms:   [][2]string{{"postgres://USER:PASSWORD@HOST:PORT/DATABASE", "a table of PostgreSQL; sslmode and the like as for psql"}},
 		Options: func() any { return &pgstore.Options{} },
 		check:   func(r Ref) error { return pgstore.CheckURL(r.Text, r.Options.(*pgstore.Options)) },
-		store: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, error) {
-			o := *r.Options.(*pgstore.Options)
-			o.Logger = log
-			return opened(pgstore.Open(ctx, r.Text, &o))
+		store: func(ctx context.Context, r Ref, _ *slog.Logger) (state.Store, error) {
+			return opened(pgstore.Open(ctx, r.Text, r.Options.(*pgstore.Options)))
 		},
-		read: func(ctx context.Context, r Ref, log *slog.Logger) (state.Store, string, error) {
+		read: func(ctx context.Context, r Ref, _ *slog.Logger) (state.Store, string, error) {
 			o := *r.Options.(*pgstore.Options)
-			o.Logger, o.NoCreate = log, true
+			o.NoCreate = true
 			s, err := pgstore.Open(ctx, r.Text, &o)
 			if errors.Is(err, pgstore.ErrNoTable) {
 				return missing{memstore.New()}, "the table isn't there; a start makes it", nil

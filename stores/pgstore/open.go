@@ -3,7 +3,6 @@ package pgstore
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -267,10 +266,6 @@ func (s *Store) Close() error {
 func (s *Store) Ping(ctx context.Context) error {
 	return s.call(ctx, "ping", "", func(ctx context.Context) error {
 		var any bool
-		err := s.pool.QueryRow(ctx, "select exists (select from "+s.table+")").Scan(&any)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
-		return err
+		return s.pool.QueryRow(ctx, "select exists (select from "+s.table+")").Scan(&any)
 	})
 }

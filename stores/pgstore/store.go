@@ -157,13 +157,8 @@ func (s *Store) call(ctx context.Context, op, key string, do func(context.Contex
 	if err == nil {
 		err = do(limited)
 	}
-	switch {
-	case err == nil:
-		return nil
-	case s.closed.Load() && !isDescribed(err):
+	if err != nil && s.closed.Load() && !isDescribed(err) {
 		err = fmt.Errorf("%w: %w", state.ErrClosed, err)
-	case sqlState(err) == "25006":
-		s.pool.Reset() // its connections are to a primary that is one no more
 	}
 	return failed(op, key, describe(err))
 }

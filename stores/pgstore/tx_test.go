@@ -186,11 +186,16 @@ func TestSuspendedOwner(t *testing.T) {
 func TestConcurrentChanges(t *testing.T) {
 	tab := newTable(t, pgstore.Options{CallTimeout: time.Minute})
 	exec(t, tab.pool, "alter database "+tab.pool.Config().ConnConfig.Database+" set default_transaction_isolation = 'serializable'")
+	strict, err := pgstore.Open(t.Context(), tab.pool.Config().ConnString(), &pgstore.Options{CallTimeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer strict.Close()
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for n := range 10 {
-				if err := tab.store.Save(t.Context(), fmt.Sprintf("new %d", n), sample(t, i+1)); err != nil && !errors.Is(err, state.ErrStale) {
+				if err := strict.Save(t.Context(), fmt.Sprintf("new %d", n), sample(t, i+1)); err != nil && !errors.Is(err, state.ErrStale) {
 					t.Error(err)
 				}
 			}
@@ -207,6 +212,18 @@ func TestConcurrentChanges(t *testing.T) {
 	if n != 10 {
 		t.Errorf("%d keys, not 10", n)
 	}
+}
+
+// A listing says who has a lease, and until when.
+func TestListLease(t *testing.T) {
+	tab := newTable(t, pgstore.Options{})
+	for e, err := range tab.store.List(t.Context(), "k") {
+		if left := time.Until(e.Until); err != nil || e.Owner != "first" || left <= 0 || left > time.Minute {
+			t.Errorf("the lease is of %q for %v, %v; it was acquired for a minute", e.Owner, left, err)
+		}
+		return
+	}
+	t.Error("the lease is not listed")
 }
 
 // A listing of several pages has every key once, whatever its bytes are.

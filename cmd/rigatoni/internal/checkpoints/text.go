@@ -146,6 +146,12 @@ func gapText(g rigatoni.Gap) string {
 	if !g.At.IsZero() {
 		t += ", recorded at " + moment(&g.At)
 	}
+	if !g.Healed.IsZero() {
+		t += "; healed by a snapshot that ended at " + moment(&g.Healed)
+	}
+	if g.Remains != "" {
+		t += "; what remains: " + config.Words(g.Remains)
+	}
 	return t
 }
 

@@ -12,11 +12,11 @@ import (
 
 // demoDocuments is how many documents there are to copy: enough for a few kills before
 // they are.
-const demoDocuments = 50_000
+const demoDocuments = 20_000
 
-// demoCopyPace lets a copy of small documents, which takes a second or two, save more
-// than once between two kills.
-var demoCopyPace = []string{"--save-interval", "50ms", "--snapshot-parallelism", "1", "--snapshot-chunk-bytes", "64KiB"}
+// demoCopyPace makes a copy that would take a second take a few, with checkpoints between
+// two kills: it saves after each batch.
+var demoCopyPace = []string{"--snapshot-chunk-bytes", "64KiB", "--max-batch-events", "100", "--save-interval", "off"}
 
 // showSnapshot runs a pipeline that copies, kills it, and prints the result.
 func (d *demo) showSnapshot(ctx context.Context, store state.Store, self string) error {

@@ -252,14 +252,10 @@ func (r *runner) disturb(ctx context.Context) (result <-chan error, calm context
 	return done, calm
 }
 
-// schedule returns the numbers of written changes, or of copied documents, at which the
-// pipeline is killed: one at random in each of as many equal parts of the middle.
+// schedule returns the numbers of written changes at which the pipeline is killed: one at
+// random in each of as many equal parts of the middle. A copy goes by the clock.
 func (r *runner) schedule() []int {
-	all := r.cfg.Changes
-	if r.cfg.Documents > 0 {
-		all = r.cfg.Documents
-	}
-	first, last := all/20, all*19/20
+	first, last := r.cfg.Changes/20, r.cfg.Changes*19/20
 	part := float64(last-first) / float64(max(1, r.cfg.Kills))
 	moments := make([]int, r.cfg.Kills)
 	for i := range moments {
@@ -269,36 +265,18 @@ func (r *runner) schedule() []int {
 	return moments
 }
 
-// reached is how far it is on the way to the next kill.
-func (r *runner) reached() int {
+// killAt waits until a number of changes are written, and for a random time, kills the
+// process, and starts the next.
+func (r *runner) killAt(ctx context.Context, written int) error {
+	wait, longest := r.awaitChanges, 50*time.Millisecond
 	if r.cfg.Documents > 0 {
-		return r.ledger.tally().copied
+		wait, longest = r.awaitCopying, 300*time.Millisecond
 	}
-	return int(r.writer.written.Load())
-}
-
-// killAt waits until a number of changes are written, or documents copied, and for a
-// random time, kills the process, and starts the next.
-func (r *runner) killAt(ctx context.Context, number int) error {
-	since, last := time.Now(), r.reached()
-	for r.reached() < number {
-		if now := r.reached(); now != last {
-			since, last = time.Now(), now
-		}
-		if time.Since(since) > r.cfg.Patience && r.cfg.Documents > 0 {
-			return nil // nothing is copied any more; the comparison says what is missing
-		}
-		if err := r.tick(ctx); err != nil {
-			return err
-		}
-	}
-	if !r.cfg.KillStarting {
-		if err := r.awaitStreaming(ctx); err != nil {
-			return err
-		}
+	if err := wait(ctx, written); err != nil {
+		return err
 	}
 	select {
-	case <-time.After(time.Duration(r.rng.IntN(50_000)) * time.Microsecond):
+	case <-time.After(time.Duration(r.rng.Int64N(int64(longest)))):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -307,6 +285,32 @@ func (r *runner) killAt(ctx context.Context, number int) error {
 	}
 	r.child.kill()
 	return r.endAndBegin(ctx, true)
+}
+
+// awaitChanges waits until a number of changes are written, and the pipeline streams.
+func (r *runner) awaitChanges(ctx context.Context, written int) error {
+	for int(r.writer.written.Load()) < written {
+		if err := r.tick(ctx); err != nil {
+			return err
+		}
+	}
+	if r.cfg.KillStarting {
+		return nil
+	}
+	return r.awaitStreaming(ctx)
+}
+
+// awaitCopying waits until the process has copied documents, or has nothing to copy.
+func (r *runner) awaitCopying(ctx context.Context, _ int) error {
+	if err := r.awaitStreaming(ctx); err != nil {
+		return err
+	}
+	for end := time.Now().Add(2 * time.Second); r.processes[len(r.processes)-1].Lines == 0 && time.Now().Before(end); {
+		if err := r.tick(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // endAndBegin replaces a process that has ended.

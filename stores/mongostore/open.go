@@ -26,6 +26,9 @@ type Options struct {
 	// CallTimeout limits each call, and [Open] as a whole, if the context doesn't end
 	// before. The default is 10s.
 	CallTimeout time.Duration `help:"limit for each call of the store" default:"10s" min:"1ms" max:"10m"`
+	// TransactionTimeout limits a transaction of [Transactions]. The default is 8s: the lease
+	// can't be renewed while one is open, so it has to be well below the lease's time.
+	TransactionTimeout time.Duration `help:"limit for a transaction; well below lease-ttl" default:"8s" min:"1ms" max:"1m"`
 }
 
 func (o *Options) complete() (Options, error) {
@@ -80,6 +83,19 @@ func CheckURL(rawURL string, o *Options) error {
 // write concern, read preference and codecs don't matter; its retryable writes must not be
 // off.
 func FromClient(ctx context.Context, client *mongo.Client, db, collection string, o *Options) (*Store, error) {
+	s, err := New(client, db, collection, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, openError(err)
+	}
+	return s, nil
+}
+
+// New is [FromClient] without a connection: the deployment and the collection are checked
+// by [Store.Check], or not at all.
+func New(client *mongo.Client, db, collection string, o *Options) (*Store, error) {
 	opts, err := o.complete()
 	if err == nil && (client == nil || db == "" || collection == "") {
 		err = fmt.Errorf("%w: the client is nil, or the database or the collection has no name", state.ErrInvalid)
@@ -87,11 +103,15 @@ func FromClient(ctx context.Context, client *mongo.Client, db, collection string
 	if err != nil {
 		return nil, openError(err)
 	}
-	s := newStore(client, db, collection, opts)
+	return newStore(client, db, collection, opts), nil
+}
+
+// Check connects, and checks the deployment, the collection and the rights as [Open] does.
+func (s *Store) Check(ctx context.Context) error {
 	if err := s.open(ctx); err != nil {
-		return nil, openError(err)
+		return openError(err)
 	}
-	return s, nil
+	return nil
 }
 
 func newStore(client *mongo.Client, db, coll string, o Options) *Store {

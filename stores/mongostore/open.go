@@ -154,17 +154,30 @@ func parse(raw string, o *Options) (opts Options, co *options.ClientOptions, db,
 	if opts, err = opts.complete(); err != nil {
 		return opts, nil, "", "", err
 	}
-	co = options.Client().ApplyURI(scheme + "://" + hosts + "/?" + query)
+	if co, err = ClientOptions(scheme + "://" + hosts + "/?" + query); err != nil {
+		return opts, nil, "", "", err
+	}
+	return opts, co, db, coll, nil
+}
+
+// ClientOptions are the options of a client for a connection string of the driver's, for
+// programs that share a client with a store. The error is state.ErrInvalid, and quotes
+// nothing of the string.
+func ClientOptions(uri string) (*options.ClientOptions, error) {
+	if !strings.HasPrefix(uri, "mongodb://") && !strings.HasPrefix(uri, "mongodb+srv://") {
+		return nil, fmt.Errorf("%w: the URL must begin with mongodb:// or mongodb+srv://", state.ErrInvalid)
+	}
+	co := options.Client().ApplyURI(uri)
 	if err := co.Validate(); err != nil {
-		return opts, nil, "", "", invalidURI(err)
+		return nil, invalidURI(err)
 	}
 	if co.AppName == nil {
 		co.SetAppName("rigatoni")
 	}
 	if w := co.RetryWrites; w != nil && !*w {
-		return refuse("the URL has retryWrites=false; a write whose answer is lost could then not be repeated")
+		return nil, fmt.Errorf("%w: the URL has retryWrites=false; a write whose answer is lost could then not be repeated", state.ErrInvalid)
 	}
-	return opts, co, db, coll, nil
+	return co, nil
 }
 
 // takeOptions sets the options that are among the parameters of a URL, and returns the

@@ -36,8 +36,10 @@ type TxOptions struct {
 
 // A TxDestination runs a TxFunc. It is safe for concurrent use.
 type TxDestination struct {
-	store *mongostore.Store
-	fn    TxFunc
+	client      *mongo.Client
+	checkpoints string
+	store       *mongostore.Store
+	fn          TxFunc
 }
 
 var (
@@ -70,7 +72,7 @@ func OpenTx(client *mongo.Client, fn TxFunc, o *TxOptions) (*TxDestination, erro
 	if err != nil {
 		return nil, err
 	}
-	return &TxDestination{store: store, fn: fn}, nil
+	return &TxDestination{client: client, checkpoints: opts.Checkpoints, store: store, fn: fn}, nil
 }
 
 // Checkpoints is the store of the checkpoints. It has leases.
@@ -98,7 +100,7 @@ func (d *TxDestination) CheckOpening(ctx context.Context, o rigatoni.Opening) er
 	if err := d.store.Check(ctx); err != nil {
 		return fmt.Errorf("mongodb: %w", err)
 	}
-	return checkLoop(ctx, d.store, o, nil)
+	return checkLoop(ctx, d.client, d.checkpoints, o, nil)
 }
 
 // A txSink is the sink of one session.

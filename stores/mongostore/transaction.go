@@ -33,15 +33,16 @@ func (s *Store) SaveTx(ctx context.Context, key string, f state.Fence, cp state.
 	if err := record.CheckSave(key, cp); err != nil {
 		return false, s.fail("save", key, err)
 	}
-	repeated, err = s.saveTx(ctx, key, f, cp)
+	filter, update := conditional(key, f, cp)
+	repeated, err = s.admitTx(ctx, key, f, cp, filter, update)
 	return repeated, s.fail("save", key, s.explainTx(ctx, err))
 }
 
-func (s *Store) saveTx(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) (repeated bool, err error) {
+// admitTx makes an update whose filter is that of [conditional].
+func (s *Store) admitTx(ctx context.Context, key string, f state.Fence, cp state.Checkpoint, filter, update bson.D) (repeated bool, err error) {
 	if f.IsZero() || f.Epoch > math.MaxInt64 {
 		return false, state.ErrFenced
 	}
-	filter, update := conditional(key, f, cp)
 	r, err := s.coll.UpdateOne(ctx, filter, update)
 	if err != nil || r.MatchedCount == 1 {
 		return false, err
@@ -143,6 +144,27 @@ func (t *Transactions) Save(ctx context.Context, f state.Fence, cp state.Checkpo
 		}
 		return do(ctx)
 	})
+}
+
+// Before calls do in a transaction that goes before the one that saves cp: it is admitted as
+// that would be, and leaves the checkpoint as it is. repeated means that cp is saved already,
+// and do was not called. Otherwise it is as Save; do must be harmless to repeat.
+func (t *Transactions) Before(ctx context.Context, f state.Fence, cp state.Checkpoint, do func(ctx context.Context) error) (repeated bool, err error) {
+	if err := record.CheckSave(t.key, cp); err != nil {
+		return false, t.store.fail("save", t.key, err)
+	}
+	err = t.run(ctx, f, func(ctx context.Context) (err error) {
+		filter, _ := conditional(t.key, f, cp)
+		repeated, err = t.store.admitTx(ctx, t.key, f, cp, filter, touch())
+		if err != nil {
+			return t.store.fail("save", t.key, t.store.explainTx(ctx, err))
+		}
+		if repeated {
+			return nil
+		}
+		return do(ctx)
+	})
+	return repeated, err
 }
 
 // Fenced calls do in a transaction that is committed only under f, and leaves the

@@ -42,6 +42,9 @@ type Positioner interface {
 	PositionAfter(e Event) (Position, error)
 }
 
+// isAt reports whether p is, by token and snapshot, the position q.
+func (p Position) isAt(q Position) bool { return p.Token == q.Token && p.Snapshot == q.Snapshot }
+
 // delivered makes the position a checkpoint. The checkpointer calls it once all
 // up to the position has been delivered, and nothing else may.
 func (p Position) delivered() state.Checkpoint {

@@ -201,12 +201,11 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 	pos := stream.Position()
 	switch {
 	case first:
-		begins := "; what exists is copied, and events since this cluster time are delivered"
+		message := "first start: the store has no checkpoint; what exists is copied, and events since this cluster time are delivered"
 		if pos.Snapshot == "" {
-			begins = ", and only events since this cluster time are delivered"
+			message = "first start: the store has no checkpoint, and only events since this cluster time are delivered"
 		}
-		w.log.Warn("first start: the store has no checkpoint"+begins,
-			"key", w.key, "store", describe(w.cfg.Store), "cluster_time", timestampText(pos.ClusterTime))
+		w.log.Warn(message, "key", w.key, "store", describe(w.cfg.Store), "cluster_time", timestampText(pos.ClusterTime))
 	case w.cfg.copiesAtFirst() && pos.Snapshot == "":
 		w.log.Info("nothing is copied: the stream has a checkpoint, and resumes from it; to copy collections again, use rigatoni checkpoint set --snapshot",
 			"key", w.key, "snapshot", w.cfg.Snapshot)

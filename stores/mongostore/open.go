@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type Options struct {
 	CallTimeout time.Duration `help:"limit for each call of the store" default:"10s" min:"1ms" max:"10m"`
 	// TransactionTimeout limits a transaction of [Transactions]. The default is 8s: the lease
 	// can't be renewed while one is open, so it has to be well below the lease's time.
-	TransactionTimeout time.Duration `help:"limit for a transaction; well below lease-ttl" default:"8s" min:"1ms" max:"1m"`
+	TransactionTimeout time.Duration
 }
 
 func (o *Options) complete() (Options, error) {
@@ -39,6 +40,10 @@ func (o *Options) complete() (Options, error) {
 	if err := option.Complete("Options.", &c); err != nil {
 		return c, fmt.Errorf("%w: %w", state.ErrInvalid, err)
 	}
+	if c.TransactionTimeout < 0 {
+		return c, fmt.Errorf("%w: Options.TransactionTimeout is %v; it must be positive, or 0 for the default (8s)", state.ErrInvalid, c.TransactionTimeout)
+	}
+	c.TransactionTimeout = cmp.Or(c.TransactionTimeout, 8*time.Second)
 	return c, nil
 }
 

@@ -229,10 +229,13 @@ func isVolatile(s state.Store) bool {
 
 func (c *checkpointer) start() Start {
 	if c.last == nil {
-		if c.cfg.FirstStart.Time.IsZero() {
-			return Start{Time: c.origin.seed}
+		s := Start{Time: c.cfg.FirstStart.Time}
+		if s.Time.IsZero() {
+			s.Time = c.origin.seed
 		}
-		return Start{Time: c.cfg.FirstStart.Time}
+		s.Snapshot = c.cfg.copiesAtFirst() && c.origin.seed.IsZero() || c.origin.copying
+		s.SnapshotAgain = s.Snapshot && (len(c.origin.accepted) > 0 || c.origin.copying || isVolatile(c.cfg.Store))
+		return s
 	}
 	return Start{Checkpoint: c.last, AcceptChanged: c.cfg.AcceptChangedStream}
 }
@@ -261,8 +264,8 @@ func (c *checkpointer) countGaps(cp state.Checkpoint) {
 
 // begin prepares a session, and saves where it begins if the store does not know
 // it yet: at a first start, so that a crash in the first second does not move
-// "now"; where a changed stream was accepted, so that it is accepted once; and
-// where there is a gap to record.
+// "now"; where a changed stream was accepted, so that it is accepted once; where a
+// copy begins; and where there is a gap to record.
 func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts, t *tracker) error {
 	c.tracker, c.sink = t, sink
 	c.fingerprint, c.at = stream.Fingerprint(), stream.Position()
@@ -281,7 +284,7 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 			return err
 		}
 	}
-	if c.last != nil && c.gap == nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) {
+	if c.last != nil && c.gap == nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) && c.hasSnapshot(c.at.Snapshot) {
 		return nil
 	}
 	return c.saveBeginning(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync()))
@@ -310,6 +313,18 @@ func (c *checkpointer) firstBegin(ctx context.Context) error {
 func (c *checkpointer) isAnotherStream() bool {
 	return c.last != nil && c.last.Fingerprint != "" && c.last.Fingerprint != c.fingerprint &&
 		(c.last.Token != c.at.Token || c.cfg.AcceptChangedStream != "")
+}
+
+// hasSnapshot reports whether the last checkpoint has that state of a snapshot.
+func (c *checkpointer) hasSnapshot(state string) bool {
+	var have, want bytes.Buffer
+	if doc := c.last.Extra[ExtraSnapshot]; len(doc) > 0 && json.Compact(&have, doc) != nil {
+		return false
+	}
+	if state != "" && json.Compact(&want, []byte(state)) != nil {
+		return false
+	}
+	return bytes.Equal(have.Bytes(), want.Bytes())
 }
 
 // saveBeginning saves where a session begins, with the gap before it.
@@ -519,7 +534,7 @@ func (c *checkpointer) transaction(b *Batch, seq *uint64) sinkCall {
 	if *seq == 0 {
 		*seq = c.nextSequence()
 	}
-	tx, fence, cp, began := c.sink.tx, c.saver.fence(), c.checkpoint(b.End, *seq, c.savedBySync()), time.Now()
+	tx, fence, cp, began := c.sink.tx, c.saver.fence(), c.checkpoint(b.at, *seq, c.savedBySync()), time.Now()
 	sent := cp.Clone()
 	return sinkCall{
 		do: func(ctx context.Context) error {
@@ -533,7 +548,7 @@ func (c *checkpointer) transaction(b *Batch, seq *uint64) sinkCall {
 			c.schedule.tried(time.Now())
 			c.status.saved(Save{Events: uint64(len(b.Events)), Took: time.Since(began), Err: err}, cp.ClusterTime)
 			if err == nil {
-				c.last, c.known, c.at = &cp, true, b.End
+				c.last, c.known, c.at = &cp, true, b.at
 			}
 		},
 	}
@@ -550,7 +565,7 @@ func (c *checkpointer) savedBySync() json.RawMessage {
 }
 
 // checkpoint is the checkpoint of a position. What others put into Extra stays,
-// and the destination's part is doc.
+// the destination's part is doc, and the snapshot's is the position's.
 func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage) state.Checkpoint {
 	cp := pos.delivered()
 	cp.Sequence, cp.Fingerprint = seq, c.fingerprint
@@ -558,15 +573,21 @@ func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage)
 	if c.last != nil {
 		cp.Extra = maps.Clone(c.last.Extra)
 	}
-	switch {
-	case doc == nil:
-		delete(cp.Extra, extraName)
-	case cp.Extra == nil:
-		cp.Extra = map[string]json.RawMessage{extraName: doc}
-	default:
-		cp.Extra[extraName] = doc
-	}
+	setExtra(&cp, extraName, doc)
+	setExtra(&cp, ExtraSnapshot, json.RawMessage(pos.Snapshot))
 	return cp
+}
+
+// setExtra sets a document of a checkpoint's Extra, or removes it if it is empty.
+func setExtra(cp *state.Checkpoint, name string, doc json.RawMessage) {
+	switch {
+	case len(doc) == 0:
+		delete(cp.Extra, name)
+	case cp.Extra == nil:
+		cp.Extra = map[string]json.RawMessage{name: doc}
+	default:
+		cp.Extra[name] = doc
+	}
 }
 
 func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint64) error {

@@ -120,6 +120,7 @@ func since(found []Finding) (at bson.Timestamp) {
 type origin struct {
 	seed     bson.Timestamp // where other checkpoints of the pipeline say; zero: as configured
 	accepted []Finding
+	copying  bool // a copy was under way in one of those that the seed is of
 }
 
 // skipped is the gap that a start at a time (zero: now) leaves after what was

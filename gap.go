@@ -28,6 +28,12 @@ type Gap struct {
 	Policy string
 	// At is when the gap was recorded, to the millisecond.
 	At time.Time
+	// Healed is when a copy of everything, begun after the gap, had ended: from then on
+	// the destination has every document as it is now, whatever the gap skipped. Zero
+	// if there was no such copy, or it has not ended.
+	Healed time.Time
+	// Remains is what a copy can't heal; empty if that is nothing, or Healed is zero.
+	Remains string
 }
 
 // maxGaps is how many gaps a checkpoint keeps, the last ones: it is written once a
@@ -74,16 +80,22 @@ func WithGap(cp state.Checkpoint, g Gap) (state.Checkpoint, error) {
 // gapJSON is how a Gap is written: cluster times as "seconds.increment", which is
 // how log lines have them and what the command takes.
 type gapJSON struct {
-	From   string    `json:"from,omitempty"`
-	To     string    `json:"to"`
-	Reason string    `json:"reason"`
-	Policy string    `json:"policy"`
-	At     time.Time `json:"at"`
+	From    string     `json:"from,omitempty"`
+	To      string     `json:"to"`
+	Reason  string     `json:"reason"`
+	Policy  string     `json:"policy"`
+	At      time.Time  `json:"at"`
+	Healed  *time.Time `json:"healed,omitempty"`
+	Remains string     `json:"remains,omitempty"`
 }
 
 // MarshalJSON writes cluster times as "seconds.increment".
 func (g Gap) MarshalJSON() ([]byte, error) {
-	j := gapJSON{To: timestampText(g.To), Reason: g.Reason, Policy: g.Policy, At: g.At.UTC().Truncate(time.Millisecond)}
+	j := gapJSON{To: timestampText(g.To), Reason: g.Reason, Policy: g.Policy, At: g.At.UTC().Truncate(time.Millisecond), Remains: g.Remains}
+	if !g.Healed.IsZero() {
+		healed := g.Healed.UTC().Truncate(time.Millisecond)
+		j.Healed = &healed
+	}
 	if !g.From.IsZero() {
 		j.From = timestampText(g.From)
 	}
@@ -101,7 +113,10 @@ func (g *Gap) UnmarshalJSON(doc []byte) error {
 	if j.From == "" {
 		errFrom = nil
 	}
-	*g = Gap{From: from, To: to, Reason: j.Reason, Policy: j.Policy, At: j.At}
+	*g = Gap{From: from, To: to, Reason: j.Reason, Policy: j.Policy, At: j.At, Remains: j.Remains}
+	if j.Healed != nil {
+		g.Healed = *j.Healed
+	}
 	return errors.Join(errFrom, errTo)
 }
 

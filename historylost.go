@@ -16,6 +16,7 @@ import (
 // The policies of Config.OnHistoryLost.
 const (
 	resumeFromTime = "resume-from-time"
+	resumeSnapshot = "snapshot"
 	resumeNow      = "now"
 )
 
@@ -98,7 +99,9 @@ func (r *recovery) check(cp state.Checkpoint) error {
 func (r *recovery) apply(ctx context.Context, cp state.Checkpoint) (Stream, *Gap, error) {
 	lost := r.why
 	for _, policy := range r.policies {
-		start := Start{}
+		// A copy that was under way is not finished by skipping its events.
+		again := policy == resumeSnapshot || hasSnapshot(cp)
+		start := Start{Snapshot: again, SnapshotAgain: again}
 		if policy == resumeFromTime {
 			if start.Time = cp.ClusterTime; start.Time.IsZero() {
 				lost = fmt.Errorf("%w; the checkpoint has no cluster time to resume from", lost)
@@ -130,6 +133,9 @@ func reasonOf(err error) string {
 	return text
 }
 
+// hasSnapshot reports whether a copy was under way.
+func hasSnapshot(cp state.Checkpoint) bool { return len(cp.Extra[ExtraSnapshot]) > 0 }
+
 // checkPolicies refuses a list of policies with one in it twice, or one that can't be
 // reached.
 func checkPolicies(policies []string) error {
@@ -137,7 +143,7 @@ func checkPolicies(policies []string) error {
 		if slices.Contains(policies[:i], p) {
 			return fmt.Errorf("rigatoni: Config.OnHistoryLost has %q twice", p)
 		}
-		if p == resumeNow && i < len(policies)-1 {
+		if p != resumeFromTime && i < len(policies)-1 {
 			return fmt.Errorf("rigatoni: Config.OnHistoryLost has %q before %q, which would never be tried", p, policies[i+1])
 		}
 	}

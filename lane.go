@@ -228,8 +228,14 @@ func (l *lane) batch(part []item) (*Batch, error) {
 	}
 	if l.ordered {
 		var err error
-		if b.End, err = PositionAfter(part[len(part)-1].event); err != nil {
+		last := part[len(part)-1].event
+		if b.End, err = last.ownPosition(); err != nil {
 			return nil, err
+		}
+		if l.atomic {
+			if b.at, err = PositionAfter(last); err != nil {
+				return nil, err
+			}
 		}
 	}
 	b.progress = &progress{size: len(part), advance: func(from, to int) {

@@ -37,6 +37,16 @@ type Start struct {
 	// Time, if there is no Checkpoint and it is not zero, is the cluster time
 	// of the first events to read.
 	Time bson.Timestamp
+	// Snapshot, if there is no Checkpoint, has the stream copy all that exists in its
+	// scope, beginning at the position where it opens; Position().Snapshot is then the
+	// state of that copy, with nothing copied yet. The source is a [Snapshotter]. A
+	// copy that is in a Checkpoint goes on whether Snapshot is set or not.
+	Snapshot bool
+	// SnapshotAgain, with Snapshot: the destination may have documents already, as
+	// after a lost history. Events of documents that are not copied yet must be
+	// delivered then: a delete among them concerns a document that the copy no longer
+	// finds.
+	SnapshotAgain bool
 	// AcceptChanged, if it is not empty, is the Accept code of a
 	// [ChangedStreamError]: a checkpoint of another stream is accepted if that,
 	// and nothing else, is what changed. The stream then resumes from the

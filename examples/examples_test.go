@@ -149,6 +149,15 @@ func (p *program) stop(t *testing.T) {
 	}
 }
 
+// kill ends the program at once.
+func (p *program) kill(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Wait() // how it ended is known
+}
+
 // output is what the program has printed, and written to files.
 func (p *program) output() string {
 	text := p.out.String()

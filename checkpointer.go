@@ -213,6 +213,10 @@ func (c *checkpointer) opening(stream string) Opening {
 // unfenced is opening without a lease.
 func (c *checkpointer) unfenced(stream string) Opening {
 	o := Opening{Key: c.key, Stream: stream}
+	if s, ok := c.cfg.Source.(Scoper); ok {
+		scope := s.Scope(stream)
+		o.Scope = &scope
+	}
 	if c.last == nil {
 		o.FirstStart, o.AcceptAnyOutput = true, isVolatile(c.cfg.Store)
 		return o

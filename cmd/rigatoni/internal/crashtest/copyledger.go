@@ -8,6 +8,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -46,12 +47,20 @@ func newCopyLedger(seed uint64, before map[Doc]bool, strict bool) *copyLedger {
 func (l *copyLedger) tally() counts  { return l.counts }
 func (l *copyLedger) wrong() *faults { return &l.faults }
 
-// begin implements record. What a checkpoint covers is known by the copy's own figures.
-func (l *copyLedger) begin(checkpoints map[string]state.Checkpoint) int {
-	if len(checkpoints) == 0 {
-		return 0
+// begin implements record. How many documents a checkpoint covers, it says itself.
+func (l *copyLedger) begin(checkpoints map[string]state.Checkpoint) (covered int) {
+	for name, cp := range checkpoints {
+		s, copying, err := changestream.SnapshotProgress(cp)
+		switch {
+		case err != nil:
+			l.faults.add("stream %q: %v", name, err)
+		case copying:
+			covered += int(s.Documents)
+		default:
+			covered += l.counts.copied // all
+		}
 	}
-	return l.counts.copied
+	return covered
 }
 
 func (l *copyLedger) arrive(file string, line []byte) {

@@ -60,6 +60,12 @@ type Options struct {
 	// if there is one.
 	MaxAwait time.Duration `help:"how long the server waits for events before it replies" default:"1s" min:"1ms"`
 
+	// ReopenMin and ReopenMax bound the pauses between attempts to reopen a
+	// stream that was interrupted. The first attempt is made at once; then the
+	// pauses double from one to the other, with jitter (defaults 100 ms and 10 s).
+	ReopenMin time.Duration `help:"the first pause between attempts to reopen a stream" default:"100ms"`
+	ReopenMax time.Duration `help:"the longest pause between attempts to reopen a stream" default:"10s"`
+
 	// SnapshotParallelism is how many chunks a snapshot reads at the same time, of
 	// several collections or of ranges of one; default 4. Each is a connection and,
 	// until it is delivered, SnapshotChunkBytes of memory.
@@ -68,12 +74,6 @@ type Options struct {
 	// Documents that are larger are chunks of their own. No reply of the server is
 	// larger than 16 MB, whatever the documents' sizes.
 	SnapshotChunkBytes int `help:"about how many bytes a snapshot reads at once" default:"4MiB" kind:"size" min:"1024" max:"16777216" group:"Snapshot"`
-
-	// ReopenMin and ReopenMax bound the pauses between attempts to reopen a
-	// stream that was interrupted. The first attempt is made at once; then the
-	// pauses double from one to the other, with jitter (defaults 100 ms and 10 s).
-	ReopenMin time.Duration `help:"the first pause between attempts to reopen a stream" default:"100ms"`
-	ReopenMax time.Duration `help:"the longest pause between attempts to reopen a stream" default:"10s"`
 
 	// Logger receives log output when a stream is interrupted and when it is read
 	// again; default slog.Default().

@@ -270,7 +270,7 @@ func (r *runner) schedule() []int {
 func (r *runner) killAt(ctx context.Context, written int) error {
 	wait, longest := r.awaitChanges, 50*time.Millisecond
 	if r.cfg.Documents > 0 {
-		wait, longest = r.awaitCopying, 300*time.Millisecond
+		wait, longest = r.awaitCopying, 150*time.Millisecond
 	}
 	if err := wait(ctx, written); err != nil {
 		return err

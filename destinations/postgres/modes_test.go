@@ -79,13 +79,16 @@ func testMode(t *testing.T, o postgres.Options, query string) {
 }
 
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	testMode(t, postgres.Options{}, "select _id::int, (doc->>'n')::int from %s")
 }
 
 func TestMirrorSoftDelete(t *testing.T) {
+	t.Parallel()
 	testMode(t, postgres.Options{SoftDelete: true}, "select _id::int, (doc->>'n')::int from %s where op <> 'delete'")
 }
 
 func TestLog(t *testing.T) {
+	t.Parallel()
 	testMode(t, postgres.Options{Mode: postgres.Log}, "select _id::int, coalesce((doc->>'n')::int, 0) from %s order by seq")
 }

@@ -29,10 +29,10 @@ func TestDropStops(t *testing.T) {
 		o.must(insertInto(orders, 1)...)
 		choice := map[string]string{postgres.Mirror: "on-drop: truncate deletes them", postgres.Log: "on-drop: ignore goes on"}[mode]
 		for text, ev := range map[string]rigatoni.Event{
-			`the collection "shop.orders" was dropped, at 2026-01-01T`:                    rigatonitest.Drop(orders),
+			`the collection "shop.orders" was dropped, at 2026-01-01T`:                     rigatonitest.Drop(orders),
 			`the collection "shop.orders" was renamed to "shop.old", whose documents come`: rigatonitest.Rename(orders, "shop.old"),
-			`the collection "shop.tmp" was renamed to "shop.orders"`:                      rigatonitest.Rename("shop.tmp", orders),
-			`the database "shop" was dropped`:                                             rigatonitest.DropDatabase("shop"),
+			`the collection "shop.tmp" was renamed to "shop.orders"`:                       rigatonitest.Rename("shop.tmp", orders),
+			`the database "shop" was dropped`:                                              rigatonitest.DropDatabase("shop"),
 		} {
 			o.refused(text, ev)
 			o.refused(`its rows are in "public"."orders"`, ev)

@@ -35,15 +35,20 @@ func (m *mirrorSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.F
 			return err
 		}
 	}
-	sink := txSink{store: m.session.d.store, key: m.session.key, fn: func(ctx context.Context, tx pgx.Tx, _ *rigatoni.Batch) error {
+	sink := txSink{store: m.session.d.store, key: m.session.key, fn: m.apply(c)}
+	return m.session.finish(sink.DeliverAt(ctx, b, f, cp), b)
+}
+
+// apply writes the rows in a transaction.
+func (m *mirrorSink) apply(c *collection) TxFunc {
+	return func(ctx context.Context, tx pgx.Tx, _ *rigatoni.Batch) error {
 		for _, rows := range c.tables {
 			if err := m.write(ctx, tx, rows); err != nil {
 				return err
 			}
 		}
 		return nil
-	}}
-	return m.session.finish(sink.DeliverAt(ctx, b, f, cp), b)
+	}
 }
 
 // Sweep deletes the rows of a collection that its copy has not found, or marks them as

@@ -46,6 +46,7 @@ type checkpointer struct {
 	fingerprint string
 	at          Position // of the last save
 	schedule    saveSchedule
+	snapshot    snapshotLog
 	lost        error // of a Sync or Committed that failed: nothing more is saved
 }
 
@@ -193,7 +194,7 @@ func (c *checkpointer) isLost(store state.Store, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	lost := &LostError{Key: c.key, Checkpoint: c.last.Clone(), Err: err}
-	left, unsaved := leaveRecord(ctx, store, c.key, *c.last, extraLost, map[string]string{"at": stamp(time.Now())})
+	left, unsaved := leaveRecord(ctx, store, c.key, *c.last, extraLost, lostNote(*c.last))
 	if unsaved != nil {
 		c.log.Error("the checkpoint is gone, and what is known of it can't be saved: the next start would be a first start",
 			"key", c.key, "cluster_time", timestampText(c.last.ClusterTime), "saved_at", stamp(c.last.SavedAt), "err", unsaved)
@@ -213,6 +214,10 @@ func (c *checkpointer) opening(stream string) Opening {
 // unfenced is opening without a lease.
 func (c *checkpointer) unfenced(stream string) Opening {
 	o := Opening{Key: c.key, Stream: stream}
+	if s, ok := c.cfg.Source.(Scoper); ok {
+		scope := s.Scope(stream)
+		o.Scope = &scope
+	}
 	if c.last == nil {
 		o.FirstStart, o.AcceptAnyOutput = true, isVolatile(c.cfg.Store)
 		return o
@@ -271,6 +276,7 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 	c.fingerprint, c.at = stream.Fingerprint(), stream.Position()
 	c.schedule.reset()
 	c.lost = nil
+	c.snapshot = newSnapshotLog(stream, c.log.With("key", c.key))
 	if c.at.Token.IsZero() {
 		return errors.New("the source gave no position to start from")
 	}
@@ -284,10 +290,21 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 			return err
 		}
 	}
-	if c.last != nil && c.gap == nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) && c.hasSnapshot(c.at.Snapshot) {
-		return nil
+	resumed := c.last != nil && hasSnapshot(*c.last) && c.gap == nil
+	if !c.knowsBeginning() {
+		if err := c.saveBeginning(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync())); err != nil {
+			return err
+		}
 	}
-	return c.saveBeginning(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync()))
+	if c.at.Snapshot != "" {
+		c.snapshot.begun(resumed)
+	}
+	return nil
+}
+
+// knowsBeginning reports whether the store knows where the session begins.
+func (c *checkpointer) knowsBeginning() bool {
+	return c.last != nil && c.gap == nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) && c.hasSnapshot(c.at.Snapshot)
 }
 
 // firstBegin records what was accepted for a first start: a gap in the checkpoint,
@@ -297,7 +314,7 @@ func (c *checkpointer) firstBegin(ctx context.Context) error {
 	if len(c.origin.accepted) == 0 {
 		return nil
 	}
-	if g, ok := c.origin.skipped(c.cfg.FirstStart.Time); ok {
+	if g, ok := c.origin.skipped(c.start()); ok {
 		c.skip(g)
 	}
 	note := map[string]string{"at": stamp(time.Now()), "code": c.cfg.FirstStart.Accept}
@@ -338,6 +355,9 @@ func (c *checkpointer) saveBeginning(ctx context.Context, cp state.Checkpoint) e
 	if err != nil {
 		return err
 	}
+	if g.asksForCopy() && c.at.Snapshot == "" {
+		c.heal(&cp) // there is nothing to copy
+	}
 	if err := c.put(ctx, cp, 0); err != nil {
 		return err
 	}
@@ -345,6 +365,7 @@ func (c *checkpointer) saveBeginning(ctx context.Context, cp state.Checkpoint) e
 	c.countGaps(cp)
 	c.log.Warn("gap recorded: events between these cluster times may not have been delivered",
 		"key", c.key, "from", timestampText(g.From), "to", timestampText(g.To), "reason", g.Reason, "policy", g.Policy)
+	c.logHealed(cp)
 	return nil
 }
 
@@ -548,7 +569,8 @@ func (c *checkpointer) transaction(b *Batch, seq *uint64) sinkCall {
 			c.schedule.tried(time.Now())
 			c.status.saved(Save{Events: uint64(len(b.Events)), Took: time.Since(began), Err: err}, cp.ClusterTime)
 			if err == nil {
-				c.last, c.known, c.at = &cp, true, b.at
+				c.isSaved(cp)
+				c.at = b.at
 			}
 		},
 	}
@@ -575,7 +597,21 @@ func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage)
 	}
 	setExtra(&cp, extraName, doc)
 	setExtra(&cp, ExtraSnapshot, json.RawMessage(pos.Snapshot))
+	if c.last != nil && hasSnapshot(*c.last) && pos.Snapshot == "" {
+		c.heal(&cp)
+	}
 	return cp
+}
+
+// heal records that the copy has ended that a gap asked for.
+func (c *checkpointer) heal(cp *state.Checkpoint) {
+	remains := remainsOfOthers
+	if _, ok := As[Sweeper](c.sink.sink); ok {
+		remains = remainsOfSweeper
+	}
+	if err := heal(cp, remains); err != nil {
+		c.log.Warn("gaps can't be read", "key", c.key, "err", err)
+	}
 }
 
 // setExtra sets a document of a checkpoint's Extra, or removes it if it is empty.
@@ -598,7 +634,32 @@ func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint
 	c.status.asked(err)
 	c.status.saved(Save{Events: events, Took: time.Since(began), Err: err}, cp.ClusterTime)
 	if err == nil {
-		c.last, c.known = &cp, true
+		c.isSaved(cp)
 	}
 	return err
+}
+
+// isSaved notes what the store has.
+func (c *checkpointer) isSaved(cp state.Checkpoint) {
+	was := c.last
+	c.last, c.known = &cp, true
+	copying := hasSnapshot(cp)
+	if copying || was != nil && hasSnapshot(*was) {
+		c.snapshot.saved(copying)
+	}
+	if !copying && was != nil && hasSnapshot(*was) {
+		c.countGaps(cp)
+		c.logHealed(cp)
+	}
+}
+
+// logHealed logs that a gap was healed in the save of cp.
+func (c *checkpointer) logHealed(cp state.Checkpoint) {
+	gaps, _ := Gaps(cp) // countGaps says what is wrong with them
+	if len(gaps) == 0 {
+		return
+	}
+	if g := gaps[len(gaps)-1]; g.Healed.Equal(cp.SavedAt) {
+		c.log.Info("gap healed: what exists has been copied", "key", c.key, "from", timestampText(g.From), "to", timestampText(g.To), "remains", g.Remains)
+	}
 }

@@ -203,12 +203,20 @@ func (c *Config) chooseSnapshot() error {
 	default:
 		return nil
 	}
-	s, ok := c.Source.(Snapshotter)
+	if err := canSnapshot(c.Source); err != nil {
+		return fmt.Errorf("rigatoni: %s, but %w", setting, err)
+	}
+	return nil
+}
+
+// canSnapshot returns why a source can't copy.
+func canSnapshot(src Source) error {
+	s, ok := src.(Snapshotter)
 	if !ok {
-		return fmt.Errorf("rigatoni: %s, but the source (%T) can't copy: it is no rigatoni.Snapshotter", setting, c.Source)
+		return fmt.Errorf("the source (%T) can't copy: it is no rigatoni.Snapshotter", src)
 	}
 	if err := s.CanSnapshot(); err != nil {
-		return fmt.Errorf("rigatoni: %s, but the source can't copy: %w", setting, err)
+		return fmt.Errorf("the source can't copy: %w", err)
 	}
 	return nil
 }

@@ -52,6 +52,19 @@ func (e Event) WithPositioner(p Positioner) Event {
 	return e
 }
 
+// A Positioner computes the position after an event that the event itself does not
+// have in full: see [Event.WithPositioner]. It is asked for few of the events, those
+// that end a transaction or are the last before a save, and by several goroutines at
+// once: it is to be cheap to make and may be slow to ask. The event is as the source
+// returned it, without its positioner, so that PositionAfter of it is what the event
+// says.
+//
+// The position after an event covers the event, all that came before it, and nothing
+// that comes after.
+type Positioner interface {
+	PositionAfter(e Event) (Position, error)
+}
+
 // sent is the event as the server sent it.
 func (e Event) sent() bson.Raw {
 	if e.original != nil {

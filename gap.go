@@ -32,7 +32,7 @@ type Gap struct {
 	// the destination has every document as it is now, whatever the gap skipped. Zero
 	// if there was no such copy, or it has not ended.
 	Healed time.Time
-	// Remains is what a copy can't heal; empty if that is nothing, or Healed is zero.
+	// Remains is what the copy could not heal, as a sentence; empty while Healed is zero.
 	Remains string
 }
 
@@ -76,6 +76,51 @@ func WithGap(cp state.Checkpoint, g Gap) (state.Checkpoint, error) {
 	cp.Extra[extraGaps] = doc
 	return cp, nil
 }
+
+// withSnapshot ends the Policy of a gap after which everything is copied.
+const withSnapshot = ": snapshot"
+
+// asksForCopy reports whether everything is copied because of the gap.
+func (g Gap) asksForCopy() bool { return strings.HasSuffix(g.Policy, withSnapshot) }
+
+// unhealed are the last gaps on record, as far back as each asks for a copy that has not
+// ended. One after which nothing is copied ends them: whoever moved the checkpoint there
+// gave up the copy.
+func unhealed(gaps []Gap) []Gap {
+	n := len(gaps)
+	for n > 0 && gaps[n-1].asksForCopy() && gaps[n-1].Healed.IsZero() {
+		n--
+	}
+	return gaps[n:]
+}
+
+// heal records that the copy has ended that the last gaps of a checkpoint ask for.
+func heal(cp *state.Checkpoint, remains string) error {
+	gaps, err := Gaps(*cp)
+	if err != nil {
+		return err
+	}
+	healed := unhealed(gaps)
+	if len(healed) == 0 {
+		return nil
+	}
+	for i := range healed {
+		healed[i].Healed, healed[i].Remains = cp.SavedAt, remains
+	}
+	doc, err := json.Marshal(gaps)
+	if err != nil {
+		return fmt.Errorf("rigatoni: that a gap is healed can't be recorded: %w", err)
+	}
+	cp.Extra = maps.Clone(cp.Extra)
+	cp.Extra[extraGaps] = doc
+	return nil
+}
+
+// What a copy can't heal of a gap.
+const (
+	remainsOfSweeper = "collections that were dropped in the meantime may still be in the destination"
+	remainsOfOthers  = "documents that were deleted in the meantime may still be in the destination, and the versions in between were not delivered"
+)
 
 // gapJSON is how a Gap is written: cluster times as "seconds.increment", which is
 // how log lines have them and what the command takes.

@@ -21,8 +21,8 @@ const (
 )
 
 // ErrTooManyRecoveries: the stream has lost its history, and Config.OnHistoryLost has
-// helped more than three times within an hour already: something is wrong that it does
-// not mend. It comes with an [ErrHistoryLost].
+// helped three times within an hour already, or begun three copies of which none ended:
+// something is wrong that it does not mend. It comes with an [ErrHistoryLost].
 var ErrTooManyRecoveries = errors.New("the stream has lost its history too often")
 
 // At most maxRecoveries happen within recoveryPeriod, by the gaps on record: they
@@ -83,6 +83,9 @@ func (r *recovery) check(cp state.Checkpoint) error {
 	if err != nil {
 		return err
 	}
+	if n := len(unhealed(gaps)); n >= maxRecoveries {
+		return fmt.Errorf("%w: %d copies in a row were cut off before they ended; enlarge the oplog (replSetResizeOplog), or copy less: %w", ErrTooManyRecoveries, n, r.why)
+	}
 	n := 0
 	for _, g := range gaps {
 		if strings.HasPrefix(g.Policy, onHistoryLost) && time.Since(g.At) < recoveryPeriod {
@@ -107,6 +110,9 @@ func (r *recovery) apply(ctx context.Context, cp state.Checkpoint) (Stream, *Gap
 				lost = fmt.Errorf("%w; the checkpoint has no cluster time to resume from", lost)
 				continue
 			}
+		}
+		if again && policy != resumeSnapshot {
+			policy += withSnapshot
 		}
 		stream, err := r.open(ctx, start)
 		if errors.Is(err, ErrHistoryLost) {

@@ -29,18 +29,8 @@ type Position struct {
 // ExtraSnapshot is the name in state.Checkpoint.Extra of Position.Snapshot.
 const ExtraSnapshot = "snapshot"
 
-// A Positioner computes the position after an event that the event itself does not
-// have in full: see [Event.WithPositioner]. It is asked for few of the events, those
-// that end a transaction or are the last before a save, and by several goroutines at
-// once: it is to be cheap to make and may be slow to ask. The event is as the source
-// returned it, without its positioner, so that PositionAfter of it is what the event
-// says.
-//
-// The position after an event covers the event, all that came before it, and nothing
-// that comes after.
-type Positioner interface {
-	PositionAfter(e Event) (Position, error)
-}
+// isAt reports whether p is, by token and snapshot, the position q.
+func (p Position) isAt(q Position) bool { return p.Token == q.Token && p.Snapshot == q.Snapshot }
 
 // delivered makes the position a checkpoint. The checkpointer calls it once all
 // up to the position has been delivered, and nothing else may.

@@ -85,8 +85,9 @@ type Sweeper interface {
 	Sweep(ctx context.Context, end SnapshotEnd) error
 }
 
-// A SnapshotReporter is a [Stream] that reports how far its copy has got; false while
-// none is under way. Its method is safe to call while Next runs.
+// A SnapshotReporter is a [Stream] that reports how far its copy has got. Where none is
+// under way it returns false, with the figures of the last one that has ended in this
+// stream, if there was one. Its method is safe to call while Next runs.
 type SnapshotReporter interface {
 	Snapshot() (SnapshotStatus, bool)
 }

@@ -78,6 +78,24 @@ type Stream interface {
 	Close(ctx context.Context) error
 }
 
+// A Scoper is a [Source] that can say what its streams have. Destinations that depend
+// on it find it in [Opening].Scope.
+type Scoper interface {
+	Scope(stream string) Scope
+}
+
+// A Scope is what a stream has.
+type Scope struct {
+	// Database and Collections are what the stream watches, by names and by patterns
+	// in which "*" stands for any characters. Without a Database it is all databases,
+	// and without Collections all collections.
+	Database    string
+	Collections []string
+	// FullDocument is where an update has its document from: "default" (it has
+	// none), "updateLookup", "whenAvailable" or "required", as MongoDB calls them.
+	FullDocument string
+}
+
 // An Overlapper is a [Source] that compares its streams with those that checkpoints
 // belong to. The pipeline asks at a first start, to find a checkpoint of the same
 // events under another name.

@@ -218,6 +218,15 @@ func (c *checkpointer) unfenced(stream string) Opening {
 		scope := s.Scope(stream)
 		o.Scope = &scope
 	}
+	if s, ok := c.cfg.Source.(Overlapper); ok {
+		o.Overlaps = func(ctx context.Context, fingerprint string) (Overlap, error) {
+			compare, err := s.Overlaps(ctx, stream)
+			if err != nil {
+				return NoOverlap, err
+			}
+			return compare(fingerprint), nil
+		}
+	}
 	if c.last == nil {
 		o.FirstStart, o.AcceptAnyOutput = true, isVolatile(c.cfg.Store)
 		return o

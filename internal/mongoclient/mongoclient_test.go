@@ -89,7 +89,7 @@ func TestEveryClient(t *testing.T) {
 				found++
 			}
 			if strings.Contains(code, "mongo.Connect(") && rel != "internal/mongoclient/mongoclient.go" {
-				t.Errorf("%s: %sit must be mongoclient.Connect", rel, line)
+				t.Errorf("%s: %suse mongoclient.Connect, whose clients don't stall for ten seconds", rel, line)
 			}
 		}
 		return nil

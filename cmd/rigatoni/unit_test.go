@@ -343,7 +343,7 @@ func TestSettingsReachThePipeline(t *testing.T) {
 			flags[o.Name] = "now"
 		}
 		if o.Name == "snapshot" {
-			flags[o.Name] = "initial"
+			flags[o.Name] = "never"
 		}
 		want[o.Name] = flags[o.Name]
 	}

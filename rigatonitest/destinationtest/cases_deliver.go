@@ -65,7 +65,7 @@ var deliverCases = []testCase{
 			s.check("after the first 5 events were delivered a second time", true)
 		}
 	}},
-	{"Deliver/EndedContext", "A Deliver that has not returned five seconds after that is abandoned.", func(t *trial) {
+	{"Deliver/EndedContext", "A Deliver that has not returned a second after that is abandoned.", func(t *trial) {
 		s := t.stream(6)
 		o := s.own()
 		if err := o.open(); err != nil {

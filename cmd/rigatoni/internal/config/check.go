@@ -32,6 +32,9 @@ func (r *reader) check(file string) {
 			}
 		}
 	}
+	if ownStore && to.NeedsDocuments != nil && to.NeedsDocuments(r.s.Output.To.Ref) && !r.given("full-document") {
+		r.s.Watch.FullDocument = "updateLookup"
+	}
 	r.s.Pipeline.Name = cmp.Or(r.s.Checkpoints.Name, r.s.Watch.Database)
 	if r.need == nil && !r.given("name") && !r.given("database") && !r.wrong("name") && !r.wrong("database") {
 		r.missing(file, "name", "a stream of the whole deployment has no database to be named after; the checkpoint is kept under the name, as --name all")
@@ -125,7 +128,7 @@ func parts(err error) []error {
 // plainly is the text of a back end's error, with the names that users know.
 func plainly(err error, options any) string {
 	text := err.Error()
-	for _, prefix := range []string{"ndjson: ", "memstore: ", "redisstore: ", "pgstore: ", "filestore: ", "invalid argument: "} {
+	for _, prefix := range []string{"ndjson: ", "postgres: ", "mongodb: ", "memstore: ", "redisstore: ", "pgstore: ", "filestore: ", "invalid argument: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return goNames.ReplaceAllStringFunc(text, func(found string) string {

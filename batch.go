@@ -16,9 +16,11 @@ type Batch struct {
 	// Bytes is the size of all events, as BSON.
 	Bytes int
 	// End is the position after the last of Events, if there is one lane: with
-	// concurrency other lanes may not have got there, and End is zero.
+	// concurrency other lanes may not have got there, and End is zero. Its Snapshot is
+	// left out: that is for the checkpoint.
 	End Position
 
+	at       Position  // what the checkpoint of a transaction is to be of
 	progress *progress // nil for a batch that a test has made
 }
 

@@ -66,7 +66,10 @@ func (c *census) check(ctx context.Context, key string) (o origin, err error) {
 	if err := c.consent(key, ours.against); err != nil {
 		return o, err
 	}
-	return origin{seed: c.seed(key, ours.seeds), accepted: ours.against}, nil
+	return origin{
+		seed: c.seed(key, ours.seeds), accepted: ours.against,
+		copying: slices.ContainsFunc(ours.seeds, isCopying) || slices.ContainsFunc(ours.against, isCopying),
+	}, nil
 }
 
 // consent refuses what was found for a key, unless it is accepted. The code is for
@@ -180,6 +183,7 @@ func (c *census) compare(ctx context.Context, key, stream string, entries map[st
 		}
 		switch finding := otherFinding(e, of, lost); {
 		case c.isSeed(finding, common):
+			finding.copying = hasSnapshot(e.Checkpoint)
 			f.seeds = append(f.seeds, finding)
 		case common != NoOverlap, c.isOfOurName(of) && (!known || stream != "" && of != c.cfg.Name):
 			// Of two streams of this pipeline, one may be the other, renamed.

@@ -46,6 +46,7 @@ type checkpointer struct {
 	fingerprint string
 	at          Position // of the last save
 	schedule    saveSchedule
+	snapshot    snapshotLog
 	lost        error // of a Sync or Committed that failed: nothing more is saved
 }
 
@@ -193,7 +194,7 @@ func (c *checkpointer) isLost(store state.Store, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	lost := &LostError{Key: c.key, Checkpoint: c.last.Clone(), Err: err}
-	left, unsaved := leaveRecord(ctx, store, c.key, *c.last, extraLost, map[string]string{"at": stamp(time.Now())})
+	left, unsaved := leaveRecord(ctx, store, c.key, *c.last, extraLost, lostNote(*c.last))
 	if unsaved != nil {
 		c.log.Error("the checkpoint is gone, and what is known of it can't be saved: the next start would be a first start",
 			"key", c.key, "cluster_time", timestampText(c.last.ClusterTime), "saved_at", stamp(c.last.SavedAt), "err", unsaved)
@@ -213,6 +214,19 @@ func (c *checkpointer) opening(stream string) Opening {
 // unfenced is opening without a lease.
 func (c *checkpointer) unfenced(stream string) Opening {
 	o := Opening{Key: c.key, Stream: stream}
+	if s, ok := c.cfg.Source.(Scoper); ok {
+		scope := s.Scope(stream)
+		o.Scope = &scope
+	}
+	if s, ok := c.cfg.Source.(Overlapper); ok {
+		o.Overlaps = func(ctx context.Context, fingerprint string) (Overlap, error) {
+			compare, err := s.Overlaps(ctx, stream)
+			if err != nil {
+				return NoOverlap, err
+			}
+			return compare(fingerprint), nil
+		}
+	}
 	if c.last == nil {
 		o.FirstStart, o.AcceptAnyOutput = true, isVolatile(c.cfg.Store)
 		return o
@@ -229,10 +243,13 @@ func isVolatile(s state.Store) bool {
 
 func (c *checkpointer) start() Start {
 	if c.last == nil {
-		if c.cfg.FirstStart.Time.IsZero() {
-			return Start{Time: c.origin.seed}
+		s := Start{Time: c.cfg.FirstStart.Time}
+		if s.Time.IsZero() {
+			s.Time = c.origin.seed
 		}
-		return Start{Time: c.cfg.FirstStart.Time}
+		s.Snapshot = c.cfg.copiesAtFirst() && c.origin.seed.IsZero() || c.origin.copying
+		s.SnapshotAgain = s.Snapshot && (len(c.origin.accepted) > 0 || c.origin.copying || isVolatile(c.cfg.Store))
+		return s
 	}
 	return Start{Checkpoint: c.last, AcceptChanged: c.cfg.AcceptChangedStream}
 }
@@ -261,13 +278,14 @@ func (c *checkpointer) countGaps(cp state.Checkpoint) {
 
 // begin prepares a session, and saves where it begins if the store does not know
 // it yet: at a first start, so that a crash in the first second does not move
-// "now"; where a changed stream was accepted, so that it is accepted once; and
-// where there is a gap to record.
+// "now"; where a changed stream was accepted, so that it is accepted once; where a
+// copy begins; and where there is a gap to record.
 func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts, t *tracker) error {
 	c.tracker, c.sink = t, sink
 	c.fingerprint, c.at = stream.Fingerprint(), stream.Position()
 	c.schedule.reset()
 	c.lost = nil
+	c.snapshot = newSnapshotLog(stream, c.log.With("key", c.key))
 	if c.at.Token.IsZero() {
 		return errors.New("the source gave no position to start from")
 	}
@@ -281,10 +299,21 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 			return err
 		}
 	}
-	if c.last != nil && c.gap == nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) {
-		return nil
+	resumed := c.last != nil && hasSnapshot(*c.last) && c.gap == nil
+	if !c.knowsBeginning() {
+		if err := c.saveBeginning(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync())); err != nil {
+			return err
+		}
 	}
-	return c.saveBeginning(ctx, c.checkpoint(c.at, c.nextSequence(), c.savedBySync()))
+	if c.at.Snapshot != "" {
+		c.snapshot.begun(resumed)
+	}
+	return nil
+}
+
+// knowsBeginning reports whether the store knows where the session begins.
+func (c *checkpointer) knowsBeginning() bool {
+	return c.last != nil && c.gap == nil && (c.last.Fingerprint == "" || c.last.Fingerprint == c.fingerprint) && c.hasSnapshot(c.at.Snapshot)
 }
 
 // firstBegin records what was accepted for a first start: a gap in the checkpoint,
@@ -294,7 +323,7 @@ func (c *checkpointer) firstBegin(ctx context.Context) error {
 	if len(c.origin.accepted) == 0 {
 		return nil
 	}
-	if g, ok := c.origin.skipped(c.cfg.FirstStart.Time); ok {
+	if g, ok := c.origin.skipped(c.start()); ok {
 		c.skip(g)
 	}
 	note := map[string]string{"at": stamp(time.Now()), "code": c.cfg.FirstStart.Accept}
@@ -312,6 +341,18 @@ func (c *checkpointer) isAnotherStream() bool {
 		(c.last.Token != c.at.Token || c.cfg.AcceptChangedStream != "")
 }
 
+// hasSnapshot reports whether the last checkpoint has that state of a snapshot.
+func (c *checkpointer) hasSnapshot(state string) bool {
+	var have, want bytes.Buffer
+	if doc := c.last.Extra[ExtraSnapshot]; len(doc) > 0 && json.Compact(&have, doc) != nil {
+		return false
+	}
+	if state != "" && json.Compact(&want, []byte(state)) != nil {
+		return false
+	}
+	return bytes.Equal(have.Bytes(), want.Bytes())
+}
+
 // saveBeginning saves where a session begins, with the gap before it.
 func (c *checkpointer) saveBeginning(ctx context.Context, cp state.Checkpoint) error {
 	if c.gap == nil {
@@ -323,6 +364,9 @@ func (c *checkpointer) saveBeginning(ctx context.Context, cp state.Checkpoint) e
 	if err != nil {
 		return err
 	}
+	if g.asksForCopy() && c.at.Snapshot == "" {
+		c.heal(&cp) // there is nothing to copy
+	}
 	if err := c.put(ctx, cp, 0); err != nil {
 		return err
 	}
@@ -330,6 +374,7 @@ func (c *checkpointer) saveBeginning(ctx context.Context, cp state.Checkpoint) e
 	c.countGaps(cp)
 	c.log.Warn("gap recorded: events between these cluster times may not have been delivered",
 		"key", c.key, "from", timestampText(g.From), "to", timestampText(g.To), "reason", g.Reason, "policy", g.Policy)
+	c.logHealed(cp)
 	return nil
 }
 
@@ -519,7 +564,7 @@ func (c *checkpointer) transaction(b *Batch, seq *uint64) sinkCall {
 	if *seq == 0 {
 		*seq = c.nextSequence()
 	}
-	tx, fence, cp, began := c.sink.tx, c.saver.fence(), c.checkpoint(b.End, *seq, c.savedBySync()), time.Now()
+	tx, fence, cp, began := c.sink.tx, c.saver.fence(), c.checkpoint(b.at, *seq, c.savedBySync()), time.Now()
 	sent := cp.Clone()
 	return sinkCall{
 		do: func(ctx context.Context) error {
@@ -533,7 +578,8 @@ func (c *checkpointer) transaction(b *Batch, seq *uint64) sinkCall {
 			c.schedule.tried(time.Now())
 			c.status.saved(Save{Events: uint64(len(b.Events)), Took: time.Since(began), Err: err}, cp.ClusterTime)
 			if err == nil {
-				c.last, c.known, c.at = &cp, true, b.End
+				c.isSaved(cp)
+				c.at = b.at
 			}
 		},
 	}
@@ -550,7 +596,7 @@ func (c *checkpointer) savedBySync() json.RawMessage {
 }
 
 // checkpoint is the checkpoint of a position. What others put into Extra stays,
-// and the destination's part is doc.
+// the destination's part is doc, and the snapshot's is the position's.
 func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage) state.Checkpoint {
 	cp := pos.delivered()
 	cp.Sequence, cp.Fingerprint = seq, c.fingerprint
@@ -558,15 +604,35 @@ func (c *checkpointer) checkpoint(pos Position, seq uint64, doc json.RawMessage)
 	if c.last != nil {
 		cp.Extra = maps.Clone(c.last.Extra)
 	}
-	switch {
-	case doc == nil:
-		delete(cp.Extra, extraName)
-	case cp.Extra == nil:
-		cp.Extra = map[string]json.RawMessage{extraName: doc}
-	default:
-		cp.Extra[extraName] = doc
+	setExtra(&cp, extraName, doc)
+	setExtra(&cp, ExtraSnapshot, json.RawMessage(pos.Snapshot))
+	if c.last != nil && hasSnapshot(*c.last) && pos.Snapshot == "" {
+		c.heal(&cp)
 	}
 	return cp
+}
+
+// heal records that the copy has ended that a gap asked for.
+func (c *checkpointer) heal(cp *state.Checkpoint) {
+	remains := remainsOfOthers
+	if _, ok := As[Sweeper](c.sink.sink); ok {
+		remains = remainsOfSweeper
+	}
+	if err := heal(cp, remains); err != nil {
+		c.log.Warn("gaps can't be read", "key", c.key, "err", err)
+	}
+}
+
+// setExtra sets a document of a checkpoint's Extra, or removes it if it is empty.
+func setExtra(cp *state.Checkpoint, name string, doc json.RawMessage) {
+	switch {
+	case len(doc) == 0:
+		delete(cp.Extra, name)
+	case cp.Extra == nil:
+		cp.Extra = map[string]json.RawMessage{name: doc}
+	default:
+		cp.Extra[name] = doc
+	}
 }
 
 func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint64) error {
@@ -577,7 +643,32 @@ func (c *checkpointer) put(ctx context.Context, cp state.Checkpoint, events uint
 	c.status.asked(err)
 	c.status.saved(Save{Events: events, Took: time.Since(began), Err: err}, cp.ClusterTime)
 	if err == nil {
-		c.last, c.known = &cp, true
+		c.isSaved(cp)
 	}
 	return err
+}
+
+// isSaved notes what the store has.
+func (c *checkpointer) isSaved(cp state.Checkpoint) {
+	was := c.last
+	c.last, c.known = &cp, true
+	copying := hasSnapshot(cp)
+	if copying || was != nil && hasSnapshot(*was) {
+		c.snapshot.saved(copying)
+	}
+	if !copying && was != nil && hasSnapshot(*was) {
+		c.countGaps(cp)
+		c.logHealed(cp)
+	}
+}
+
+// logHealed logs that a gap was healed in the save of cp.
+func (c *checkpointer) logHealed(cp state.Checkpoint) {
+	gaps, _ := Gaps(cp) // countGaps says what is wrong with them
+	if len(gaps) == 0 {
+		return
+	}
+	if g := gaps[len(gaps)-1]; g.Healed.Equal(cp.SavedAt) {
+		c.log.Info("gap healed: what exists has been copied", "key", c.key, "from", timestampText(g.From), "to", timestampText(g.To), "remains", g.Remains)
+	}
 }

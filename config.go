@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,15 +39,26 @@ type Config struct {
 	AcceptChangedStream string `help:"resume although the stream is another; the code that the refusal prints" arg:"CODE" once:"true" group:"For one start"`
 	AcceptOutput        string `help:"continue although output and checkpoint disagree; the code that the refusal prints" arg:"CODE" once:"true"`
 
+	// Snapshot is whether what exists is copied, before the changes and between them
+	// ([Event.IsSnapshot]): "never" (default), or "initial", at a first start; or
+	// "when-needed", then and where the server can't resume from the checkpoint, as
+	// OnHistoryLost does with its policy "snapshot". A stream that has a checkpoint is
+	// not copied; a copy that is under way goes on whatever Snapshot is. It needs a
+	// source that can copy ([Snapshotter]). With FirstStart.Time the events since then
+	// are delivered as well.
+	Snapshot string `help:"copy the documents that exist: at a first start, or also where the server can't resume from the checkpoint" default:"never" oneof:"never|initial|when-needed" arg:"WHEN" group:"Snapshot"`
+
 	// OnHistoryLost is what to do where the server can't resume from the checkpoint
 	// ([ErrHistoryLost]), policies that are tried in order. "resume-from-time" opens
 	// the stream at the checkpoint's cluster time: it helps where the oplog still has
 	// that time and only the token is unusable, and redelivers the events of that
-	// moment. "now" skips all events until now. Each recovery is a [Gap] on record, in
+	// moment. "snapshot" skips all events until now and copies what exists, so that the
+	// destination has every document as it is then; "now" skips them and copies nothing.
+	// Where a copy was under way it begins again with any of the three. Each recovery is a [Gap] on record, in
 	// the save of the position that the stream resumes from; after three within an
 	// hour the pipeline stops, with [ErrTooManyRecoveries]. Default: the pipeline
 	// stops.
-	OnHistoryLost []string `help:"what to do where the server can't resume from the checkpoint, tried in order; by default stop" arg:"POLICIES" oneof:"resume-from-time|now" group:"Lost history"`
+	OnHistoryLost []string `help:"what to do where the server can't resume from the checkpoint, tried in order; by default stop" arg:"POLICIES" oneof:"resume-from-time|snapshot|now" group:"Lost history"`
 
 	// Transform is called for each event before it is delivered, in the order of
 	// the stream. It returns the event, or another made with [Event.With], and
@@ -157,10 +169,61 @@ func (c Config) withDefaults() (Config, error) {
 	if err := checkPolicies(c.OnHistoryLost); err != nil {
 		return c, err
 	}
+	if err := c.chooseSnapshot(); err != nil {
+		return c, err
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	return c, c.chooseStore()
+}
+
+// The values of Config.Snapshot.
+const (
+	snapshotInitial    = "initial"
+	snapshotWhenNeeded = "when-needed"
+)
+
+// chooseSnapshot checks that the source can copy what the configuration asks for, and
+// makes when-needed a policy for lost history: the last one, since nothing is left to
+// try after it.
+func (c *Config) chooseSnapshot() error {
+	if c.Snapshot == snapshotWhenNeeded && !slices.Contains(c.OnHistoryLost, resumeSnapshot) {
+		if slices.Contains(c.OnHistoryLost, resumeNow) {
+			return errors.New(`rigatoni: Config.Snapshot is "when-needed", which copies where history is lost, and OnHistoryLost has "now", which doesn't; leave out one of them`)
+		}
+		c.OnHistoryLost = append(slices.Clip(c.OnHistoryLost), resumeSnapshot)
+	}
+	setting := ""
+	switch {
+	case c.copiesAtFirst():
+		setting = fmt.Sprintf("Config.Snapshot is %q", c.Snapshot)
+	case slices.Contains(c.OnHistoryLost, resumeSnapshot):
+		setting = fmt.Sprintf("Config.OnHistoryLost has %q", resumeSnapshot)
+	default:
+		return nil
+	}
+	if err := canSnapshot(c.Source); err != nil {
+		return fmt.Errorf("rigatoni: %s, but %w", setting, err)
+	}
+	return nil
+}
+
+// canSnapshot returns why a source can't copy.
+func canSnapshot(src Source) error {
+	s, ok := src.(Snapshotter)
+	if !ok {
+		return fmt.Errorf("the source (%T) can't copy: it is no rigatoni.Snapshotter", src)
+	}
+	if err := s.CanSnapshot(); err != nil {
+		return fmt.Errorf("the source can't copy: %w", err)
+	}
+	return nil
+}
+
+// copiesAtFirst reports whether a first start begins with a copy.
+func (c *Config) copiesAtFirst() bool {
+	return c.Snapshot == snapshotInitial || c.Snapshot == snapshotWhenNeeded
 }
 
 // chooseStore finds the store of the checkpoints and checks that it has what the

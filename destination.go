@@ -49,6 +49,12 @@ type Sink interface {
 type Opening struct {
 	// Key is the key of the checkpoint, and Stream the name of the stream.
 	Key, Stream string
+	// Scope is what the stream has; nil if its source is no [Scoper].
+	Scope *Scope
+	// Overlaps compares the stream with that of a fingerprint, as [Overlapper] has it: a
+	// destination that is a deployment of MongoDB finds out whether the stream reads what
+	// it writes. It asks the source's server; nil if the source is no Overlapper.
+	Overlaps func(ctx context.Context, fingerprint string) (Overlap, error)
 	// Fence is that of the lease; zero if there is none. No two owners of a key
 	// have the same. The epoch grows with each owner, except that it can go back
 	// where the store was restored from a backup, lost, or exchanged for another.

@@ -19,7 +19,8 @@ type Event struct {
 	// https://www.mongodb.com/docs/manual/reference/change-events/
 	Raw bson.Raw
 
-	original bson.Raw // as the server sent it; nil if that is Raw
+	original   bson.Raw   // as the server sent it; nil if that is Raw
+	positioner Positioner // asked for the position after it; nil: the event says
 }
 
 // Namespace is a database and a collection; Coll is empty for events of a whole
@@ -40,7 +41,28 @@ func (n Namespace) String() string {
 // the stream (and its Token) stays that of the event as the server sent it,
 // whatever raw holds.
 func (e Event) With(raw bson.Raw) Event {
-	return Event{Raw: raw, original: e.sent()}
+	return Event{Raw: raw, original: e.sent(), positioner: e.positioner}
+}
+
+// WithPositioner returns the event with p to be asked for the position after it, in
+// [PositionAfter]. It is for sources: during a snapshot a position has more to it than
+// the event says.
+func (e Event) WithPositioner(p Positioner) Event {
+	e.positioner = p
+	return e
+}
+
+// A Positioner computes the position after an event that the event itself does not
+// have in full: see [Event.WithPositioner]. It is asked for few of the events, those
+// that end a transaction or are the last before a save, and by several goroutines at
+// once: it is to be cheap to make and may be slow to ask. The event is as the source
+// returned it, without its positioner, so that PositionAfter of it is what the event
+// says.
+//
+// The position after an event covers the event, all that came before it, and nothing
+// that comes after.
+type Positioner interface {
+	PositionAfter(e Event) (Position, error)
 }
 
 // sent is the event as the server sent it.
@@ -53,11 +75,12 @@ func (e Event) sent() bson.Raw {
 
 // OperationType is "insert", "update", "replace", "delete", "drop", "rename",
 // "dropDatabase", "invalidate", or one that a newer server sends; "read" for a
-// document copied by an initial snapshot.
+// document copied by a snapshot.
 func (e Event) OperationType() string { return operationType(e.Raw) }
 
-// IsSnapshot reports whether the event is a document copied by an initial
-// snapshot, and not a change.
+// IsSnapshot reports whether the event is a document copied by a snapshot, and not
+// a change: it has the document as it was at ClusterTime, as FullDocument, and the
+// token of the stream's position there. See Config.Snapshot.
 func (e Event) IsSnapshot() bool { return e.OperationType() == "read" }
 
 // Namespace is where the change happened; zero for an event without one
@@ -109,6 +132,14 @@ func (e Event) Token() (resumetoken.Token, error) {
 // PositionAfter is the position of a stream after one of its events. It is for
 // sources: a position becomes a checkpoint only by delivery.
 func PositionAfter(e Event) (Position, error) {
+	if e.positioner != nil {
+		return e.positioner.PositionAfter(Event{Raw: e.sent()})
+	}
+	return e.ownPosition()
+}
+
+// ownPosition is the position after an event as far as the event itself says.
+func (e Event) ownPosition() (Position, error) {
 	sent := e.sent()
 	t, err := e.Token()
 	if err != nil {

@@ -42,13 +42,12 @@ func (p *failurePolicy) pause(ctx context.Context, ev Event, attempt int, err er
 // refuse disposes of an event that is refused: into the dead letters, or with the
 // error that stops the pipeline.
 func (p *failurePolicy) refuse(ctx context.Context, ev Event, attempts int, err error) error {
+	if p.letters == nil {
+		return p.stop(ev, attempts, err)
+	}
 	sent := Event{Raw: ev.sent()}
 	p.status.refused()
-	if p.letters == nil {
-		p.log.Error("event refused", append(eventAttrs(sent), "err", err, "attempts", attempts)...)
-		return &RefusedError{Event: sent, Attempts: attempts, Err: err}
-	}
-	pos, perr := PositionAfter(ev)
+	pos, perr := sent.ownPosition()
 	if perr != nil {
 		return perr
 	}
@@ -71,4 +70,12 @@ func (p *failurePolicy) refuse(ctx context.Context, ev Event, attempts int, err 
 	p.status.deadLetter(l)
 	p.log.Error("event refused; written to the dead letters", append(eventAttrs(sent), "err", err, "attempts", attempts)...)
 	return nil
+}
+
+// stop is the error that stops the pipeline at an event that is refused.
+func (p *failurePolicy) stop(ev Event, attempts int, err error) error {
+	sent := Event{Raw: ev.sent()}
+	p.status.refused()
+	p.log.Error("event refused", append(eventAttrs(sent), "err", err, "attempts", attempts)...)
+	return &RefusedError{Event: sent, Attempts: attempts, Err: err}
 }

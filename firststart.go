@@ -65,8 +65,11 @@ type Finding struct {
 	// Facts is what was found, as a sentence.
 	Facts string
 
-	id string // what a code that accepts the finding stands for
+	id      string // what a code that accepts the finding stands for
+	copying bool   // a copy was under way, which the stream has to do
 }
+
+func isCopying(f Finding) bool { return f.copying }
 
 func (e *FirstStartError) Error() string {
 	var b strings.Builder
@@ -120,11 +123,12 @@ func since(found []Finding) (at bson.Timestamp) {
 type origin struct {
 	seed     bson.Timestamp // where other checkpoints of the pipeline say; zero: as configured
 	accepted []Finding
+	copying  bool // a copy was under way in what the stream continues
 }
 
-// skipped is the gap that a start at a time (zero: now) leaves after what was
-// accepted, if there may be one.
-func (o origin) skipped(start bson.Timestamp) (Gap, bool) {
+// skipped is the gap that a start leaves after what was accepted, if there may be one.
+func (o origin) skipped(at Start) (Gap, bool) {
+	start := at.Time
 	since := since(o.accepted)
 	if len(o.accepted) == 0 || !start.IsZero() && !since.IsZero() && !start.After(since) {
 		return Gap{}, false
@@ -133,7 +137,11 @@ func (o origin) skipped(start bson.Timestamp) (Gap, bool) {
 	for _, f := range o.accepted {
 		reasons = append(reasons, f.String())
 	}
-	return Gap{From: since, Reason: "a first start was accepted: " + strings.Join(reasons, "; "), Policy: "accept-first-start"}, true
+	g := Gap{From: since, Reason: "a first start was accepted: " + strings.Join(reasons, "; "), Policy: "accept-first-start"}
+	if at.Snapshot {
+		g.Policy += withSnapshot
+	}
+	return g, true
 }
 
 // accepted reports whether FirstStart.Accept has a code.

@@ -28,6 +28,12 @@ type Gap struct {
 	Policy string
 	// At is when the gap was recorded, to the millisecond.
 	At time.Time
+	// Healed is when a copy of everything, begun after the gap, had ended: from then on
+	// the destination has every document as it is now, whatever the gap skipped. Zero
+	// if there was no such copy, or it has not ended.
+	Healed time.Time
+	// Remains is what the copy could not heal, as a sentence; empty while Healed is zero.
+	Remains string
 }
 
 // maxGaps is how many gaps a checkpoint keeps, the last ones: it is written once a
@@ -71,19 +77,70 @@ func WithGap(cp state.Checkpoint, g Gap) (state.Checkpoint, error) {
 	return cp, nil
 }
 
+// withSnapshot ends the Policy of a gap after which everything is copied.
+const withSnapshot = ": snapshot"
+
+// asksForCopy reports whether everything is copied because of the gap.
+func (g Gap) asksForCopy() bool { return strings.HasSuffix(g.Policy, withSnapshot) }
+
+// unhealed are the last gaps on record, as far back as each asks for a copy that has not
+// ended. One after which nothing is copied ends them: whoever moved the checkpoint there
+// gave up the copy.
+func unhealed(gaps []Gap) []Gap {
+	n := len(gaps)
+	for n > 0 && gaps[n-1].asksForCopy() && gaps[n-1].Healed.IsZero() {
+		n--
+	}
+	return gaps[n:]
+}
+
+// heal records that the copy has ended that the last gaps of a checkpoint ask for.
+func heal(cp *state.Checkpoint, remains string) error {
+	gaps, err := Gaps(*cp)
+	if err != nil {
+		return err
+	}
+	healed := unhealed(gaps)
+	if len(healed) == 0 {
+		return nil
+	}
+	for i := range healed {
+		healed[i].Healed, healed[i].Remains = cp.SavedAt, remains
+	}
+	doc, err := json.Marshal(gaps)
+	if err != nil {
+		return fmt.Errorf("rigatoni: that a gap is healed can't be recorded: %w", err)
+	}
+	cp.Extra = maps.Clone(cp.Extra)
+	cp.Extra[extraGaps] = doc
+	return nil
+}
+
+// What a copy can't heal of a gap.
+const (
+	remainsOfSweeper = "collections that were dropped in the meantime may still be in the destination"
+	remainsOfOthers  = "documents that were deleted in the meantime may still be in the destination, and the versions in between were not delivered"
+)
+
 // gapJSON is how a Gap is written: cluster times as "seconds.increment", which is
 // how log lines have them and what the command takes.
 type gapJSON struct {
-	From   string    `json:"from,omitempty"`
-	To     string    `json:"to"`
-	Reason string    `json:"reason"`
-	Policy string    `json:"policy"`
-	At     time.Time `json:"at"`
+	From    string     `json:"from,omitempty"`
+	To      string     `json:"to"`
+	Reason  string     `json:"reason"`
+	Policy  string     `json:"policy"`
+	At      time.Time  `json:"at"`
+	Healed  *time.Time `json:"healed,omitempty"`
+	Remains string     `json:"remains,omitempty"`
 }
 
 // MarshalJSON writes cluster times as "seconds.increment".
 func (g Gap) MarshalJSON() ([]byte, error) {
-	j := gapJSON{To: timestampText(g.To), Reason: g.Reason, Policy: g.Policy, At: g.At.UTC().Truncate(time.Millisecond)}
+	j := gapJSON{To: timestampText(g.To), Reason: g.Reason, Policy: g.Policy, At: g.At.UTC().Truncate(time.Millisecond), Remains: g.Remains}
+	if !g.Healed.IsZero() {
+		healed := g.Healed.UTC().Truncate(time.Millisecond)
+		j.Healed = &healed
+	}
 	if !g.From.IsZero() {
 		j.From = timestampText(g.From)
 	}
@@ -101,7 +158,10 @@ func (g *Gap) UnmarshalJSON(doc []byte) error {
 	if j.From == "" {
 		errFrom = nil
 	}
-	*g = Gap{From: from, To: to, Reason: j.Reason, Policy: j.Policy, At: j.At}
+	*g = Gap{From: from, To: to, Reason: j.Reason, Policy: j.Policy, At: j.At, Remains: j.Remains}
+	if j.Healed != nil {
+		g.Healed = *j.Healed
+	}
 	return errors.Join(errFrom, errTo)
 }
 

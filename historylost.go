@@ -16,12 +16,13 @@ import (
 // The policies of Config.OnHistoryLost.
 const (
 	resumeFromTime = "resume-from-time"
+	resumeSnapshot = "snapshot"
 	resumeNow      = "now"
 )
 
 // ErrTooManyRecoveries: the stream has lost its history, and Config.OnHistoryLost has
-// helped more than three times within an hour already: something is wrong that it does
-// not mend. It comes with an [ErrHistoryLost].
+// helped three times within an hour already, or begun three copies of which none ended:
+// something is wrong that it does not mend. It comes with an [ErrHistoryLost].
 var ErrTooManyRecoveries = errors.New("the stream has lost its history too often")
 
 // At most maxRecoveries happen within recoveryPeriod, by the gaps on record: they
@@ -82,6 +83,9 @@ func (r *recovery) check(cp state.Checkpoint) error {
 	if err != nil {
 		return err
 	}
+	if n := len(unhealed(gaps)); n >= maxRecoveries {
+		return fmt.Errorf("%w: %d copies in a row were cut off before they ended; enlarge the oplog (replSetResizeOplog), or copy less: %w", ErrTooManyRecoveries, n, r.why)
+	}
 	n := 0
 	for _, g := range gaps {
 		if strings.HasPrefix(g.Policy, onHistoryLost) && time.Since(g.At) < recoveryPeriod {
@@ -98,12 +102,17 @@ func (r *recovery) check(cp state.Checkpoint) error {
 func (r *recovery) apply(ctx context.Context, cp state.Checkpoint) (Stream, *Gap, error) {
 	lost := r.why
 	for _, policy := range r.policies {
-		start := Start{}
+		// A copy that was under way is not finished by skipping its events.
+		again := policy == resumeSnapshot || hasSnapshot(cp)
+		start := Start{Snapshot: again, SnapshotAgain: again}
 		if policy == resumeFromTime {
 			if start.Time = cp.ClusterTime; start.Time.IsZero() {
 				lost = fmt.Errorf("%w; the checkpoint has no cluster time to resume from", lost)
 				continue
 			}
+		}
+		if again && policy != resumeSnapshot {
+			policy += withSnapshot
 		}
 		stream, err := r.open(ctx, start)
 		if errors.Is(err, ErrHistoryLost) {
@@ -130,6 +139,9 @@ func reasonOf(err error) string {
 	return text
 }
 
+// hasSnapshot reports whether a copy was under way.
+func hasSnapshot(cp state.Checkpoint) bool { return len(cp.Extra[ExtraSnapshot]) > 0 }
+
 // checkPolicies refuses a list of policies with one in it twice, or one that can't be
 // reached.
 func checkPolicies(policies []string) error {
@@ -137,7 +149,7 @@ func checkPolicies(policies []string) error {
 		if slices.Contains(policies[:i], p) {
 			return fmt.Errorf("rigatoni: Config.OnHistoryLost has %q twice", p)
 		}
-		if p == resumeNow && i < len(policies)-1 {
+		if p != resumeFromTime && i < len(policies)-1 {
 			return fmt.Errorf("rigatoni: Config.OnHistoryLost has %q before %q, which would never be tried", p, policies[i+1])
 		}
 	}

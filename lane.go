@@ -1,11 +1,13 @@
 package rigatoni
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -68,9 +70,24 @@ type isolation struct {
 
 // A refusal is an event to be refused, if it still comes.
 type refusal struct {
-	at       Position // after it
+	event    Event
 	attempts int
 	err      error
+}
+
+// isOf reports whether an event is the one to be refused. A document that is copied
+// may be read again at another time, and is the same if it has not changed.
+func (r *refusal) isOf(ev Event) bool {
+	a, b := r.event.sent(), ev.sent()
+	same := func(field string) bool { return bytes.Equal(document(a, field), document(b, field)) }
+	switch copied := operationType(a) == "read"; {
+	case copied != (operationType(b) == "read"):
+		return false // it may have the token of an event
+	case copied:
+		return same("ns") && same("fullDocument")
+	default:
+		return same("_id")
+	}
 }
 
 // An isolateError ends a session in which a transaction was refused. The lease has
@@ -94,14 +111,19 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 		isolate bool   // events are delivered one by one
 		seq     uint64 // of the transaction, in all attempts
 	)
-	items, err := l.refuseKnown(ctx, items)
-	if err != nil {
-		return err
-	}
 	for len(items) > 0 {
 		part := items
 		if isolate {
 			part = items[:1]
+		}
+		if n := l.knownRefusal(part); n == 0 {
+			if err := l.refuseKnown(ctx, items[0]); err != nil {
+				return err
+			}
+			items = items[1:]
+			continue
+		} else if n > 0 {
+			part = part[:n]
 		}
 		tries++
 		a := l.attempt(ctx, part, tries, &seq)
@@ -145,28 +167,27 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 
 // refuseLater ends the session, so that the next one refuses an event.
 func refuseLater(ev Event, attempts int, err error) error {
-	at, perr := PositionAfter(ev)
-	if perr != nil {
-		return perr
-	}
-	return &isolateError{of: isolation{events: 1, refusal: &refusal{at, attempts, err}}}
+	return &isolateError{of: isolation{events: 1, refusal: &refusal{ev, attempts, err}}}
 }
 
-// refuseKnown refuses the first event if the last session found that it has to be.
-func (l *lane) refuseKnown(ctx context.Context, items []item) ([]item, error) {
+// knownRefusal is which of the events the last session found that has to be refused;
+// -1 for none. It may not be the first of this session: a copy does not go on at the
+// same event.
+func (l *lane) knownRefusal(items []item) int {
 	if l.refusal == nil {
-		return items, nil
+		return -1
 	}
-	r, first := l.refusal, items[0].event
-	l.refusal = nil // it is the first event of the session, or was delivered
-	if at, err := PositionAfter(first); err != nil || at != r.at {
-		return items, err
+	return slices.IndexFunc(items, func(it item) bool { return l.refusal.isOf(it.event) })
+}
+
+func (l *lane) refuseKnown(ctx context.Context, it item) error {
+	r := l.refusal
+	l.refusal = nil
+	if err := l.failures.refuse(ctx, it.event, r.attempts, r.err); err != nil {
+		return err
 	}
-	if err := l.failures.refuse(ctx, first, r.attempts, r.err); err != nil {
-		return nil, err
-	}
-	l.tracker.done(items[:1])
-	return items[1:], nil
+	l.tracker.done([]item{it})
+	return nil
 }
 
 // An outcome is what became of an attempt.
@@ -228,8 +249,14 @@ func (l *lane) batch(part []item) (*Batch, error) {
 	}
 	if l.ordered {
 		var err error
-		if b.End, err = PositionAfter(part[len(part)-1].event); err != nil {
+		last := part[len(part)-1].event
+		if b.End, err = last.ownPosition(); err != nil {
 			return nil, err
+		}
+		if l.atomic {
+			if b.at, err = PositionAfter(last); err != nil {
+				return nil, err
+			}
 		}
 	}
 	b.progress = &progress{size: len(part), advance: func(from, to int) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -67,18 +68,31 @@ func (e *LostError) Is(target error) bool { return target == ErrCheckpointLost }
 
 func (e *LostError) Unwrap() error { return e.Err }
 
+// lostNote is the note of a record of LostKey for a checkpoint that was lost.
+func lostNote(cp state.Checkpoint) map[string]string {
+	note := map[string]string{"at": stamp(time.Now())}
+	if hasSnapshot(cp) {
+		note["copying"] = "true"
+	}
+	return note
+}
+
 // lostFinding is the finding of a record of LostKey.
 func lostFinding(key string, e state.Entry) Finding {
 	cp := e.Checkpoint
 	f := Finding{Err: ErrCheckpointLost, Key: key, ClusterTime: cp.ClusterTime, SavedAt: cp.SavedAt, id: findingID(e)}
-	var note struct{ At string }
+	var note struct{ At, Copying string }
 	if doc, ok := cp.Extra[extraAccepted]; ok && json.Unmarshal(doc, &note) == nil {
 		f.Facts = fmt.Sprintf("a first start was accepted at %s, at the cluster time %s, and nothing is left of what was saved since", note.At, clock(cp.ClusterTime))
 		return f
 	}
 	_ = json.Unmarshal(cp.Extra[extraLost], &note) // without its time, otherwise
+	f.copying = note.Copying != ""
 	f.Facts = fmt.Sprintf("the last one that is known is of the cluster time %s, saved at %s; its loss was noticed at %s",
 		clock(cp.ClusterTime), stamp(cp.SavedAt), cmp.Or(note.At, "an unknown time"))
+	if f.copying {
+		f.Facts += "; its snapshot had not ended, and is to begin again"
+	}
 	return f
 }
 

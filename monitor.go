@@ -19,8 +19,9 @@ type monitor struct {
 
 	mu      sync.Mutex
 	s       StreamStatus
-	tracker *tracker       // of the current session, or the last one
-	outage  OutageReporter // of the stream of the current session; nil without
+	tracker *tracker         // of the current session, or the last one
+	outage  OutageReporter   // of the stream of the current session; nil without
+	copying SnapshotReporter // as well
 
 	patience time.Duration // with a store that is asked to renew a lease; 0: no lease
 	answered time.Time     // when the store last answered
@@ -44,13 +45,16 @@ func (st *monitor) snapshot() StreamStatus {
 	s.Interruptions = maps.Clone(s.Interruptions)
 	if st.tracker != nil {
 		s.InFlight = st.tracker.inFlight()
-		if pos, err := st.tracker.mark().position(); err == nil {
-			s.Position = wallTime(pos.ClusterTime)
-		}
+		s.Position = wallTime(st.tracker.mark().time())
 	}
 	if st.outage != nil {
 		s.Outage, s.OutageErr = st.outage.Outage()
 		s.addInterruptions(st.outage)
+	}
+	if st.copying != nil {
+		if progress, ok := st.copying.Snapshot(); ok {
+			s.Snapshot = &progress
+		}
 	}
 	if quiet := time.Since(st.answered); s.Owner != "" && s.StoreFailed.IsZero() && st.patience > 0 && quiet > st.patience {
 		s.StoreFailed, s.StoreErr = st.answered, errStoreSilent
@@ -70,20 +74,21 @@ func (s *StreamStatus) addInterruptions(of OutageReporter) {
 	}
 }
 
-// follow has Position and InFlight come from the tracker of a session, and Outage
-// from its stream, until the session has ended.
+// follow has Position and InFlight come from the tracker of a session, and Outage and
+// Snapshot from its stream, until the session has ended.
 func (st *monitor) follow(t *tracker, stream Stream) (ended func()) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.tracker = t
 	st.outage, _ = stream.(OutageReporter)
+	st.copying, _ = stream.(SnapshotReporter)
 	return func() {
 		st.mu.Lock()
 		defer st.mu.Unlock()
 		if st.outage != nil {
 			st.s.addInterruptions(st.outage)
 		}
-		st.outage = nil
+		st.outage, st.copying = nil, nil
 	}
 }
 

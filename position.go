@@ -19,7 +19,18 @@ type Position struct {
 	// ClusterTime is the time of the last event or, where the server gave a later
 	// token with an empty batch, of that token; zero if it is not known.
 	ClusterTime bson.Timestamp
+	// Snapshot is, as JSON, how far the copy of a snapshot has got that is under way;
+	// empty if there is none. Its format is the source's. It is saved as the
+	// checkpoint's Extra[[ExtraSnapshot]], in the same write as the token, and the
+	// source finds it there in [Start].Checkpoint.
+	Snapshot string
 }
+
+// ExtraSnapshot is the name in state.Checkpoint.Extra of Position.Snapshot.
+const ExtraSnapshot = "snapshot"
+
+// isAt reports whether p is, by token and snapshot, the position q.
+func (p Position) isAt(q Position) bool { return p.Token == q.Token && p.Snapshot == q.Snapshot }
 
 // delivered makes the position a checkpoint. The checkpointer calls it once all
 // up to the position has been delivered, and nothing else may.

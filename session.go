@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type session struct {
 	failures    *failurePolicy
 	transformer *transformer // nil: events stay as they are
 	dispatcher  *dispatcher
+	sweeper     *sweeper
 	lanes       []*lane
 
 	fail context.CancelCauseFunc // ends work; the first call counts
@@ -66,6 +68,7 @@ func newSession(cfg *Config, c *checkpointer, stream Stream, name string, sink s
 		s.lanes = append(s.lanes, s.newLane(name, r))
 	}
 	s.lanes[0].refusal = careful.refusal
+	s.sweeper = s.newSweeper(r)
 	return s
 }
 
@@ -85,6 +88,18 @@ func (s *session) newLane(name string, r *failurePolicy) *lane {
 		l.afterward = s.checkpointer.save
 	}
 	return l
+}
+
+func (s *session) newSweeper(r *failurePolicy) *sweeper {
+	w := &sweeper{
+		tracker: s.tracker, failures: r, lock: s.sink.lock, status: s.status, log: s.log, watchdog: s.checkpointer.watchdog,
+		valid: s.checkpointer.saver.valid, atomic: s.sink.tx != nil,
+	}
+	w.sink, _ = As[Sweeper](s.sink.sink)
+	if w.atomic {
+		w.lock = s.checkpointer.lock
+	}
+	return w
 }
 
 // A graceError is the cause of a work context that ended with the grace time.
@@ -246,26 +261,51 @@ func (s *session) feed(work context.Context, ended *error) error {
 	}
 }
 
-// take adds a chunk to the tracker and gives its events to the dispatcher, as the
-// transform leaves them.
+// take adds a chunk to the tracker and moves its events on.
 func (s *session) take(work context.Context, c chunk, keys func(Event) uint64) error {
 	number := s.tracker.add(c.events, c.end)
 	items := make([]item, len(c.events))
 	for i, ev := range c.events {
 		items[i] = item{event: ev, number: number + uint64(i)}
 	}
-	switch {
-	case c.unreadable != nil:
-		if err := s.failures.refuse(work, c.events[0], 1, c.unreadable); err != nil {
+	if c.unreadable == nil {
+		return s.takeItems(work, items, keys)
+	}
+	if err := s.failures.refuse(work, c.events[0], 1, c.unreadable); err != nil {
+		return err
+	}
+	s.tracker.done(items)
+	return nil
+}
+
+// takeItems gives events to the dispatcher, and has the sink sweep between them where a
+// copy has ended.
+func (s *session) takeItems(work context.Context, items []item, keys func(Event) uint64) error {
+	for {
+		n := slices.IndexFunc(items, func(it item) bool { _, ok := it.event.snapshotEnd(); return ok })
+		if n < 0 {
+			return s.transformItems(work, items, keys)
+		}
+		if err := s.transformItems(work, items[:n:n], keys); err != nil {
 			return err
 		}
-		s.tracker.done(items)
-		return nil
-	case s.transformer == nil:
+		if err := s.dispatcher.drain(work); err != nil {
+			return err
+		}
+		if err := s.sweeper.sweep(work, items[n]); err != nil {
+			return err
+		}
+		items = items[n+1:]
+	}
+}
+
+// transformItems gives events to the dispatcher, as the transform leaves them.
+func (s *session) transformItems(work context.Context, items []item, keys func(Event) uint64) error {
+	if s.transformer == nil {
 		return s.dispatch(work, items, keys)
 	}
 	var dispatched error
-	err := s.transformer.apply(work, c.events, func(out []transformResult) {
+	err := s.transformer.apply(work, eventsOf(items), func(out []transformResult) {
 		kept := items[:0:len(out)]
 		for i, to := range out {
 			it := items[i]
@@ -283,6 +323,14 @@ func (s *session) take(work context.Context, c chunk, keys func(Event) uint64) e
 		}
 	})
 	return errors.Join(dispatched, err)
+}
+
+func eventsOf(items []item) []Event {
+	events := make([]Event, len(items))
+	for i, it := range items {
+		events[i] = it.event
+	}
+	return events
 }
 
 // dispatch gives events to the lanes. With concurrency, one that is about no single

@@ -37,6 +37,16 @@ type Start struct {
 	// Time, if there is no Checkpoint and it is not zero, is the cluster time
 	// of the first events to read.
 	Time bson.Timestamp
+	// Snapshot, if there is no Checkpoint, has the stream copy all that exists in its
+	// scope, beginning at the position where it opens; Position().Snapshot is then the
+	// state of that copy, with nothing copied yet. The source is a [Snapshotter]. A
+	// copy that is in a Checkpoint goes on whether Snapshot is set or not.
+	Snapshot bool
+	// SnapshotAgain, with Snapshot: the destination may have documents already, as
+	// after a lost history. Events of documents that are not copied yet must be
+	// delivered then: a delete among them concerns a document that the copy no longer
+	// finds.
+	SnapshotAgain bool
 	// AcceptChanged, if it is not empty, is the Accept code of a
 	// [ChangedStreamError]: a checkpoint of another stream is accepted if that,
 	// and nothing else, is what changed. The stream then resumes from the
@@ -66,6 +76,24 @@ type Stream interface {
 	// Close frees what the stream holds on the server. The server frees it by
 	// itself after a while too, so callers may ignore the error.
 	Close(ctx context.Context) error
+}
+
+// A Scoper is a [Source] that can say what its streams have. Destinations that depend
+// on it find it in [Opening].Scope.
+type Scoper interface {
+	Scope(stream string) Scope
+}
+
+// A Scope is what a stream has.
+type Scope struct {
+	// Database and Collections are what the stream watches, by names and by patterns
+	// in which "*" stands for any characters. Without a Database it is all databases,
+	// and without Collections all collections.
+	Database    string
+	Collections []string
+	// FullDocument is where an update has its document from: "default" (it has
+	// none), "updateLookup", "whenAvailable" or "required", as MongoDB calls them.
+	FullDocument string
 }
 
 // An Overlapper is a [Source] that compares its streams with those that checkpoints

@@ -22,7 +22,7 @@ type StartCheck struct {
 	// that of other checkpoints of the pipeline, which the stream continues.
 	From bson.Timestamp
 	// Position is where the stream opens, as the source has opened it; zero if it
-	// could not be.
+	// could not be. With a Snapshot in it, a copy would begin or go on.
 	Position Position
 	// Gap is what would be recorded as skipped, where Config.OnHistoryLost decides
 	// where the stream opens; nil for nothing. It has no To: that is Position.

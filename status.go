@@ -64,6 +64,9 @@ type StreamStatus struct {
 	Runway      time.Duration
 	RunwayKnown bool
 
+	// Snapshot is how far the copy has got that is under way; nil if none is.
+	Snapshot *SnapshotStatus
+
 	// StoreFailed is since when saves or renewals of the lease fail, and StoreErr why;
 	// zero and nil while they don't.
 	StoreFailed time.Time

@@ -25,24 +25,34 @@ type tracker struct {
 
 // An entry is an event that has been read.
 type entry struct {
-	raw  bson.Raw  // as the server sent it
-	end  *Position // the position after it, where the stream gave one with it
-	done bool
+	raw        bson.Raw   // as the server sent it
+	positioner Positioner // asked for the position after it; nil: raw says
+	end        *Position  // the position after it, where the stream gave one with it
+	done       bool
 }
 
 // A mark is a position up to which everything is delivered. Its position is
 // computed when it is asked for, which is once for many events.
 type mark struct {
-	raw    bson.Raw // the last event, or
-	end    *Position
-	events uint64 // delivered up to here, in this session
+	raw        bson.Raw // the last event,
+	positioner Positioner
+	end        *Position // or the position after it
+	events     uint64    // delivered up to here, in this session
 }
 
 func (m mark) position() (Position, error) {
 	if m.end != nil {
 		return *m.end, nil
 	}
-	return PositionAfter(Event{Raw: m.raw})
+	return PositionAfter(Event{Raw: m.raw, positioner: m.positioner})
+}
+
+// time is the position's cluster time, which is found without asking a positioner.
+func (m mark) time() bson.Timestamp {
+	if m.end != nil {
+		return m.end.ClusterTime
+	}
+	return clusterTime(m.raw)
 }
 
 func newTracker(start Position, b *budget) *tracker {
@@ -56,7 +66,7 @@ func (t *tracker) add(events []Event, end Position) uint64 {
 	defer t.mu.Unlock()
 	number := t.first + uint64(len(t.entries))
 	for _, ev := range events {
-		t.entries = append(t.entries, entry{raw: ev.sent()})
+		t.entries = append(t.entries, entry{raw: ev.sent(), positioner: ev.positioner})
 	}
 	// No events lie between the last one and end.
 	switch n := len(t.entries); {
@@ -64,7 +74,7 @@ func (t *tracker) add(events []Event, end Position) uint64 {
 	case n > 0:
 		t.entries[n-1].end = &end
 	case t.low.end == nil || *t.low.end != end:
-		t.low.end, t.low.raw = &end, nil // saved in the next idle interval
+		t.low.end, t.low.raw, t.low.positioner = &end, nil, nil // saved in the next idle interval
 	}
 	return number
 }
@@ -94,9 +104,9 @@ func (t *tracker) advance() (bytes int) {
 		return 0
 	}
 	last := t.entries[n-1]
-	t.low = mark{raw: last.raw, end: last.end, events: t.low.events + uint64(n)}
+	t.low = mark{raw: last.raw, positioner: last.positioner, end: last.end, events: t.low.events + uint64(n)}
 	if t.low.end != nil {
-		t.low.raw = nil // frees the server's reply
+		t.low.raw, t.low.positioner = nil, nil // frees the server's reply
 	}
 	t.first += uint64(n)
 	clear(t.entries[:n]) // frees the server's replies

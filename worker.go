@@ -172,7 +172,7 @@ func (w *worker) session(ctx context.Context) (err error) {
 	defer w.status.follow(s.tracker, stream)()
 	w.streams(ctx, stream, first)
 	err = s.run(ctx, work, fail)
-	if w.owed != nil && (s.tracker.mark().events > 0 || stream.Position().Token == w.owedAt.Token) {
+	if w.owed != nil && (s.tracker.mark().events > 0 || stream.Position().isAt(w.owedAt)) {
 		w.owed = nil // it is delivered again, or was saved after all
 	}
 	if err != nil && (s.tracker.inFlight() > 0 || w.checkpointer.hasUnsaved() || errors.Is(err, errRewind)) {
@@ -198,9 +198,17 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 	}
 	w.isOpen = true
 	w.opened()
-	if first {
-		w.log.Warn("first start: the store has no checkpoint, and only events since this cluster time are delivered",
-			"key", w.key, "store", describe(w.cfg.Store), "cluster_time", timestampText(stream.Position().ClusterTime))
+	pos := stream.Position()
+	switch {
+	case first:
+		message := "first start: the store has no checkpoint; what exists is copied, and events since this cluster time are delivered"
+		if pos.Snapshot == "" {
+			message = "first start: the store has no checkpoint, and only events since this cluster time are delivered"
+		}
+		w.log.Warn(message, "key", w.key, "store", describe(w.cfg.Store), "cluster_time", timestampText(pos.ClusterTime))
+	case w.cfg.copiesAtFirst() && pos.Snapshot == "":
+		w.log.Info("nothing is copied: the stream has a checkpoint, and resumes from it; to copy collections again, use rigatoni checkpoint set --snapshot",
+			"key", w.key, "snapshot", w.cfg.Snapshot)
 	}
 	w.log.Info("streaming", "key", w.key, "first_start", first, "cluster_time", timestampText(stream.Position().ClusterTime))
 }
@@ -208,6 +216,11 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 // openStream opens the stream. It is abandoned where it goes on after ctx has ended.
 func (w *worker) openStream(ctx context.Context, start Start) (Stream, error) {
 	var stream Stream
+	if start.Snapshot || start.Checkpoint != nil && hasSnapshot(*start.Checkpoint) {
+		if err := canSnapshot(w.cfg.Source); err != nil {
+			return nil, Permanent(fmt.Errorf("a snapshot is under way, but %w", err))
+		}
+	}
 	err := await(ctx, guarded(func() (err error) {
 		stream, err = w.cfg.Source.Open(ctx, w.stream, start)
 		return err

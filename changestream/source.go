@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,10 @@ type Source struct {
 	noSplit      atomic.Bool // nor the stage that splits large events
 }
 
-var _ rigatoni.Source = (*Source)(nil)
+var (
+	_ rigatoni.Source = (*Source)(nil)
+	_ rigatoni.Scoper = (*Source)(nil)
+)
 
 // New returns a source that reads through client; nil options are the defaults.
 // The client stays the caller's, who must not disconnect it while streams are
@@ -76,6 +80,12 @@ func newSource(o *Options) (*Source, error) {
 
 // Streams names the streams: the collections with Options.OneEach, else one "".
 func (s *Source) Streams() []string { return slices.Clone(s.names) }
+
+// Scope is what a stream has, by the options.
+func (s *Source) Scope(stream string) rigatoni.Scope {
+	of := s.scopes[stream]
+	return rigatoni.Scope{Database: of.database, Collections: slices.Clone(of.collections), FullDocument: cmp.Or(s.opts.FullDocument, "default")}
+}
 
 // Open opens a stream, as rigatoni.Source says. A server that can't be reached
 // is an error after the client's serverSelectionTimeoutMS (30 s by default).

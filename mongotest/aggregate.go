@@ -31,14 +31,26 @@ func aggregate(r *request) (*bsondoc.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if spec, ok := statsStage(stages); ok {
+		doc, err := r.collStats(ns, spec)
+		if err != nil {
+			return nil, err
+		}
+		return r.openStages(&cursor{ns: ns, at: r.snapshotTime()}, []bson.Raw{doc}, stages[1:])
+	}
 	all, err := query.CompileFilter(bsondoc.Empty)
 	if err != nil {
 		return nil, err
 	}
-	docs, err := r.selected(ns, selection{filter: all})
+	docs, list, err := r.selected(ns, selection{filter: all, at: r.snapshotTime()})
 	if err != nil {
 		return nil, err
 	}
+	return r.openStages(list, docs, stages)
+}
+
+// openStages replies with what the stages make of documents.
+func (r *request) openStages(list *cursor, docs, stages []bson.Raw) (_ *bsondoc.Builder, err error) {
 	for _, spec := range stages {
 		if docs, err = query.RunStage(docs, spec); err != nil {
 			return nil, err
@@ -47,5 +59,5 @@ func aggregate(r *request) (*bsondoc.Builder, error) {
 	if docs == nil {
 		docs = []bson.Raw{}
 	}
-	return r.openList(ns, docs)
+	return r.openCursor(list, docs)
 }

@@ -70,6 +70,7 @@ type request struct {
 	hasTxn    bool // it has a txnNumber
 	inTxn     bool // it is part of a transaction, or begins one
 	txn       *transaction
+	concern   readConcern
 }
 
 func (s *Server) newRequest(c *conn, m *message) (*request, error) {

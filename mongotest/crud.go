@@ -21,8 +21,8 @@ func crudCommands() map[string]*command {
 		"delete": {run: deleteCommand, write: true, retryable: true, txn: true,
 			fields: []string{"deletes", "ordered"}, others: []string{"let"}},
 		"find": {run: find, read: true, txn: true,
-			fields: []string{"filter", "sort", "projection", "skip", "limit", "batchSize", "singleBatch", "hint", "allowDiskUse", "noCursorTimeout", "allowPartialResults"},
-			others: []string{"collation", "let", "max", "min", "returnKey", "showRecordId", "tailable", "awaitData", "oplogReplay"}},
+			fields: []string{"filter", "sort", "projection", "skip", "limit", "batchSize", "singleBatch", "hint", "min", "max", "allowDiskUse", "noCursorTimeout", "allowPartialResults"},
+			others: []string{"collation", "let", "returnKey", "showRecordId", "tailable", "awaitData", "oplogReplay"}},
 		"count":    {run: count, read: true, fields: []string{"query", "limit", "skip", "hint", "fields"}, others: []string{"collation"}},
 		"distinct": {run: distinct, read: true, txn: true, fields: []string{"key", "query"}, others: []string{"collation", "hint"}},
 		"findAndModify": {run: findAndModify, write: true, retryable: true, txn: true,
@@ -42,7 +42,7 @@ func (r *request) batch(ns namespace, n int, statement func(w *writer, i int) er
 	ordered := r.flag("ordered", true)
 	err = r.write(func(w *writer) error {
 		for i := range n {
-			err := w.st.noView(ns)
+			err := w.st.ordinary(ns)
 			if err == nil {
 				err = statement(w, i)
 			}

@@ -25,6 +25,8 @@ type cursor struct {
 	session string // in which it was opened; empty for none
 	rest    []bson.Raw
 	stream  *stream
+	uuid    [16]byte       // of a list from a collection
+	at      bson.Timestamp // of a list from a snapshot
 
 	busy   bool
 	killed chan struct{}
@@ -161,13 +163,18 @@ func (r *request) openListing(ns namespace, docs []bson.Raw) (*bsondoc.Builder, 
 // openList replies with the first documents of a list, and with a cursor for
 // the rest.
 func (r *request) openList(ns namespace, docs []bson.Raw) (*bsondoc.Builder, error) {
+	return r.openCursor(&cursor{ns: ns}, docs)
+}
+
+func (r *request) openCursor(c *cursor, docs []bson.Raw) (*bsondoc.Builder, error) {
 	n, _, err := r.batchSize()
 	if err != nil {
 		return nil, err
 	}
-	batch, rest := fill(docs, n)
-	c := &cursor{ns: ns, session: r.sessionName(), rest: rest}
-	if len(rest) > 0 && !r.flag("singleBatch", false) {
+	var batch []bson.Raw
+	c.session = r.sessionName()
+	batch, c.rest = fill(docs, n)
+	if len(c.rest) > 0 && !r.flag("singleBatch", false) {
 		r.server.cursors.add(c)
 	}
 	return c.reply("firstBatch", false, batch, nil), nil
@@ -199,6 +206,9 @@ func (c *cursor) reply(field string, end bool, batch []bson.Raw, more func(*bson
 		more(d)
 	}
 	d.Int64("id", id).Str("ns", c.ns.String())
+	if !c.at.IsZero() {
+		d.Timestamp("atClusterTime", c.at)
+	}
 	return d.Close(at)
 }
 
@@ -239,18 +249,53 @@ func getMore(r *request) (*bsondoc.Builder, error) {
 		e := cmderr.Errorf(code, "Hit the 'failGetMoreAfterCursorCheckout' failpoint")
 		return nil, e.Label(streamLabels(code)...)
 	}
+	_, waits := r.args["maxTimeMS"]
 	if c.stream == nil {
-		var batch []bson.Raw
-		batch, c.rest = fill(c.rest, n)
-		r.server.cursors.release(c, len(c.rest) == 0)
-		return c.reply("nextBatch", len(c.rest) == 0, batch, nil), nil
+		if waits {
+			r.server.cursors.release(c, false)
+			return nil, cmderr.Errorf(cmderr.BadValue, "cannot set maxTimeMS on getMore command for a non-awaitData cursor")
+		}
+		return r.listBatch(c, n)
 	}
-	if _, given := r.args["maxTimeMS"]; !given {
+	if !waits {
 		wait = defaultAwait
 	}
 	reply, gone, err := r.streamBatch(c, n, wait)
 	r.server.cursors.release(c, gone)
 	return reply, err
+}
+
+func (r *request) listBatch(c *cursor, n int) (*bsondoc.Builder, error) {
+	if err := r.server.store.survives(c); err != nil {
+		r.server.cursors.release(c, true)
+		return nil, err
+	}
+	var batch []bson.Raw
+	batch, c.rest = fill(c.rest, n)
+	r.server.cursors.release(c, len(c.rest) == 0)
+	return c.reply("nextBatch", len(c.rest) == 0, batch, nil), nil
+}
+
+// survives returns the error of a list whose collection has been dropped or
+// renamed since it was opened.
+func (st *store) survives(c *cursor) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now := st.colls[c.ns]
+	if c.uuid == [16]byte{} || now != nil && now.uuid == c.uuid {
+		return nil
+	}
+	if now != nil && !c.at.IsZero() {
+		if err := st.readable(now, c.at); err != nil {
+			return err
+		}
+	}
+	for _, other := range st.colls {
+		if other.uuid == c.uuid {
+			return cmderr.Errorf(cmderr.QueryPlanKilled, "collection renamed from '%s' to '%s'. UUID %s", c.ns, other.ns, bsonUUID(c.uuid))
+		}
+	}
+	return cmderr.Errorf(cmderr.QueryPlanKilled, "collection dropped. UUID %s", bsonUUID(c.uuid))
 }
 
 // defaultAwait is how long a getMore of a change stream waits for events

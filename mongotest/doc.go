@@ -28,16 +28,20 @@
 //   - insert, update (by operators, replacement or pipeline; multi, upsert),
 //     delete, find, findAndModify, count, distinct, and aggregate with $match,
 //     $project, $addFields, $set, $unset, $replaceRoot, $replaceWith, $sort, $skip,
-//     $limit, $count, and the $group with which drivers count documents. Retryable
-//     writes are executed once.
+//     $limit, $count, $sample, $collStats, and the $group with which drivers count
+//     documents. Retryable writes are executed once.
+//   - Reads of the past: the read concern snapshot, with atClusterTime, for find,
+//     aggregate and distinct, with the server's conditions (72, 239, 246). find has
+//     min and max with a hint of the index of _id.
 //   - Query operators: the comparisons, $in, $nin, $exists, $type, $not, $and, $or,
 //     $nor, $all, $size, $elemMatch, $regex, $mod. Update operators: $set,
 //     $setOnInsert, $unset, $inc, $mul, $min, $max, $rename, $currentDate, $push
 //     ($each, $position, $slice), $addToSet, $pull, $pullAll, $pop.
 //   - create and collMod with changeStreamPreAndPostImages, drop, dropDatabase,
 //     renameCollection, listCollections, listDatabases, createIndexes (unique ones
-//     are enforced), dropIndexes, listIndexes. Views can be created, listed and
-//     dropped, for the sake of the events.
+//     are enforced), dropIndexes, listIndexes. Views, capped and time-series
+//     collections can be created, listed and dropped, for the sake of the events and
+//     of code that must recognise them.
 //   - Transactions (commitTransaction, abortTransaction), whose events share one
 //     clusterTime.
 //   - Change streams of a collection, a database and the deployment: resumeAfter,
@@ -72,16 +76,18 @@
 //     $push with $sort;
 //   - $expr, $where, $text, geometry, collations, expressions other than
 //     literals, field paths, documents and arrays of them;
-//   - reading through views, modifying them; capped, clustered and time-series
-//     collections, validators, indexes that expire documents, partial, text and
-//     other special indexes;
-//   - users, TLS, compression, the read concern snapshot outside of transactions.
+//   - reading through views, modifying them; writes to capped and time-series
+//     collections; clustered collections, validators, indexes that expire documents,
+//     partial, text and other special indexes;
+//   - users, TLS, compression, atClusterTime in transactions.
 //
 // In some ways it differs from a real server without an error:
 //
 //   - All data is in memory, under one lock. The capacity of the oplog is a number
-//     of entries, not of bytes. Hints and most other options for performance and
-//     durability are accepted and ignored.
+//     of entries, not of bytes, and it is also how far back snapshots can be read (a
+//     real server keeps five minutes). Hints of other indexes than that of _id and
+//     most other options for performance and durability are accepted and ignored.
+//   - A cursor on a collection returns what was there when it was opened.
 //   - No write waits for a transaction: a write outside of it to a document that it
 //     has changed succeeds, and the transaction fails when it commits. A collection
 //     that a transaction creates is visible at once.

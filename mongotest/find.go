@@ -18,6 +18,8 @@ type selection struct {
 	sort        query.Order
 	skip, limit int
 	project     *query.Projection
+	scan        scan
+	at          bson.Timestamp // zero for now
 }
 
 func find(r *request) (*bsondoc.Builder, error) {
@@ -32,14 +34,17 @@ func find(r *request) (*bsondoc.Builder, error) {
 	if sel.project, err = r.projection("projection"); err != nil {
 		return nil, err
 	}
-	docs, err := r.selected(ns, sel)
+	if sel.scan, err = r.scan(); err != nil {
+		return nil, err
+	}
+	docs, list, err := r.selected(ns, sel)
 	if err != nil {
 		return nil, err
 	}
 	if docs == nil {
 		return r.openListing(ns, nil)
 	}
-	return r.openList(ns, docs)
+	return r.openCursor(list, docs)
 }
 
 func (r *request) selection(field string) (sel selection, err error) {
@@ -59,6 +64,7 @@ func (r *request) selection(field string) (sel selection, err error) {
 	if sel.skip, err = r.count("skip", 0); err != nil {
 		return sel, err
 	}
+	sel.at = r.snapshotTime()
 	sel.limit, err = r.count("limit", 0)
 	return sel, err
 }
@@ -71,29 +77,68 @@ func (r *request) projection(field string) (*query.Projection, error) {
 	return query.CompileProjection(doc)
 }
 
-// selected returns the selected documents of a collection, or of the oplog.
-func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, err error) {
+// selected returns the selected documents of a collection, or of the oplog, and
+// the cursor to return them with.
+func (r *request) selected(ns namespace, sel selection) (docs []bson.Raw, list *cursor, err error) {
+	list = &cursor{ns: ns, at: sel.at}
 	if ns == oplogNamespace {
-		return r.server.store.selectOplog(sel)
+		docs, err = r.server.store.selectOplog(sel)
+		return docs, list, err
 	}
 	err = r.read(func(w *writer) error {
 		if w.st.view(ns) != nil {
-			return cmderr.Unsupported("reading through a view")
+			return sel.scan.checkView()
 		}
 		c := w.collection(ns)
-		if c == nil {
-			return nil
+		if c != nil && w.txn == nil {
+			list.uuid = c.uuid
 		}
-		docs = []bson.Raw{}
+		docs, err = w.scan(c, sel)
+		return err
+	})
+	if err == nil {
+		docs, err = sel.cut(docs)
+	}
+	return docs, list, err
+}
+
+// scan returns a collection's documents that match, nil if there is no
+// collection.
+func (w *writer) scan(c *collection, sel selection) ([]bson.Raw, error) {
+	var past map[string]*record
+	if !sel.at.IsZero() {
+		if err := w.st.readable(c, sel.at); err != nil || c == nil {
+			return nil, err
+		}
+		past = w.st.oplog.undo(c, sel.at)
+	}
+	if c == nil {
+		return nil, nil
+	}
+	docs := []bson.Raw{}
+	if past == nil && sel.scan.everything() {
 		for _, rec := range c.matching(sel.filter) {
 			docs = append(docs, rec.doc)
 		}
-		return nil
-	})
+		return docs, nil
+	}
+	records, err := sel.scan.records(c, past)
 	if err != nil {
 		return nil, err
 	}
-	return sel.cut(docs)
+	enough := -1
+	if sel.limit > 0 && len(sel.sort) == 0 {
+		enough = sel.skip + sel.limit
+	}
+	for _, rec := range records {
+		if len(docs) == enough {
+			break
+		}
+		if sel.filter.Match(rec.doc) {
+			docs = append(docs, rec.doc)
+		}
+	}
+	return docs, nil
 }
 
 // cut sorts documents, applies skip and limit, and projects them.
@@ -126,7 +171,7 @@ func count(r *request) (*bsondoc.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	docs, err := r.selected(ns, sel)
+	docs, _, err := r.selected(ns, sel)
 	return bsondoc.New().Int32("n", len(docs)), err
 }
 
@@ -143,7 +188,7 @@ func distinct(r *request) (*bsondoc.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	docs, err := r.selected(ns, sel)
+	docs, _, err := r.selected(ns, sel)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +208,11 @@ func distinct(r *request) (*bsondoc.Builder, error) {
 		}
 	}
 	slices.SortStableFunc(values, bsondoc.Compare)
-	return bsondoc.New().Values("values", values), nil
+	reply := bsondoc.New().Values("values", values)
+	if !sel.at.IsZero() {
+		reply.Timestamp("atClusterTime", sel.at)
+	}
+	return reply, nil
 }
 
 func findAndModify(r *request) (*bsondoc.Builder, error) {
@@ -207,7 +256,7 @@ func findAndModify(r *request) (*bsondoc.Builder, error) {
 
 // findAndModify removes the document if the statement has no update.
 func (w *writer) findAndModify(ns namespace, sel selection, st updateStatement, after bool) (*bsondoc.Builder, error) {
-	if err := w.st.noView(ns); err != nil {
+	if err := w.st.ordinary(ns); err != nil {
 		return nil, err
 	}
 	c := w.collection(ns)

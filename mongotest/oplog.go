@@ -40,6 +40,8 @@ type entry struct {
 	key    bson.Raw      // the documentKey
 	doc    bson.Raw      // the document after a write other than a delete
 	before bson.Raw      // the document before it, in collections with images
+	base   bson.Raw      // the document before it
+	number int64         // of the record
 	change *query.Change // of an update
 	to     namespace
 	note   string // of a no-op

@@ -28,6 +28,9 @@ func TestRefusedByName(t *testing.T) {
 	}
 	run(`{"insert": "c", "documents": [{"_id": 1, "l": [1], "n": 1}]}`)
 	run(`{"create": "v", "viewOn": "c"}`)
+	run(`{"create": "capped", "capped": true, "size": 1000}`)
+	run(`{"create": "t", "timeseries": {"timeField": "t"}}`)
+	run(`{"createIndexes": "c", "indexes": [{"key": {"n": 1}, "name": "n_1"}]}`)
 	for _, read := range []string{`{"count": "v"}`, `{"distinct": "v", "key": "a"}`, `{"aggregate": "v", "pipeline": [], "cursor": {}}`} {
 		if code, _ := bsondoc.Int(run(read).Lookup("code")); code != cmderr.NotImplemented {
 			t.Errorf("%s reads through a view", read)
@@ -40,8 +43,10 @@ func TestRefusedByName(t *testing.T) {
 		"the parameter 'featureCompatibilityVersion'":        `{"getParameter": 1, "featureCompatibilityVersion": 1}`,
 		"the parameter 'logLevel'":                           `{"getParameter": "*", "logLevel": 1}`,
 		"getParameter without the name of a parameter":       `{"getParameter": 1}`,
-		"the read concern snapshot outside of transactions":  `{"find": "c", "readConcern": {"level": "snapshot"}}`,
-		"the read concern's atClusterTime":                   `{"find": "c", "readConcern": {"level": "snapshot", "atClusterTime": {"$timestamp": {"t": 1, "i": 1}}}}`,
+		"min and max of other indexes than that of _id":      `{"find": "c", "hint": "n_1", "min": {"n": 1}}`,
+		"the option 'latencyStats' of $collStats":            `{"aggregate": "c", "pipeline": [{"$collStats": {"latencyStats": {}}}], "cursor": {}}`,
+		"writes to time-series collections":                  `{"insert": "t", "documents": [{"_id": 1}]}`,
+		"writes to capped collections":                       `{"insert": "capped", "documents": [{"_id": 1}]}`,
 		"positional updates, such as of 'l.$'":               update(`{"$set": {"l.$": 1}}`),
 		"the update operator $bit":                           update(`{"$bit": {"n": {"and": 1}}}`),
 		"$inc with a decimal":                                update(`{"$inc": {"n": {"$numberDecimal": "1"}}}`),
@@ -55,8 +60,8 @@ func TestRefusedByName(t *testing.T) {
 		"reading through a view":                             `{"find": "v"}`,
 		"writes to system.views":                             `{"insert": "system.views", "documents": [{"_id": 1}]}`,
 		"the option 'viewOn' of collMod":                     `{"collMod": "v", "viewOn": "c"}`,
-		"the option 'capped' of create":                      `{"create": "v", "capped": true, "size": 1000}`,
-		"the option 'timeseries' of create":                  `{"create": "v", "timeseries": {"timeField": "t"}}`,
+		"other options of time-series collections":           `{"create": "w", "timeseries": {"timeField": "t"}, "capped": true, "size": 100}`,
+		"the option 'collation' of create":                   `{"create": "w", "collation": {"locale": "de"}}`,
 		"the option 'collation' of find":                     `{"find": "c", "collation": {"locale": "de"}}`,
 		"the option 'explain' of aggregate":                  `{"aggregate": "c", "pipeline": [], "cursor": {}, "explain": true}`,
 		"the option 'recordPreImages' of collMod":            `{"collMod": "c", "recordPreImages": true}`,

@@ -3,6 +3,7 @@ package mongotest
 import (
 	"encoding/hex"
 	"slices"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -13,8 +14,8 @@ import (
 
 func schemaCommands() map[string]*command {
 	return map[string]*command{
-		"create": {run: create, write: true, fields: []string{"idIndex", "flags", "changeStreamPreAndPostImages", "viewOn", "pipeline"},
-			others: []string{"capped", "size", "max", "collation", "timeseries", "expireAfterSeconds", "clusteredIndex",
+		"create": {run: create, write: true, fields: []string{"idIndex", "flags", "changeStreamPreAndPostImages", "viewOn", "pipeline", "capped", "size", "max", "timeseries"},
+			others: []string{"collation", "expireAfterSeconds", "clusteredIndex",
 				"validator", "validationLevel", "validationAction", "storageEngine", "indexOptionDefaults", "encryptedFields", "autoIndexId"}},
 		"collMod": {run: collMod, write: true, fields: []string{"changeStreamPreAndPostImages"},
 			others: []string{"index", "validator", "validationLevel", "validationAction", "viewOn", "pipeline", "expireAfterSeconds", "timeseries",
@@ -49,16 +50,33 @@ func create(r *request) (*bsondoc.Builder, error) {
 	case view != nil && images:
 		return nil, noImagesOfView()
 	}
+	capped, err := r.capOptions()
+	if err != nil {
+		return nil, err
+	}
+	series, err := r.seriesOptions()
+	switch {
+	case err != nil:
+		return nil, err
+	case series != nil && (images || capped != nil || view != nil):
+		return nil, cmderr.Unsupported("other options of time-series collections")
+	}
 	return bsondoc.New(), r.write(func(w *writer) error {
 		switch {
+		case w.st.series(ns) != nil:
+			return cmderr.Errorf(cmderr.NamespaceExists, "A timeseries collection already exists. NS: %s", ns)
 		case view != nil:
 			return w.createView(ns, view)
 		case w.st.view(ns) != nil:
 			return cmderr.Errorf(cmderr.NamespaceExists, "A view already exists. NS: %s", ns)
 		case w.st.colls[ns] != nil:
 			return cmderr.Errorf(cmderr.NamespaceExists, "Collection %s already exists.", ns)
+		case series != nil:
+			return w.createSeries(ns, series)
 		}
-		w.create(ns, images)
+		c := newCollection(ns, images)
+		c.special = capped
+		w.add(c)
 		return nil
 	})
 }
@@ -127,10 +145,14 @@ func imagesOption(enabled bool) bson.Raw {
 
 // options returns the collection's options, as in the reply of listCollections.
 func (c *collection) options() bson.Raw {
-	if c.images {
-		return imagesOption(true)
+	d := bsondoc.New()
+	if c.special != nil {
+		d.Append(c.special)
 	}
-	return bsondoc.Empty
+	if c.images {
+		d.Append(imagesOption(true))
+	}
+	return d.Done()
 }
 
 func drop(r *request) (*bsondoc.Builder, error) {
@@ -141,8 +163,15 @@ func drop(r *request) (*bsondoc.Builder, error) {
 	reply := bsondoc.New()
 	return reply, r.write(func(w *writer) error {
 		if v := w.st.view(ns); v != nil {
+			buckets := w.st.series(ns)
+			if buckets != nil {
+				reply.Int32("nIndexesWas", 0)
+			}
 			reply.Str("ns", ns.String())
 			w.dropView(ns, v)
+			if buckets != nil {
+				w.drop(buckets)
+			}
 			return nil
 		}
 		c := w.st.colls[ns]
@@ -266,7 +295,12 @@ func listCollections(r *request) (*bsondoc.Builder, error) {
 		}
 		if c := w.st.colls[namespace{r.db, viewsName}]; c != nil {
 			for view := range c.all {
-				list(view.describeView)
+				_, name, _ := strings.Cut(view.doc.Lookup("_id").StringValue(), ".")
+				if buckets := w.st.series(namespace{r.db, name}); buckets != nil {
+					list(buckets.describeSeries)
+				} else {
+					list(view.describeView)
+				}
 			}
 		}
 		return nil
@@ -337,9 +371,14 @@ func (st *store) databases() []string {
 func (st *store) size(db string) int {
 	n := 0
 	for _, c := range st.inDatabase(db) {
-		for rec := range c.all {
-			n += len(rec.doc)
-		}
+		n += c.size()
+	}
+	return n
+}
+
+func (c *collection) size() (n int) {
+	for rec := range c.all {
+		n += len(rec.doc)
 	}
 	return n
 }

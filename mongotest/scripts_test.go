@@ -62,6 +62,13 @@ var behaviours = map[string]func(*script){
 	"conflicts":              scriptConflicts,
 	"read concerns":          scriptReadConcerns,
 	"fail points":            scriptFailPoints,
+	"bounds":                 scriptBounds,
+	"snapshots":              scriptSnapshots,
+	"snapshot concerns":      scriptSnapshotConcerns,
+	"snapshot cursors":       scriptSnapshotCursors,
+	"snapshot schema":        scriptSnapshotSchema,
+	"estimates":              scriptEstimates,
+	"special collections":    scriptSpecial,
 }
 
 // scriptLongStrings makes errors quote strings that are too long to quote.

@@ -102,7 +102,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		listener: listener,
 		name:     listener.Addr().String(),
 		commands: allCommands(),
-		store:    newStore(o.OplogEntries),
+		store:    newStore(listener.Addr().String(), o.OplogEntries),
 		started:  time.Now(),
 		v2Tokens: o.V2Tokens,
 		stop:     make(chan struct{}),

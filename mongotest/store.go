@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type store struct {
 	dbs   map[string]bool
 	oplog oplog
 	txns  []*transaction // the open ones, and some that have ended
+	name  string         // of the server
 
 	// oversizeNext means that the next change's events count as too large.
 	oversizeNext bool
@@ -34,16 +36,23 @@ type collection struct {
 	byID    map[string]*record
 	indexes []*index
 	removed int // the number of removed records
+
+	since   bson.Timestamp // when it got its name
+	numbers int64          // the number of the newest record
+	inOrder []*record      // by their _id; nil until somebody reads them so
+	special bson.Raw       // further options, of a capped collection or a time series' buckets
 }
 
+// A record keeps its number as long as its document exists.
 type record struct {
 	doc     bson.Raw
 	id      string
+	number  int64
 	removed bool
 }
 
-func newStore(max int) *store {
-	st := &store{colls: map[namespace]*collection{}, dbs: map[string]bool{}, oplog: oplog{max: max, grown: make(chan struct{})}}
+func newStore(name string, max int) *store {
+	st := &store{name: name, colls: map[namespace]*collection{}, dbs: map[string]bool{}, oplog: oplog{max: max, grown: make(chan struct{})}}
 	st.oplog.append(&entry{ts: st.tick(), wall: time.Now(), kind: opNoop, note: "initiating set"})
 	st.oplog.append(&entry{ts: st.tick(), wall: time.Now(), kind: opNoop, note: "new primary"})
 	return st
@@ -107,6 +116,11 @@ func (c *collection) add(doc bson.Raw) error {
 	if err := c.index(rec); err != nil {
 		return err
 	}
+	c.numbers++
+	rec.number = c.numbers
+	if c.inOrder != nil {
+		c.inOrder = slices.Insert(c.inOrder, c.search(doc.Lookup("_id")), rec)
+	}
 	c.byID[rec.id] = rec
 	c.records = append(c.records, rec)
 	return nil
@@ -128,6 +142,10 @@ func (c *collection) set(rec *record, doc bson.Raw) error {
 func (c *collection) remove(rec *record) {
 	c.unindex(rec)
 	delete(c.byID, rec.id)
+	if c.inOrder != nil {
+		i := c.search(rec.doc.Lookup("_id"))
+		c.inOrder = slices.Delete(c.inOrder, i, i+1)
+	}
 	rec.removed = true
 	c.removed++
 	if c.removed > 100 && c.removed > len(c.byID) {
@@ -142,7 +160,7 @@ func (c *collection) remove(rec *record) {
 
 // copy returns a copy for a transaction to work on.
 func (c *collection) copy() *collection {
-	out := &collection{ns: c.ns, uuid: c.uuid, images: c.images, byID: map[string]*record{}}
+	out := &collection{ns: c.ns, uuid: c.uuid, images: c.images, since: c.since, special: c.special, byID: map[string]*record{}}
 	for _, ix := range c.indexes {
 		out.indexes = append(out.indexes, ix.empty())
 	}

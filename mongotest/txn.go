@@ -18,7 +18,7 @@ type transaction struct {
 	session *session
 	state   txnState
 	colls   map[namespace]*collection
-	changes []txnChange
+	changes []*entry
 	lsid    bson.Raw
 }
 
@@ -29,12 +29,6 @@ const (
 	txnCommitted
 	txnAborted
 )
-
-// A txnChange is one change, and the document before it.
-type txnChange struct {
-	entry *entry
-	base  bson.Raw
-}
 
 func transactionCommands() map[string]*command {
 	return map[string]*command{
@@ -143,8 +137,8 @@ func conflict() *cmderr.Error {
 }
 
 func (t *transaction) wrote(ns namespace, id string) bool {
-	for _, ch := range t.changes {
-		if ch.entry.ns == ns && bsondoc.Canonical(ch.entry.key.Lookup("_id")) == id {
+	for _, e := range t.changes {
+		if e.ns == ns && bsondoc.Canonical(e.key.Lookup("_id")) == id {
 			return true
 		}
 	}
@@ -225,8 +219,7 @@ func (st *store) commit(t *transaction) error {
 	ts, wall := st.tick(), time.Now()
 	oversize := st.oversizeNext
 	st.oversizeNext = false
-	for i, ch := range t.changes {
-		e := ch.entry
+	for i, e := range t.changes {
 		if err := st.colls[e.ns].redo(e); err != nil {
 			return err
 		}
@@ -240,8 +233,7 @@ func (st *store) commit(t *transaction) error {
 // check compares the documents that the transaction read with the current ones.
 func (st *store) check(t *transaction) error {
 	seen := map[namespace]map[string]bool{}
-	for _, ch := range t.changes {
-		e := ch.entry
+	for _, e := range t.changes {
 		live := st.colls[e.ns]
 		if live == nil || live.uuid != e.uuid {
 			return conflict()
@@ -254,7 +246,7 @@ func (st *store) check(t *transaction) error {
 			continue // changed before by the transaction itself
 		}
 		seen[e.ns][id] = true
-		if !live.holds(id, ch.base) {
+		if !live.holds(id, e.base) {
 			return conflict()
 		}
 	}
@@ -264,27 +256,34 @@ func (st *store) check(t *transaction) error {
 // checkUnique tries the changes on collections that have unique indexes.
 func (st *store) checkUnique(t *transaction) error {
 	trial := map[namespace]*collection{}
-	for _, ch := range t.changes {
-		ns := ch.entry.ns
+	for _, e := range t.changes {
+		ns := e.ns
 		if len(st.colls[ns].indexes) == 0 {
 			continue
 		}
 		if trial[ns] == nil {
 			trial[ns] = st.colls[ns].copy()
 		}
-		if err := trial[ns].redo(ch.entry); err != nil {
+		if err := trial[ns].redo(e); err != nil {
 			return conflict()
 		}
 	}
 	return nil
 }
 
-// redo applies an entry.
+// redo applies an entry, and gives it the number of its record here.
 func (c *collection) redo(e *entry) error {
-	rec := c.byID[bsondoc.Canonical(e.key.Lookup("_id"))]
+	id := bsondoc.Canonical(e.key.Lookup("_id"))
+	if e.kind == opInsert {
+		if err := c.add(e.doc); err != nil {
+			return err
+		}
+	}
+	rec := c.byID[id]
+	e.number = rec.number
 	switch e.kind {
 	case opInsert:
-		return c.add(e.doc)
+		return nil
 	case opDelete:
 		c.remove(rec)
 		return nil

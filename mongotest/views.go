@@ -26,6 +26,9 @@ func (st *store) view(ns namespace) *record {
 
 // noView refuses commands that are for collections only.
 func (st *store) noView(ns namespace) error {
+	if st.series(ns) != nil {
+		return cmderr.Errorf(cmderr.NotSupportedOnView, "Namespace %s is a timeseries collection", ns)
+	}
 	if st.view(ns) != nil {
 		return cmderr.Errorf(cmderr.NotSupportedOnView, "Namespace %s is a view, not a collection", ns)
 	}

@@ -46,11 +46,17 @@ func (w *writer) ensure(ns namespace) *collection {
 }
 
 func (w *writer) create(ns namespace, images bool) *collection {
-	c := newCollection(ns, images)
+	return w.add(newCollection(ns, images))
+}
+
+// add adds a new collection.
+func (w *writer) add(c *collection) *collection {
+	ns := c.ns
 	w.st.colls[ns] = c
 	w.st.order = append(w.st.order, ns)
 	w.st.dbs[ns.db] = true
 	w.describe(c, opCreate, bsondoc.New().Append(c.options()).Doc("idIndex", idIndex.spec).Done())
+	c.since = w.st.oplog.last().ts
 	if w.txn != nil {
 		return w.txn.collection(w.st, ns)
 	}
@@ -72,13 +78,13 @@ func (w *writer) describe(c *collection, kind string, description bson.Raw) {
 	w.log(&entry{kind: kind, ns: c.ns, uuid: c.uuid, description: description})
 }
 
-func (w *writer) document(c *collection, e *entry, base bson.Raw) {
-	e.ns, e.uuid = c.ns, c.uuid
+func (w *writer) document(c *collection, e *entry, rec *record, base bson.Raw) {
+	e.ns, e.uuid, e.number, e.base = c.ns, c.uuid, rec.number, base
 	if c.images {
 		e.before = base
 	}
 	if w.txn != nil {
-		w.txn.changes = append(w.txn.changes, txnChange{entry: e, base: base})
+		w.txn.changes = append(w.txn.changes, e)
 		return
 	}
 	w.log(e)
@@ -93,7 +99,8 @@ func (w *writer) insert(c *collection, doc bson.Raw) error {
 	if err := c.add(doc); err != nil {
 		return err
 	}
-	w.document(c, &entry{kind: opInsert, key: documentKey(doc), doc: doc}, nil)
+	rec := c.byID[bsondoc.Canonical(doc.Lookup("_id"))]
+	w.document(c, &entry{kind: opInsert, key: documentKey(doc), doc: doc}, rec, nil)
 	return nil
 }
 
@@ -108,13 +115,13 @@ func (w *writer) update(c *collection, rec *record, doc bson.Raw, ch *query.Chan
 	if ch != nil {
 		e.kind, e.doc = opUpdate, rec.doc
 	}
-	w.document(c, e, base)
+	w.document(c, e, rec, base)
 	return nil
 }
 
 func (w *writer) delete(c *collection, rec *record) {
 	c.remove(rec)
-	w.document(c, &entry{kind: opDelete, key: documentKey(rec.doc)}, rec.doc)
+	w.document(c, &entry{kind: opDelete, key: documentKey(rec.doc)}, rec, rec.doc)
 }
 
 func (w *writer) drop(c *collection) {
@@ -140,6 +147,7 @@ func (w *writer) rename(c *collection, to namespace) {
 	w.st.colls[to] = c
 	w.st.order = append(w.st.order, to)
 	w.log(e)
+	c.since = e.ts
 }
 
 // matching returns the records that match a filter. It finds one by its _id

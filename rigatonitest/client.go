@@ -34,7 +34,8 @@ type Point int
 
 // A transaction (DeliverAt) passes Began, Admitted, Applied for each event,
 // Committing and Committed; where it repeats one that was committed, Began,
-// Admitted and Committed. From Admitted to Committed it excludes all others. A
+// Admitted and Committed. One of Sweep passes Began, Admitted, Committing and
+// Committed. From Admitted to Committed it excludes all others. A
 // call of the store passes Called and Executed.
 const (
 	Began      Point = iota // nothing has been done
@@ -51,6 +52,7 @@ type Step struct {
 	Point Point
 	Op    state.Op       // at Called and Executed, which call
 	Event rigatoni.Event // at Applied, which event
+	Sweep bool           // the transaction is that of a sweep
 }
 
 // A Fault is what goes wrong at a step; the zero Fault is nothing.

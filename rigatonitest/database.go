@@ -15,8 +15,8 @@ import (
 // A Database is a destination in memory with transactions: it keeps the events
 // that are delivered to it and, in the same transaction, the checkpoint. It is a
 // [rigatoni.Checkpointer], and its sink is [rigatoni.Transactional], so a
-// pipeline into it applies each event exactly once. What it holds outlasts the
-// pipelines that use it.
+// pipeline into it applies each event exactly once. It is a [rigatoni.Sweeper] too: see
+// [Database.Documents]. What it holds outlasts the pipelines that use it.
 //
 // A Database used as it is never fails. [Database.Client] gives access to it that
 // does.
@@ -32,10 +32,11 @@ type Database struct {
 	grown   chan struct{} // closed and replaced when there are more rows
 }
 
-// A row is an event and the key of the checkpoint that it came with.
+// A row is an event and the key of the checkpoint that it came with, or a sweep.
 type row struct {
 	key   string
 	event rigatoni.Event
+	sweep *rigatoni.SnapshotEnd
 }
 
 // NewDatabase returns an empty database.
@@ -58,23 +59,24 @@ func (d *Database) Checkpoints() state.Store { return d.Client(nil).Checkpoints(
 func (d *Database) Events() []rigatoni.Event {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	events := make([]rigatoni.Event, len(d.rows))
-	for i, r := range d.rows {
-		events[i] = r.event
+	return d.eventsOf(func(row) bool { return true })
+}
+
+// eventsOf are the events of some rows. mu is held.
+func (d *Database) eventsOf(which func(row) bool) (events []rigatoni.Event) {
+	for _, r := range d.rows {
+		if r.sweep == nil && which(r) {
+			events = append(events, r.event)
+		}
 	}
 	return events
 }
 
 // EventsOf are those of them that came with the checkpoint of one key.
-func (d *Database) EventsOf(key string) (events []rigatoni.Event) {
+func (d *Database) EventsOf(key string) []rigatoni.Event {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, r := range d.rows {
-		if r.key == key {
-			events = append(events, r.event)
-		}
-	}
-	return events
+	return d.eventsOf(func(r row) bool { return r.key == key })
 }
 
 // Wait waits until n events are committed, and returns all that are, or the error
@@ -82,10 +84,10 @@ func (d *Database) EventsOf(key string) (events []rigatoni.Event) {
 func (d *Database) Wait(ctx context.Context, n int) ([]rigatoni.Event, error) {
 	for {
 		d.mu.Lock()
-		have, grown := len(d.rows), d.grown
+		events, grown := d.eventsOf(func(row) bool { return true }), d.grown
 		d.mu.Unlock()
-		if have >= n {
-			return d.Events(), nil
+		if len(events) >= n {
+			return events, nil
 		}
 		select {
 		case <-grown:
@@ -127,7 +129,7 @@ func (d *Database) commit(key string, rec record.Record, rows []row) {
 func (d *Database) has(key string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.rows, func(r row) bool { return r.key == key })
+	return slices.ContainsFunc(d.rows, func(r row) bool { return r.key == key && r.sweep == nil })
 }
 
 // Open opens the database for a session. At a first start it refuses if there are
@@ -139,7 +141,7 @@ func (c *Client) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, e
 	if o.FirstStart && !o.AcceptAnyOutput && c.db.has(o.Key) {
 		return nil, &rigatoni.OutputError{Err: rigatoni.ErrOutputExists, Facts: fmt.Sprintf("the database has events of %q", o.Key)}
 	}
-	return &databaseSink{c, o.Key}, nil
+	return &databaseSink{c, o.Key, o.Fence}, nil
 }
 
 // A databaseSink is the sink of one session. It also is what the author of a
@@ -147,6 +149,7 @@ func (c *Client) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, e
 type databaseSink struct {
 	client *Client
 	key    string
+	fence  state.Fence
 }
 
 var _ rigatoni.Transactional = (*databaseSink)(nil)
@@ -189,7 +192,7 @@ func (s *databaseSink) transact(b *rigatoni.Batch, f state.Fence, cp state.Check
 	}
 	var rows []row
 	for _, ev := range b.Events {
-		rows = append(rows, row{s.key, ev})
+		rows = append(rows, row{key: s.key, event: ev})
 		if err := step(Step{Point: Applied, Event: ev}); err != nil {
 			return err
 		}

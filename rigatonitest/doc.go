@@ -26,7 +26,7 @@
 // the source and the destination inside the bubble.
 //
 // The events have the fields of MongoDB 6.0 in its order, and resume tokens in its format.
-// Nothing else of a server is simulated: updates are not applied to documents, and
-// there are no filters, transactions or split events.
+// A source copies documents where Config.Snapshot says so: see [Log.Populate]. Nothing else
+// of a server is simulated: there are no filters, transactions or split events.
 // Test a source's options against a real server; subpackage mongod starts one.
 package rigatonitest

@@ -1,6 +1,7 @@
 package rigatonitest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,10 @@ type Source struct {
 	// Fingerprint is that of the streams; a checkpoint with another is refused
 	// ([rigatoni.ErrChangedStream]). It must not be changed while a stream is open.
 	Fingerprint string
+
+	// SnapshotChunk is how many documents a stream returns at once while it copies; 0 is
+	// 100. See [Log.Populate].
+	SnapshotChunk int
 
 	names []string        // the first one is the stream of Source's own methods
 	logs  map[string]*Log // by name
@@ -102,6 +107,9 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 	if err := st.seek(at); err != nil {
 		return nil, err
 	}
+	if err := st.beginCopy(at, cmp.Or(max(0, s.SnapshotChunk), 100)); err != nil {
+		return nil, err
+	}
 	return st, nil
 }
 
@@ -109,8 +117,9 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 type Log struct {
 	mu        sync.Mutex
 	entries   []entry
-	forgotten int // the number of entries, from the first on, that were forgotten
-	read      int // the number of entries that a stream has read
+	populated []rigatoni.Event // inserts of what exists without an event
+	forgotten int              // the number of entries, from the first on, that were forgotten
+	read      int              // the number of entries that a stream has read
 	// clock is the latest time of an entry or a position. Entries are appended at this
 	// time or later, so that no position is after an event yet to come.
 	clock    bson.Timestamp

@@ -23,6 +23,7 @@ type stream struct {
 	next        int // the entry to read next
 	position    rigatoni.Position
 	closed      bool
+	copier      copier
 }
 
 // seek sets the position to start at. The log is locked.
@@ -119,8 +120,9 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 		if err := ctx.Err(); err != nil {
 			return nil, s.position, err
 		}
+		before := s.position
 		events, changed, err := s.take()
-		if err != nil || len(events) > 0 {
+		if err != nil || len(events) > 0 || s.position != before {
 			return events, s.position, err
 		}
 		select {
@@ -149,6 +151,9 @@ func (s *stream) take() (events []rigatoni.Event, changed <-chan struct{}, err e
 		return nil, nil, errors.New("rigatonitest: the stream is closed")
 	case s.next < l.forgotten:
 		return nil, nil, fmt.Errorf("%w: the events were forgotten before they were read", rigatoni.ErrHistoryLost)
+	case s.copier.state != nil:
+		events, err = s.copy()
+		return events, nil, err
 	case s.next < len(l.entries):
 		for _, e := range l.entries[s.next:] {
 			events = append(events, e.event)

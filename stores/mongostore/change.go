@@ -102,13 +102,21 @@ func (s *Store) changeOnce(ctx context.Context, key string, f func(record.Record
 		return false, err
 	}
 	same := bson.D{{Key: "_id", Value: key}, {Key: "rev", Value: rev}}
+	doc := encode(key, &after)
+	if session, ok := raw.Lookup("session").DocumentOK(); ok {
+		if after.Nonce == before.Nonce {
+			doc.Session = session
+		} else {
+			s.kill(ctx, session) // its transaction would hold up the write
+		}
+	}
 	switch {
 	case raw == nil && after.IsEmpty():
 		// The answer waits for all writes before, such as the one that deleted it.
 		_, err := s.coll.DeleteOne(ctx, same)
 		return err == nil, err
 	case raw == nil:
-		_, err := s.coll.InsertOne(ctx, encode(key, &after))
+		_, err := s.coll.InsertOne(ctx, doc)
 		if mongo.IsDuplicateKeyError(err) {
 			return false, nil
 		}
@@ -117,6 +125,6 @@ func (s *Store) changeOnce(ctx context.Context, key string, f func(record.Record
 		r, err := s.coll.DeleteOne(ctx, same)
 		return err == nil && r.DeletedCount == 1, err
 	}
-	r, err := s.coll.ReplaceOne(ctx, same, encode(key, &after))
+	r, err := s.coll.ReplaceOne(ctx, same, doc)
 	return err == nil && r.MatchedCount == 1, err
 }

@@ -31,6 +31,8 @@ type document struct {
 	Nonce        string        `bson:"nonce,omitempty"`
 	Owner        string        `bson:"owner,omitempty"`
 	LeaseUntil   time.Time     `bson:"leaseUntil,omitempty"`
+	// Session is that of the owner's transactions (see [Transactions]).
+	Session bson.Raw `bson:"session,omitempty"`
 }
 
 type checkpoint struct {

@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,9 @@ type Options struct {
 	// CallTimeout limits each call, and [Open] as a whole, if the context doesn't end
 	// before. The default is 10s.
 	CallTimeout time.Duration `help:"limit for each call of the store" default:"10s" min:"1ms" max:"10m"`
+	// TransactionTimeout limits a transaction of [Transactions]. The default is 8s: the lease
+	// can't be renewed while one is open, so it has to be well below the lease's time.
+	TransactionTimeout time.Duration
 }
 
 func (o *Options) complete() (Options, error) {
@@ -36,6 +40,10 @@ func (o *Options) complete() (Options, error) {
 	if err := option.Complete("Options.", &c); err != nil {
 		return c, fmt.Errorf("%w: %w", state.ErrInvalid, err)
 	}
+	if c.TransactionTimeout < 0 {
+		return c, fmt.Errorf("%w: Options.TransactionTimeout is %v; it must be positive, or 0 for the default (8s)", state.ErrInvalid, c.TransactionTimeout)
+	}
+	c.TransactionTimeout = cmp.Or(c.TransactionTimeout, 8*time.Second)
 	return c, nil
 }
 
@@ -80,6 +88,19 @@ func CheckURL(rawURL string, o *Options) error {
 // write concern, read preference and codecs don't matter; its retryable writes must not be
 // off.
 func FromClient(ctx context.Context, client *mongo.Client, db, collection string, o *Options) (*Store, error) {
+	s, err := New(client, db, collection, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, openError(err)
+	}
+	return s, nil
+}
+
+// New is [FromClient] without a connection: the deployment and the collection are checked
+// by [Store.Check], or not at all.
+func New(client *mongo.Client, db, collection string, o *Options) (*Store, error) {
 	opts, err := o.complete()
 	if err == nil && (client == nil || db == "" || collection == "") {
 		err = fmt.Errorf("%w: the client is nil, or the database or the collection has no name", state.ErrInvalid)
@@ -87,11 +108,15 @@ func FromClient(ctx context.Context, client *mongo.Client, db, collection string
 	if err != nil {
 		return nil, openError(err)
 	}
-	s := newStore(client, db, collection, opts)
+	return newStore(client, db, collection, opts), nil
+}
+
+// Check connects, and checks the deployment, the collection and the rights as [Open] does.
+func (s *Store) Check(ctx context.Context) error {
 	if err := s.open(ctx); err != nil {
-		return nil, openError(err)
+		return openError(err)
 	}
-	return s, nil
+	return nil
 }
 
 func newStore(client *mongo.Client, db, coll string, o Options) *Store {
@@ -134,17 +159,30 @@ func parse(raw string, o *Options) (opts Options, co *options.ClientOptions, db,
 	if opts, err = opts.complete(); err != nil {
 		return opts, nil, "", "", err
 	}
-	co = options.Client().ApplyURI(scheme + "://" + hosts + "/?" + query)
+	if co, err = ClientOptions(scheme + "://" + hosts + "/?" + query); err != nil {
+		return opts, nil, "", "", err
+	}
+	return opts, co, db, coll, nil
+}
+
+// ClientOptions are the options of a client for a connection string of the driver's, for
+// programs that share a client with a store. The error is state.ErrInvalid, and quotes
+// nothing of the string.
+func ClientOptions(uri string) (*options.ClientOptions, error) {
+	if !strings.HasPrefix(uri, "mongodb://") && !strings.HasPrefix(uri, "mongodb+srv://") {
+		return nil, fmt.Errorf("%w: the URL must begin with mongodb:// or mongodb+srv://", state.ErrInvalid)
+	}
+	co := options.Client().ApplyURI(uri)
 	if err := co.Validate(); err != nil {
-		return opts, nil, "", "", invalidURI(err)
+		return nil, invalidURI(err)
 	}
 	if co.AppName == nil {
 		co.SetAppName("rigatoni")
 	}
 	if w := co.RetryWrites; w != nil && !*w {
-		return refuse("the URL has retryWrites=false; a write whose answer is lost could then not be repeated")
+		return nil, fmt.Errorf("%w: the URL has retryWrites=false; a write whose answer is lost could then not be repeated", state.ErrInvalid)
 	}
-	return opts, co, db, coll, nil
+	return co, nil
 }
 
 // takeOptions sets the options that are among the parameters of a URL, and returns the

@@ -63,10 +63,7 @@ func conditional(key string, f state.Fence, cp state.Checkpoint) (filter, update
 	}
 	cp.SavedAt = cp.SavedAt.UTC().Truncate(time.Millisecond)
 	cp.Epoch = f.Epoch
-	filter = bson.D{
-		{Key: "_id", Value: key}, {Key: "version", Value: int64(version)},
-		{Key: "epoch", Value: int64(f.Epoch)}, {Key: "nonce", Value: f.Nonce},
-	}
+	filter = fenced(key, f)
 	set := bson.D{{Key: "checkpoint", Value: encodeCheckpoint(&cp)}, {Key: "rev", Value: bson.NewObjectID()}}
 	if cp.Sequence != 0 {
 		sequence := int64(cp.Sequence)

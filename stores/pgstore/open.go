@@ -50,17 +50,13 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, failed("open", "", err)
 	}
-	if config.ConnConfig.ValidateConnect == nil {
-		// Of several hosts, the one that accepts writes: after a failover, the new primary.
-		config.ConnConfig.ValidateConnect = acceptsWrites
-	}
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
 	if err != nil {
 		return nil, failed("open", "", fmt.Errorf("%w: %w", state.ErrInvalid, err))
 	}
 	s, err := New(pool, &opts)
 	if err == nil {
-		err = s.open(ctx)
+		err = s.Prepare(ctx)
 	}
 	if err != nil {
 		pool.Close()
@@ -70,8 +66,9 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	return s, nil
 }
 
-// open is [Store.prepare] in the time of a call.
-func (s *Store) open(ctx context.Context) error {
+// Prepare checks the server and creates the table if it is missing, with the errors of
+// [Open]. A store of [New] does that at its first call by itself.
+func (s *Store) Prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.CallTimeout)
 	defer cancel()
 	return failed("open", "", describe(s.prepare(ctx)))
@@ -89,12 +86,27 @@ func parse(url string, o *Options) (*pgxpool.Config, Options, error) {
 	if err != nil {
 		return nil, opts, err
 	}
-	config, err := pgxpool.ParseConfig(rest)
+	config, err := PoolConfig(rest)
 	if err != nil {
-		return nil, opts, badURL(err)
+		return nil, opts, err
 	}
 	opts, err = opts.complete()
 	return config, opts, err
+}
+
+// PoolConfig reads a URL that has parameters of PostgreSQL and of the pool only, for
+// programs that share a pool with a store. Of several hosts the pool takes one that
+// accepts writes: after a failover, the new primary. The error is state.ErrInvalid, and
+// quotes nothing of the URL.
+func PoolConfig(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, badURL(err)
+	}
+	if config.ConnConfig.ValidateConnect == nil {
+		config.ConnConfig.ValidateConnect = acceptsWrites
+	}
+	return config, nil
 }
 
 // OpenURL is [Open] for a URL that has been parsed.

@@ -62,6 +62,17 @@ func (s *Store) SaveTx(ctx context.Context, tx pgx.Tx, key string, f state.Fence
 	return repeated, failed("save", key, describe(err))
 }
 
+// FenceTx locks the row of key in a transaction of the caller's, as SaveTx does, and
+// returns state.ErrFenced if f is not the fence of its lease. It writes nothing: it is
+// for work of the owner's that belongs to no checkpoint.
+func (s *Store) FenceTx(ctx context.Context, tx pgx.Tx, key string, f state.Fence) error {
+	rec, _, err := s.read(ctx, tx, key, " for update")
+	if err == nil && (f.IsZero() || rec.Fence() != f) {
+		err = state.ErrFenced
+	}
+	return failed("check the fence", key, describe(err))
+}
+
 // Load returns the checkpoint of key.
 func (s *Store) Load(ctx context.Context, key string) (cp state.Checkpoint, err error) {
 	if err := state.CheckKey(key); err != nil {

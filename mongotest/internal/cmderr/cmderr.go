@@ -113,9 +113,12 @@ const (
 	CommandFailed           = 125
 	NotSupportedOnView      = 166
 	InvalidOperator         = 168
+	QueryPlanKilled         = 175
 	TransactionTooOld       = 225
 	CursorKilled            = 237
 	NotImplemented          = 238
+	SnapshotTooOld          = 239
+	SnapshotUnavailable     = 246
 	NoSuchTransaction       = 251
 	TransactionCommitted    = 256
 	InvalidResumeToken      = 260
@@ -146,7 +149,7 @@ var codeNames = map[int]string{
 	26: "NamespaceNotFound", 27: "IndexNotFound", 28: "PathNotViable", 40: "ConflictingUpdateOperators", 43: "CursorNotFound",
 	47: "NoMatchingDocument", 48: "NamespaceExists", 50: "MaxTimeMSExpired", 52: "DollarPrefixedFieldName", 59: "CommandNotFound",
 	6: "HostUnreachable", 7: "HostNotFound", 63: "OBSOLETE_StaleShardVersion", 64: "WriteConcernFailed", 66: "ImmutableField",
-	16: "InvalidLength", 56: "EmptyFieldName", 67: "CannotCreateIndex", 168: "InvalidPipelineOperator", 197: "InvalidIndexSpecificationOption", 53: "InvalidIdField",
+	16: "InvalidLength", 56: "EmptyFieldName", 67: "CannotCreateIndex", 168: "InvalidPipelineOperator", 175: "QueryPlanKilled", 291: "NoQueryExecutionPlans", 197: "InvalidIndexSpecificationOption", 53: "InvalidIdField",
 	72: "InvalidOptions", 73: "InvalidNamespace", 79: "UnknownReplWriteConcern", 85: "IndexOptionsConflict",
 	86: "IndexKeySpecsConflict", 89: "NetworkTimeout", 91: "ShutdownInProgress", 100: "UnsatisfiableWriteConcern",
 	112: "WriteConflict", 117: "ConflictingOperationInProgress", 133: "FailedToSatisfyReadPreference", 134: "ReadConcernMajorityNotAvailableYet",

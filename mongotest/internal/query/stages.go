@@ -1,6 +1,7 @@
 package query
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -193,7 +194,8 @@ func replaceStage(name string, v bson.RawValue) (Stage, error) {
 }
 
 // RunStage runs one stage of an aggregation over documents. Besides each [Stage]
-// there are $sort, $skip, $limit, $count and the $group that drivers count with.
+// there are $sort, $skip, $limit, $count, $sample and the $group that drivers
+// count with.
 func RunStage(docs []bson.Raw, spec bson.Raw) ([]bson.Raw, error) {
 	name, v := "", bson.RawValue{}
 	if elements := bsondoc.Fields(spec); len(elements) == 1 {
@@ -226,6 +228,10 @@ func RunStage(docs []bson.Raw, spec bson.Raw) ([]bson.Raw, error) {
 		return counted(docs, bsondoc.New(), field), nil
 	case "$group":
 		return groupCount(docs, v)
+	case "$sample":
+		return sample(docs, v)
+	case "$collStats":
+		return nil, cmderr.Errorf(cmderr.OnlyFirstStage, "$collStats is only valid as the first stage in a pipeline")
 	}
 	s, err := compileStage(spec, false)
 	if err != nil {
@@ -241,6 +247,32 @@ func RunStage(docs []bson.Raw, spec bson.Raw) ([]bson.Raw, error) {
 		}
 	}
 	return out, nil
+}
+
+// sample returns documents that are chosen at random.
+func sample(docs []bson.Raw, v bson.RawValue) ([]bson.Raw, error) {
+	spec, ok := v.DocumentOK()
+	if !ok {
+		return nil, cmderr.Errorf(28745, "the $sample stage specification must be an object")
+	}
+	size := -1.0
+	for _, e := range bsondoc.Fields(spec) {
+		if e.Key() != "size" {
+			return nil, cmderr.Errorf(28748, "unrecognized option to $sample: %s", e.Key())
+		}
+		switch size, ok = bsondoc.Float(e.Value()); {
+		case !ok:
+			return nil, cmderr.Errorf(28746, "size argument to $sample must be a number")
+		case size < 0:
+			return nil, cmderr.Errorf(28747, "size argument to $sample must not be negative")
+		}
+	}
+	if size < 0 {
+		return nil, cmderr.Errorf(28749, "$sample stage must specify a size")
+	}
+	docs = slices.Clone(docs)
+	rand.Shuffle(len(docs), func(i, j int) { docs[i], docs[j] = docs[j], docs[i] })
+	return docs[:int(min(size, float64(len(docs))))], nil
 }
 
 func counted(docs []bson.Raw, d *bsondoc.Builder, field string) []bson.Raw {

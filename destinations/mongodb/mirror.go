@@ -1,0 +1,221 @@
+package mongodb
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/stores/mongostore"
+)
+
+// A Destination mirrors collections: each document is what it is in the source. It is safe
+// for concurrent use.
+type Destination struct {
+	client *mongo.Client
+	owned  bool // Close disconnects the client
+	store  *mongostore.Store
+	opts   Options
+	names  pattern
+
+	registry, marks *mongo.Collection // see target and sweep
+
+	closing sync.Once
+}
+
+var (
+	_ rigatoni.Checkpointer   = (*Destination)(nil)
+	_ rigatoni.OpeningChecker = (*Destination)(nil)
+	_ io.Closer               = (*Destination)(nil)
+)
+
+// What the names of the collections beside that of the checkpoints end with.
+const (
+	targetsSuffix = ".targets"
+	touchedSuffix = ".touched"
+)
+
+func newDestination(client *mongo.Client, store *mongostore.Store, o Options) *Destination {
+	names, _ := parsePattern(o.Target) // complete has done it before
+	d := &Destination{client: client, store: store, opts: o, names: names}
+	db, coll, _ := strings.Cut(o.Checkpoints, ".")
+	d.registry = d.collection(rigatoni.Namespace{DB: db, Coll: coll + targetsSuffix})
+	d.marks = d.collection(rigatoni.Namespace{DB: db, Coll: coll + touchedSuffix})
+	return d
+}
+
+// collection is a collection with the concerns that everything here needs, whatever those of
+// the client are.
+func (d *Destination) collection(ns rigatoni.Namespace) *mongo.Collection {
+	return d.client.Database(ns.DB).Collection(ns.Coll, options.Collection().
+		SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary()).SetWriteConcern(writeconcern.Majority()).
+		SetRegistry(bson.NewRegistry()).SetBSONOptions(&options.BSONOptions{}))
+}
+
+// Checkpoints is the store of the checkpoints. It has leases.
+func (d *Destination) Checkpoints() state.Store { return d.store }
+
+// Close disconnects the client, unless it was passed to [New].
+func (d *Destination) Close() error {
+	d.closing.Do(func() {
+		if d.owned {
+			disconnect(d.client)
+		}
+	})
+	return nil
+}
+
+// disconnectTime is how long Close waits: the driver's Disconnect sometimes waits for the
+// reply to its monitor, whatever its context says.
+const disconnectTime = 500 * time.Millisecond
+
+func disconnect(client *mongo.Client) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = client.Disconnect(ended) // the error is that context's
+	}()
+	select {
+	case <-done:
+	case <-time.After(disconnectTime):
+	}
+}
+
+// check checks the deployment and the rights.
+func (d *Destination) check(ctx context.Context) error {
+	if err := d.store.Check(ctx); err != nil {
+		return fmt.Errorf("mongodb: %w", err)
+	}
+	return nil
+}
+
+// CheckOpening reports whether Open would refuse, and writes nothing.
+func (d *Destination) CheckOpening(ctx context.Context, o rigatoni.Opening) error {
+	_, err := d.prepare(ctx, o)
+	return err
+}
+
+// prepare checks the source and the target, and returns which collections are the mirrors of
+// which.
+func (d *Destination) prepare(ctx context.Context, o rigatoni.Opening) (map[rigatoni.Namespace]*target, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := d.names.checkScope(o.Scope); err != nil {
+		return nil, err
+	}
+	if err := d.check(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkLoop(ctx, d.client, d.opts.Checkpoints, o, &d.names); err != nil {
+		return nil, err
+	}
+	targets, err := d.targetsOf(ctx, o.Key)
+	if err != nil {
+		return nil, err
+	}
+	if o.FirstStart && !o.AcceptAnyOutput && len(targets) > 0 {
+		return nil, &rigatoni.OutputError{Err: rigatoni.ErrOutputExists, Facts: "it is the mirror of " + listed(targets)}
+	}
+	return targets, nil
+}
+
+// listed names what is mirrored, for a message.
+func listed(targets map[rigatoni.Namespace]*target) string {
+	var names []string
+	for ns, t := range targets {
+		names = append(names, fmt.Sprintf("%s, in %s", ns, t.name))
+	}
+	slices.Sort(names)
+	if len(names) > 3 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:3], "; "), len(names)-3)
+	}
+	return strings.Join(names, "; ")
+}
+
+// Open begins a session. It refuses a stream whose updates come without their documents,
+// one of which two collections would be written to one, and one that reads what the mirror
+// writes; and at a first start, a mirror that has been written to.
+func (d *Destination) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, error) {
+	targets, err := d.prepare(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.tidy(ctx, o, targets); err != nil {
+		return nil, err
+	}
+	txs, err := d.store.Transactions(o.Key)
+	if err != nil {
+		return nil, fmt.Errorf("mongodb: %w", err)
+	}
+	return &sink{d: d, key: o.Key, fence: o.Fence, scope: o.Scope, targets: targets, txs: txs, said: map[string]bool{}}, nil
+}
+
+// A sink is the sink of one session.
+type sink struct {
+	d        *Destination
+	key      string
+	fence    state.Fence
+	scope    *rigatoni.Scope
+	targets  map[rigatoni.Namespace]*target // by their sources
+	txs      *mongostore.Transactions
+	sweeping sweeping
+	said     map[string]bool // operations that are passed over, and were logged
+}
+
+var (
+	_ rigatoni.Transactional = (*sink)(nil)
+	_ rigatoni.Sweeper       = (*sink)(nil)
+	_ io.Closer              = (*sink)(nil)
+)
+
+// Deliver fails.
+func (s *sink) Deliver(context.Context, *rigatoni.Batch) error { return errDeliver }
+
+// DeliverAt does in the mirror what the events say, and saves cp, in one transaction.
+//
+// Where a drop or a rename is applied, what comes before it is a transaction of its own, and
+// the deletes and moves are several: all of it is harmless to repeat, and under the fence.
+func (s *sink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
+	copying := len(cp.Extra[rigatoni.ExtraSnapshot]) > 0
+	p := plan{sink: s, copying: copying}
+	for _, ev := range b.Events {
+		change, err := p.add(ctx, ev)
+		if err != nil {
+			return err
+		}
+		if change == nil {
+			continue
+		}
+		// An earlier attempt may have been committed, whose answer was lost: what it wrote
+		// after the drop must not be deleted.
+		if repeated, err := s.txs.Before(ctx, f, cp, p.write); err != nil || repeated {
+			return err
+		}
+		p.clear()
+		if err := change.apply(ctx, s, f); err != nil {
+			return err
+		}
+	}
+	return s.txs.Save(ctx, f, cp, p.write)
+}
+
+// Close ends the session of the transactions.
+func (s *sink) Close() error {
+	s.txs.Close()
+	return nil
+}

@@ -1,0 +1,102 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+// catalogName is the table that records which table belongs to which collection. A
+// table belongs to one collection of one checkpoint: two that shared a mirror would
+// overwrite and delete one another's rows.
+const catalogName = "rigatoni_tables"
+
+// A claim is a row of the catalog.
+type claim struct {
+	name tableName
+	key  string // of the checkpoint
+	ns   rigatoni.Namespace
+	mode string
+}
+
+// catalogSchema is the statement that creates the catalog.
+func (d *Destination) catalogSchema() string {
+	return "CREATE TABLE " + d.catalog + ` (schema_name text COLLATE "C", table_name text COLLATE "C", key text COLLATE "C" NOT NULL, ` +
+		`"database" text COLLATE "C" NOT NULL, collection text COLLATE "C" NOT NULL, mode text NOT NULL, PRIMARY KEY (schema_name, table_name))`
+}
+
+// prepareCatalog creates the catalog if it is missing.
+func (d *Destination) prepareCatalog(ctx context.Context, tx pgx.Tx) error {
+	var exists bool
+	if err := tx.QueryRow(ctx, "select to_regclass($1) is not null", d.catalog).Scan(&exists); err != nil || exists {
+		return err
+	}
+	_, err := tx.Exec(ctx, d.catalogSchema())
+	if code := sqlState(err); code == "42501" || code == "3F000" {
+		return refuse("the table %s, which records the tables of collections, can't be created (%s); have somebody who may execute %s; and GRANT SELECT, INSERT ON %s TO the user",
+			d.catalog, message(err), d.catalogSchema(), d.catalog)
+	}
+	return err
+}
+
+const selectClaims = `select schema_name, table_name, key, "database", collection, mode from `
+
+// claims are those of a checkpoint.
+func (d *Destination) claims(ctx context.Context, tx pgx.Tx, key string) ([]claim, error) {
+	rows, err := tx.Query(ctx, selectClaims+d.catalog+" where key = $1 order by schema_name, table_name", escaped(key))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanClaim)
+}
+
+func scanClaim(row pgx.CollectableRow) (c claim, err error) {
+	err = row.Scan(&c.name.schema, &c.name.table, &c.key, &c.ns.DB, &c.ns.Coll, &c.mode)
+	return c, err
+}
+
+// claim records that a table belongs to a collection of the session, and refuses one
+// that belongs to another. fresh: nobody had it before.
+func (s *session) claim(ctx context.Context, tx pgx.Tx, want claim) (fresh bool, err error) {
+	tag, err := tx.Exec(ctx, "insert into "+s.d.catalog+` (schema_name, table_name, key, "database", collection, mode)
+		values ($1, $2, $3, $4, $5, $6) on conflict do nothing`, want.name.schema, want.name.table, want.key, want.ns.DB, want.ns.Coll, want.mode)
+	if err != nil {
+		return false, err
+	}
+	rows, err := tx.Query(ctx, selectClaims+s.d.catalog+" where schema_name = $1 and table_name = $2", want.name.schema, want.name.table)
+	if err != nil {
+		return false, err
+	}
+	has, err := pgx.CollectExactlyOneRow(rows, scanClaim)
+	if err == nil && has != want {
+		return false, refuse("%s belongs to %s already, and %s would be written to the same table; give them tables of their own with another pattern (table: public.{database}_{collection}), or, if %s is not wanted any more, drop it and execute %s",
+			want.name, has, want, want.name, s.d.forget(want.name))
+	}
+	return tag.RowsAffected() > 0, err
+}
+
+// String is what a claim is about, for messages.
+func (c claim) String() string {
+	return fmt.Sprintf("%q (a %s of the pipeline %q)", c.ns.String(), c.mode, c.key)
+}
+
+// forget is the statement that has a table belong to nobody.
+func (d *Destination) forget(n tableName) string {
+	return fmt.Sprintf("DELETE FROM %s WHERE schema_name = %s AND table_name = %s", d.catalog, literal(n.schema), literal(n.table))
+}
+
+// claimOf is what a collection of the session needs.
+func (s *session) claimOf(ns rigatoni.Namespace) claim {
+	name := s.d.names.of(ns)
+	if name.schema == "" {
+		name.schema = s.schema
+	}
+	return claim{name, escaped(s.key), rigatoni.Namespace{DB: escaped(ns.DB), Coll: escaped(ns.Coll)}, s.d.opts.Mode}
+}
+
+// escaped is a name as a column of the catalog holds it: text has neither U+0000 nor
+// bytes that aren't UTF-8.
+func escaped(name string) string { return string(appendEscaped(nil, name)) }

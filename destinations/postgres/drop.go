@@ -1,0 +1,156 @@
+package postgres
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+// A sweep deletes the rows of a table that are older than a version, or marks them as
+// deleted.
+type sweep struct {
+	table  *table
+	before []byte
+	at     time.Time // of before
+}
+
+// sweepRows is how many rows of a table are looked at in one transaction. While it
+// lasts, the lease can't be renewed.
+const sweepRows = 5_000
+
+// dropped is what becomes of an event that is about no single document: the tables whose
+// rows are to be deleted, or an error that stops.
+func (s *session) dropped(ctx context.Context, ev rigatoni.Event) ([]*table, error) {
+	op, ns := ev.OperationType(), ev.Namespace()
+	switch {
+	case op == "invalidate":
+		return nil, s.invalidated(ev)
+	case op != "drop" && op != "rename" && op != "dropDatabase":
+		return nil, refuseEvent("the operation %q is unknown to this version", op)
+	}
+	affected, err := s.affected(ctx, ev, op, ns)
+	switch {
+	case err != nil:
+		return nil, err
+	case s.d.opts.OnDrop == Truncate:
+		return affected, nil
+	case s.d.opts.OnDrop == Ignore, op != "rename" && len(affected) == 0:
+		s.log.Warn("rows kept of what was dropped or renamed", "operation", op, "namespace", ns.String(), "tables", tableNames(affected))
+		return nil, nil
+	}
+	return nil, s.refuseDrop(ev, op, ns, affected)
+}
+
+// renamedTo is the new name of a collection, from the event of its rename.
+func renamedTo(ev rigatoni.Event) rigatoni.Namespace {
+	to, _ := ev.Raw.Lookup("to").DocumentOK()
+	db, _ := to.Lookup("db").StringValueOK()
+	coll, _ := to.Lookup("coll").StringValueOK()
+	return rigatoni.Namespace{DB: db, Coll: coll}
+}
+
+// affected are the tables with rows of documents that are not there any more, or not
+// under that name.
+func (s *session) affected(ctx context.Context, ev rigatoni.Event, op string, ns rigatoni.Namespace) (tables []*table, err error) {
+	var has []claim
+	err = s.d.transact(ctx, func(tx pgx.Tx) (err error) {
+		has, err = s.d.claims(ctx, tx, s.key)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	gone := func(c claim) bool { return c.ns == s.claimOf(ns).ns }
+	switch op {
+	case "rename": // what had the new name before was dropped with it
+		to := s.claimOf(renamedTo(ev)).ns
+		gone = func(c claim) bool { return c.ns == to || c.ns == s.claimOf(ns).ns }
+	case "dropDatabase":
+		gone = func(c claim) bool { return c.ns.DB == s.claimOf(ns).ns.DB }
+	}
+	for _, c := range has {
+		if gone(c) {
+			tables = append(tables, &table{name: c.name, ns: c.ns})
+		}
+	}
+	return tables, nil
+}
+
+func tableNames(tables []*table) string {
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		names[i] = t.name.String()
+	}
+	return strings.Join(names, ", ")
+}
+
+func (s *session) refuseDrop(ev rigatoni.Event, op string, ns rigatoni.Namespace, affected []*table) error {
+	what := map[string]string{"drop": "the collection %s was dropped", "rename": "the collection %s was renamed", "dropDatabase": "the database %s was dropped"}[op]
+	what = strings.Replace(what, "%s", strconv.Quote(ns.String()), 1)
+	if op == "rename" {
+		what += " to " + strconv.Quote(renamedTo(ev).String()) + ", whose documents come without events"
+	}
+	kept := "no table has rows of it"
+	if len(affected) > 0 {
+		kept = "its rows are in " + tableNames(affected)
+	}
+	choice := "on-drop: truncate deletes them, and on-drop: ignore keeps them"
+	if s.d.opts.Mode == Log {
+		choice = "on-drop: ignore goes on, and keeps them"
+	}
+	at := time.Unix(int64(ev.ClusterTime().T), 0).UTC().Format(time.RFC3339)
+	return refuseEvent("%s, at %s; %s; %s", what, at, kept, choice)
+}
+
+// invalidated passes over an invalidate: what caused it came right before it, with the
+// same time, and was treated as the options say. Without its cause nobody knows what
+// became of the rows.
+func (s *session) invalidated(ev rigatoni.Event) error {
+	if ev.ClusterTime() == s.last && s.last != (bson.Timestamp{}) || s.d.opts.OnDrop == Ignore {
+		return nil
+	}
+	return refuseEvent("the server has ended the stream (invalidate): its collection or database was dropped or renamed, and the source doesn't deliver that event; let it (operations: drop, rename and dropDatabase), or keep the rows with on-drop: ignore")
+}
+
+// run deletes, or marks, the rows of one table in steps: each is a transaction that
+// checks the fence, since a long one would keep the lease from being renewed. To repeat
+// it is harmless.
+func (s *session) run(ctx context.Context, w sweep) error {
+	last, has := "", true
+	for first := true; has; first = false {
+		err := s.d.transact(ctx, func(tx pgx.Tx) (err error) {
+			if err = s.d.store.FenceTx(ctx, tx, s.key, s.fence); err != nil {
+				return err
+			}
+			last, has, err = s.step(ctx, tx, w, last, first)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step sweeps the rows that follow the _id last, and returns the last one of them.
+func (s *session) step(ctx context.Context, tx pgx.Tx, w sweep, last string, first bool) (string, bool, error) {
+	var end *string
+	name := w.table.name.String()
+	err := tx.QueryRow(ctx, "select max(_id) from (select _id from "+name+" where $1 or _id > $2 order by _id limit $3) t", first, last, sweepRows).Scan(&end)
+	if err != nil || end == nil {
+		return "", false, err
+	}
+	where := " where ($1 or _id > $2) and _id <= $3 and version < $4"
+	if s.d.opts.SoftDelete {
+		_, err = tx.Exec(ctx, "update "+name+" set op = 'delete', cluster_time = $5, version = $4"+where+" and op <> 'delete'", first, last, *end, w.before, w.at)
+	} else {
+		_, err = tx.Exec(ctx, "delete from "+name+where, first, last, *end, w.before)
+	}
+	return *end, true, err
+}

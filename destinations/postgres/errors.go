@@ -1,0 +1,80 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/state"
+)
+
+// refuse is an error that no repetition mends, and that requires manual intervention.
+func refuse(format string, args ...any) error {
+	return rigatoni.Permanent(fmt.Errorf("postgres: %w: %w", state.ErrRefused, fmt.Errorf(format, args...)))
+}
+
+// refuseEvent is the error of an event that can't be written.
+func refuseEvent(format string, args ...any) error {
+	return rigatoni.Permanent(fmt.Errorf("postgres: "+format, args...))
+}
+
+func isPermanent(err error) bool { return errors.As(err, new(*rigatoni.PermanentError)) }
+
+// sqlState is the code of a server's error, "" if err is none.
+func sqlState(err error) string {
+	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// message is a server's message without its details, which may repeat a document.
+func message(err error) string {
+	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
+		return e.Message
+	}
+	return err.Error()
+}
+
+// describeOpening wraps an error of opening in the sentinel that says what it means for
+// the caller.
+func describeOpening(err error) error {
+	code := sqlState(err)
+	switch {
+	case err == nil, isPermanent(err), errors.Is(err, context.Canceled), errors.Is(err, state.ErrInvalid), errors.As(err, new(*rigatoni.OutputError)):
+		return err
+	case code == "", passes(code):
+		return fmt.Errorf("postgres: %w: %w", state.ErrUnavailable, err)
+	case code == "42501":
+		return refuse("the user lacks a right: %s", message(err))
+	}
+	return fmt.Errorf("postgres: %w", err)
+}
+
+// passes reports whether a server's error ends by itself; see pgstore.
+func passes(code string) bool {
+	return len(code) == 5 && (slices.Contains([]string{"08", "40", "53", "57", "58"}, code[:2]) ||
+		slices.Contains([]string{"55P03", "25P03", "25006"}, code))
+}
+
+// describeWriting says what an error of writing to a table means. A row that the server
+// refuses, for its contents, for a constraint, by a trigger, or because it is larger
+// than a limit, is the event's: no repetition mends it. All others are those of the
+// server or of the connection, or somebody has changed the table.
+func describeWriting(t *table, err error) error {
+	code := sqlState(err)
+	if len(code) == 5 && slices.Contains([]string{"22", "23", "54", "P0"}, code[:2]) {
+		return refuseEvent("%s refuses a row: %s (SQLSTATE %s)", t.name, message(err), code)
+	}
+	return fmt.Errorf("postgres: writing to %s: %w", t.name, err)
+}
+
+// isChanged reports whether a server's error may be that a table was changed or dropped
+// since it was looked at.
+func isChanged(code string) bool {
+	return len(code) == 5 && slices.Contains([]string{"42", "0A", "3F", "55", "XX"}, code[:2])
+}

@@ -6,6 +6,7 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/rigatoni-etl/rigatoni v0.1.0
+	github.com/rigatoni-etl/rigatoni/destinations/postgres v0.1.0
 	github.com/rigatoni-etl/rigatoni/otelrigatoni v0.1.0
 	github.com/rigatoni-etl/rigatoni/stores/pgstore v0.1.0
 	github.com/rigatoni-etl/rigatoni/stores/redisstore v0.1.0

@@ -77,8 +77,9 @@ type Options struct {
 	// default is 5s.
 	CallTimeout time.Duration `help:"limit for waiting for a lock, and for each call about the checkpoint" default:"5s" min:"1ms" max:"10m"`
 
-	// NoCreate keeps Open from creating the table of the checkpoints, as
-	// [pgstore.Options].NoCreate does.
+	// NoCreate keeps [Open] from creating the table of the checkpoints. Where it is
+	// missing, and could be created, Open returns [pgstore.ErrNoTable] beside a
+	// Destination that is for CheckOpening and for looking only.
 	NoCreate bool
 
 	// Logger receives log output. The default is slog.Default().
@@ -226,12 +227,12 @@ func Open(ctx context.Context, url string, o *Options) (*Destination, error) {
 	if err == nil {
 		err = d.store.Prepare(ctx)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, pgstore.ErrNoTable) {
 		pool.Close()
 		return nil, err
 	}
 	d.owned = true
-	return d, nil
+	return d, err
 }
 
 // New makes a destination with a pool of the caller's, which it doesn't close. Nothing

@@ -23,7 +23,7 @@ func (r *reader) check(file string) {
 		switch {
 		case isStore && ownStore && r.given(name):
 			r.problem(r.s.origin[name], name, "is given, and the destination (%s) keeps the checkpoints itself; leave store out", to.Name())
-		case isStore && ownStore:
+		case isStore && ownStore, isStore && !r.given(name) && r.wrong("to"): // the destination may keep them
 		case f.Option.Require != "" && r.needs(name) && !r.given(name) && !r.wrong(name):
 			r.missing(file, name, f.Option.Require)
 		case f.Kinds != nil && !r.wrong(name):

@@ -33,7 +33,7 @@ type testCase struct {
 func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		deliverCases, sessionCases, syncCases, concurrentCases, refusedCases, transactionCases, faultCases, randomCases,
+		deliverCases, sessionCases, syncCases, concurrentCases, refusedCases, transactionCases, snapshotCases, sweepCases, faultCases, randomCases,
 	} {
 		all = append(all, part...)
 	}

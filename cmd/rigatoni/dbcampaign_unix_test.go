@@ -95,6 +95,37 @@ func TestCampaignPostgres(t *testing.T) {
 	}
 }
 
+// TestCampaignMongoDB delivers into another database of the source's deployment or, in
+// full length, into a replica set that has trouble of its own.
+func TestCampaignMongoDB(t *testing.T) {
+	c, source := dbCampaign(t)
+	to := c.Source
+	if campaigns.Full(t) {
+		server := mongod.OwnForTest(t, mongod.Options{Nodes: 3, OplogMB: 512})
+		to = server.URI()
+		var all []dbcampaign.Disturbance
+		for range 10 {
+			all = append(all,
+				dbcampaign.Disturbance{Name: "the target's primary stepped down", Do: server.StepDown},
+				dbcampaign.Disturbance{Name: "the target's primary was killed and restarted", Do: func(ctx context.Context) error { return crashPrimary(ctx, server) }})
+		}
+		c.Disturb = append(c.Disturb, all)
+	}
+	target := c.Database + "_copy"
+	c.Flags = []string{"--to", with(with(to, "target", target+".{collection}"), "checkpoints", c.Database+"_state.checkpoints")}
+	client := connect(t, to)
+	t.Cleanup(func() {
+		for _, db := range []string{target, c.Database + "_state", c.Database + "_marks"} {
+			if err := client.Database(db).Drop(context.Background()); err != nil && !campaigns.Full(t) {
+				t.Error(err)
+			}
+		}
+	})
+	judge := dbcampaign.MongoDB{Source: source, Target: client.Database(target), Colls: campaignColls}
+	c.Judge = judge.Mirror
+	mustHoldUp(t, c)
+}
+
 // crashes kills PostgreSQL, with SIGKILL and as "pg_ctl stop -m immediate" does.
 func crashes(t *testing.T, server *pgserver.Server) []dbcampaign.Disturbance {
 	n := 2

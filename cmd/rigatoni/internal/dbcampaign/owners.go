@@ -40,7 +40,11 @@ func (o *owner) run(ctx context.Context) error {
 		o.set(c)
 		select {
 		case <-ctx.Done():
-			return c.Stop(context.WithoutCancel(ctx))
+			err := c.Stop(context.WithoutCancel(ctx))
+			if code := c.Code(); code == exitHeld || code == exitUnreachable {
+				return nil // it had just lost the lease
+			}
+			return err
 		case <-c.Exited():
 		}
 		if err := o.ended(c); err != nil {
@@ -88,6 +92,12 @@ func (o *owner) signal(sig syscall.Signal) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.child.Signal(sig)
+}
+
+func (o *owner) log() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.child.Log()
 }
 
 // streams reports whether it has the stream, as far as it has said.

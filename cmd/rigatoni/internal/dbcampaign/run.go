@@ -138,7 +138,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 		}()
 	}
 	begin()
-	err := r.await(ctx, func() bool { return r.owners[0].streams() })
+	err := r.awaitOwner(ctx, r.owners[0])
 	if err == nil && r.Kills > 0 {
 		begin()
 	}
@@ -222,7 +222,7 @@ func (r *runner) killAndFreeze(ctx context.Context) error {
 		if err := r.awaitWritten(ctx, at); err != nil {
 			return err
 		}
-		if err := r.await(ctx, func() bool { return r.owners[0].streams() || r.owners[1].streams() }); err != nil {
+		if err := r.awaitOwner(ctx, r.owners...); err != nil {
 			return err
 		}
 		if err := pause(ctx, time.Duration(r.rng.IntN(400))*time.Millisecond); err != nil {
@@ -261,7 +261,7 @@ func (r *runner) freeze(ctx context.Context) error {
 	if err := r.owners[frozen].signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	err := r.await(ctx, func() bool { return r.owners[1-frozen].streams() })
+	err := r.awaitOwner(ctx, r.owners[1-frozen])
 	if err == nil {
 		err = pause(ctx, time.Duration(r.rng.IntN(500))*time.Millisecond)
 	}
@@ -283,6 +283,23 @@ func (r *runner) await(ctx context.Context, holds func() bool) error {
 	return nil
 }
 
+// ownerTime is how long nobody may have the stream, with the servers in trouble.
+const ownerTime = 90 * time.Second
+
+// awaitOwner waits until one of some processes has the stream.
+func (r *runner) awaitOwner(ctx context.Context, of ...*owner) error {
+	limited, cancel := context.WithTimeout(ctx, ownerTime)
+	defer cancel()
+	err := r.await(limited, func() bool { return slices.ContainsFunc(of, (*owner).streams) })
+	if err != nil && ctx.Err() == nil {
+		for _, o := range of {
+			err = fmt.Errorf("%w\n%s", err, o.log())
+		}
+		err = fmt.Errorf("nobody has had the stream for %v: %w", ownerTime, err)
+	}
+	return err
+}
+
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -292,11 +309,16 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// judgeTime is how long one comparison may take.
+const judgeTime = 2 * time.Minute
+
 // awaitEqual waits until the destination has everything, or for the patience.
 func (r *runner) awaitEqual(ctx context.Context) error {
 	began := time.Now()
 	for {
-		wrong, err := r.Judge(ctx, r.result.Journal)
+		limited, cancel := context.WithTimeout(ctx, judgeTime)
+		wrong, err := r.Judge(limited, r.result.Journal)
+		cancel()
 		r.result.UntilEqual = time.Since(began)
 		if err != nil || len(wrong) == 0 || r.result.UntilEqual > r.Patience {
 			return err

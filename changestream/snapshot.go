@@ -31,6 +31,7 @@ type copyStream struct {
 	points safePoints
 	pace   lagMeter
 
+	resumed bool // from a checkpoint
 	state   *copyState
 	at      rigatoni.Position // of the stream, after what was returned, without the state
 	backlog []rigatoni.Event  // that the stream has returned, and that are still to be
@@ -41,7 +42,8 @@ type copyStream struct {
 	ctx    context.Context // of the slices
 	cancel context.CancelFunc
 	closed sync.Once
-	shown  atomic.Pointer[copyState] // for Snapshot
+	shown  atomic.Pointer[copyState] // for Snapshot; the last one, when it has ended
+	ended  atomic.Bool
 }
 
 var (
@@ -50,9 +52,9 @@ var (
 	_ rigatoni.SnapshotReporter = (*copyStream)(nil)
 )
 
-func newCopyStream(under *stream, state *copyState, lists *lister) *copyStream {
+func newCopyStream(under *stream, state *copyState, lists *lister, resumed bool) *copyStream {
 	r := under.reader
-	c := &copyStream{under: under, scope: r.fingerprint.scope, log: r.log, at: under.at}
+	c := &copyStream{under: under, scope: r.fingerprint.scope, log: r.log, at: under.at, resumed: resumed}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.slices = newSlicer(c.ctx, r.src, c.scope, c.log, lists)
 	c.points.resume(c.at)
@@ -63,6 +65,10 @@ func newCopyStream(under *stream, state *copyState, lists *lister) *copyStream {
 // become sets the state.
 func (c *copyStream) become(s *copyState) {
 	c.state = s
+	if s == nil {
+		c.ended.Store(true)
+		return
+	}
 	c.shown.Store(s)
 }
 
@@ -131,7 +137,7 @@ func (c *copyStream) process() (out []rigatoni.Event) {
 			return out
 		}
 		c.points.processed(t)
-		keep := c.state.delivers(ev) && !c.scope.onlyForCopy(ev)
+		keep := c.state.delivers(ev, c.resumed) && !c.scope.onlyForCopy(ev)
 		if next := c.state.after(ev, c.scope); next != c.state {
 			c.become(next)
 			position = statePosition{next}
@@ -165,11 +171,14 @@ func (c *copyStream) standStill(ctx context.Context) (out []rigatoni.Event, err 
 		c.pace.sliced(time.Now())
 		return nil, nil
 	case res.gone:
-		c.become(c.state.forget(res.ns))
+		out = append(out, c.collectionEnd(res.ns)) // of a collection without documents
 	case res.begun != nil:
 		c.become(c.state.begin(res.begun))
 	case res.chunk != nil:
-		out = c.take(res)
+		if out, err = c.take(res); err != nil {
+			c.err = err
+			return nil, err
+		}
 	}
 	for _, ns := range c.state.finished() {
 		out = append(out, c.collectionEnd(ns))
@@ -180,12 +189,13 @@ func (c *copyStream) standStill(ctx context.Context) (out []rigatoni.Event, err 
 
 // take makes the documents of a chunk those of the stream: its cursor is their last _id,
 // from now on.
-func (c *copyStream) take(res *sliceResult) []rigatoni.Event {
+func (c *copyStream) take(res *sliceResult) ([]rigatoni.Event, error) {
 	ch := res.chunk
-	*ch.position = chunkPosition{stream: c.at, before: c.state, ns: res.ns, rng: res.rng}
+	position := &chunkPosition{stream: c.at, before: c.state, ns: res.ns, rng: res.rng}
 	c.become(c.state.advance(res.ns, res.rng, ch.last, ch.ended, ch.docs, ch.bytes))
 	c.slices.progress.read(ch.docs)
-	return ch.events
+	c.slices.fill(c.state) // the server reads the next chunk meanwhile
+	return ch.wrap(res.ns, c.at.Token, c.slices.at, position)
 }
 
 // collectionEnd is the event of a collection that is copied.
@@ -199,7 +209,6 @@ func (c *copyStream) collectionEnd(ns rigatoni.Namespace) rigatoni.Event {
 // finish makes the stream one that copies nothing.
 func (c *copyStream) finish(ctx context.Context) {
 	r := c.under.reader
-	c.log.Info("snapshot is complete", "documents", c.slices.progress.total(), "seconds", seconds(time.Since(c.slices.progress.began)))
 	r.copying = false
 	r.fingerprint.scope.copying = false
 	r.drop(ctx) // and opened again with the options of a stream

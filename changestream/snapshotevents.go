@@ -15,7 +15,10 @@ import (
 
 // delivers reports whether an event is to be delivered: one of a key that is not copied
 // yet is not, because the copy will have what it did.
-func (s *copyState) delivers(ev rigatoni.Event) bool {
+//
+// A resumed copy delivers deletes in any case: before the crash the document may have
+// been delivered, past the cursor of the checkpoint, and the copy won't find it again.
+func (s *copyState) delivers(ev rigatoni.Event, resumed bool) bool {
 	id, err := ev.DocumentKey().LookupErr("_id")
 	if err != nil {
 		return true // of no single document
@@ -26,6 +29,9 @@ func (s *copyState) delivers(ev rigatoni.Event) bool {
 	}
 	if s.runs[at.run].again {
 		return true // the destination may know the document
+	}
+	if resumed && ev.OperationType() == "delete" {
+		return true
 	}
 	if at.active < 0 {
 		return false
@@ -54,47 +60,46 @@ func (s *copyState) after(ev rigatoni.Event, sc scope) *copyState {
 	if s == nil {
 		return nil
 	}
-	switch ev.OperationType() {
+	switch ns := ev.Namespace(); ev.OperationType() {
 	case "drop":
-		return s.forget(ev.Namespace())
+		return s.dropped(ns, ev.ClusterTime())
 	case "dropDatabase":
-		return s.forgetDatabase(ev.Namespace().DB)
+		for _, name := range s.names() {
+			if name.DB == ns.DB {
+				s = s.dropped(name, ev.ClusterTime())
+			}
+		}
 	case "rename":
 		return s.renamed(ev, sc)
 	}
 	return s
 }
 
-func (s *copyState) forgetDatabase(db string) *copyState {
-	var names []rigatoni.Namespace
-	for _, run := range s.runs {
-		for ns := range run.pending.all {
-			names = append(names, ns)
-		}
-		for _, c := range run.active {
-			names = append(names, c.ns)
-		}
+// concerns reports whether an event of a time concerns a collection of the state: one
+// up to the time of the list is in the list already, and about an earlier collection.
+func (s *copyState) concerns(ns rigatoni.Namespace, t bson.Timestamp) bool {
+	at, ok := s.find(ns)
+	return ok && t.After(s.runs[at.run].listed)
+}
+
+// dropped is the state without a collection, which counts as copied.
+func (s *copyState) dropped(ns rigatoni.Namespace, t bson.Timestamp) *copyState {
+	if !s.concerns(ns, t) {
+		return s
 	}
-	for _, ns := range names {
-		if ns.DB == db {
-			s = s.forget(ns)
-		}
-	}
-	return s
+	return s.forget(ns)
 }
 
 func (s *copyState) renamed(ev rigatoni.Event, sc scope) *copyState {
-	from := ev.Namespace()
+	from, t := ev.Namespace(), ev.ClusterTime()
 	db, _ := ev.Raw.Lookup("to", "db").StringValueOK()
 	coll, _ := ev.Raw.Lookup("to", "coll").StringValueOK()
 	to := rigatoni.Namespace{DB: db, Coll: coll}
-	_, copying := s.find(from)
-	target, replaced := s.find(to)
-	switch {
-	case !copying && sc.covers(from) && replaced && !ev.ClusterTime().After(s.runs[target.run].listed):
-		// Renamed before the collections were listed: the list has the collection under
-		// its new name, and nothing of it is copied.
-		return s
+	_, has := s.find(to)
+	switch copying := s.concerns(from, t); {
+	case has && !s.concerns(to, t):
+		// The list has what came of it under this name, and nothing of that is copied.
+		return s.dropped(from, t)
 	case copying:
 		return s.forget(to).move(from, to, sc)
 	case sc.covers(from):

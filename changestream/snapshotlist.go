@@ -31,8 +31,11 @@ func newLister(src *Source) *lister {
 
 // A collectionInfo is an entry of listCollections.
 type collectionInfo struct {
-	Name    string `bson:"name"`
-	Type    string `bson:"type"`
+	Name string `bson:"name"`
+	Type string `bson:"type"`
+	Info struct {
+		UUID bson.Binary `bson:"uuid"`
+	} `bson:"info"`
 	Options struct {
 		Capped    bool `bson:"capped"`
 		Collation struct {
@@ -68,9 +71,42 @@ func (i collectionInfo) copyable(ns rigatoni.Namespace) error {
 	return nil
 }
 
-// scope lists the collections of a scope that exist at a time, and returns the names of
-// those that can be copied. It refuses one that can't and whose events the stream has.
-func (l *lister) scope(ctx context.Context, sc scope, after bson.Timestamp) (names []rigatoni.Namespace, err error) {
+// A listedCollection is what distinguishes a collection from a later one of its name.
+type listedCollection struct {
+	ns   rigatoni.Namespace
+	uuid string
+}
+
+// exact lists the collections as they are at a time, which is after another one: it
+// lists them until two lists, before and after the time, are the same.
+func (l *lister) exact(ctx context.Context, sc scope, after bson.Timestamp) (names []rigatoni.Namespace, at bson.Timestamp, err error) {
+	var before []listedCollection
+	for range 20 {
+		now, err := l.scope(ctx, sc, after)
+		if err != nil {
+			return nil, at, err
+		}
+		if !at.IsZero() && slices.Equal(before, now) {
+			for _, c := range now {
+				names = append(names, c.ns)
+			}
+			return names, at, nil
+		}
+		before = now
+		if at, err = l.src.clusterTime(ctx); err != nil {
+			return nil, at, sc.refused("ask for the server's time", err)
+		}
+		if at.IsZero() {
+			return nil, at, &streamError{text: fmt.Sprintf("%s: the server doesn't say its cluster time, which a snapshot needs", sc), causes: []error{ErrRefused}}
+		}
+		after = at
+	}
+	return nil, at, fmt.Errorf("changestream: %s: collections are created, dropped or renamed so often that they can't be listed for the snapshot; start again when that is over", sc)
+}
+
+// scope lists the collections of a scope that exist after a time and can be copied. It
+// refuses one that can't and whose events the stream has.
+func (l *lister) scope(ctx context.Context, sc scope, after bson.Timestamp) (found []listedCollection, err error) {
 	databases, err := l.databases(ctx, sc, after)
 	if err != nil {
 		return nil, err
@@ -92,11 +128,11 @@ func (l *lister) scope(ctx context.Context, sc scope, after bson.Timestamp) (nam
 				}
 				continue
 			}
-			names = append(names, ns)
+			found = append(found, listedCollection{ns, string(info.Info.UUID.Data)})
 		}
 	}
-	slices.SortFunc(names, func(a, b rigatoni.Namespace) int { return strings.Compare(a.String(), b.String()) })
-	return names, errors.Join(refusals...)
+	slices.SortFunc(found, func(a, b listedCollection) int { return strings.Compare(a.ns.String(), b.ns.String()) })
+	return found, errors.Join(refusals...)
 }
 
 func (l *lister) cantList(sc scope, db string, err error) error {

@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/glob"
 	"github.com/rigatoni-etl/rigatoni/internal/quote"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -108,22 +109,19 @@ func (s *Source) checkServer(ctx context.Context, sc scope) error {
 // listed after the stream was opened, as it is then: what is created later, the stream
 // has.
 func (o *copyOpening) open(ctx context.Context, st *stream) (rigatoni.Stream, error) {
-	log := st.reader.log
 	if o.state != nil {
 		if err := o.relist(ctx); err != nil {
 			return nil, err
 		}
-		log.Info("snapshot goes on", "collections_left", o.state.figures.Collections-o.state.figures.Done, "documents", o.state.figures.Docs)
 		o.warn(st, o.state.names())
-		return newCopyStream(st, o.state, o.lists), nil
+		return newCopyStream(st, o.state, o.lists, true), nil
 	}
-	names, err := o.lists.scope(ctx, o.scope, tick(st.at.ClusterTime, -1))
+	names, listed, err := o.lists.exact(ctx, o.scope, tick(st.at.ClusterTime, -1))
 	if err != nil {
 		return nil, err
 	}
-	listed, err := o.src.clusterTime(ctx)
-	if err != nil {
-		return nil, o.scope.refused("ask for the server's time", err)
+	if o.again {
+		names = o.scope.withMissing(names)
 	}
 	if o.state = newCopyState(st.at.Token, listed, o.again, names, time.Now()); o.state != nil {
 		docs, bytes := o.lists.estimate(ctx, names)
@@ -132,9 +130,23 @@ func (o *copyOpening) open(ctx context.Context, st *stream) (rigatoni.Stream, er
 	if _, err := o.state.encoded(); err != nil {
 		return nil, err
 	}
-	log.Info("snapshot begins", "collections", len(names))
 	o.warn(st, names)
-	return newCopyStream(st, o.state, o.lists), nil
+	return newCopyStream(st, o.state, o.lists, false), nil
+}
+
+// withMissing adds the collections that are named and don't exist: the end of their copy
+// has the destination remove what it has of them.
+func (s scope) withMissing(names []rigatoni.Namespace) []rigatoni.Namespace {
+	if glob.IsPattern(s.database) {
+		return names
+	}
+	for _, coll := range s.collections {
+		ns := rigatoni.Namespace{DB: s.database, Coll: coll}
+		if !glob.IsPattern(coll) && !slices.Contains(names, ns) {
+			names = append(names, ns)
+		}
+	}
+	return names
 }
 
 // relist refuses collections that can't be copied, of a copy that goes on.
@@ -303,6 +315,9 @@ func RequestSnapshot(cp state.Checkpoint, collections ...rigatoni.Namespace) (st
 		if ns.DB == "" || ns.Coll == "" {
 			return cp, fmt.Errorf("changestream: %q is not the name of a collection; write DATABASE.COLLECTION: %w", ns.String(), state.ErrInvalid)
 		}
+		if o, ok := OptionsOf(cp.Fingerprint); ok && !(scope{database: o.Database, collections: o.Collections}).covers(ns) {
+			return cp, fmt.Errorf("changestream: %s is not a collection of the checkpoint's stream (%s): %w", quote.Name(ns.String()), scope{database: o.Database, collections: o.Collections}, state.ErrInvalid)
+		}
 	}
 	s, err := parseCopyState(cp.Extra[rigatoni.ExtraSnapshot])
 	if err != nil || len(collections) == 0 {
@@ -328,7 +343,7 @@ func (s *copyState) requested(cp state.Checkpoint, collections []rigatoni.Namesp
 			names = append(names, ns)
 		}
 	}
-	asked := newCopyState(cp.Token, cp.ClusterTime, true, names, now)
+	asked := newCopyState(cp.Token, bson.Timestamp{}, true, names, now)
 	if s == nil {
 		return asked
 	}

@@ -10,8 +10,6 @@ import (
 
 // A copyProgress measures how fast a copy is. It is safe for concurrent use.
 type copyProgress struct {
-	began time.Time
-
 	mu    sync.Mutex
 	docs  int64
 	marks []progressMark // the last ones, about a second apart
@@ -27,7 +25,7 @@ const rateMarks = 20
 
 func newCopyProgress() *copyProgress {
 	now := time.Now()
-	return &copyProgress{began: now, marks: []progressMark{{at: now}}}
+	return &copyProgress{marks: []progressMark{{at: now}}}
 }
 
 // read counts documents that were read.
@@ -45,12 +43,6 @@ func (p *copyProgress) read(docs int64) {
 	}
 }
 
-func (p *copyProgress) total() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.docs
-}
-
 // rate is documents a second, lately.
 func (p *copyProgress) rate() float64 {
 	p.mu.Lock()
@@ -66,7 +58,12 @@ func (p *copyProgress) rate() float64 {
 func (c *copyStream) Snapshot() (rigatoni.SnapshotStatus, bool) {
 	s := c.shown.Load()
 	if s == nil {
-		return rigatoni.SnapshotStatus{}, false
+		return rigatoni.SnapshotStatus{}, false // nothing was there to copy
+	}
+	if c.ended.Load() {
+		out := s.status()
+		out.Collections, out.CollectionsDone = nil, out.CollectionsTotal
+		return out, false
 	}
 	out := s.status()
 	out.Rate = c.slices.progress.rate()

@@ -29,8 +29,8 @@ type chunkReader struct {
 
 // A snapshotChunk is what a reader read: no documents, if the range has no more.
 type snapshotChunk struct {
-	events      []rigatoni.Event
-	position    *chunkPosition // of the events, to be filled in
+	found       []bson.RawValue  // documents, to be made events; or
+	events      []rigatoni.Event // which the server has made events, without their positioner
 	docs, bytes int64
 	last        *sortKey // the cursor afterwards
 	ended       bool     // the range has no documents after last
@@ -68,7 +68,7 @@ func (r *chunkReader) read(ctx context.Context) (*snapshotChunk, error) {
 		}
 		docs = reply.docs
 	}
-	c := &snapshotChunk{last: r.rng.Cursor, position: &chunkPosition{}}
+	c := &snapshotChunk{last: r.rng.Cursor}
 	c.ended = reply.open == 0 && len(reply.docs) < reply.asked
 	if n := len(docs); n > 0 {
 		if c.last, err = newSortKey(idOf(docs[n-1])); err != nil {
@@ -85,7 +85,11 @@ func (r *chunkReader) read(ctx context.Context) (*snapshotChunk, error) {
 	if r.stages != nil {
 		return c, r.transformed(ctx, c, docs)
 	}
-	return c, c.wrap(r, docs)
+	c.found, c.docs = docs, int64(len(docs))
+	for _, d := range docs {
+		c.bytes += int64(len(d.Value))
+	}
+	return c, nil
 }
 
 // withoutCursor leaves out the document that the cursor stands on.
@@ -200,9 +204,8 @@ func (r *chunkReader) transformed(ctx context.Context, c *snapshotChunk, docs []
 		return err
 	}
 	for _, d := range reply.docs {
-		ev := rigatoni.Event{Raw: d.Document()}.WithPositioner(c.position)
-		c.events = append(c.events, ev)
-		c.bytes += int64(len(ev.Raw))
+		c.events = append(c.events, rigatoni.Event{Raw: d.Document()})
+		c.bytes += int64(len(d.Value))
 	}
 	c.docs = int64(len(docs))
 	if n := len(c.events); reply.open != 0 && n > 0 {
@@ -214,42 +217,45 @@ func (r *chunkReader) transformed(ctx context.Context, c *snapshotChunk, docs []
 	return err
 }
 
-// wrap makes read events of documents, all in one piece of memory.
-func (c *snapshotChunk) wrap(r *chunkReader, docs []bson.RawValue) error {
+// wrap returns the events of a chunk, each with the positioner: read events of the
+// documents, all in one piece of memory.
+func (c *snapshotChunk) wrap(ns rigatoni.Namespace, token resumetoken.Token, at bson.Timestamp, p rigatoni.Positioner) ([]rigatoni.Event, error) {
+	for i := range c.events {
+		c.events[i] = c.events[i].WithPositioner(p)
+	}
 	head, err := bson.Marshal(bson.D{
-		{Key: "_id", Value: r.token.Raw()}, {Key: "operationType", Value: "read"}, {Key: "clusterTime", Value: r.at},
-		{Key: "ns", Value: bson.D{{Key: "db", Value: r.ns.DB}, {Key: "coll", Value: r.ns.Coll}}},
+		{Key: "_id", Value: token.Raw()}, {Key: "operationType", Value: "read"}, {Key: "clusterTime", Value: at},
+		{Key: "ns", Value: bson.D{{Key: "db", Value: ns.DB}, {Key: "coll", Value: ns.Coll}}},
 	})
-	if err != nil {
-		return err
+	if err != nil || c.found == nil {
+		return c.events, err
 	}
 	head = head[:len(head)-1] // without its end
+	docs := c.found
 	size := 0
 	ids := make([]bson.RawValue, len(docs))
 	for i, d := range docs {
 		id, err := bson.Raw(d.Value).LookupErr("_id")
 		if err != nil {
-			return fmt.Errorf("changestream: a document of %s has no _id", r.ns)
+			return nil, fmt.Errorf("changestream: a document of %s has no _id", ns)
 		}
 		ids[i] = id
-		c.bytes += int64(len(d.Value))
 		size += len(head) + len(keyField) + 10 + len(id.Value) + len(documentField) + len(d.Value) + 1
 	}
 	memory := make([]byte, 0, size)
-	c.events = make([]rigatoni.Event, len(docs))
+	events := make([]rigatoni.Event, len(docs))
 	for i, d := range docs {
-		at := len(memory)
+		begin := len(memory)
 		memory = append(memory, head...)
 		memory = append(memory, keyField...)
 		memory = binary.LittleEndian.AppendUint32(memory, uint32(4+5+len(ids[i].Value)+1))
 		memory = append(memory, byte(ids[i].Type), '_', 'i', 'd', 0)
 		memory = append(append(memory, ids[i].Value...), 0)
 		memory = append(append(append(memory, documentField...), d.Value...), 0)
-		binary.LittleEndian.PutUint32(memory[at:], uint32(len(memory)-at))
-		c.events[i] = rigatoni.Event{Raw: bson.Raw(memory[at:len(memory):len(memory)])}.WithPositioner(c.position)
+		binary.LittleEndian.PutUint32(memory[begin:], uint32(len(memory)-begin))
+		events[i] = rigatoni.Event{Raw: bson.Raw(memory[begin:len(memory):len(memory)])}.WithPositioner(p)
 	}
-	c.docs = int64(len(docs))
-	return nil
+	return events, nil
 }
 
 const (

@@ -29,8 +29,8 @@ type copyState struct {
 // is one.
 type copyRun struct {
 	began resumetoken.Token
-	// listed is a time at which the collections had been listed: an event up to it may
-	// be about what the list has already.
+	// listed is the time of which the list of the collections is: what an event up to it
+	// did to them, the list has.
 	listed bson.Timestamp
 	// again: the destination may have documents of these collections, so that all
 	// events are delivered.

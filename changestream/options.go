@@ -66,6 +66,15 @@ type Options struct {
 	ReopenMin time.Duration `help:"the first pause between attempts to reopen a stream" default:"100ms"`
 	ReopenMax time.Duration `help:"the longest pause between attempts to reopen a stream" default:"10s"`
 
+	// SnapshotParallelism is how many chunks a snapshot reads at the same time, of
+	// several collections or of ranges of one; default 4. Each is a connection and,
+	// until it is delivered, SnapshotChunkBytes of memory.
+	SnapshotParallelism int `help:"chunks that a snapshot reads at the same time" default:"4" min:"1" max:"64" group:"Snapshot"`
+	// SnapshotChunkBytes is about how much a snapshot reads at once; default 4 MiB.
+	// Documents that are larger are chunks of their own. No reply of the server is
+	// larger than 16 MB, whatever the documents' sizes.
+	SnapshotChunkBytes int `help:"about how many bytes a snapshot reads at once" default:"4MiB" kind:"size" min:"1024" max:"16777216" group:"Snapshot"`
+
 	// Logger receives log output when a stream is interrupted and when it is read
 	// again; default slog.Default().
 	Logger *slog.Logger

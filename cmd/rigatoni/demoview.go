@@ -16,6 +16,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -176,7 +177,7 @@ func (d *demo) decoded(ctx context.Context, t resumetoken.Token) [][2]string {
 
 // nameOf is the collection's name, if the server has it.
 func (d *demo) nameOf(ctx context.Context, uuid resumetoken.UUID) string {
-	client, err := mongo.Connect(options.Client().ApplyURI(d.uri))
+	client, err := mongoclient.Connect(options.Client().ApplyURI(d.uri))
 	if err != nil {
 		return ""
 	}

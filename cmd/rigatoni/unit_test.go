@@ -332,6 +332,9 @@ func TestSettingsReachThePipeline(t *testing.T) {
 		if o.Name == "on-history-lost" {
 			flags[o.Name] = "now"
 		}
+		if o.Name == "snapshot" {
+			flags[o.Name] = "never"
+		}
 		want[o.Name] = flags[o.Name]
 	}
 	given := map[string][]string{}

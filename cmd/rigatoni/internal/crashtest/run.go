@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -125,7 +125,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	client, err := mongo.Connect(options.Client().ApplyURI(cfg.Source))
+	client, err := mongoclient.Connect(options.Client().ApplyURI(cfg.Source))
 	if err != nil {
 		return nil, errors.New("crashtest: the source is not a URI that the driver takes") // its own message may quote it
 	}

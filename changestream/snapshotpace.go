@@ -1,0 +1,45 @@
+package changestream
+
+import (
+	"time"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+// How long the stream stands still for documents, and how long it runs at most before it
+// does again. It runs until it has caught up, which under little load takes no time.
+const (
+	sliceTime = 200 * time.Millisecond
+	runTime   = 800 * time.Millisecond
+)
+
+// A lagMeter says when the next slice is due.
+type lagMeter struct {
+	last time.Time // the end of the last slice
+	// reached: all that had happened by then is processed. coming: so it will be when
+	// the batch is.
+	reached, coming time.Time
+}
+
+// arrived notes a batch, which the server was asked for at a time. One that is full may
+// not be the last.
+func (m *lagMeter) arrived(asked time.Time, events []rigatoni.Event, full int) {
+	m.reached = m.coming
+	bytes := 0
+	for _, ev := range events {
+		bytes += len(ev.Raw)
+	}
+	if len(events) < full && bytes < 15<<20 {
+		m.coming = asked
+	}
+}
+
+// caughtUp notes that the server, asked at a time, had nothing more.
+func (m *lagMeter) caughtUp(asked time.Time) { m.reached, m.coming = asked, asked }
+
+func (m *lagMeter) sliced(now time.Time) { m.last = now }
+
+// due reports whether a slice may begin: the stream has caught up, or has run for long.
+func (m *lagMeter) due(now time.Time) bool {
+	return m.last.IsZero() || now.Sub(m.reached) < sliceTime/2 || now.Sub(m.last) >= runTime
+}

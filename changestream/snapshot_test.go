@@ -3,8 +3,10 @@ package changestream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +44,9 @@ type mirror struct {
 	versions map[string]resumetoken.Token
 	reads    int
 	ends     []string
+
+	unordered bool   // events may come before their document
+	outside   string // a collection that the stream doesn't have
 }
 
 func newMirror(t *testing.T) *mirror {
@@ -57,6 +62,7 @@ func (m *mirror) clone() *mirror {
 		c.versions[k] = v
 	}
 	c.reads, c.ends = m.reads, append([]string(nil), m.ends...)
+	c.unordered, c.outside = m.unordered, m.outside
 	return c
 }
 
@@ -79,6 +85,9 @@ func (m *mirror) apply(ev rigatoni.Event) {
 	case "rename":
 		to := ev.Raw.Lookup("to", "db").StringValue() + "." + ev.Raw.Lookup("to", "coll").StringValue()
 		m.rename(to, "")
+		if m.outside != "" && strings.HasSuffix(to, "."+m.outside) {
+			to = ""
+		}
 		m.rename(ns.String(), to)
 	case "dropDatabase", "invalidate":
 	case "read", "insert", "replace", "update", "delete":
@@ -96,17 +105,41 @@ func (m *mirror) apply(ev rigatoni.Event) {
 		if op == "read" {
 			m.reads++
 		}
-		if op == "update" && m.docs[key] == nil {
+		if op == "update" && m.docs[key] == nil && !m.unordered {
 			m.t.Fatalf("update of %s before the document", key)
 		}
-		if op == "delete" {
+		switch {
+		case op == "delete":
 			delete(m.docs, key)
-		} else {
+		case op == "update" && ev.FullDocument() == nil:
+			m.docs[key] = updated(m.t, m.docs[key], ev.UpdateDescription().Lookup("updatedFields").Document())
+		default:
 			m.docs[key] = ev.FullDocument()
 		}
 	default:
 		m.t.Fatalf("an event of the type %q", op)
 	}
+}
+
+// updated is a document after an update of fields at its top.
+func updated(t *testing.T, doc, fields bson.Raw) bson.Raw {
+	t.Helper()
+	var d, set bson.D
+	if err := errors.Join(bson.Unmarshal(doc, &d), bson.Unmarshal(fields, &set)); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range set {
+		if i := slices.IndexFunc(d, func(x bson.E) bool { return x.Key == e.Key }); i >= 0 {
+			d[i] = e
+		} else {
+			d = append(d, e)
+		}
+	}
+	raw, err := bson.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 // rename moves all of a collection, or forgets it.

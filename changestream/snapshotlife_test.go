@@ -71,6 +71,7 @@ func TestSnapshotOfCollectionsThatChange(t *testing.T) {
 		w.docs(coll, 0, 300, 200)
 	}
 	s := w.source(Options{Collections: []string{"a", "b", "c", "new", "marker*"}, SnapshotChunkBytes: 8 << 10, SnapshotParallelism: 3})
+	s.limits.slice = time.Duration(r.IntN(20)) * time.Millisecond
 	x := &writer{w, r, t}
 	st := w.open(s, "", rigatoni.Start{Snapshot: true})
 	m := newMirror(t)

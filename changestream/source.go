@@ -84,7 +84,10 @@ func (s *Source) Streams() []string { return slices.Clone(s.names) }
 // Scope is what a stream has, by the options.
 func (s *Source) Scope(stream string) rigatoni.Scope {
 	of := s.scopes[stream]
-	return rigatoni.Scope{Database: of.database, Collections: slices.Clone(of.collections), FullDocument: cmp.Or(s.opts.FullDocument, "default")}
+	return rigatoni.Scope{
+		Database: of.database, Collections: slices.Clone(of.collections), Operations: slices.Clone(of.operations),
+		FullDocument: cmp.Or(s.opts.FullDocument, "default"),
+	}
 }
 
 // Open opens a stream, as rigatoni.Source says. A server that can't be reached

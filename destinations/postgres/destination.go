@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -64,6 +65,8 @@ type session struct {
 	had      []claim                       // tables of the checkpoint, when the session began
 	last     bson.Timestamp                // of the last event that was seen
 	replaced map[string]bool               // tables in which U+0000 was, and has been logged
+	swept    map[string]string             // how far sweeps have got that failed
+	created  []tableName                   // in the transaction of the moment
 }
 
 // Open begins a session. It refuses options that don't fit the source, and output that
@@ -74,6 +77,7 @@ func (d *Destination) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Si
 	if err := d.transact(ctx, func(tx pgx.Tx) error { return s.open(ctx, tx, o) }); err != nil {
 		return nil, describeOpening(err)
 	}
+	s.logCreated()
 	if d.opts.Mode == Log {
 		return &logSink{s}, nil
 	}
@@ -84,7 +88,6 @@ func (d *Destination) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Si
 // transaction that is rolled back.
 func (d *Destination) CheckOpening(ctx context.Context, o rigatoni.Opening) error {
 	s := d.session(o)
-	s.log = slog.New(slog.DiscardHandler)
 	err := d.transact(ctx, func(tx pgx.Tx) error {
 		if err := s.open(ctx, tx, o); err != nil {
 			return err
@@ -102,7 +105,7 @@ var errRollBack = errors.New("rolled back on purpose")
 func (d *Destination) session(o rigatoni.Opening) *session {
 	return &session{
 		d: d, key: o.Key, fence: o.Fence, scope: o.Scope, log: d.opts.Logger.With("key", o.Key), last: o.ClusterTime,
-		tables: map[rigatoni.Namespace]*table{}, replaced: map[string]bool{},
+		tables: map[rigatoni.Namespace]*table{}, replaced: map[string]bool{}, swept: map[string]string{},
 	}
 }
 
@@ -110,11 +113,8 @@ func (d *Destination) session(o rigatoni.Opening) *session {
 // making the same table or schema.
 const transactAttempts = 5
 
-// transact runs do in a transaction in which no lock is waited for for long, within the
-// time of a call.
+// transact runs do in a transaction in which no lock is waited for for long.
 func (d *Destination) transact(ctx context.Context, do func(pgx.Tx) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, d.opts.CallTimeout)
-	defer cancel()
 	for range transactAttempts {
 		if err = d.try(ctx, do); !isRace(sqlState(err)) {
 			break
@@ -142,6 +142,7 @@ func isRace(code string) bool {
 }
 
 func (s *session) open(ctx context.Context, tx pgx.Tx, o rigatoni.Opening) error {
+	s.created = nil
 	if err := s.d.checkScope(s.scope); err != nil {
 		return err
 	}
@@ -260,8 +261,9 @@ func (d *Destination) checkScope(scope *rigatoni.Scope) error {
 		return nil
 	}
 	one := len(scope.Collections) == 1 && !isPattern(scope.Collections[0])
+	updates := len(scope.Operations) == 0 || slices.Contains(scope.Operations, "update")
 	switch {
-	case scope.FullDocument == "default":
+	case updates && scope.FullDocument == "default":
 		return rigatoni.Permanent(invalid("%s", errNoFullDocument))
 	case !one && !d.names.has("{collection}"):
 		return rigatoni.Permanent(invalid("Options.Table is %q, and several collections are watched, which would share a table; write {collection} into it", d.opts.Table))
@@ -269,6 +271,13 @@ func (d *Destination) checkScope(scope *rigatoni.Scope) error {
 		return rigatoni.Permanent(invalid("Options.Table is %q, and several databases are watched, whose collections of the same name would share a table; write {database} into it, as in public.{database}_{collection}", d.opts.Table))
 	}
 	return nil
+}
+
+// logCreated logs which tables the transaction has created.
+func (s *session) logCreated() {
+	for _, name := range s.created {
+		s.log.Info("table created", "table", name.String())
+	}
 }
 
 // isPattern reports whether a name of a [rigatoni.Scope] stands for several.

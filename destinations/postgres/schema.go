@@ -62,12 +62,14 @@ func (s *session) table(ctx context.Context, ns rigatoni.Namespace) (*table, err
 	}
 	var t *table
 	err := s.d.transact(ctx, func(tx pgx.Tx) (err error) {
+		s.created = nil
 		t, err = s.prepareTable(ctx, tx, ns)
 		return err
 	})
 	if err != nil {
 		return nil, describeOpening(err)
 	}
+	s.logCreated()
 	s.tables[ns] = t
 	return t, nil
 }
@@ -119,7 +121,7 @@ func (s *session) create(ctx context.Context, tx pgx.Tx, name tableName) error {
 			}
 		}
 	}
-	s.log.Info("table created", "table", name.String())
+	s.created = append(s.created, name)
 	return nil
 }
 

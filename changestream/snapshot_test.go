@@ -79,6 +79,9 @@ func keyName(ns rigatoni.Namespace, id bson.RawValue) string {
 func (m *mirror) apply(ev rigatoni.Event) {
 	m.t.Helper()
 	ns := ev.Namespace()
+	if strings.HasPrefix(ns.Coll, "marker") {
+		return // see settle
+	}
 	switch op := ev.OperationType(); op {
 	case "snapshotEnd":
 		m.ends = append(m.ends, ns.String())
@@ -345,9 +348,7 @@ func (w *fixture) settle(st *watcher, m *mirror) {
 			if ev.Namespace().Coll == marker {
 				return true
 			}
-			if !strings.HasPrefix(ev.Namespace().Coll, "marker") {
-				m.apply(ev)
-			}
+			m.apply(ev)
 		}
 		return false
 	})

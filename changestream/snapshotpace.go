@@ -10,7 +10,7 @@ import (
 type lagMeter struct {
 	slice, run time.Duration // see limits
 
-	last time.Time // the end of the last slice
+	last time.Time // the end of the last slice, or the beginning
 	// reached: all that had happened by then is processed. coming: so it will be when
 	// the batch is.
 	reached, coming time.Time
@@ -36,5 +36,5 @@ func (m *lagMeter) sliced(now time.Time) { m.last = now }
 
 // due reports whether a slice may begin: the stream has caught up, or has run for long.
 func (m *lagMeter) due(now time.Time) bool {
-	return m.last.IsZero() || now.Sub(m.reached) < m.slice/2 || now.Sub(m.last) >= m.run
+	return now.Sub(m.reached) < m.slice/2 || now.Sub(m.last) >= m.run
 }

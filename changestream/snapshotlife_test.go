@@ -114,19 +114,32 @@ func TestSnapshotOfCollectionsThatChange(t *testing.T) {
 // Documents near the server's limit, whose replies have room for one, are all copied.
 func TestSnapshotOfLargeDocuments(t *testing.T) {
 	w, s := real(t, Options{SnapshotChunkBytes: 4 << 20})
-	pad := strings.Repeat("x", 16<<20-100)
-	for i := range 4 {
-		if _, err := w.DB.Collection("large").InsertOne(t.Context(), bson.D{{Key: "_id", Value: int32(i)}, {Key: "pad", Value: pad}}); err != nil {
-			t.Fatal(err)
-		}
+	for i := range 3 {
+		w.large("large", i, 16<<20-100)
 	}
 	w.docs("large", 10, 20, 10)
 	st := w.open(s, "", rigatoni.Start{Snapshot: true})
 	m := newMirror(t)
 	st.copyAll(m.apply)
 	m.matches(w.DB, "large")
-	if m.reads != 14 {
-		t.Errorf("%d reads, want 14", m.reads)
+	if m.reads != 13 {
+		t.Errorf("%d reads, want 13", m.reads)
+	}
+}
+
+// large inserts a document, once the server has room in its cache.
+func (w *fixture) large(coll string, id, size int) {
+	w.t.Helper()
+	doc := bson.D{{Key: "_id", Value: int32(id)}, {Key: "pad", Value: strings.Repeat("x", size)}}
+	deadline := time.Now().Add(patience)
+	for {
+		_, err := w.DB.Collection(coll).InsertOne(w.t.Context(), doc)
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "cache") || time.Now().After(deadline) {
+			w.t.Fatal(err)
+		}
 	}
 }
 
@@ -134,11 +147,9 @@ func TestSnapshotOfLargeDocuments(t *testing.T) {
 // cut there, and nothing after it is taken for read.
 func TestSnapshotOfUnevenDocuments(t *testing.T) {
 	w, s := real(t, Options{SnapshotChunkBytes: 16 << 20})
-	for i := range 8 {
+	for i := range 4 {
 		w.docs("uneven", i*100, i*100+50, 10)
-		if _, err := w.DB.Collection("uneven").InsertOne(t.Context(), bson.D{{Key: "_id", Value: int32(i*100 + 99)}, {Key: "pad", Value: strings.Repeat("x", 9<<20)}}); err != nil {
-			t.Fatal(err)
-		}
+		w.large("uneven", i*100+99, 9<<20)
 	}
 	st := w.open(s, "", rigatoni.Start{Snapshot: true})
 	m := newMirror(t)
@@ -264,8 +275,10 @@ func TestSnapshotOfACollation(t *testing.T) {
 	st.copyAll(func(ev rigatoni.Event) {
 		m.apply(ev)
 		if n++; n%3 == 0 {
-			if _, err := w.DB.Collection("c").UpdateMany(context.Background(), bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: bson.A{"alpha", "Z", "9"}}}}}, bson.D{{Key: "$inc", Value: bson.D{{Key: "n", Value: 1}}}}); err != nil {
-				t.Fatal(err)
+			for _, id := range []string{"alpha", "Z", "9"} {
+				if _, err := w.DB.Collection("c").UpdateOne(context.Background(), bson.D{{Key: "_id", Value: id}}, bson.D{{Key: "$inc", Value: bson.D{{Key: "n", Value: 1}}}}); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	})

@@ -3,7 +3,6 @@
 # processes, and leave the machine to the others.
 MODULES := cmd/rigatoni . stores/redisstore stores/pgstore destinations/postgres otelrigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 
 .PHONY: help demo test lint bench campaign powercut kill mutants failover soak build servers release
 
@@ -14,12 +13,8 @@ demo: ## "go run ./cmd/rigatoni demo" on a real MongoDB server, fetched on first
 	@go run ./internal/tools/fetchmongod
 	@go run ./cmd/rigatoni demo --mongod
 
-test: SHELL := bash
-test: .SHELLFLAGS := -o pipefail -c
-test: servers ## run all tests, with the race detector; lists at the end what was skipped
-	@go run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg --raw-command -- \
-	  go test -race -p 4 -json -timeout 15m $(MODULES:%=./%/...) \
-	  | awk -f internal/tools/skips.awk
+test: servers ## run all tests, with the race detector; lists at the end what was skipped, and what passed only when repeated
+	@internal/tools/test.sh $(MODULES:%=./%/...)
 
 # A missing server is not an error here: the tests that need it are skipped, and listed
 # at the end.

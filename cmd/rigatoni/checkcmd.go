@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -131,10 +132,24 @@ func (c *checker) server(ctx context.Context, source *changestream.Source) error
 		note = "answers; the user is " + user
 	}
 	c.report.Server = partOf(config.Redact(c.s.Server.Source), note, err)
+	if err == nil && user != "" && mayCopy(c.s.Pipeline) {
+		var more []changestream.Right
+		more, err = source.SnapshotRights(limited)
+		rights = append(rights, more...)
+	}
 	for _, r := range rights {
 		c.report.Rights = append(c.report.Rights, rightReport{Name: r.Name, For: r.For, Required: r.Required, Granted: r.Granted})
 	}
 	return err
+}
+
+// mayCopy reports whether a pipeline may copy what exists.
+func mayCopy(c rigatoni.Config) bool {
+	return copiesAtFirst(c) || slices.Contains(c.OnHistoryLost, "snapshot")
+}
+
+func copiesAtFirst(c rigatoni.Config) bool {
+	return c.Snapshot == "initial" || c.Snapshot == "when-needed"
 }
 
 // output asks whether there could be files.
@@ -163,7 +178,7 @@ func (c *checker) output() error {
 func (c *checker) start(all []rigatoni.StartCheck) error {
 	var errs []error
 	for _, one := range all {
-		c.report.Start = append(c.report.Start, startOf(one, c.s.Checkpoints.Start, time.Now()))
+		c.report.Start = append(c.report.Start, startOf(one, c.s, time.Now()))
 		errs = append(errs, one.Err)
 	}
 	return errors.Join(errs...)

@@ -70,7 +70,7 @@ func (r *reader) crossCheck() {
 	}
 	if r.s.Pipeline.Name != "" {
 		c := r.s.Pipeline
-		c.Source, c.Destination, c.Store = streams(r.s.streams()), rigatoni.Func(func(context.Context, rigatoni.Event) error { return nil }), memstore.New()
+		c.Source, c.Destination, c.Store = unopened{r.s.streams(), &r.s.Watch}, rigatoni.Func(func(context.Context, rigatoni.Event) error { return nil }), memstore.New()
 		_, err := rigatoni.New(c)
 		all = append(all, parts(err)...)
 	}
@@ -90,12 +90,18 @@ func (r *reader) crossCheck() {
 	}
 }
 
-// streams is a source that is never opened.
-type streams []string
+// unopened is the source, which is never opened.
+type unopened struct {
+	streams []string
+	watch   *changestream.Options
+}
 
-func (s streams) Streams() []string { return s }
+func (s unopened) Streams() []string { return s.streams }
 
-func (s streams) Open(context.Context, string, rigatoni.Start) (rigatoni.Stream, error) {
+// CanSnapshot implements rigatoni.Snapshotter.
+func (s unopened) CanSnapshot() error { return changestream.CheckSnapshot(s.watch) }
+
+func (s unopened) Open(context.Context, string, rigatoni.Start) (rigatoni.Stream, error) {
 	return nil, errors.ErrUnsupported
 }
 

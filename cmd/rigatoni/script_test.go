@@ -15,12 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/pgserver"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
@@ -77,6 +79,61 @@ func TestRedisScripts(t *testing.T) {
 	p := params(t, "redis", "MONGODB="+server.URI, "REDIS="+redis.URL(), "REDIS_ADDR="+redis.Addr)
 	ownDatabase(&p, server)
 	testscript.Run(t, p)
+}
+
+// TestPostgresScripts runs those that need PostgreSQL. Each has a database named after
+// it, and the user app, who may do there what a script grants.
+func TestPostgresScripts(t *testing.T) {
+	server := testserver.Mongotest(t)
+	pg := pgserver.Start(t, nil)
+	at := strings.TrimSuffix(pg.URL(), "/postgres?sslmode=disable")
+	p := params(t, "postgres", "MONGODB="+server.URI)
+	ownDatabase(&p, server)
+	setup := p.Setup
+	p.Setup = func(env *testscript.Env) error {
+		name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+		env.Setenv("PG", at+"/"+name+"?sslmode=disable")
+		env.Setenv("APP", strings.Replace(at, "//postgres@", "//app:hunter2@", 1)+"/"+name+"?sslmode=disable")
+		return errors.Join(setup(env), execSQL(at+"/postgres?sslmode=disable", `CREATE DATABASE "`+name+`"`))
+	}
+	p.Cmds["sql"] = sql
+	if err := execSQL(pg.URL(), "CREATE ROLE app LOGIN PASSWORD 'hunter2'"); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, p)
+}
+
+func execSQL(url, statement string) error {
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(context.Background(), statement)
+	return err
+}
+
+// sql executes statements in the script's database; or, as sql QUERY RESULT, waits until
+// a query has that result in its only row and column.
+func sql(ts *testscript.TestScript, neg bool, args []string) {
+	switch {
+	case neg || len(args) < 1 || len(args) > 2:
+		ts.Fatalf("usage: sql statements, or sql query result")
+	case len(args) == 1:
+		ts.Check(execSQL(ts.Getenv("PG"), args[0]))
+		return
+	}
+	conn, err := pgx.Connect(context.Background(), ts.Getenv("PG"))
+	ts.Check(err)
+	defer conn.Close(context.Background())
+	got := ""
+	wait(ts, fmt.Sprintf("%s to be %s", args[0], args[1]), func() bool {
+		var text *string
+		if err := conn.QueryRow(context.Background(), args[0]).Scan(&text); err == nil && text != nil {
+			got = *text
+		}
+		return got == args[1]
+	})
 }
 
 // ownDatabase gives each script a database named after it.

@@ -37,6 +37,9 @@ func connect(t testing.TB, uri string, f *faults) *mongo.Client {
 	o := options.Client().ApplyURI(uri)
 	if f != nil {
 		o.SetDialer(f)
+		if f.Kind == destinationtest.Crash {
+			o.SetServerSelectionTimeout(50 * time.Millisecond) // there is no process to wait for a server
+		}
 	}
 	c, err := mongo.Connect(o)
 	if err != nil {

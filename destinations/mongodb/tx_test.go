@@ -8,6 +8,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/campaign"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/destinationtest"
 )
@@ -24,8 +25,8 @@ func TestTx(t *testing.T) {
 		must(t, l.client.Database(l.db).CreateCollection(t.Context(), "rows"))
 		t.Parallel()
 		return destinationtest.Harness{
-			Forgets: true,
-			Open:    func(context.Context) (rigatoni.Destination, error) { return newKeyed(l.client, l.db, 20*time.Second) },
+			Forgets: true, Short: !campaign.Full(t),
+			Open: func(context.Context) (rigatoni.Destination, error) { return newKeyed(l.client, l.db, 20*time.Second) },
 			OpenFaulty: func(_ context.Context, fault destinationtest.Fault) (rigatoni.Destination, func() bool, error) {
 				f := &faults{Fault: fault}
 				d, err := newKeyed(connect(t, l.uri, f), l.db, 10*time.Second)

@@ -29,7 +29,7 @@ type perKey struct {
 
 func newPerKey(l lab, client *mongo.Client, timeout time.Duration) (perKey, error) {
 	o := *l.options()
-	o.CallTimeout, o.TransactionTimeout = timeout, timeout
+	o.TransactionTimeout = timeout
 	d, err := mongodb.New(client, &o)
 	return perKey{d, l, client, o}, err
 }
@@ -57,15 +57,16 @@ func (l lab) collOf(key string) *mongo.Collection {
 
 // A mirror keeps the contract, on a real server, with a fault at each command that it sends.
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	destinationtest.Run(t, func(t *testing.T) destinationtest.Harness {
 		l := newLab(t)
 		t.Parallel()
 		return destinationtest.Harness{
 			Mirror: true, Short: !campaign.Full(t), Refused: refused,
-			Open: func(context.Context) (rigatoni.Destination, error) { return newPerKey(l, l.client, 20*time.Second) },
+			Open: func(context.Context) (rigatoni.Destination, error) { return newPerKey(l, l.client, callTimeout) },
 			OpenFaulty: func(_ context.Context, fault destinationtest.Fault) (rigatoni.Destination, func() bool, error) {
 				f := &faults{Fault: fault}
-				d, err := newPerKey(l, connect(t, l.uri, f), 10*time.Second)
+				d, err := newPerKey(l, connect(t, l.uri, f), faultyTimeout)
 				return d, f.reached, err
 			},
 			Read: func(ctx context.Context, key string) ([]destinationtest.Record, error) {

@@ -50,8 +50,13 @@ func connect(t testing.TB, uri string, f *faults) *mongo.Client {
 		}
 	}
 	c, err := mongo.Connect(o)
-	if err != nil {
-		t.Fatal(err)
+	must(t, err)
+	for began := time.Now(); f != nil; {
+		if err := c.Ping(t.Context(), nil); err == nil {
+			break
+		} else if time.Since(began) > callTimeout {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		ended, cancel := context.WithCancel(context.Background())

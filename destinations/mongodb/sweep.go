@@ -98,16 +98,20 @@ func (s *sink) deleteUnmarked(ctx context.Context, t *target, began string) erro
 	if s.sweeping.target != t || s.sweeping.began != began {
 		s.sweeping = sweeping{target: t, began: began}
 	}
-	for {
+	for s.sweeping.after.Type != bson.TypeMaxKey {
 		ids, err := s.nextIDs(ctx, t)
-		if err != nil || len(ids) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(ids) == 0 { // the largest _id is before no other, and so beyond all bounds
+			ids = bson.A{bson.RawValue{Type: bson.TypeMaxKey}}
 		}
 		if err := s.deletePage(ctx, t, ids, began); err != nil {
 			return err
 		}
 		s.sweeping.after = ids[len(ids)-1].(bson.RawValue)
 	}
+	return nil
 }
 
 // A sweeping is how far a sweep has got.

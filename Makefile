@@ -3,7 +3,6 @@
 # processes, and leave the machine to the others.
 MODULES := cmd/rigatoni . stores/redisstore stores/pgstore destinations/postgres otelrigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 
 .PHONY: help demo test lint bench campaign powercut kill mutants failover soak build servers release
 
@@ -14,12 +13,8 @@ demo: ## "go run ./cmd/rigatoni demo" on a real MongoDB server, fetched on first
 	@go run ./internal/tools/fetchmongod
 	@go run ./cmd/rigatoni demo --mongod
 
-test: SHELL := bash
-test: .SHELLFLAGS := -o pipefail -c
-test: servers ## run all tests, with the race detector; lists at the end what was skipped
-	@go run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg --raw-command -- \
-	  go test -race -p 4 -json -timeout 15m $(MODULES:%=./%/...) \
-	  | awk -f internal/tools/skips.awk
+test: servers ## run all tests, with the race detector; lists at the end what was skipped, and what passed only when repeated
+	@internal/tools/test.sh $(MODULES:%=./%/...)
 
 # A missing server is not an error here: the tests that need it are skipped, and listed
 # at the end.
@@ -40,6 +35,7 @@ lint: ## gofmt, go vet, staticcheck, and the builds for other systems
 bench: servers ## every benchmark, relative to its baseline in the same run
 	@go test -run '^$$' -bench . -benchmem ./state/... ./stores/...
 	@cd stores/redisstore && go test -run '^$$' -bench . -benchmem ./...
+	@cd destinations/postgres && go test -run '^$$' -bench . ./...
 	@go run ./internal/tools/streambench
 
 campaign: servers ## 100,000 changes over 5 collections, 20 and 100 kills: files and Redis, step-downs, restarts (about 20 minutes)
@@ -51,9 +47,10 @@ powercut: ## the file store: 1,000 power cuts of ext4 and of xfs, and as many of
 kill: ## the file store: 10,000 SIGKILLs at random moments
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run '^TestKill$$' .
 
-mutants: ## the file store and the ndjson files: minutes of simulated crashes, and well-known mistakes that the tests must find
+mutants: ## the file store, the ndjson files and PostgreSQL: minutes of crashes, and well-known mistakes that the tests must find
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSimulated|TestMutants' .
 	@cd destinations/ndjson && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestExactlyOnce|TestMutants' .
+	@cd destinations/postgres && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestMutants|TestMirror|TestLarge' .
 
 failover: servers ## the Redis store: the suite on every topology with connections cut, 1,000 late writes, failovers under load
 	@cd stores/redisstore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSuite|TestLate|TestTrials|UnderLoad|Stranded' .

@@ -33,12 +33,14 @@ type txLife struct {
 // wrong either.
 func (c *txCampaign) start(ctx context.Context, number, steps int) (*txLife, error) {
 	l := &txLife{c: c, number: number, steps: steps, calm: steps == 0, ended: make(chan struct{}), crashed: make(chan struct{})}
-	p, err := rigatoni.New(rigatoni.Config{
+	cfg := rigatoni.Config{
 		Name: txName, Source: c.source, Destination: stalling{c.wrap(c.db.Client(l.step)), l}, DeadLetters: l, Transform: l.transform,
 		MaxBatchEvents: 1 + c.roll(12), MaxAttempts: []int{0, 0, 1, 2, 3}[c.roll(5)], IdleInterval: time.Duration(1+c.roll(1000)) * time.Millisecond,
 		RetryMin: 10 * time.Millisecond, RetryMax: 200 * time.Millisecond, DeliverTimeout: []time.Duration{-1, time.Second}[c.roll(2)],
 		GraceTime: time.Second, LeaseTTL: txTTL, LeaseWait: time.Hour, Owner: fmt.Sprint("life ", number), Logger: c.log.With("life", number),
-	})
+	}
+	c.kind.configure(&cfg)
+	p, err := rigatoni.New(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +117,7 @@ func (l *txLife) tick(name string) bool {
 func (l *txLife) step(s rigatonitest.Step) rigatonitest.Fault {
 	dead, sent := l.isDead(), s.Point != rigatonitest.Began && s.Point != rigatonitest.Called
 	switch {
-	case s.Point == rigatonitest.Applied && isRefused(number(s.Event)):
+	case s.Point == rigatonitest.Applied && isRefused(l.c.kind.number(s.Event)):
 		return rigatonitest.Fault{Err: rigatoni.Permanent(errors.New("refused"))}
 	case dead && !sent:
 		return rigatonitest.Fault{Err: errTx}
@@ -152,7 +154,7 @@ func (l *txLife) transform(_ context.Context, ev rigatoni.Event) (rigatoni.Event
 	if l.c.roll(10) == 0 && !l.tick("transform") {
 		return ev, false, errTx
 	}
-	return ev, !isDropped(number(ev)), nil
+	return ev, !isDropped(l.c.kind.number(ev)), nil
 }
 
 // Put is the step of writing a dead letter.
@@ -160,7 +162,7 @@ func (l *txLife) Put(_ context.Context, d rigatoni.DeadLetter) error {
 	if !l.tick("before the dead letter") {
 		return errTx
 	}
-	n := number(d.Event)
+	n := l.c.kind.number(d.Event)
 	l.c.mu.Lock()
 	l.c.letters[n] = l.c.sent
 	l.c.mu.Unlock()
@@ -195,6 +197,14 @@ func (s stallingSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.
 	}
 	tx, _ := rigatoni.As[rigatoni.Transactional](s.Sink)
 	return tx.DeliverAt(ctx, s.life.c.mark(b), f, cp)
+}
+
+func (s stallingSink) Sweep(ctx context.Context, end rigatoni.SnapshotEnd) error {
+	if !s.life.calm && s.life.c.roll(10) == 0 {
+		time.Sleep(s.life.while())
+	}
+	sweeper, _ := rigatoni.As[rigatoni.Sweeper](s.Sink)
+	return sweeper.Sweep(ctx, end)
 }
 
 // mark numbers a call of DeliverAt, in its events.

@@ -32,6 +32,52 @@ func TestExactlyOnceFindsMutants(t *testing.T) {
 	}
 }
 
+// TestExactlyOnceWithACopyFindsMutants: the campaign with copies finds destinations that do it wrong
+// there alone.
+func TestExactlyOnceWithACopyFindsMutants(t *testing.T) {
+	for name, mutant := range map[string]func(*rigatonitest.Client) rigatoni.Destination{
+		"a token that is saved already is a repetition": func(c *rigatonitest.Client) rigatoni.Destination { return tokenRepeats{c} },
+		"the state of the copy is not saved":            func(c *rigatonitest.Client) rigatoni.Destination { return extraless{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			seed := campaign.Seed(t)
+			synctest.Test(t, func(t *testing.T) {
+				c, k := newCopyCampaign(seed, mutant)
+				err := c.run(t.Context(), 1000)
+				if err == nil {
+					t.Error("not found")
+				}
+				t.Log(err, c.summary(), k.summary())
+			})
+		})
+	}
+}
+
+type (
+	tokenRepeats struct{ *rigatonitest.Client }
+	extraless    struct{ *rigatonitest.Client }
+)
+
+// A checkpoint with the token of the last one is taken for a repetition.
+func (d tokenRepeats) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, error) {
+	tx, store, err := openMutant(ctx, d.Client, o)
+	return mutantSink{tx, func(ctx context.Context, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
+		if old, err := store.Load(ctx, o.Key); err == nil && old.Token == cp.Token {
+			return nil
+		}
+		return tx.DeliverAt(ctx, b, f, cp)
+	}}, err
+}
+
+// Of the checkpoint, only the token is saved.
+func (d extraless) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, error) {
+	tx, _, err := openMutant(ctx, d.Client, o)
+	return mutantSink{tx, func(ctx context.Context, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
+		cp.Extra = nil
+		return tx.DeliverAt(ctx, b, f, cp)
+	}}, err
+}
+
 // The mutants: destinations into the same database that do it wrong.
 
 type (
@@ -49,6 +95,8 @@ type mutantSink struct {
 func (s mutantSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
 	return s.deliver(ctx, b, f, cp)
 }
+
+func (s mutantSink) Unwrap() rigatoni.Sink { return s.Transactional }
 
 func openMutant(ctx context.Context, c *rigatonitest.Client, o rigatoni.Opening) (rigatoni.Transactional, state.Leaser, error) {
 	s, err := c.Open(ctx, o)

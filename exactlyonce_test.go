@@ -47,9 +47,21 @@ const (
 	txTTL  = 3 * time.Second
 )
 
+// A txKind is what the pipelines of a campaign move, and how it is judged.
+type txKind interface {
+	append(most int)                         // has the source return up to most more events
+	number(ev rigatoni.Event) int            // of an event
+	configure(cfg *rigatoni.Config)          // a pipeline
+	judge(ctx context.Context) error         // what is applied so far
+	judgeEnd(cp state.Checkpoint) error      // what is applied, at the last checkpoint
+	between(ctx context.Context) (stop bool) // two steps of the campaign; stop: all processes first
+	restart(ctx context.Context) error       // after that
+}
+
 // A txCampaign runs pipelines into one database, one after the other and sometimes
 // two at once, until enough of them have crashed.
 type txCampaign struct {
+	kind   txKind
 	db     *rigatonitest.Database
 	source *rigatonitest.Source
 	wrap   func(*rigatonitest.Client) rigatoni.Destination
@@ -74,6 +86,7 @@ func newTxCampaign(seed uint64, wrap func(*rigatonitest.Client) rigatoni.Destina
 		db: rigatonitest.NewDatabase(), source: rigatonitest.NewSource(), wrap: wrap, log: slog.New(slog.DiscardHandler),
 		rng: rand.New(rand.NewPCG(seed, 0)), letters: map[int]int{}, counts: map[string]int{}, events: make([]bson.Timestamp, 1),
 	}
+	c.kind = plainKind{c}
 	if os.Getenv("RIGATONI_TX_LOG") != "" {
 		c.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
@@ -99,9 +112,20 @@ func (c *txCampaign) summary() string {
 	return fmt.Sprintf("%d events, %d applied, %d refused, %d transactions; %v", len(c.events)-1, c.judged, len(c.letters), c.sent, c.counts)
 }
 
+// A plainKind is a stream of inserts.
+type plainKind struct{ *txCampaign }
+
+func (plainKind) number(ev rigatoni.Event) int { return number(ev) }
+
+func (plainKind) configure(*rigatoni.Config) {}
+
+func (plainKind) between(context.Context) bool { return false }
+
+func (plainKind) restart(context.Context) error { return nil }
+
 // append gives the source up to most more events, unless there are many that are
 // not delivered.
-func (c *txCampaign) append(most int) {
+func (c plainKind) append(most int) {
 	for range c.roll(most + 1) {
 		c.mu.Lock()
 		if len(c.events) > c.end+30 {
@@ -128,7 +152,7 @@ func (c *txCampaign) run(ctx context.Context, crashes int) error {
 		time.Sleep(time.Minute) // what is late is over
 	}()
 	for n := 1; c.crashes() < crashes; n++ {
-		c.append(8)
+		c.kind.append(8)
 		// One process more than there are; it waits for its turn.
 		if len(living) == 0 || len(living) < 3 && c.roll(4) == 0 {
 			l, err := c.start(ctx, n, 1+c.roll(100))
@@ -139,8 +163,19 @@ func (c *txCampaign) run(ctx context.Context, crashes int) error {
 		}
 		c.live(living)
 		living = slices.DeleteFunc(living, func(l *txLife) bool { return l.isOver() })
-		if err := c.judge(ctx); err != nil {
+		if err := c.kind.judge(ctx); err != nil {
 			return err
+		}
+		if c.kind.between(ctx) {
+			for _, l := range living {
+				l.crash()
+			}
+			living = nil
+			c.running.Wait()
+			time.Sleep(time.Minute) // what is late is over, and the lease too
+			if err := c.kind.restart(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	for _, l := range living {
@@ -158,7 +193,7 @@ func (c *txCampaign) crashes() int {
 // live lets the processes work until one crashes or ends, or for a while.
 func (c *txCampaign) live(living []*txLife) {
 	time.Sleep(time.Duration(c.roll(1500)) * time.Millisecond)
-	c.append(4)
+	c.kind.append(4)
 	oldest, while := living[0], time.After(time.Duration(c.roll(10_000))*time.Millisecond)
 	select {
 	case <-oldest.crashed:
@@ -191,13 +226,8 @@ func (c *txCampaign) finish(ctx context.Context) error {
 	if l.err != nil {
 		return fmt.Errorf("the last pipeline's end: %w", l.err)
 	}
-	if err := c.judge(ctx); err != nil {
+	if err := c.kind.judge(ctx); err != nil {
 		return err
-	}
-	for _, ev := range c.db.Events() {
-		if err := c.contradiction(ev); err != nil {
-			return err
-		}
 	}
 	cp, err := c.db.Checkpoints().Load(ctx, txName)
 	if err != nil {
@@ -205,6 +235,17 @@ func (c *txCampaign) finish(ctx context.Context) error {
 	}
 	if at, last := c.before(cp), len(c.events)-1; at != last {
 		return fmt.Errorf("the last checkpoint is after event %d, and there are %d", at, last)
+	}
+	return c.kind.judgeEnd(cp)
+}
+
+func (c plainKind) judgeEnd(state.Checkpoint) error { return c.contradictions(c.db.Events()) }
+
+func (c *txCampaign) contradictions(events []rigatoni.Event) error {
+	for _, ev := range events {
+		if err := c.contradiction(ev); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -226,7 +267,7 @@ func (c *txCampaign) before(cp state.Checkpoint) int {
 
 // judge compares what is applied with the checkpoint: it is exactly what comes
 // before it, in order, but for what was dropped or refused.
-func (c *txCampaign) judge(ctx context.Context) error {
+func (c plainKind) judge(ctx context.Context) error {
 	var (
 		rows []rigatoni.Event
 		cp   state.Checkpoint
@@ -284,7 +325,7 @@ func (c *txCampaign) judge(ctx context.Context) error {
 // sent when it became a dead letter. (One that is sent later is another matter: a
 // crash before the next checkpoint repeats the decision.)
 func (c *txCampaign) contradiction(ev rigatoni.Event) error {
-	n := number(ev)
+	n := c.kind.number(ev)
 	if at, ok := c.letters[n]; ok && int(ev.Raw.Lookup("sent").Int32()) <= at {
 		return fmt.Errorf("event %d is applied, and a dead letter too", n)
 	}

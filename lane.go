@@ -133,7 +133,7 @@ func (l *lane) deliver(ctx context.Context, items []item) error {
 			if tries > 1 {
 				l.log.Info("delivery succeeded", append(eventAttrs(part[0].event), "attempts", before+tries)...)
 			}
-			tries = 0
+			tries, seq = 0, 0
 			continue
 		case a.fatal:
 			return a.err

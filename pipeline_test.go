@@ -335,6 +335,17 @@ func TestBackpressure(t *testing.T) {
 		}
 		wantNumbers(t, r.sink.delivered(), 1, 60)
 	})
+	bubble(t, "a chunk without events while one over the bound is in flight", func(t *testing.T) {
+		r := newRig(t, newFakeSource(batch(1, 50), idle(50), batch(51, 60)))
+		r.cfg.MaxInFlightBytes = 1
+		r.sink.deliver = func(context.Context, *Batch) error { time.Sleep(time.Second); return nil }
+		r.start()
+		r.sink.wait(t, 60)
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		wantNumbers(t, r.sink.delivered(), 1, 60)
+	})
 }
 
 func TestSaveRate(t *testing.T) {

@@ -95,8 +95,9 @@ type budget struct {
 
 func newBudget(most int) *budget { return &budget{max: most, wake: make(chan struct{}, 1)} }
 
-// fits reports whether n more bytes may be taken. mu is held.
-func (b *budget) fits(n int) bool { return b.used == 0 || b.used+n <= b.max }
+// fits reports whether n more bytes may be taken. mu is held. Where a chunk over the
+// bound is in flight, one without events still fits: nothing would wake its taker.
+func (b *budget) fits(n int) bool { return n == 0 || b.used == 0 || b.used+n <= b.max }
 
 func (b *budget) take(ctx context.Context, n int) error {
 	for !b.tryTake(n) {

@@ -67,13 +67,15 @@ func (r *snapRig) start() {
 }
 
 // run runs the pipeline for a minute and returns what Run returned.
-func (r *snapRig) run() error {
+func (r *snapRig) run() error { return r.runFor(time.Minute) }
+
+func (r *snapRig) runFor(d time.Duration) error {
 	r.t.Helper()
 	r.start()
 	select {
 	case err := <-r.ended:
 		return err
-	case <-time.After(time.Minute):
+	case <-time.After(d):
 	}
 	r.stop()
 	return <-r.ended

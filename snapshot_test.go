@@ -200,7 +200,9 @@ func TestSnapshotConfig(t *testing.T) {
 		{"no such value", func(c *rigatoni.Config) { c.Snapshot = "always" }, "Config.Snapshot"},
 		{"a source that can't", func(c *rigatoni.Config) { c.Source = plainSource{r.source} }, `Config.Snapshot is "initial", but the source (rigatoni_test.plainSource) can't copy: it is no rigatoni.Snapshotter`},
 		{"a source that can't now", func(c *rigatoni.Config) { c.Source = unableSource{r.source} }, "but the source can't copy: its Pipeline has a $lookup"},
-		{"the policy", func(c *rigatoni.Config) { c.Snapshot, c.OnHistoryLost, c.Source = "", []string{"snapshot"}, plainSource{r.source} }, `Config.OnHistoryLost has "snapshot", but the source`},
+		{"the policy", func(c *rigatoni.Config) {
+			c.Snapshot, c.OnHistoryLost, c.Source = "", []string{"snapshot"}, plainSource{r.source}
+		}, `Config.OnHistoryLost has "snapshot", but the source`},
 		{"when-needed and now", func(c *rigatoni.Config) { c.Snapshot, c.OnHistoryLost = "when-needed", []string{"now"} }, "leave out one of them"},
 		{"snapshot before now", func(c *rigatoni.Config) { c.OnHistoryLost = []string{"snapshot", "now"} }, `has "snapshot" before "now", which would never be tried`},
 	} {

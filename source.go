@@ -91,6 +91,8 @@ type Scope struct {
 	// and without Collections all collections.
 	Database    string
 	Collections []string
+	// Operations are the types of its events; empty for all.
+	Operations []string
 	// FullDocument is where an update has its document from: "default" (it has
 	// none), "updateLookup", "whenAvailable" or "required", as MongoDB calls them.
 	FullDocument string

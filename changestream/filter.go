@@ -46,6 +46,7 @@ type resumePoint struct {
 	token bson.Raw
 	time  bson.Timestamp
 	over  bool
+	ddl   bool // it is of no single document, such as a drop that a snapshot had to see
 }
 
 // later is the filter for what is later than the event. Tokens sort as their events
@@ -63,7 +64,7 @@ func resumePointOf(pos rigatoni.Position) *resumePoint {
 		if d.HighWaterMark {
 			return nil
 		}
-		p.time = d.ClusterTime
+		p.time, p.ddl = d.ClusterTime, d.DocumentKey == nil
 	}
 	return p
 }
@@ -82,10 +83,10 @@ func compileMatch(name string, spec any) (stage, error) {
 	if _, ok := spec.(bson.D); !ok {
 		return nil, fmt.Errorf("%s takes a document", name)
 	}
-	return func(at *resumePoint) bson.D {
-		or := bson.A{bson.D{{Key: "operationType", Value: bson.D{{Key: "$in", Value: endings}}}}}
-		if at != nil {
-			or = append(or, at.query())
+	return func(p passing) bson.D {
+		or := bson.A{bson.D{{Key: "operationType", Value: bson.D{{Key: "$in", Value: p.types()}}}}}
+		if p.at != nil {
+			or = append(or, p.at.query())
 		}
 		return bson.D{{Key: name, Value: bson.D{{Key: "$or", Value: append(or, spec)}}}}
 	}, nil
@@ -94,15 +95,15 @@ func compileMatch(name string, spec any) (stage, error) {
 // compileRedact wraps the expression, which the server evaluates for the event
 // and for each document in it.
 func compileRedact(name string, spec any) (stage, error) {
-	return func(at *resumePoint) bson.D {
+	return func(p passing) bson.D {
 		// $$ROOT, because in a document of the event $operationType is a field of
 		// that document.
 		or := bson.A{
-			bson.D{{Key: "$in", Value: bson.A{"$$ROOT.operationType", endings}}},
+			bson.D{{Key: "$in", Value: bson.A{"$$ROOT.operationType", p.types()}}},
 			bson.D{{Key: "$in", Value: bson.A{"$$CURRENT", bson.A{"$$ROOT._id", "$$ROOT.ns", "$$ROOT.documentKey"}}}},
 		}
-		if at != nil {
-			or = append(or, bson.D{{Key: "$eq", Value: bson.A{"$$ROOT._id", bson.D{{Key: "$literal", Value: at.token}}}}})
+		if p.at != nil {
+			or = append(or, bson.D{{Key: "$eq", Value: bson.A{"$$ROOT._id", bson.D{{Key: "$literal", Value: p.at.token}}}}})
 		}
 		return bson.D{{Key: name, Value: bson.D{{Key: "$cond", Value: bson.A{bson.D{{Key: "$or", Value: or}}, "$$KEEP", spec}}}}}
 	}, nil

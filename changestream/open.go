@@ -148,6 +148,9 @@ func (r *reader) watchWith(ctx context.Context, o *options.ChangeStreamOptionsBu
 func (r *reader) watchOptions() *options.ChangeStreamOptionsBuilder {
 	opts := r.src.opts
 	o := options.ChangeStream().SetBatchSize(int32(opts.BatchSize)).SetMaxAwaitTime(opts.MaxAwait)
+	if r.copying {
+		o.SetMaxAwaitTime(min(copyAwait, opts.MaxAwait))
+	}
 	// What is the server's default anyway is not sent: it may not know the option.
 	if f := opts.FullDocument; f != "" && f != "default" {
 		o.SetFullDocument(options.FullDocument(f))

@@ -30,7 +30,8 @@ type Options struct {
 	OneEach bool `help:"a stream and a checkpoint for each collection, instead of one for all"`
 	// Operations are the operation types to read: "insert", "update", "replace",
 	// "delete" and so on; empty: all. Events of the types invalidate and
-	// dropDatabase are read in any case. Those of create, createIndexes and the
+	// dropDatabase are read in any case; a snapshot also sees drop and rename, without
+	// delivering them. Those of create, createIndexes and the
 	// like need ExpandedEvents.
 	Operations []string `help:"the operations to watch, such as insert,update; by default all" arg:"NAMES" oneof:"insert|update|replace|delete|drop|rename|dropDatabase|invalidate|create|createIndexes|dropIndexes|modify|shardCollection|refineCollectionShardKey|reshardCollection"`
 	// Pipeline is applied to each event by the server, after the options above:
@@ -65,6 +66,15 @@ type Options struct {
 	// pauses double from one to the other, with jitter (defaults 100 ms and 10 s).
 	ReopenMin time.Duration `help:"the first pause between attempts to reopen a stream" default:"100ms"`
 	ReopenMax time.Duration `help:"the longest pause between attempts to reopen a stream" default:"10s"`
+
+	// SnapshotParallelism is how many chunks a snapshot reads at the same time, of
+	// several collections or of ranges of one; default 4. Each is a connection and,
+	// until it is delivered, SnapshotChunkBytes of memory.
+	SnapshotParallelism int `help:"chunks that a snapshot reads at the same time" default:"4" min:"1" max:"64" group:"Snapshot"`
+	// SnapshotChunkBytes is about how much a snapshot reads at once; default 4 MiB.
+	// Documents that are larger are chunks of their own. No reply of the server is
+	// larger than 16 MB, whatever the documents' sizes.
+	SnapshotChunkBytes int `help:"about how many bytes a snapshot reads at once" default:"4MiB" kind:"size" min:"1024" max:"16777216" group:"Snapshot"`
 
 	// Logger receives log output when a stream is interrupted and when it is read
 	// again; default slog.Default().

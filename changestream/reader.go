@@ -53,6 +53,11 @@ type reader struct {
 
 	movedAt time.Time
 	alarmed bool
+
+	// copying: a snapshot is under way, which waits for the stream.
+	copying bool
+	// quiet is the token of the batch that the last step read, if it was empty.
+	quiet resumetoken.Token
 }
 
 var errCursorClosed = errors.New("the server closed the cursor")
@@ -65,6 +70,7 @@ func newReader(s *Source, fp fingerprint, name string) *reader {
 
 // step reads one batch, or tries to reopen. No events and no error: nothing new.
 func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
+	r.quiet = resumetoken.Token{}
 	if r.cs == nil && r.whole.Raw == nil {
 		if err := r.reopen(ctx); err != nil || r.cs == nil && r.whole.Raw == nil {
 			return nil, err
@@ -73,6 +79,7 @@ func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
 	if r.whole.Raw != nil {
 		return r.takeWhole()
 	}
+	cursor := r.cursor
 	events, err := r.read(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -84,6 +91,9 @@ func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
 	r.unknownSince = time.Time{}
 	if len(events) == 0 {
 		r.idle()
+		if r.cs != nil && r.cursor == cursor { // the first batch of another cursor proves nothing
+			r.quiet, _ = resumetoken.New(r.cs.ResumeToken())
+		}
 		return nil, nil
 	}
 	return events, r.advance(ctx, events)

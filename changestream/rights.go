@@ -24,29 +24,11 @@ type Right struct {
 // all rights. A server that can't say is [errors.ErrUnsupported]. Rights connects, and
 // changes nothing.
 func (s *Source) Rights(ctx context.Context) (user string, rights []Right, err error) {
-	var status struct {
-		Auth struct {
-			Users []struct {
-				User, DB string
-			} `bson:"authenticatedUsers"`
-			Privileges []privilege `bson:"authenticatedUserPrivileges"`
-		} `bson:"authInfo"`
+	auth, err := s.login(ctx)
+	if err != nil || len(auth.Users) == 0 {
+		return "", nil, err
 	}
-	cmd := bson.D{{Key: "connectionStatus", Value: 1}, {Key: "showPrivileges", Value: true}}
-	if err := s.client.Database("admin").RunCommand(ctx, cmd).Decode(&status); err != nil {
-		if code(err) == codeCommandNotFound {
-			err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
-		}
-		return "", nil, scope{}.refused("connect to the server", err)
-	}
-	if len(status.Auth.Users) == 0 {
-		return "", nil, nil
-	}
-	may := func(db, coll string, actions ...string) bool {
-		return !slices.ContainsFunc(actions, func(a string) bool {
-			return !slices.ContainsFunc(status.Auth.Privileges, func(p privilege) bool { return p.covers(db, coll, a) })
-		})
-	}
+	may := auth.may
 	for _, name := range s.names {
 		db, coll := s.scopes[name].target()
 		r := Right{Name: "find and changeStream on " + resourceName(db, coll), For: "the change stream", Required: true, Granted: may(db, coll, "find", "changeStream")}
@@ -54,12 +36,64 @@ func (s *Source) Rights(ctx context.Context) (user string, rights []Right, err e
 			rights = append(rights, r)
 		}
 	}
-	u := status.Auth.Users[0]
+	u := auth.Users[0]
 	return u.User + " of " + u.DB, append(rights,
 		Right{Name: "replSetGetConfig on the cluster", For: "noticing another deployment of the same set name", Granted: may(cluster, "", "replSetGetConfig")},
 		Right{Name: "find on local.oplog.rs", For: "the runway", Granted: may("local", "oplog.rs", "find")},
 		Right{Name: "collStats on local.oplog.rs", For: "the runway while the oplog isn't full", Granted: may("local", "oplog.rs", "collStats")},
 	), nil
+}
+
+// SnapshotRights lists the privileges that a copy of what exists needs besides [Rights],
+// in the same way.
+func (s *Source) SnapshotRights(ctx context.Context) (rights []Right, err error) {
+	auth, err := s.login(ctx)
+	if err != nil || len(auth.Users) == 0 {
+		return nil, err
+	}
+	var sizes []Right
+	for _, name := range s.names {
+		db, coll := s.scopes[name].target()
+		list := Right{Name: "listCollections on " + resourceName(db, ""), For: "the snapshot", Required: true, Granted: auth.may(db, "", "listCollections")}
+		size := Right{Name: "collStats on " + resourceName(db, coll), For: "how much of the snapshot is left", Granted: auth.may(db, coll, "collStats")}
+		if !slices.Contains(rights, list) {
+			rights = append(rights, list)
+		}
+		if !slices.Contains(sizes, size) {
+			sizes = append(sizes, size)
+		}
+	}
+	return append(rights, sizes...), nil
+}
+
+// A login is who has logged in, and with which privileges.
+type login struct {
+	Users []struct {
+		User, DB string
+	} `bson:"authenticatedUsers"`
+	Privileges []privilege `bson:"authenticatedUserPrivileges"`
+}
+
+func (s *Source) login(ctx context.Context) (login, error) {
+	var status struct {
+		Auth login `bson:"authInfo"`
+	}
+	cmd := bson.D{{Key: "connectionStatus", Value: 1}, {Key: "showPrivileges", Value: true}}
+	err := s.client.Database("admin").RunCommand(ctx, cmd).Decode(&status)
+	if err == nil {
+		return status.Auth, nil
+	}
+	if code(err) == codeCommandNotFound {
+		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	}
+	return login{}, scope{}.refused("connect to the server", err)
+}
+
+// may reports whether all of the actions are granted.
+func (l login) may(db, coll string, actions ...string) bool {
+	return !slices.ContainsFunc(actions, func(a string) bool {
+		return !slices.ContainsFunc(l.Privileges, func(p privilege) bool { return p.covers(db, coll, a) })
+	})
 }
 
 const codeCommandNotFound = 59 // of servers that are only compatible with MongoDB

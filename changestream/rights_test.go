@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -38,6 +39,7 @@ func TestRights(t *testing.T) {
 	}
 	users := map[string]bson.A{
 		"exact":    {role("exact", bson.A{on("shop", "orders", "find", "changeStream")})},
+		"lister":   {role("lister", bson.A{on("shop", "orders", "find", "changeStream"), on("shop", "", "listCollections")})},
 		"half":     {role("half", bson.A{on("shop", "orders", "find")})},
 		"anywhere": {role("anywhere", bson.A{on("", "orders", "find", "changeStream")})},
 		"db":       {bson.D{{Key: "role", Value: "read"}, {Key: "db", Value: "shop"}}},
@@ -82,7 +84,33 @@ func TestRights(t *testing.T) {
 			if granted != opens || required != len(src.Streams()) {
 				t.Errorf("%s, %+v: granted %v, and the streams open: %v; %+v", user, o, granted, opens, rights)
 			}
+			snapshotRights(t, user, src, opens)
 			_ = src.Close(t.Context())
 		}
+	}
+}
+
+// snapshotRights compares what a copy needs besides with what the server lets it begin.
+func snapshotRights(t *testing.T, user string, src *Source, opens bool) {
+	t.Helper()
+	rights, err := src.SnapshotRights(t.Context())
+	if err != nil {
+		t.Fatalf("%s: %v", user, err)
+	}
+	granted, begins := opens, true
+	for _, r := range rights {
+		granted = granted && (r.Granted || !r.Required)
+	}
+	for _, name := range src.Streams() {
+		stream, err := src.Open(t.Context(), name, rigatoni.Start{Snapshot: true})
+		if err == nil {
+			_ = stream.Close(t.Context())
+		} else if opens && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "listCollections")) {
+			t.Errorf("%s: a copy is refused in other words: %v", user, err)
+		}
+		begins = begins && err == nil
+	}
+	if granted != begins {
+		t.Errorf("%s, %q: granted %v, and a copy begins: %v; %+v", user, src.Streams(), granted, begins, rights)
 	}
 }

@@ -22,6 +22,7 @@ type scope struct {
 	operations  []string // sorted; empty: all
 	expanded    bool
 	pipeline    filter
+	copying     bool // a snapshot is under way
 }
 
 // scopes makes one scope of all collections, or one of each.
@@ -98,18 +99,23 @@ func (s scope) stages(at *resumePoint) mongo.Pipeline {
 		stages = append(stages, at.later())
 		at = nil
 	}
+	pass := passing{at: at, copying: s.copying}
 	if namespaces := s.namespaces(); namespaces != nil {
 		stages = append(stages, bson.D{{Key: "$match", Value: bson.D{{Key: "$or", Value: namespaces}}}})
 	}
 	if len(s.operations) > 0 {
-		types := slices.Clone(endings)
+		types := slices.Clone(pass.types())
 		for _, op := range s.operations {
 			types = append(types, op)
 		}
-		stages = append(stages, bson.D{{Key: "$match", Value: bson.D{{Key: "operationType", Value: bson.D{{Key: "$in", Value: types}}}}}})
+		match := bson.D{{Key: "operationType", Value: bson.D{{Key: "$in", Value: types}}}}
+		if at != nil && at.ddl {
+			match = bson.D{{Key: "$or", Value: bson.A{match, at.query()}}}
+		}
+		stages = append(stages, bson.D{{Key: "$match", Value: match}})
 	}
 	for _, stage := range s.pipeline.stages {
-		stages = append(stages, stage(at))
+		stages = append(stages, stage(pass))
 	}
 	return stages
 }

@@ -33,8 +33,8 @@ type Source struct {
 }
 
 var (
-	_ rigatoni.Source = (*Source)(nil)
-	_ rigatoni.Scoper = (*Source)(nil)
+	_ rigatoni.Snapshotter = (*Source)(nil)
+	_ rigatoni.Scoper      = (*Source)(nil)
 )
 
 // New returns a source that reads through client; nil options are the defaults.
@@ -84,7 +84,10 @@ func (s *Source) Streams() []string { return slices.Clone(s.names) }
 // Scope is what a stream has, by the options.
 func (s *Source) Scope(stream string) rigatoni.Scope {
 	of := s.scopes[stream]
-	return rigatoni.Scope{Database: of.database, Collections: slices.Clone(of.collections), FullDocument: cmp.Or(s.opts.FullDocument, "default")}
+	return rigatoni.Scope{
+		Database: of.database, Collections: slices.Clone(of.collections), Operations: slices.Clone(of.operations),
+		FullDocument: cmp.Or(s.opts.FullDocument, "default"),
+	}
 }
 
 // Open opens a stream, as rigatoni.Source says. A server that can't be reached
@@ -115,12 +118,25 @@ func (s *Source) Open(ctx context.Context, name string, at rigatoni.Start) (riga
 	if err := s.checkNames(ctx, sc); err != nil {
 		return nil, err
 	}
+	copying, err := s.copyOf(ctx, sc, at)
+	if err != nil {
+		return nil, err
+	}
+	fp.scope.copying = copying != nil
 	r := newReader(s, fp, name)
+	r.copying = copying != nil
 	if err := r.open(ctx, from); err != nil {
 		return nil, err
 	}
 	s.arrival.over(s.log)
-	return newStream(r), nil
+	if copying == nil {
+		return newStream(r), nil
+	}
+	st, err := copying.open(ctx, newStream(r))
+	if err != nil {
+		return nil, errors.Join(err, r.close(ctx, false))
+	}
+	return st, nil
 }
 
 // Close disconnects the client if the source made it itself (see [Open]), for half a

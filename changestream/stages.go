@@ -19,8 +19,22 @@ var keptFields = []string{"_id", "operationType", "clusterTime", "ns", "document
 // event a stream ends without a sign.
 var endings = bson.A{"invalidate", "dropDatabase"}
 
+// A passing is what passes every filter.
+type passing struct {
+	at      *resumePoint // nil: the stream is opened at a time
+	copying bool         // a snapshot must see what becomes of the collections
+}
+
+// types are operation types.
+func (p passing) types() bson.A {
+	if p.copying {
+		return append(slices.Clone(endings), "drop", "rename")
+	}
+	return endings
+}
+
 // A stage is a stage of the user's as the server gets it.
-type stage func(at *resumePoint) bson.D
+type stage func(passing) bson.D
 
 // A stageError is what is wrong with a stage, and reads on from the name of the
 // pipeline: "[1]: $group is not possible …".
@@ -76,7 +90,7 @@ func compileStage(doc bson.D) (stage, error) {
 // always is a stage that doesn't depend on where the stream is opened.
 func always(name string, spec any) stage {
 	doc := bson.D{{Key: name, Value: spec}}
-	return func(*resumePoint) bson.D { return doc }
+	return func(passing) bson.D { return doc }
 }
 
 // kept returns the kept field that a path is or begins with.

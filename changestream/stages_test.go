@@ -27,7 +27,7 @@ func compiled(t *testing.T, p Pipeline, at *resumePoint) string {
 	}
 	var sent Pipeline
 	for _, s := range stages {
-		sent = append(sent, s(at))
+		sent = append(sent, s(passing{at: at}))
 	}
 	text, err := sent.MarshalText()
 	if err != nil {

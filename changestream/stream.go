@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
 )
 
 // nextTime is how long Next waits: a little longer than the server does by default,
@@ -35,6 +36,7 @@ type stream struct {
 	cancel context.CancelFunc
 
 	at      rigatoni.Position // after the events that were returned
+	quiet   resumetoken.Token // that came with the empty batch which the last call of Next took, if it did
 	err     error             // the stream can't go on
 	timer   *time.Timer
 	pending chan result // nil: no step is running
@@ -47,6 +49,7 @@ type stream struct {
 type result struct {
 	events []rigatoni.Event
 	at     rigatoni.Position
+	quiet  resumetoken.Token
 	err    error
 }
 
@@ -72,11 +75,12 @@ func (s *stream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position,
 	if s.pending == nil {
 		s.begin()
 	}
+	s.quiet = resumetoken.Token{}
 	timeout := s.startTimer()
 	select {
 	case res := <-s.pending:
 		s.pending = nil
-		s.at, s.err = res.at, res.err
+		s.at, s.quiet, s.err = res.at, res.quiet, res.err
 		if len(res.events) > 0 {
 			return res.events, s.at, nil // an error comes with the next call
 		}
@@ -115,7 +119,7 @@ func (s *stream) begin() {
 	go func(done chan<- result) {
 		events, err := s.reader.step(s.ctx)
 		s.reader.outage.answered()
-		done <- result{events, s.reader.at, err}
+		done <- result{events, s.reader.at, s.reader.quiet, err}
 	}(s.pending)
 }
 

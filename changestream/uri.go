@@ -9,9 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 )
 
 // Open returns a source with a client of its own, for a connection string
@@ -28,7 +29,7 @@ func Open(uri string, o *Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.client, err = mongo.Connect(co); err != nil {
+	if s.client, err = mongoclient.Connect(co); err != nil {
 		return nil, invalidURI(uri, err)
 	}
 	s.owned = true

@@ -76,9 +76,14 @@ func (t *topology) current(known bson.Raw) (bool, <-chan struct{}) {
 	return ok && isInt && id == t.processID && counter == t.counter, t.changed
 }
 
+// maxHello is how long a monitor waits at most for a change. mongod lets it wait for
+// maxAwaitTimeMS, ten seconds by default; but some drivers sometimes miss a change, or
+// want to disconnect, and then wait for the next reply, which in a test is to come soon.
+const maxHello = 500 * time.Millisecond
+
 // hello replies to a handshake or a monitor. A monitor that knows the current
-// state gets its reply when the state changes or after maxAwaitTimeMS; replied
-// to at once, it would spin.
+// state gets its reply when the state changes or after a while; replied to at
+// once, it would spin.
 func hello(r *request) (*bsondoc.Builder, error) {
 	r.remember()
 	if known, ok := r.args["topologyVersion"].DocumentOK(); ok {
@@ -87,7 +92,7 @@ func hello(r *request) (*bsondoc.Builder, error) {
 			return nil, cmderr.Errorf(31372, "A request with a 'topologyVersion' must include 'maxAwaitTimeMS'")
 		}
 		if current, changed := r.server.topology.current(known); current {
-			if err := r.await(changed, time.Duration(wait)*time.Millisecond); err != nil {
+			if err := r.await(changed, min(time.Duration(wait)*time.Millisecond, maxHello)); err != nil {
 				return nil, err
 			}
 		}

@@ -66,6 +66,19 @@ var definitions = []definition{
 	{"rigatoni.gap.last.timestamp", "s", "When the last gap was recorded, as Unix time; missing without one.", highest, func(s rigatoni.StreamStatus, _ time.Time) (float64, bool) {
 		return float64(s.LastGap.At.UnixMilli()) / 1000, s.Gaps > 0
 	}},
+
+	{"rigatoni.snapshot.active", "{snapshot}", "Snapshots under way: 1 while what exists is copied.", gauge, always(func(s rigatoni.StreamStatus) float64 { return oneIf(s.Snapshot != nil) })},
+	{"rigatoni.snapshot.documents", "{document}", "Documents copied by the snapshot under way; missing without one.", gauge, copying(func(s rigatoni.SnapshotStatus) float64 { return float64(s.Documents) })},
+	{"rigatoni.snapshot.documents.estimated", "{document}", "Documents that the snapshot under way has to copy, as estimated when it began; missing without one.", gauge, copying(func(s rigatoni.SnapshotStatus) float64 { return float64(s.DocumentsEstimated) })},
+	{"rigatoni.snapshot.bytes", "By", "Size of the documents copied by the snapshot under way, as BSON; missing without one.", gauge, copying(func(s rigatoni.SnapshotStatus) float64 { return float64(s.Bytes) })},
+	{"rigatoni.snapshot.collections", "{collection}", "Collections of the snapshot under way; missing without one.", gauge, copying(func(s rigatoni.SnapshotStatus) float64 { return float64(s.CollectionsTotal) })},
+	{"rigatoni.snapshot.collections.done", "{collection}", "Collections of the snapshot under way that are copied; missing without one.", gauge, copying(func(s rigatoni.SnapshotStatus) float64 { return float64(s.CollectionsDone) })},
+	{"rigatoni.snapshot.eta", "s", "How long the rest of the snapshot takes at the present rate; missing where that is unknown.", highest, func(s rigatoni.StreamStatus, _ time.Time) (float64, bool) {
+		if s.Snapshot == nil {
+			return 0, false
+		}
+		return s.Snapshot.ETA.Seconds(), s.Snapshot.ETA > 0
+	}},
 }
 
 func always(value func(rigatoni.StreamStatus) float64) func(rigatoni.StreamStatus, time.Time) (float64, bool) {
@@ -74,6 +87,16 @@ func always(value func(rigatoni.StreamStatus) float64) func(rigatoni.StreamStatu
 
 func count(value func(rigatoni.StreamStatus) uint64) func(rigatoni.StreamStatus, time.Time) (float64, bool) {
 	return func(s rigatoni.StreamStatus, _ time.Time) (float64, bool) { return float64(value(s)), true }
+}
+
+// copying is a value of the snapshot under way.
+func copying(value func(rigatoni.SnapshotStatus) float64) func(rigatoni.StreamStatus, time.Time) (float64, bool) {
+	return func(s rigatoni.StreamStatus, _ time.Time) (float64, bool) {
+		if s.Snapshot == nil {
+			return 0, false
+		}
+		return value(*s.Snapshot), true
+	}
 }
 
 // since is the time since t, which is unknown where it is zero, and while another

@@ -84,6 +84,7 @@ func busy(stream string) rigatoni.StreamStatus {
 		Interruptions: map[string]uint64{"network": 12, "failover": 13},
 		Position:      now.Add(-time.Minute), LastSave: now.Add(-2 * time.Minute), Runway: time.Hour, RunwayKnown: true,
 		StoreFailed: now.Add(-3 * time.Minute), Gaps: 2, LastGap: rigatoni.Gap{At: time.Unix(1794000000, 5e8)},
+		Snapshot: &rigatoni.SnapshotStatus{CollectionsTotal: 15, CollectionsDone: 14, Documents: 16, DocumentsEstimated: 17, Bytes: 18, ETA: 19 * time.Second},
 	}
 }
 
@@ -101,6 +102,8 @@ func TestObserve(t *testing.T) {
 		"streams": 1, "streams.up": 1, "leases.held": 1, "lease.epoch": 4, "lag": 60, "checkpoint.age": 120, "runway": 3600, "server.down": 0, "store.down": 180,
 		"events": 100, "bytes": 200, "batches": 3, "retries": 4, "dropped": 5, "refused": 7, "dead_letters": 6, "in_flight": 8, "saves": 9, "save.errors": 10,
 		"rewinds": 11, "gaps": 2, "gap.last.timestamp": 1794000000.5,
+		"snapshot.active": 1, "snapshot.documents": 16, "snapshot.documents.estimated": 17, "snapshot.bytes": 18, "snapshot.collections": 15,
+		"snapshot.collections.done": 14, "snapshot.eta": 19,
 	}
 	for name, v := range want {
 		key := "rigatoni." + name + "{pipeline=shop stream=orders}"
@@ -114,7 +117,7 @@ func TestObserve(t *testing.T) {
 		}
 	}
 	// What is unknown is missing, and no 0, which would be the best or the worst.
-	for _, name := range []string{"lag", "checkpoint.age", "runway", "lease.epoch", "gap.last.timestamp"} {
+	for _, name := range []string{"lag", "checkpoint.age", "runway", "lease.epoch", "gap.last.timestamp", "snapshot.documents", "snapshot.eta"} {
 		if v, ok := got["rigatoni."+name+"{pipeline=shop stream=users}"]; ok {
 			t.Errorf("%s of a stream that has none is %v", name, v)
 		}
@@ -124,7 +127,7 @@ func TestObserve(t *testing.T) {
 			t.Errorf("%s of a stream that another process reads is %v", name, v)
 		}
 	}
-	for _, name := range []string{"streams.up", "leases.held", "events", "retries", "refused"} { // a rate needs the 0 before the first
+	for _, name := range []string{"streams.up", "leases.held", "events", "retries", "refused", "snapshot.active"} { // a rate needs the 0 before the first
 		if v, ok := got["rigatoni."+name+"{pipeline=shop stream=users}"]; !ok || v != 0 {
 			t.Errorf("%s of a stream that waits is %v, %v", name, v, ok)
 		}

@@ -3,6 +3,7 @@ package resumetoken
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -177,6 +178,7 @@ func (w *keyWriter) scalar(v bson.RawValue) {
 		w.cstring(options)
 	case bson.TypeDBPointer:
 		ns, id := v.DBPointer()
+		ns, _, _ = strings.Cut(ns, "\x00") // where the server, too, takes it to end
 		w.byte(ksDBRef)
 		w.uint(4, uint64(len(ns)), 0)
 		w.key = append(append(w.key, ns...), id[:]...)

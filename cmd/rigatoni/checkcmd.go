@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/internal/writable"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -84,9 +87,12 @@ func newChecker(w world, s config.Settings, file string) *checker {
 // run returns the first error that a start would have.
 func (c *checker) run(ctx context.Context) error {
 	log := newLogger(c.w.stderr, logFormat{level: "warn", format: c.s.Messages.LogFormat, terminal: c.w.terminal, style: newStyle(c.w, c.w.terminal), scrub: c.s.Scrubber()})
-	dest, err := c.s.Output.To.Open(ctx, io.Discard, log)
-	if err != nil {
-		return usageError{err}
+	dest, errOutput := c.destination(ctx, log)
+	if errors.As(errOutput, new(usageError)) {
+		return errOutput
+	}
+	if dest != nil {
+		defer backend.Close(dest)
 	}
 	c.s.Watch.Logger = log
 	source, err := changestream.Open(c.s.Server.Source, &c.s.Watch)
@@ -101,14 +107,12 @@ func (c *checker) run(ctx context.Context) error {
 		defer cancel()
 		_ = source.Close(ctx) // the process ends
 	}()
-	errOutput := c.output()
 	errServer := c.server(ctx, source)
-	store, note, errStore := c.s.Checkpoints.Store.OpenToRead(ctx, log)
-	c.report.Store = partOf(c.s.Checkpoints.Store.String(), note, errStore)
-	if errStore == nil && store != nil {
+	store, errStore := c.store(ctx, log, dest)
+	if store != nil {
 		defer state.Close(store)
 	}
-	if errStore == nil && errServer == nil {
+	if errStore == nil && errServer == nil && dest != nil {
 		p, err := rigatoni.New(pipelineConfig(c.s, source, dest, store, log))
 		if err != nil {
 			return usageError{c.s.Explain(err)}
@@ -131,39 +135,87 @@ func (c *checker) server(ctx context.Context, source *changestream.Source) error
 		note = "answers; the user is " + user
 	}
 	c.report.Server = partOf(config.Redact(c.s.Server.Source), note, err)
+	if err == nil && user != "" && mayCopy(c.s.Pipeline) {
+		var more []changestream.Right
+		more, err = source.SnapshotRights(limited)
+		rights = append(rights, more...)
+	}
 	for _, r := range rights {
 		c.report.Rights = append(c.report.Rights, rightReport{Name: r.Name, For: r.For, Required: r.Required, Granted: r.Granted})
 	}
 	return err
 }
 
-// output asks whether there could be files.
-func (c *checker) output() error {
-	part := func(name, dir string) (*partReport, error) {
-		if dir == "" {
-			return &partReport{Name: name, OK: true}, nil
-		}
-		exists, err := writable.Dir(dir)
-		note := ""
-		if !exists {
-			note = "the directory isn't there; a start makes it"
-		}
-		p := partOf(name, note, err)
-		return &p, err
+// mayCopy reports whether a pipeline may copy what exists.
+func mayCopy(c rigatoni.Config) bool {
+	return copiesAtFirst(c) || slices.Contains(c.OnHistoryLost, "snapshot")
+}
+
+func copiesAtFirst(c rigatoni.Config) bool {
+	return c.Snapshot == "initial" || c.Snapshot == "when-needed"
+}
+
+// destination opens the destination, or asks whether there could be files.
+func (c *checker) destination(ctx context.Context, log *slog.Logger) (rigatoni.Destination, error) {
+	to := c.s.Output.To
+	limited, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	dest, note, err := to.OpenToRead(limited, log)
+	errLetters := c.deadLetters()
+	switch {
+	case !to.Ref.Kind.Checkpoints && err != nil:
+		return nil, usageError{err}
+	case !to.Ref.Kind.Checkpoints:
+		var p *partReport
+		p, err = directory(to.String(), to.Ref.Dir())
+		c.report.Destination = *p
+	default:
+		c.report.Destination = partOf(to.String(), note, err)
 	}
-	to, errTo := part(c.s.Output.To.String(), c.s.Output.To.Ref.Dir())
-	c.report.Destination = *to
-	var errLetters error
+	return dest, errors.Join(err, errLetters)
+}
+
+// store opens the store, unless the destination keeps the checkpoints.
+func (c *checker) store(ctx context.Context, log *slog.Logger, dest rigatoni.Destination) (state.Store, error) {
+	name := c.s.Checkpoints.Store.String()
+	switch {
+	case c.s.Checkpoints.Store.Ref.Kind != nil:
+		store, note, err := c.s.Checkpoints.Store.OpenToRead(ctx, log)
+		c.report.Store = partOf(name, note, err)
+		return store, err
+	case dest == nil:
+		c.report.Store = partReport{Name: name, Error: "unknown without it"}
+	default:
+		c.report.Store = partReport{Name: name, OK: true, Note: "in the transactions of its events"}
+	}
+	return nil, nil
+}
+
+// directory asks whether there could be files.
+func directory(name, dir string) (*partReport, error) {
+	if dir == "" {
+		return &partReport{Name: name, OK: true}, nil
+	}
+	exists, err := writable.Dir(dir)
+	note := ""
+	if !exists {
+		note = "the directory isn't there; a start makes it"
+	}
+	p := partOf(name, note, err)
+	return &p, err
+}
+
+func (c *checker) deadLetters() (err error) {
 	if dir := c.s.Output.DeadLetters; dir != "" {
-		c.report.DeadLetters, errLetters = part(dir, dir)
+		c.report.DeadLetters, err = directory(dir, dir)
 	}
-	return errors.Join(errTo, errLetters)
+	return err
 }
 
 func (c *checker) start(all []rigatoni.StartCheck) error {
 	var errs []error
 	for _, one := range all {
-		c.report.Start = append(c.report.Start, startOf(one, c.s.Checkpoints.Start, time.Now()))
+		c.report.Start = append(c.report.Start, startOf(one, c.s, time.Now()))
 		errs = append(errs, one.Err)
 	}
 	return errors.Join(errs...)

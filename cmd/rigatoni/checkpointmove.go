@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,12 @@ func moveKeys(ctx context.Context, x *checkpointSession, f *moveFlags, policy st
 		if err != nil {
 			return fmt.Errorf("%q: %w", k, err)
 		}
-		changes = append(changes, c)
+		if c != nil {
+			changes = append(changes, c)
+		}
+	}
+	if len(changes) == 0 {
+		return fmt.Errorf("%w: none of the streams has the collection; they are %q", checkpoints.ErrUnknownStream, keys)
 	}
 	var errs []error
 	for _, c := range changes {
@@ -78,6 +84,7 @@ func commandLine(args []string) string {
 type setTarget struct {
 	time, token, by string
 	now, oldest     bool
+	snapshot        []string // stays, and copies these collections
 }
 
 func newCheckpointSet(w world) *cobra.Command {
@@ -88,7 +95,8 @@ func newCheckpointSet(w world) *cobra.Command {
 		Short: "Set a pipeline's checkpoint to another position",
 		Long: "Set moves the checkpoint, or makes one where there is none. It asks the server whether it has all\n" +
 			"events after the new position, and says what is redelivered or skipped. Without --execute nothing\n" +
-			"is changed.\n\n" +
+			"is changed. With --snapshot the position stays, and the next start copies the collections again,\n" +
+			"while the stream goes on.\n\n" +
 			"TIME is a time such as 2026-11-23T00:46:00Z, or a cluster time (seconds.increment) such as\n" +
 			"1794000000.2: the events of that time are the first to be delivered.",
 		Args: oneFile,
@@ -99,6 +107,7 @@ func newCheckpointSet(w world) *cobra.Command {
 	cmd.Flags().BoolVar(&to.now, "to-now", false, "to now: what was written before is skipped")
 	cmd.Flags().BoolVar(&to.oldest, "to-oldest", false, "to the oldest event that the server has")
 	cmd.Flags().StringVar(&to.by, "by", "", "by a `DURATION`, back (-1h) or forward (30m)")
+	cmd.Flags().StringArrayVar(&to.snapshot, "snapshot", nil, "copy a `COLLECTION` again at the next start; may be repeated")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		target, policy, err := to.parse()
 		if err != nil {
@@ -107,6 +116,9 @@ func newCheckpointSet(w world) *cobra.Command {
 		f.create, f.emptyIfNew = f.execute, !f.execute
 		return checkpointRun(cmd, w, &f.checkpointFlags, args, func(ctx context.Context, x *checkpointSession) error {
 			return moveKeys(ctx, x, f, "checkpoint set "+policy, func(ctx context.Context, x *checkpointSession, m *checkpoints.Mover, k checkpoints.Key) (*checkpoints.Change, error) {
+				if len(to.snapshot) > 0 {
+					return to.copyAgain(ctx, m, k)
+				}
 				return m.Set(ctx, k, "set", target)
 			})
 		})
@@ -114,18 +126,33 @@ func newCheckpointSet(w world) *cobra.Command {
 	return cmd
 }
 
+// copyAgain plans the copies of a key: where there is a stream for each collection, of
+// its own one. It returns nil if there is none.
+func (to *setTarget) copyAgain(ctx context.Context, m *checkpoints.Mover, k checkpoints.Key) (*checkpoints.Change, error) {
+	names := to.snapshot
+	if k.Stream != "" {
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name != k.Stream })
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return m.Snapshot(ctx, k, names)
+}
+
 // parse returns the target, and how it was given.
 func (to setTarget) parse() (t checkpoints.Target, policy string, err error) {
 	n := 0
-	for _, given := range []bool{to.time != "", to.token != "", to.by != "", to.now, to.oldest} {
+	for _, given := range []bool{to.time != "", to.token != "", to.by != "", to.now, to.oldest, len(to.snapshot) > 0} {
 		if given {
 			n++
 		}
 	}
 	if n != 1 {
-		return t, "", errors.New("set takes exactly one of --to-time, --to-token, --to-now, --to-oldest and --by")
+		return t, "", errors.New("set takes exactly one of --to-time, --to-token, --to-now, --to-oldest, --by and --snapshot")
 	}
 	switch {
+	case len(to.snapshot) > 0:
+		return t, "--snapshot", nil
 	case to.time != "":
 		var at config.Start
 		if err := at.UnmarshalText([]byte(to.time)); err != nil || at.Time.IsZero() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,7 +11,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/snapshotview"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -52,8 +55,10 @@ type startReport struct {
 	BehindSeconds *float64 `json:"behind_seconds,omitempty"`
 	RunwaySeconds *float64 `json:"runway_seconds,omitempty"` // absent: unknown
 	Owner         string   `json:"owner,omitempty"`          // who has the lease now
-	Error         string   `json:"error,omitempty"`
-	Text          string   `json:"text"`
+	// Snapshot is the copy that the start begins, or goes on with; absent without one.
+	Snapshot *snapshotview.View `json:"snapshot,omitempty"`
+	Error    string             `json:"error,omitempty"`
+	Text     string             `json:"text"`
 }
 
 func partOf(name, note string, err error) partReport {
@@ -65,7 +70,7 @@ func partOf(name, note string, err error) partReport {
 }
 
 // startOf says what would happen to a stream.
-func startOf(c rigatoni.StartCheck, at config.Start, now time.Time) startReport {
+func startOf(c rigatoni.StartCheck, s config.Settings, now time.Time) startReport {
 	r := startReport{Key: c.Key, Action: "resume"}
 	var held *state.HeldError
 	if errors.As(c.Err, &held) {
@@ -74,7 +79,7 @@ func startOf(c rigatoni.StartCheck, at config.Start, now time.Time) startReport 
 	var parts []string
 	if c.Checkpoint == nil {
 		r.Action = "first-start"
-		parts = append(parts, "is a first start, "+r.firstStart(c, at))
+		parts = append(parts, "is a first start, "+r.firstStart(c, s))
 	} else {
 		parts = append(parts, "resumes from "+r.resume(c, now))
 		parts = append(parts, r.runway(c))
@@ -83,6 +88,7 @@ func startOf(c rigatoni.StartCheck, at config.Start, now time.Time) startReport 
 			parts = append(parts, "and the server can't: by "+c.Gap.Policy+" it goes on at "+people(c.Position.ClusterTime)+", and what lies between is a gap on record")
 		}
 	}
+	parts = append(parts, r.snapshot(c)...)
 	r.Text = strings.Join(parts, ", ")
 	if c.Err != nil {
 		r.Action, r.Error = "refused", strings.TrimPrefix(strings.TrimPrefix(config.Words(c.Err.Error()), "rigatoni: "), c.Key+": ")
@@ -94,11 +100,11 @@ func startOf(c rigatoni.StartCheck, at config.Start, now time.Time) startReport 
 	return r
 }
 
-func (r *startReport) firstStart(c rigatoni.StartCheck, at config.Start) string {
+func (r *startReport) firstStart(c rigatoni.StartCheck, s config.Settings) string {
 	if !c.From.IsZero() {
 		r.From = clockTime(c.From).Format(time.RFC3339)
 		text := "at " + people(c.From)
-		if c.From != at.Time {
+		if c.From != s.Checkpoints.Start.Time {
 			text += ", where other checkpoints of this pipeline end, which it continues"
 		}
 		return text
@@ -106,7 +112,30 @@ func (r *startReport) firstStart(c rigatoni.StartCheck, at config.Start) string 
 	if t := c.Position.ClusterTime; !t.IsZero() {
 		r.From = clockTime(t).Format(time.RFC3339)
 	}
+	switch {
+	case c.Position.Snapshot != "":
+		return "at now"
+	case copiesAtFirst(s.Pipeline) && c.Err == nil:
+		return "at now: there is nothing to copy"
+	}
 	return "at now: what was written before is not delivered"
+}
+
+// snapshot says what is copied.
+func (r *startReport) snapshot(c rigatoni.StartCheck) []string {
+	if c.Position.Snapshot == "" {
+		return nil
+	}
+	status, ok, err := changestream.SnapshotProgress(state.Checkpoint{Extra: map[string]json.RawMessage{rigatoni.ExtraSnapshot: json.RawMessage(c.Position.Snapshot)}})
+	switch {
+	case err != nil || !ok:
+		return nil // the stream has opened with it
+	case c.Checkpoint == nil || c.Gap != nil:
+		r.Snapshot = snapshotview.Of(&status)
+		return []string{"and copies what exists while it streams: " + snapshotview.Plan(status)}
+	}
+	r.Snapshot = snapshotview.Of(&status)
+	return []string{"and goes on with the snapshot: " + snapshotview.Text(status)}
 }
 
 func (r *startReport) resume(c rigatoni.StartCheck, now time.Time) string {
@@ -153,7 +182,7 @@ func (r *checkReport) text() string {
 		line("dead letters", r.DeadLetters.text("can be written to"))
 	}
 	if r.Start == nil {
-		line("start", "unknown without server and store")
+		line("start", "unknown without server, store and destination")
 	}
 	for _, s := range r.Start {
 		line("start", fmt.Sprintf("%q %s", s.Key, s.Text))

@@ -19,7 +19,7 @@ import (
 func TestReportsAreInUsersWords(t *testing.T) {
 	err := fmt.Errorf("rigatoni: b: opening the stream: changestream: shop: Options.FullDocument does not fit")
 	want := "opening the stream: shop: full-document does not fit"
-	if r := startOf(rigatoni.StartCheck{Key: "b", Err: err}, config.Start{}, time.Now()); r.Error != want {
+	if r := startOf(rigatoni.StartCheck{Key: "b", Err: err}, config.Settings{}, time.Now()); r.Error != want {
 		t.Errorf("the start: %s", r.Error)
 	}
 	if p := partOf("server", "", err); p.Error != "b: "+want {

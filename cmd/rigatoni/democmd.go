@@ -25,6 +25,8 @@ import (
 type demoFlags struct {
 	source, store string
 	mongod        bool
+	snapshot      bool
+	documents     int // of the snapshot
 	events, kills int
 	seed          uint64
 	keep          bool
@@ -50,19 +52,23 @@ func newDemoCommand(w world) *cobra.Command {
 			"what is in the finished files. It takes a few seconds.\n\n" +
 			"The server is rigatoni mongotest, in a process of its own, so nothing needs to be installed.\n" +
 			"With --mongod it is a real one, a mongod from PATH or the one that \"make demo\" has fetched;\n" +
-			"with --source it is yours. The exit code is 1 if a change was lost or is there twice.",
-		Example: "  rigatoni demo\n  rigatoni demo --mongod\n  rigatoni demo --source 'mongodb://localhost:27017/?replicaSet=rs0' --keep",
+			"with --source it is yours. The exit code is 1 if a change was lost or is there twice.\n\n" +
+			"With --snapshot there are documents before the pipeline starts, which it copies while they are\n" +
+			"changed; it is killed while it copies.",
+		Example: "  rigatoni demo\n  rigatoni demo --snapshot\n  rigatoni demo --mongod\n  rigatoni demo --source 'mongodb://localhost:27017/?replicaSet=rs0' --keep",
 		Args:    noArguments,
 	}
 	cmd.Flags().StringVar(&f.source, "source", "", "`URL` of a MongoDB replica set to write to (default: mongotest)")
 	cmd.Flags().BoolVar(&f.mongod, "mongod", false, "start a real MongoDB server instead of mongotest")
 	cmd.Flags().StringVar(&f.store, "store", "", "`URL` of the store of the checkpoint (default: file: in a temporary directory)")
+	cmd.Flags().BoolVar(&f.snapshot, "snapshot", false, "copy documents that are there already, while they are changed")
+	cmd.Flags().IntVar(&f.documents, "documents", demoDocuments, "with --snapshot, the number of documents that are there")
 	cmd.Flags().IntVar(&f.events, "events", 3000, "the number of changes to write")
 	cmd.Flags().IntVar(&f.kills, "kills", 5, "the number of kills")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the `number` that decides what to write and when to kill (default: random)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the files, and the database on the server of --source")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := f.check(); err != nil {
+		if err := f.check(cmd.Flags().Changed("documents")); err != nil {
 			return err
 		}
 		if !cmd.Flags().Changed("seed") {
@@ -80,7 +86,7 @@ func newDemoCommand(w world) *cobra.Command {
 	return cmd
 }
 
-func (f *demoFlags) check() error {
+func (f *demoFlags) check(documents bool) error {
 	var urls []config.Problem
 	for name, text := range map[string]string{"source": f.source, "store": f.store} {
 		if text == "" {
@@ -99,6 +105,10 @@ func (f *demoFlags) check() error {
 		return errors.New("--store memory: is lost when the process is killed; give file:DIR or redis://…")
 	case f.events < 100 || f.events > 1_000_000:
 		return fmt.Errorf("--events is %d; it must be from 100 to 1000000", f.events)
+	case documents && !f.snapshot:
+		return errors.New("--documents is the number of documents to copy, with --snapshot")
+	case f.documents < 1000 || f.documents > 10_000_000:
+		return fmt.Errorf("--documents is %d; it must be from 1000 to 10000000", f.documents)
 	case f.kills < 0 || f.kills > 100:
 		return fmt.Errorf("--kills is %d; it must be from 0 to 100", f.kills)
 	}
@@ -174,6 +184,9 @@ func (d *demo) show(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("finding this program, to run it as the pipeline: %w", err)
 	}
+	if d.flags.snapshot {
+		return d.showSnapshot(ctx, store, self)
+	}
 	out := filepath.Join(d.dir, "out")
 	d.printf("  writing   %s changes to %s.orders: inserts, updates, deletes\n", grouped(d.flags.events), d.database)
 	d.printf("  pipeline  %s run --database %s --collections orders \\\n", d.self(), d.database)
@@ -193,16 +206,7 @@ func (d *demo) show(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.screen.clear()
-	d.summary(res)
-	if err := d.checkpoint(ctx, store); err != nil {
-		return err
-	}
-	d.next()
-	if !res.OK() {
-		return errLost
-	}
-	return nil
+	return d.conclude(ctx, store, res)
 }
 
 func (d *demo) summary(r *crashtest.Result) {
@@ -212,12 +216,19 @@ func (d *demo) summary(r *crashtest.Result) {
 	d.printf("\n")
 	row("written", r.Progress.Written, fmt.Sprintf("%s inserts, %s updates, %s deletes, each acknowledged by the server",
 		grouped(r.Inserts), grouped(r.Updates), grouped(r.Deletes)))
+	if d.flags.snapshot {
+		row("copied", r.Copied, "documents in finished files, each as it was at one moment")
+		row("changes", r.Changes, "after that moment, in finished files, each document's in order")
+		row("in copy", r.InCopy, "made before their document was copied: the copy has them")
+	}
 	row("again", r.Progress.Redelivered, "delivered before a kill without a checkpoint: cut off the file, and delivered again")
-	row("finished", r.Progress.Finished, "different changes in finished files, compared one by one, each document's in order")
-	row("twice", r.Progress.Twice, "no change is in finished files more than once")
+	if !d.flags.snapshot {
+		row("finished", r.Progress.Finished, "different changes in finished files, compared one by one, each document's in order")
+	}
+	row("twice", r.Progress.Twice, "nothing is in finished files more than once")
 	verdict := d.style.good("nothing was lost")
 	if r.Lost > 0 {
-		verdict = d.style.bad("these changes are lost")
+		verdict = d.style.bad("these are lost")
 	}
 	row("lost", r.Lost, verdict)
 	if r.FaultCount > 0 {
@@ -255,6 +266,9 @@ func (d *demo) next() {
 		})
 	}
 	again := fmt.Sprintf("%s demo --seed %d", d.self(), d.flags.seed)
+	if d.flags.snapshot {
+		again += " --snapshot"
+	}
 	switch {
 	case d.flags.source != "":
 		again += " --source '" + config.Redact(d.flags.source) + "'"
@@ -268,6 +282,9 @@ func (d *demo) next() {
 	}
 	if !d.flags.keep {
 		commands = append(commands, [2]string{again + " --keep", "the same, and keep the files"})
+	}
+	if !d.flags.snapshot {
+		commands = append(commands, [2]string{d.self() + " demo --snapshot", "documents that are there already are copied, while they are changed"})
 	}
 	commands = append(commands,
 		[2]string{d.self() + " demo --kills 20 --events 20000", "more of everything"},

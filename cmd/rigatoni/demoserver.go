@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
@@ -73,7 +73,7 @@ func (d *demo) dropDatabase() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	client, err := mongo.Connect(options.Client().ApplyURI(d.uri))
+	client, err := mongoclient.Connect(options.Client().ApplyURI(d.uri))
 	if err != nil {
 		return fmt.Errorf("the database %s could not be dropped", d.database)
 	}

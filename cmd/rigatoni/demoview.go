@@ -16,6 +16,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -57,18 +58,28 @@ const barWidth = 40
 type processesView struct {
 	style style
 	total int
-	shown int // the lines that are final
+	copy  bool // of a copy: the numbers are those of its documents
+	shown int  // the lines that are final
 }
 
 func newProcessesView(s style, total int) *processesView {
 	return &processesView{style: s, total: total}
 }
 
+// newCopyView shows how far a copy of some documents gets.
+func newCopyView(s style, documents int) *processesView {
+	return &processesView{style: s, total: documents, copy: true}
+}
+
 const processColumns = "  %4s  %-14s %9s %7s  %-12s  "
 
 func (v *processesView) header() string {
 	scale := fmt.Sprintf("0%*s", barWidth, grouped(v.total))
-	return v.style.dim(fmt.Sprintf(processColumns+"%s\n", "run", "begins after", "delivered", "again", "ends at", scale))
+	what := "delivered"
+	if v.copy {
+		what = "copied"
+	}
+	return v.style.dim(fmt.Sprintf(processColumns+"%s\n", "run", "begins after", what, "again", "ends at", scale))
 }
 
 // update shows the state of the run.
@@ -86,8 +97,11 @@ func (v *processesView) update(c *console, p crashtest.Progress) {
 
 func (v *processesView) line(l crashtest.Process, s style) string {
 	from := "event " + grouped(l.Resumed)
-	if l.N == 1 {
+	switch {
+	case l.N == 1:
 		from = "the start"
+	case v.copy:
+		from = grouped(l.Resumed) + " copied"
 	}
 	again, end := "", ""
 	if l.Again > 0 {
@@ -176,7 +190,7 @@ func (d *demo) decoded(ctx context.Context, t resumetoken.Token) [][2]string {
 
 // nameOf is the collection's name, if the server has it.
 func (d *demo) nameOf(ctx context.Context, uuid resumetoken.UUID) string {
-	client, err := mongo.Connect(options.Client().ApplyURI(d.uri))
+	client, err := mongoclient.Connect(options.Client().ApplyURI(d.uri))
 	if err != nil {
 		return ""
 	}

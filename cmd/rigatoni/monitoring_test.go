@@ -32,6 +32,7 @@ func fullStatus() []rigatoni.StreamStatus {
 	return []rigatoni.StreamStatus{{
 		Stream: "orders", Key: "shop/orders", Phase: rigatoni.PhaseStreaming, Owner: "me", Epoch: 1, Position: time.Now(), LastSave: time.Now(),
 		Runway: time.Hour, RunwayKnown: true, Interruptions: map[string]uint64{"network": 1}, Gaps: 1, LastGap: rigatoni.Gap{At: time.Now()},
+		Snapshot: &rigatoni.SnapshotStatus{ETA: time.Minute},
 	}}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/snapshotview"
 )
 
 // report logs that the pipeline is ready, and shows its progress, until ctx ends
@@ -68,10 +69,11 @@ type summary struct {
 	outage      time.Time              // since when, the longest of them
 	storeFailed time.Time              // since when saves or renewals fail, the longest of them
 	waiting     *rigatoni.StreamStatus // one that waits for a lease, if there is any
+	snapshot    *rigatoni.SnapshotStatus
 }
 
 func total(streams []rigatoni.StreamStatus) summary {
-	sum := summary{streams: len(streams)}
+	sum := summary{streams: len(streams), snapshot: snapshotview.Together(streams)}
 	for i, s := range streams {
 		sum.events += s.Events
 		sum.saves += s.Saves
@@ -166,6 +168,9 @@ func (p progress) line() string {
 	if p.sum.events == 0 && p.sum.streaming == 0 {
 		parts = nil // it has not begun
 	}
+	if p.sum.snapshot != nil {
+		parts = append([]string{snapshotview.Brief(*p.sum.snapshot)}, parts...)
+	}
 	if p.sum.streaming > 0 {
 		parts = append(parts, p.lagText())
 	}
@@ -251,6 +256,13 @@ func (p progress) attrs() []slog.Attr {
 	}
 	if lag, known, _ := p.lag(); known {
 		a = append(a, slog.Float64("lag_seconds", tenths(lag.Seconds())))
+	}
+	if s := p.sum.snapshot; s != nil {
+		a = append(a, slog.Int64("snapshot_documents", s.Documents), slog.Int64("snapshot_documents_estimated", s.DocumentsEstimated),
+			slog.Int("snapshot_collections_done", s.CollectionsDone), slog.Int("snapshot_collections", s.CollectionsTotal))
+		if s.ETA > 0 {
+			a = append(a, slog.Float64("snapshot_eta_seconds", math.Round(s.ETA.Seconds())))
+		}
 	}
 	if !p.sum.lastSave.IsZero() {
 		a = append(a, slog.Float64("checkpoint_age_seconds", tenths(p.now.Sub(p.sum.lastSave).Seconds())))

@@ -248,6 +248,9 @@ func TestProgressLine(t *testing.T) {
 			"1,234,567 events · 0/s · lag 1.0 s · last checkpoint 1.0 s ago · 2 retries"},
 		{903.5, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(902), LastSave: at(902), StoreFailed: at(898)}},
 			"1,234,567 events · 0/s · idle · last checkpoint 1.5 s ago · the store fails for 5.5 s"},
+		{903.5, []rigatoni.StreamStatus{{Phase: streaming, Events: 1_234_567, Position: at(903.5), LastSave: at(903), Snapshot: &rigatoni.SnapshotStatus{Documents: 400, DocumentsEstimated: 1000, ETA: time.Minute}},
+			{Phase: streaming, Position: at(903.5), LastSave: at(903)}, {Phase: streaming, Position: at(903.5), LastSave: at(903), Snapshot: &rigatoni.SnapshotStatus{Documents: 90}}},
+			"snapshot 49%, 490 of about 1,000 documents, 60 s left · 1,234,567 events · 0/s · idle · last checkpoint 0.5 s ago"},
 		{904, []rigatoni.StreamStatus{{Phase: rigatoni.PhaseStopping, Events: 1_234_567, Position: at(902), LastSave: at(902), InFlight: 1200}},
 			"1,234,567 events · 0/s · last checkpoint 2.0 s ago · stopping, 1,200 events in hand"},
 	} {
@@ -263,6 +266,13 @@ func TestProgressAttributes(t *testing.T) {
 	p := progress{total([]rigatoni.StreamStatus{{Phase: rigatoni.PhaseStreaming, Events: 5, Saves: 2, Position: at, LastSave: at}}), at.Add(640 * time.Millisecond), 2.55}
 	newLogger(newConsole(&b, false), logFormat{}).LogAttrs(t.Context(), slog.LevelInfo, "progress", p.attrs()...)
 	want := "msg=progress events=5 events_per_second=2.6 saves=2 retries=0 save_errors=0 dead_letters=0 lag_seconds=0.6 checkpoint_age_seconds=0.6\n"
+	if got := b.String(); !strings.HasSuffix(got, want) {
+		t.Errorf("\n got %swant %s", got, want)
+	}
+	b.Reset()
+	p.sum.snapshot = &rigatoni.SnapshotStatus{Documents: 4, DocumentsEstimated: 10, CollectionsDone: 1, CollectionsTotal: 2, ETA: 90 * time.Second}
+	newLogger(newConsole(&b, false), logFormat{}).LogAttrs(t.Context(), slog.LevelInfo, "progress", p.attrs()...)
+	want = " snapshot_documents=4 snapshot_documents_estimated=10 snapshot_collections_done=1 snapshot_collections=2 snapshot_eta_seconds=90 checkpoint_age_seconds=0.6\n"
 	if got := b.String(); !strings.HasSuffix(got, want) {
 		t.Errorf("\n got %swant %s", got, want)
 	}
@@ -331,6 +341,9 @@ func TestSettingsReachThePipeline(t *testing.T) {
 		flags[o.Name] = cmp.Or(value, "text")
 		if o.Name == "on-history-lost" {
 			flags[o.Name] = "now"
+		}
+		if o.Name == "snapshot" {
+			flags[o.Name] = "never"
 		}
 		want[o.Name] = flags[o.Name]
 	}

@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/mongostore"
@@ -117,7 +118,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Destination, error) 
 	if err != nil {
 		return nil, err
 	}
-	client, err := mongo.Connect(co)
+	client, err := mongoclient.Connect(co)
 	if err != nil {
 		return nil, invalid("the URL is not a valid connection string")
 	}

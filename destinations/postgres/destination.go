@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -61,9 +62,10 @@ type session struct {
 	log    *slog.Logger
 
 	tables   map[rigatoni.Namespace]*table // that have been looked at
-	had      []claim                       // tables of the checkpoint, when the session began
 	last     bson.Timestamp                // of the last event that was seen
 	replaced map[string]bool               // tables in which U+0000 was, and has been logged
+	swept    map[string]string             // how far sweeps have got that failed
+	created  []tableName                   // in the transaction of the moment
 }
 
 // Open begins a session. It refuses options that don't fit the source, and output that
@@ -74,6 +76,7 @@ func (d *Destination) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Si
 	if err := d.transact(ctx, func(tx pgx.Tx) error { return s.open(ctx, tx, o) }); err != nil {
 		return nil, describeOpening(err)
 	}
+	s.logCreated()
 	if d.opts.Mode == Log {
 		return &logSink{s}, nil
 	}
@@ -84,7 +87,6 @@ func (d *Destination) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Si
 // transaction that is rolled back.
 func (d *Destination) CheckOpening(ctx context.Context, o rigatoni.Opening) error {
 	s := d.session(o)
-	s.log = slog.New(slog.DiscardHandler)
 	err := d.transact(ctx, func(tx pgx.Tx) error {
 		if err := s.open(ctx, tx, o); err != nil {
 			return err
@@ -102,7 +104,7 @@ var errRollBack = errors.New("rolled back on purpose")
 func (d *Destination) session(o rigatoni.Opening) *session {
 	return &session{
 		d: d, key: o.Key, fence: o.Fence, scope: o.Scope, log: d.opts.Logger.With("key", o.Key), last: o.ClusterTime,
-		tables: map[rigatoni.Namespace]*table{}, replaced: map[string]bool{},
+		tables: map[rigatoni.Namespace]*table{}, replaced: map[string]bool{}, swept: map[string]string{},
 	}
 }
 
@@ -110,11 +112,8 @@ func (d *Destination) session(o rigatoni.Opening) *session {
 // making the same table or schema.
 const transactAttempts = 5
 
-// transact runs do in a transaction in which no lock is waited for for long, within the
-// time of a call.
+// transact runs do in a transaction in which no lock is waited for for long.
 func (d *Destination) transact(ctx context.Context, do func(pgx.Tx) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, d.opts.CallTimeout)
-	defer cancel()
 	for range transactAttempts {
 		if err = d.try(ctx, do); !isRace(sqlState(err)) {
 			break
@@ -142,6 +141,7 @@ func isRace(code string) bool {
 }
 
 func (s *session) open(ctx context.Context, tx pgx.Tx, o rigatoni.Opening) error {
+	s.created = nil
 	if err := s.d.checkScope(s.scope); err != nil {
 		return err
 	}
@@ -151,18 +151,20 @@ func (s *session) open(ctx context.Context, tx pgx.Tx, o rigatoni.Opening) error
 	if err := s.d.prepareCatalog(ctx, tx); err != nil {
 		return err
 	}
-	had, err := s.d.claims(ctx, tx, s.key)
-	if err != nil {
+	had, gone, err := s.d.claims(ctx, tx, s.key)
+	switch {
+	case err != nil:
 		return err
+	case gone != nil:
+		return s.isGone(gone[0])
 	}
-	s.had = had
 	for _, c := range had {
-		if err := s.checkHad(ctx, tx, c); err != nil {
+		if err := s.checkHad(c); err != nil {
 			return err
 		}
 	}
 	if o.FirstStart && !o.AcceptAnyOutput {
-		if err := s.checkOutput(ctx, tx); err != nil {
+		if err := s.checkOutput(ctx, tx, had); err != nil {
 			return err
 		}
 	}
@@ -185,21 +187,12 @@ func (s *session) findSchema(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// checkHad refuses to go on without a table that there was: it has been dropped, or the
-// options say another one now.
-func (s *session) checkHad(ctx context.Context, tx pgx.Tx, c claim) error {
-	var exists bool
-	err := tx.QueryRow(ctx, "select to_regclass($1) is not null", c.name.String()).Scan(&exists)
-	if err != nil {
-		return err
-	}
-	// A name in the catalog is escaped, and so differs from the one that it was made of
-	// where that has a backslash or a quote: only the others can be compared.
+// checkHad refuses to leave a table behind because the options say another one now. A
+// name in the catalog is escaped, and differs from the one that it was made of where
+// that has a backslash, say: only others can be compared.
+func (s *session) checkHad(c claim) error {
 	now := s.claimOf(c.ns)
-	switch {
-	case !exists:
-		return s.isGone(c)
-	case now.ns == c.ns && (now.name != c.name || now.mode != c.mode):
+	if now.ns == c.ns && (now.name != c.name || now.mode != c.mode) {
 		return refuse("%s is written to %s, a %s, and by the options it would be %s, a %s; change them back, or start without those rows by executing %s",
 			c.ns, c.name, c.mode, now.name, now.mode, s.d.forget(c.name))
 	}
@@ -208,9 +201,9 @@ func (s *session) checkHad(ctx context.Context, tx pgx.Tx, c claim) error {
 
 // checkOutput refuses a first start where there are rows of the checkpoint: it looks as
 // if the checkpoint had been lost.
-func (s *session) checkOutput(ctx context.Context, tx pgx.Tx) error {
+func (s *session) checkOutput(ctx context.Context, tx pgx.Tx, had []claim) error {
 	var names []string
-	for _, c := range s.had {
+	for _, c := range had {
 		var hasRows bool
 		if err := tx.QueryRow(ctx, "select exists (select from "+c.name.String()+")").Scan(&hasRows); err != nil {
 			return err
@@ -260,8 +253,9 @@ func (d *Destination) checkScope(scope *rigatoni.Scope) error {
 		return nil
 	}
 	one := len(scope.Collections) == 1 && !isPattern(scope.Collections[0])
+	updates := len(scope.Operations) == 0 || slices.Contains(scope.Operations, "update")
 	switch {
-	case scope.FullDocument == "default":
+	case updates && scope.FullDocument == "default":
 		return rigatoni.Permanent(invalid("%s", errNoFullDocument))
 	case !one && !d.names.has("{collection}"):
 		return rigatoni.Permanent(invalid("Options.Table is %q, and several collections are watched, which would share a table; write {collection} into it", d.opts.Table))
@@ -269,6 +263,13 @@ func (d *Destination) checkScope(scope *rigatoni.Scope) error {
 		return rigatoni.Permanent(invalid("Options.Table is %q, and several databases are watched, whose collections of the same name would share a table; write {database} into it, as in public.{database}_{collection}", d.opts.Table))
 	}
 	return nil
+}
+
+// logCreated logs which tables the transaction has created.
+func (s *session) logCreated() {
+	for _, name := range s.created {
+		s.log.Info("table created", "table", name.String())
+	}
 }
 
 // isPattern reports whether a name of a [rigatoni.Scope] stands for several.

@@ -57,29 +57,32 @@ func renamedTo(ev rigatoni.Event) rigatoni.Namespace {
 
 // affected are the tables with rows of documents that are not there any more, or not
 // under that name.
-func (s *session) affected(ctx context.Context, ev rigatoni.Event, op string, ns rigatoni.Namespace) (tables []*table, err error) {
-	var has []claim
-	err = s.d.transact(ctx, func(tx pgx.Tx) (err error) {
-		has, err = s.d.claims(ctx, tx, s.key)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	gone := func(c claim) bool { return c.ns == s.claimOf(ns).ns }
+func (s *session) affected(ctx context.Context, ev rigatoni.Event, op string, ns rigatoni.Namespace) ([]*table, error) {
+	of := s.claimOf(ns).ns
+	gone := func(c claim) bool { return c.ns == of }
 	switch op {
 	case "rename": // what had the new name before was dropped with it
 		to := s.claimOf(renamedTo(ev)).ns
-		gone = func(c claim) bool { return c.ns == to || c.ns == s.claimOf(ns).ns }
+		gone = func(c claim) bool { return c.ns == to || c.ns == of }
 	case "dropDatabase":
-		gone = func(c claim) bool { return c.ns.DB == s.claimOf(ns).ns.DB }
+		gone = func(c claim) bool { return c.ns.DB == of.DB }
 	}
+	return s.claimedBy(ctx, gone)
+}
+
+// claimedBy are the tables of the checkpoint for which is holds.
+func (s *session) claimedBy(ctx context.Context, is func(claim) bool) (tables []*table, err error) {
+	var has []claim
+	err = s.d.transact(ctx, func(tx pgx.Tx) (err error) {
+		has, _, err = s.d.claims(ctx, tx, s.key)
+		return err
+	})
 	for _, c := range has {
-		if gone(c) {
+		if is(c) {
 			tables = append(tables, &table{name: c.name, ns: c.ns})
 		}
 	}
-	return tables, nil
+	return tables, err
 }
 
 func tableNames(tables []*table) string {
@@ -120,21 +123,26 @@ func (s *session) invalidated(ev rigatoni.Event) error {
 
 // run deletes, or marks, the rows of one table in steps: each is a transaction that
 // checks the fence, since a long one would keep the lease from being renewed. To repeat
-// it is harmless.
+// it is harmless; an attempt goes on where the one before has failed.
 func (s *session) run(ctx context.Context, w sweep) error {
-	last, has := "", true
-	for first := true; has; first = false {
+	id := w.table.name.String() + string(w.before)
+	for has := true; has; {
+		last, begun := s.swept[id]
 		err := s.d.transact(ctx, func(tx pgx.Tx) (err error) {
 			if err = s.d.store.FenceTx(ctx, tx, s.key, s.fence); err != nil {
 				return err
 			}
-			last, has, err = s.step(ctx, tx, w, last, first)
+			last, has, err = s.step(ctx, tx, w, last, !begun)
 			return err
 		})
 		if err != nil {
-			return err
+			return s.failed(w.table, err)
+		}
+		if has {
+			s.swept[id] = last
 		}
 	}
+	delete(s.swept, id)
 	return nil
 }
 

@@ -61,13 +61,21 @@ func passes(code string) bool {
 		slices.Contains([]string{"55P03", "25P03", "25006"}, code))
 }
 
-// describeWriting says what an error of writing to a table means. A row that the server
-// refuses, for its contents, for a constraint, by a trigger, or because it is larger
-// than a limit, is the event's: no repetition mends it. All others are those of the
-// server or of the connection, or somebody has changed the table.
+// isRowError reports whether a server's error is about a row: for its contents, for a
+// constraint, by a trigger, or because it is larger than a limit. No repetition mends
+// it. All others are those of the server or of the connection, or somebody has changed
+// the table.
+func isRowError(code string) bool {
+	return len(code) == 5 && slices.Contains([]string{"22", "23", "54", "P0"}, code[:2])
+}
+
+// describeWriting says what an error of writing to a table means.
 func describeWriting(t *table, err error) error {
 	code := sqlState(err)
-	if len(code) == 5 && slices.Contains([]string{"22", "23", "54", "P0"}, code[:2]) {
+	switch {
+	case isPermanent(err), errors.As(err, new(*state.Error)):
+		return err
+	case isRowError(code):
 		return refuseEvent("%s refuses a row: %s (SQLSTATE %s)", t.name, message(err), code)
 	}
 	return fmt.Errorf("postgres: writing to %s: %w", t.name, err)
@@ -76,5 +84,5 @@ func describeWriting(t *table, err error) error {
 // isChanged reports whether a server's error may be that a table was changed or dropped
 // since it was looked at.
 func isChanged(code string) bool {
-	return len(code) == 5 && slices.Contains([]string{"42", "0A", "3F", "55", "XX"}, code[:2])
+	return len(code) == 5 && slices.Contains([]string{"42", "0A", "3F", "XX"}, code[:2])
 }

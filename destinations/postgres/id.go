@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"math/big"
 	"strconv"
 	"unicode/utf8"
-
-	"crypto/sha256"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -20,24 +19,8 @@ import (
 // 2,700 bytes. A longer text is cut, and a hash stands for the rest.
 const maxID = 1024
 
-// idText is what the column _id has for an _id. Two _ids that MongoDB holds for equal,
-// such as 1, 1.0 and NumberLong(1), have one text, and no others do:
-//
-//	objectId          its 24 digits: 65a100000000000000000000
-//	string, symbol    in quotes, escaped as jsonb prints it: "abc"
-//	numbers           digits where they are whole and fit in 64 bits, otherwise those of the
-//	                  double: 1, -7, 1.5, 1e+300; NaN, Infinity, -Infinity. A decimal that is
-//	                  no double: {"$numberDecimal":"0.1"}, without zeros at its end
-//	UUID              00112233-4455-6677-8899-aabbccddeeff
-//	date              2026-11-29T18:51:02.000Z
-//	boolean, null     true, false, null
-//	undefined, minKey, maxKey: undefined, MinKey, MaxKey
-//	object            {"a":1,"b":"x"}, its fields in their order; in it, an objectId is
-//	                  {"$oid":"65a1…"}, and a UUID or a date likewise
-//	others            as Extended JSON
-//
-// A text of more than 1,024 bytes is cut, and ends with "…sha256:" and the SHA-256 of
-// the whole text.
+// idText is what the column _id has for an _id; the package documentation has its form.
+// Two _ids have the same text if and only if MongoDB holds them for equal.
 func idText(v bson.RawValue) (string, error) {
 	text, err := appendID(make([]byte, 0, 32), v)
 	if err != nil || len(text) <= maxID {
@@ -99,7 +82,7 @@ func appendPart(dst []byte, v bson.RawValue) ([]byte, error) {
 
 func appendParts(dst []byte, v bson.RawValue) ([]byte, error) {
 	elements, err := bson.Raw(v.Value).Elements()
-	if err != nil {
+	if err != nil || bson.Raw(v.Value).Validate() != nil {
 		return dst, errMalformedID
 	}
 	array := v.Type == bson.TypeArray

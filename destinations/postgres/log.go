@@ -26,15 +26,20 @@ func (l *logSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fenc
 	if err != nil {
 		return err
 	}
-	sink := txSink{store: l.session.d.store, key: l.session.key, fn: func(ctx context.Context, tx pgx.Tx, _ *rigatoni.Batch) error {
+	sink := txSink{store: l.session.d.store, key: l.session.key, fn: l.apply(tables)}
+	return l.session.finish(sink.DeliverAt(ctx, b, f, cp), b)
+}
+
+// apply writes the rows in a transaction.
+func (l *logSink) apply(tables []*logRows) TxFunc {
+	return func(ctx context.Context, tx pgx.Tx, _ *rigatoni.Batch) error {
 		for _, rows := range tables {
 			if err := l.write(ctx, tx, rows); err != nil {
 				return err
 			}
 		}
 		return nil
-	}}
-	return l.session.finish(sink.DeliverAt(ctx, b, f, cp), b)
+	}
 }
 
 // logRows are the rows of a table, in the format of COPY.

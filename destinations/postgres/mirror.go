@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -14,7 +15,10 @@ import (
 // A mirrorSink keeps a row for each document.
 type mirrorSink struct{ session *session }
 
-var _ rigatoni.Transactional = (*mirrorSink)(nil)
+var (
+	_ rigatoni.Transactional = (*mirrorSink)(nil)
+	_ rigatoni.Sweeper       = (*mirrorSink)(nil)
+)
 
 // Deliver fails: the pipeline calls DeliverAt.
 func (m *mirrorSink) Deliver(context.Context, *rigatoni.Batch) error { return errDeliverAt }
@@ -31,15 +35,37 @@ func (m *mirrorSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.F
 			return err
 		}
 	}
-	sink := txSink{store: m.session.d.store, key: m.session.key, fn: func(ctx context.Context, tx pgx.Tx, _ *rigatoni.Batch) error {
+	sink := txSink{store: m.session.d.store, key: m.session.key, fn: m.apply(c)}
+	return m.session.finish(sink.DeliverAt(ctx, b, f, cp), b)
+}
+
+// apply writes the rows in a transaction.
+func (m *mirrorSink) apply(c *collection) TxFunc {
+	return func(ctx context.Context, tx pgx.Tx, _ *rigatoni.Batch) error {
 		for _, rows := range c.tables {
 			if err := m.write(ctx, tx, rows); err != nil {
 				return err
 			}
 		}
 		return nil
-	}}
-	return m.session.finish(sink.DeliverAt(ctx, b, f, cp), b)
+	}
+}
+
+// Sweep deletes the rows of a collection that its copy has not found, or marks them as
+// deleted. Rows without a version are none of the pipeline's.
+func (m *mirrorSink) Sweep(ctx context.Context, end rigatoni.SnapshotEnd) error {
+	s := m.session
+	tables, err := s.claimedBy(ctx, func(c claim) bool { return c.ns == s.claimOf(end.Namespace).ns })
+	if err != nil {
+		return err
+	}
+	before := tokenVersion(end.Began, bson.Timestamp{})
+	for _, t := range tables {
+		if err := s.run(ctx, sweep{t, before, timeOf(before)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A collection is what becomes of a batch.

@@ -77,8 +77,9 @@ type Options struct {
 	// default is 5s.
 	CallTimeout time.Duration `help:"limit for waiting for a lock, and for each call about the checkpoint" default:"5s" min:"1ms" max:"10m"`
 
-	// NoCreate keeps Open from creating the table of the checkpoints, as
-	// [pgstore.Options].NoCreate does.
+	// NoCreate keeps [Open] from creating the table of the checkpoints, for programs
+	// that only look. Where it is missing, Open returns [pgstore.ErrNoTable] and all
+	// the same the destination, which CheckOpening can be asked of.
 	NoCreate bool
 
 	// Logger receives log output. The default is slog.Default().
@@ -224,14 +225,14 @@ func Open(ctx context.Context, url string, o *Options) (*Destination, error) {
 	}
 	d, err := New(pool, &opts)
 	if err == nil {
+		d.owned = true
 		err = d.store.Prepare(ctx)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, pgstore.ErrNoTable) {
 		pool.Close()
 		return nil, err
 	}
-	d.owned = true
-	return d, nil
+	return d, err
 }
 
 // New makes a destination with a pool of the caller's, which it doesn't close. Nothing

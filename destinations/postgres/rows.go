@@ -19,6 +19,9 @@ type row struct {
 	version []byte
 }
 
+// written are the operations of which a row is made.
+var written = map[string]bool{"insert": true, "update": true, "replace": true, "delete": true, "read": true}
+
 // skipped are the operations of which no row can be made, and which change none: those
 // of an expanded stream.
 var skipped = map[string]bool{
@@ -29,6 +32,9 @@ var skipped = map[string]bool{
 // rowOf makes the row of an event about a document. doc is appended to buf.
 func (s *session) rowOf(ev rigatoni.Event, t *table, buf []byte) (r row, rest []byte, err error) {
 	op := ev.OperationType()
+	if !written[op] {
+		return r, buf, refuseEvent("the operation %q is unknown to this version", op)
+	}
 	id, err := ev.DocumentKey().LookupErr("_id")
 	if err != nil {
 		return r, buf, refuseEvent("the event has no documentKey with an _id, which its row needs; a pipeline or a transform must leave it")

@@ -4,14 +4,19 @@ import (
 	"errors"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 var errDeliverAt = rigatoni.Permanent(errors.New("postgres: events are taken with their checkpoint only (DeliverAt)"))
 
-// finish notes what a delivery has seen, if it succeeded.
+// finish notes what a delivery has seen, if it succeeded. A constraint that is checked
+// at COMMIT, and fails, has rolled back: the server has said so.
 func (s *session) finish(err error, b *rigatoni.Batch) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		s.last = b.Events[len(b.Events)-1].ClusterTime()
+	case isRowError(sqlState(err)) && !isPermanent(err) && !errors.As(err, new(*state.Error)):
+		return refuseEvent("COMMIT refuses a row: %s (SQLSTATE %s)", message(err), sqlState(err))
 	}
 	return err
 }

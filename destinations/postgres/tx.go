@@ -1,20 +1,3 @@
-// Package postgres delivers to PostgreSQL, each event exactly once: what the events do
-// and the checkpoint after them are one transaction.
-//
-// [Tx] runs a function of the program in that transaction:
-//
-//	dest := postgres.Tx(pool, func(ctx context.Context, tx pgx.Tx, b *rigatoni.Batch) error {
-//		for _, ev := range b.Events {
-//			if _, err := tx.Exec(ctx, "INSERT INTO changes (op, id) VALUES ($1, $2)", ev.OperationType(), ev.DocumentKey().String()); err != nil {
-//				return err
-//			}
-//		}
-//		return nil
-//	})
-//	err := rigatoni.Run(ctx, rigatoni.Config{Name: "orders", Source: source, Destination: dest})
-//
-// The checkpoints are in a table of the same database, that of package pgstore, and
-// Config.Store stays nil.
 package postgres
 
 import (

@@ -3,6 +3,7 @@ package postgres
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -45,4 +46,9 @@ func isKeyString(key []byte) bool { return len(key) >= 9 && key[0] == keyStringT
 func timeVersion(at bson.Timestamp) []byte {
 	key := binary.BigEndian.AppendUint32([]byte{keyStringTimestamp}, at.T)
 	return binary.BigEndian.AppendUint32(key, at.I)
+}
+
+// timeOf is the cluster time of a version, in seconds.
+func timeOf(version []byte) time.Time {
+	return time.Unix(int64(binary.BigEndian.Uint32(version[1:])), 0)
 }

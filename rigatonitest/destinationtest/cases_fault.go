@@ -14,6 +14,11 @@ const mostSteps = 10_000
 // not reached, each with a stream of its own. It ends with a clean stop of the stream,
 // by a process without faults if need be.
 func (t *trial) atEachStep(kind Kind, do func(s *stream, d rigatoni.Destination, reached func() bool, thaw func())) {
+	t.atEachStepOf(kind, func() *stream { return t.stream(8) }, do)
+}
+
+// atEachStepOf is atEachStep with streams of another kind.
+func (t *trial) atEachStepOf(kind Kind, newStream func() *stream, do func(s *stream, d rigatoni.Destination, reached func() bool, thaw func())) {
 	if t.h.OpenFaulty == nil {
 		t.skipf("Harness.OpenFaulty is nil")
 	}
@@ -32,7 +37,7 @@ func (t *trial) atEachStep(kind Kind, do func(s *stream, d rigatoni.Destination,
 			t.fatalf("Harness.OpenFaulty: %v", err)
 		}
 		t.opens(d)
-		s := t.stream(8)
+		s := newStream()
 		do(s, d, reached, thaw)
 		s.check(fmt.Sprintf("when step %d %s, before the stream has ended", step, kind), false)
 		s.finish(fmt.Sprintf("when step %d %s", step, kind))

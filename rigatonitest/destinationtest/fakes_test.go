@@ -6,12 +6,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/destinationtest"
+	"github.com/rigatoni-etl/rigatoni/state"
 )
 
 // recordOf is what a reader finds of an event.
@@ -105,4 +107,90 @@ func (d byKey) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, err
 		d.lists[o.Key] = append(d.lists[o.Key], r)
 		return nil
 	}), nil
+}
+
+// TestDatabaseMirror: the documents of a database, one for each key, are a mirror that sweeps.
+func TestDatabaseMirror(t *testing.T) {
+	destinationtest.Run(t, func(t *testing.T) destinationtest.Harness {
+		m := &mirrors{dbs: map[string]*rigatonitest.Database{}}
+		return destinationtest.Harness{
+			Open: func(context.Context) (rigatoni.Destination, error) { return mirrorOf{m, nil}, nil },
+			OpenFaulty: func(_ context.Context, f destinationtest.Fault) (rigatoni.Destination, func() bool, error) {
+				fault, reached := faultOf(f)
+				return mirrorOf{m, fault}, reached, nil
+			},
+			Read: func(_ context.Context, key string) (records []destinationtest.Record, err error) {
+				for _, doc := range m.of(key).Documents("destinationtest.items") {
+					records = append(records, destinationtest.Record{ID: doc.Lookup("_id").Int32(), N: doc.Lookup("n").Int32()})
+				}
+				return records, nil
+			},
+			Mirror: true,
+		}
+	})
+}
+
+// mirrors are databases by key.
+type mirrors struct {
+	mu  sync.Mutex
+	dbs map[string]*rigatonitest.Database
+}
+
+func (m *mirrors) of(key string) *rigatonitest.Database {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dbs[key] == nil {
+		m.dbs[key] = rigatonitest.NewDatabase()
+	}
+	return m.dbs[key]
+}
+
+// mirrorOf is a client of the database of each key.
+type mirrorOf struct {
+	m     *mirrors
+	fault func(rigatonitest.Step) rigatonitest.Fault
+}
+
+func (d mirrorOf) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, error) {
+	return d.m.of(o.Key).Client(d.fault).Open(ctx, o)
+}
+
+func (d mirrorOf) Checkpoints() state.Store { return mirrorStore{d} }
+
+// A mirrorStore is the stores of the databases.
+type mirrorStore struct{ d mirrorOf }
+
+func (s mirrorStore) of(key string) state.Leaser {
+	store, _ := state.As[state.Leaser](s.d.m.of(key).Client(s.d.fault).Checkpoints())
+	return store
+}
+
+func (s mirrorStore) Load(ctx context.Context, key string) (state.Checkpoint, error) {
+	return s.of(key).Load(ctx, key)
+}
+
+func (s mirrorStore) Save(ctx context.Context, key string, cp state.Checkpoint) error {
+	return s.of(key).Save(ctx, key, cp)
+}
+
+func (s mirrorStore) Clear(ctx context.Context, key string) error { return s.of(key).Clear(ctx, key) }
+
+func (s mirrorStore) SaveFenced(ctx context.Context, key string, f state.Fence, cp state.Checkpoint) error {
+	return s.of(key).SaveFenced(ctx, key, f, cp)
+}
+
+func (s mirrorStore) ClearFenced(ctx context.Context, key string, f state.Fence) error {
+	return s.of(key).ClearFenced(ctx, key, f)
+}
+
+func (s mirrorStore) Acquire(ctx context.Context, key string, r state.LeaseRequest) (state.Grant, error) {
+	return s.of(key).Acquire(ctx, key, r)
+}
+
+func (s mirrorStore) Renew(ctx context.Context, key string, f state.Fence, ttl time.Duration) error {
+	return s.of(key).Renew(ctx, key, f, ttl)
+}
+
+func (s mirrorStore) Release(ctx context.Context, key string, f state.Fence) error {
+	return s.of(key).Release(ctx, key, f)
 }

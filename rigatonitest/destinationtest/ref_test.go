@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/state/record"
@@ -28,6 +29,9 @@ type refDB struct {
 	rows    map[string][]Record            // by key: what a reader finds
 	parts   map[string]map[string][]Record // by key and owner: of a buffered sink, not yet visible
 	records map[string]record.Record
+	tokens  map[string]map[int32]resumetoken.Token // by key and _id: of the last event
+
+	swept bool // once
 
 	sessions atomic.Int64
 }
@@ -35,17 +39,17 @@ type refDB struct {
 // A refDest is a destination of a kind, with a bug.
 type refDest struct {
 	db    *refDB
-	kind  string // plain, concurrent, buffered, tx, mirror
+	kind  string // plain, concurrent, buffered, tx, mirror, sweeper
 	bug   string
 	step  func() error // what happens outside of the process
 	opens atomic.Int32
 }
 
 func newRef(kind, bug string) Harness {
-	db := &refDB{rows: map[string][]Record{}, parts: map[string]map[string][]Record{}, records: map[string]record.Record{}}
+	db := &refDB{rows: map[string][]Record{}, parts: map[string]map[string][]Record{}, records: map[string]record.Record{}, tokens: map[string]map[int32]resumetoken.Token{}}
 	open := func(step func() error) rigatoni.Destination {
 		d := &refDest{db: db, kind: kind, bug: bug, step: step}
-		if (kind == "tx" || kind == "mirror") && bug != "no checkpointer" {
+		if (kind == "tx" || kind == "mirror" || kind == "sweeper") && bug != "no checkpointer" {
 			return refCheckpointer{d}
 		}
 		return d
@@ -61,7 +65,7 @@ func newRef(kind, bug string) Harness {
 			return rigatonitest.Insert(namespace, bson.D{{Key: "_id", Value: id}, {Key: "n", Value: int32(-1)}})
 		},
 		ExactlyOnce: kind == "buffered",
-		Mirror:      kind == "mirror",
+		Mirror:      kind == "mirror" || kind == "sweeper",
 		Timeout:     time.Second,
 		Short:       true,
 	}
@@ -94,7 +98,7 @@ func refFault(f Fault) (step func() error, reached func() bool) {
 func (db *refDB) read(kind, key string) []Record {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if kind != "mirror" {
+	if kind != "mirror" && kind != "sweeper" {
 		return append([]Record(nil), db.rows[key]...)
 	}
 	docs := map[int32]int32{}
@@ -151,6 +155,8 @@ func (d *refDest) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, 
 		return openBuffered(d, key, o)
 	case "tx", "mirror":
 		return refTx{p}, nil
+	case "sweeper":
+		return &refSweeper{refTx{p}, o.Fence}, nil
 	}
 	return p, nil
 }
@@ -178,6 +184,9 @@ func (s refPlain) Deliver(ctx context.Context, b *rigatoni.Batch) error {
 		b.Events[0].Raw[4]++
 	}
 	for i, ev := range events {
+		if ev.IsSnapshot() && s.d.bug == "what is copied is passed over" {
+			continue
+		}
 		if err := s.write(ev); err != nil {
 			if s.d.bug == "Partial counts the event that failed" {
 				i++
@@ -403,6 +412,12 @@ func (s refTx) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fence, 
 	if record.IsRepetition(old, cp) && bug != "a repetition is applied" {
 		return nil
 	}
+	if bug == "the token decides what a repetition is" && old.Checkpoint.Token == cp.Token {
+		return nil
+	}
+	if bug == "Extra is not saved" {
+		rec.Checkpoint.Extra = nil
+	}
 	return s.apply(b, rec)
 }
 
@@ -443,6 +458,7 @@ func (s refTx) apply(b *rigatoni.Batch, rec record.Record) error {
 		s.d.db.setRecord(s.key, rec)
 		s.d.db.append(s.key, rows...)
 	}
+	s.d.db.setTokens(s.key, b.Events)
 	return s.d.step() // the answer
 }
 
@@ -520,7 +536,7 @@ func (s refStore) Release(_ context.Context, key string, f state.Fence) error {
 // some of them.
 func TestReferences(t *testing.T) {
 	ran := map[string]bool{}
-	for _, kind := range []string{"plain", "concurrent", "buffered", "tx", "mirror"} {
+	for _, kind := range []string{"plain", "concurrent", "buffered", "tx", "mirror", "sweeper"} {
 		report, err := Check(t.Context(), newRef(kind, ""))
 		if err != nil {
 			t.Errorf("%s: %v\n%s", kind, err, report)

@@ -25,8 +25,10 @@ type stream struct {
 	key     string
 	start   rigatoni.Event // the stream begins after this one
 	events  []rigatoni.Event
-	records []Record   // of the events
-	sent    []bson.Raw // copies of the events
+	records []Record      // of the events
+	sent    []bson.Raw    // copies of the events
+	copied  int           // as many of the events are of a copy, whose state is in the checkpoint
+	sweeps  map[int]sweep // in the place of events
 
 	mu      sync.Mutex
 	last    checkpoint // where the destination keeps none
@@ -52,31 +54,34 @@ func (t *trial) stream(n int) *stream {
 
 // grow adds n events of a few documents, in an order that a server could send.
 func (s *stream) grow(rng *rand.Rand, n int) {
-	last := map[int32]Record{} // of each document
-	for _, r := range s.records {
-		last[r.ID] = r
-	}
-	deleted := map[int32]bool{} // at most once, so that a delete is one event
-	for _, r := range s.records {
-		deleted[r.ID] = deleted[r.ID] || r.N == 0
-	}
 	for range n {
-		r := Record{ID: rng.Int32N(4) + 1, N: int32(len(s.records) + 1)}
-		doc := bson.D{{Key: "_id", Value: r.ID}, {Key: "n", Value: r.N}}
-		before, known := last[r.ID]
-		var ev rigatoni.Event
-		switch {
-		case !known || before.N == 0:
-			ev = rigatonitest.Insert(namespace, doc)
-		case rng.IntN(4) == 0 && !deleted[r.ID]:
-			r.N, deleted[r.ID] = 0, true
-			ev = rigatonitest.Delete(namespace, r.ID)
-		default:
-			ev = rigatonitest.Replace(namespace, doc)
-		}
-		last[r.ID] = r
-		s.records, s.events, s.sent = append(s.records, r), append(s.events, ev), append(s.sent, slices.Clone(ev.Raw))
+		s.change(rng, []int32{1, 2, 3, 4})
 	}
+}
+
+// change adds an event of one of some documents.
+func (s *stream) change(rng *rand.Rand, ids []int32) {
+	r := Record{ID: ids[rng.IntN(len(ids))], N: int32(len(s.records) + 1)}
+	exists, deleted := false, false
+	for _, before := range s.wanted(len(s.records)) {
+		if before.ID == r.ID {
+			exists = before.N != 0
+			deleted = deleted || before.N == 0 // at most once, so that a delete is one event
+		}
+	}
+	switch {
+	case !exists:
+		s.add(r, rigatonitest.Insert(namespace, document(r)))
+	case rng.IntN(4) == 0 && !deleted:
+		r.N = 0
+		s.add(r, rigatonitest.Delete(namespace, r.ID))
+	default:
+		s.add(r, rigatonitest.Replace(namespace, document(r)))
+	}
+}
+
+func (s *stream) add(r Record, ev rigatoni.Event) {
+	s.records, s.events, s.sent = append(s.records, r), append(s.events, ev), append(s.sent, slices.Clone(ev.Raw))
 }
 
 // An owner is a process that has, or had, the lease on a stream.
@@ -159,6 +164,9 @@ func (s *stream) coveredBy(cp state.Checkpoint, err error) int {
 	case err != nil:
 		s.t.fatalf("loading the checkpoint from the destination's store: %v", err)
 	}
+	if n, ok := s.copiedTo(cp); ok {
+		return n
+	}
 	if cp.Token == position(s.start).Token {
 		return 0
 	}
@@ -193,11 +201,7 @@ func (o *owner) opening() rigatoni.Opening {
 	o.begin()
 	at := rigatoni.Opening{Key: s.key, Fence: o.fence, FirstStart: !o.from.exists, Saved: o.from.saved}
 	if o.from.exists {
-		last := s.start
-		if o.from.covered > 0 {
-			last = s.events[o.from.covered-1]
-		}
-		at.ClusterTime = last.ClusterTime()
+		at.ClusterTime = s.lastOf(o.from.covered).ClusterTime()
 	}
 	return at
 }
@@ -223,7 +227,7 @@ func (o *owner) openAt(at rigatoni.Opening) error {
 		return nil
 	}
 	if o.store != nil {
-		cp := o.checkpoint(s.start)
+		cp := o.checkpointAt(0)
 		if err := s.t.call("SaveFenced", func(ctx context.Context) error { return o.store.SaveFenced(ctx, s.key, o.fence, cp) }); err != nil {
 			return fmt.Errorf("saving where the stream begins: %w", err)
 		}
@@ -237,8 +241,27 @@ func (o *owner) openAt(at rigatoni.Opening) error {
 }
 
 func (o *owner) checkpoint(last rigatoni.Event) state.Checkpoint {
-	at := position(last)
-	return state.Checkpoint{Token: at.Token, ClusterTime: at.ClusterTime, Sequence: o.sequence + 1, Fingerprint: "destinationtest"}
+	return o.checkpointAt(1 + slices.IndexFunc(o.s.events, func(ev rigatoni.Event) bool { return bytes.Equal(ev.Raw, last.Raw) }))
+}
+
+// checkpointAt is the checkpoint after the first n events.
+func (o *owner) checkpointAt(n int) state.Checkpoint {
+	at := position(o.s.lastOf(n))
+	cp := state.Checkpoint{Token: at.Token, ClusterTime: at.ClusterTime, Sequence: o.sequence + 1, Fingerprint: "destinationtest"}
+	if n < o.s.copied {
+		cp.Extra = map[string]json.RawMessage{rigatoni.ExtraSnapshot: json.RawMessage(fmt.Sprintf(`{"events":%d}`, n))}
+	}
+	return cp
+}
+
+// lastOf is the last of the first n events.
+func (s *stream) lastOf(n int) rigatoni.Event {
+	for ; n > 0; n-- {
+		if _, ok := s.sweeps[n-1]; !ok {
+			return s.events[n-1]
+		}
+	}
+	return s.start
 }
 
 func (o *owner) tx() rigatoni.Transactional {
@@ -255,8 +278,17 @@ func (o *owner) batch(n int) *rigatoni.Batch {
 	return b
 }
 
-// deliver makes one attempt to deliver the next n events.
+// deliver makes one attempt to deliver the next n events, or those before a sweep, or to
+// sweep.
 func (o *owner) deliver(n int) error {
+	for i := range n {
+		if end, ok := o.s.sweeps[o.delivered+i]; ok && i == 0 {
+			return o.sweep(end)
+		} else if ok {
+			n = i
+			break
+		}
+	}
 	b := o.batch(n)
 	if tx := o.tx(); tx != nil {
 		return o.deliverAt(tx, b, o.checkpoint(b.Events[n-1]))

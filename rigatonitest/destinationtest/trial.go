@@ -33,7 +33,7 @@ type testCase struct {
 func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		deliverCases, sessionCases, syncCases, concurrentCases, refusedCases, transactionCases, faultCases, randomCases,
+		deliverCases, sessionCases, syncCases, concurrentCases, refusedCases, transactionCases, snapshotCases, sweepCases, faultCases, randomCases,
 	} {
 		all = append(all, part...)
 	}
@@ -155,8 +155,8 @@ func (t *trial) call(what string, do func(ctx context.Context) error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(time.Second):
-		t.fatalf("%s has not returned after %v, a second after its context ended", what, t.h.Timeout)
+	case <-time.After(5 * time.Second):
+		t.fatalf("%s has not returned after %v, five seconds after its context ended", what, t.h.Timeout)
 		return nil
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"regexp"
 	"sync"
 
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 )
 
 // Environment variables of [ForTest] and [OwnForTest].
@@ -133,7 +134,7 @@ func databaseName(test string) string {
 func (db *Database) drop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	client, err := mongo.Connect(options.Client().ApplyURI(db.URI))
+	client, err := mongoclient.Connect(options.Client().ApplyURI(db.URI))
 	if err != nil {
 		return err
 	}

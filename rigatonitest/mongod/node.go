@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/internal/wheel"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -190,7 +191,7 @@ func (n *Node) logTail() string {
 
 // connect returns a client of this node alone, which connects on first use.
 func (n *Node) connect() (*mongo.Client, error) {
-	return mongo.Connect(options.Client().ApplyURI(n.URI()).SetServerSelectionTimeout(startTimeout))
+	return mongoclient.Connect(options.Client().ApplyURI(n.URI()).SetServerSelectionTimeout(startTimeout))
 }
 
 func newNode(s *Server, i, port int) (*Node, error) {

@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -60,7 +61,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, openError(err)
 	}
-	client, err := mongo.Connect(co)
+	client, err := mongoclient.Connect(co)
 	if err != nil {
 		return nil, openError(invalidURI(err))
 	}

@@ -49,7 +49,7 @@ var rules = []rule{
 	{".", "/destinations/ndjson", []string{"", "/extjson", "/internal/writable", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
 	{".", "/mongotest", []string{"/mongotest/internal/query", "/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", "/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},
 	{".", "/mongotest/internal/query", []string{"/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", bson, bsonX, intl}, "the query language knows nothing of the server"},
-	{".", "/changestream", []string{"", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
+	{".", "/changestream", []string{"", "/internal/mongoclient", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
 	{"stores/pgstore", "/stores/pgstore", []string{"/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys, "github.com/jackc/", "golang.org/x/text/", "golang.org/x/sync/"}, "a store imports state, its kit and its own client"},
 	{"destinations/postgres", "/destinations/postgres", []string{"", "/stores/pgstore", "/state", "/state/record", "/resumetoken", "/extjson", bson, bsonX, intl, sys, "github.com/jackc/", "golang.org/x/text/", "golang.org/x/sync/"}, "a destination imports the root, its store and their client"},
 	{"stores/redisstore", "/stores/redisstore", []string{"/stores/redisstore/internal/keyspace", "/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys, "github.com/redis/go-redis/", "github.com/cespare/xxhash", "go.uber.org/atomic"}, "a store imports state, its kit and its own client"},
@@ -86,7 +86,7 @@ func allows(may, dep string) bool {
 // upgraded. Only stable ones may be used:
 // their docs promise to stay compatible.
 func TestNestedModules(t *testing.T) {
-	stable := []string{option, "/internal/backoff", "/internal/writable"}
+	stable := []string{option, "/internal/backoff", "/internal/writable", "/internal/mongoclient"}
 	for _, dir := range []string{"stores/pgstore", "stores/redisstore", "destinations/postgres", "otelrigatoni", "cmd/rigatoni", "examples"} {
 		imports := run(t, dir, "go", "list", "-f", `{{join .Imports "\n"}}`, "./...")
 		for _, dep := range strings.Fields(string(imports)) {

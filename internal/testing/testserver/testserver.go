@@ -9,12 +9,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/mongotest"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
@@ -84,20 +84,15 @@ func connect(t testing.TB, s *Server, db string) *Server {
 func (s *Server) Connect(t testing.TB, o ...*options.ClientOptions) *mongo.Client {
 	t.Helper()
 	all := options.Client().ApplyURI(s.URI).SetMonitor(&event.CommandMonitor{Failed: s.failures.count})
-	client, err := mongo.Connect(append([]*options.ClientOptions{all}, o...)...)
+	client, err := mongoclient.Connect(options.MergeClientOptions(append([]*options.ClientOptions{all}, o...)...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if s.Fake != nil {
-			// Sometimes Disconnect waits, whatever its context says, for the
-			// reply to the client's monitor, which takes ten seconds.
-			s.Fake.Close()
-			cancel()
-		}
-		_ = client.Disconnect(ctx) // the server may have been closed
+		// With a context that has ended the driver closes connections that are in use.
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = client.Disconnect(ended) // the error is that context's
 	})
 	return client
 }

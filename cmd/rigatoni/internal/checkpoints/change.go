@@ -11,6 +11,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/snapshotview"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -39,6 +40,9 @@ type Change struct {
 	EventsUnknown string        `json:"events_unknown,omitempty"`  // why
 	Gap           *rigatoni.Gap `json:"gap,omitempty"`             // goes on record
 
+	// Snapshot is what the next start copies, because of the change.
+	Snapshot *snapshotview.View `json:"snapshot,omitempty"`
+
 	Runway  *float64   `json:"runway_seconds,omitempty"` // of the new position
 	Oldest  *time.Time `json:"oldest,omitempty"`         // the server's oldest event
 	Unknown string     `json:"runway_unknown,omitempty"` // why
@@ -52,6 +56,8 @@ type Change struct {
 	planned state.Checkpoint // the new checkpoint, but for what the lease decides
 	clear   bool
 	changed bool // the events that are counted are not those of the checkpoint's stream
+
+	copyText string // Snapshot, for people
 }
 
 // A Point is a position, old or new.
@@ -168,6 +174,7 @@ func (m *Mover) Set(ctx context.Context, k Key, action string, to Target) (*Chan
 	if err := m.effect(ctx, c, stream); err != nil {
 		return nil, err
 	}
+	c.keptSnapshot()
 	m.runway(c)
 	m.outputNotes(ctx, c, k)
 	return c, m.owner(ctx, c)

@@ -45,6 +45,7 @@ const probeTime = 20 * time.Second
 // it sees a later one, so that on a quiet stream any token seems good: Try looks
 // for the event itself.
 func (s Stream) Try(ctx context.Context, cp state.Checkpoint) error {
+	cp = withoutSnapshot(cp)
 	st, err := s.source.Open(ctx, s.name, rigatoni.Start{Checkpoint: &cp})
 	if err != nil {
 		return err
@@ -153,6 +154,7 @@ type Count struct {
 func (s Stream) Count(ctx context.Context, after state.Checkpoint, to rigatoni.Position) (Count, error) {
 	within, cancel := context.WithTimeout(ctx, countTime)
 	defer cancel()
+	after = withoutSnapshot(after)
 	var c Count
 	complete, quiet := false, 0
 	err := s.read(within, rigatoni.Start{Checkpoint: &after}, func(evs []rigatoni.Event, at rigatoni.Position) bool {

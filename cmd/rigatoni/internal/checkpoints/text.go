@@ -12,6 +12,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/snapshotview"
 )
 
 // span is a duration in seconds for people.
@@ -46,8 +47,13 @@ func (r Report) Table(w io.Writer) {
 		fmt.Fprintln(w, "the store has no checkpoints")
 		return
 	}
+	copying := slices.ContainsFunc(r.Checkpoints, func(v View) bool { return v.copy != nil })
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tPOSITION\tBEHIND\tSAVED\tRUNWAY\tOWNER\tGAPS")
+	fmt.Fprint(t, "NAME\tPOSITION\tBEHIND\tSAVED\tRUNWAY\tOWNER\tGAPS")
+	if copying {
+		fmt.Fprint(t, "\tSNAPSHOT")
+	}
+	fmt.Fprintln(t)
 	for _, v := range r.Checkpoints {
 		position, behind, saved, runway := moment(v.Position), "-", "-", "-"
 		if v.State != stateSaved && v.State != stateLost {
@@ -61,12 +67,24 @@ func (r Report) Table(w io.Writer) {
 		if r.Server != nil && v.Position != nil {
 			behind, runway = span(v.Lag), span(v.Runway)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", v.Key, position, behind, saved, runway, owner(v.Owner, nil), len(v.Gaps))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d", v.Key, position, behind, saved, runway, owner(v.Owner, nil), len(v.Gaps))
+		if copying {
+			fmt.Fprint(t, "\t"+v.copied())
+		}
+		fmt.Fprintln(t)
 	}
 	_ = t.Flush() // of what w is, the command sees it
 	if r.Server == nil {
 		fmt.Fprintln(w, "\nwith --source or a pipeline file: how far behind they are, and how long they stay good")
 	}
+}
+
+// copied is how far the copy has got, in a column.
+func (v View) copied() string {
+	if v.copy == nil {
+		return "-"
+	}
+	return strings.TrimPrefix(snapshotview.Brief(*v.copy), "snapshot ")
 }
 
 func owner(name string, until *time.Time) string {
@@ -101,6 +119,7 @@ func (r Report) Sheets(w io.Writer) {
 			v.whereAndWhen(s, r.Server)
 		}
 		s.line("owner", "%s", owner(v.Owner, v.OwnerUntil))
+		v.copying(s)
 		v.skipped(s)
 		v.details(s)
 	}
@@ -145,6 +164,12 @@ func gapText(g rigatoni.Gap) string {
 	t := fmt.Sprintf("%s to %s: %s (%s)", moment(wall(g.From)), moment(wall(g.To)), config.Words(g.Reason), g.Policy)
 	if !g.At.IsZero() {
 		t += ", recorded at " + moment(&g.At)
+	}
+	if !g.Healed.IsZero() {
+		t += "; healed by a snapshot that ended at " + moment(&g.Healed)
+	}
+	if g.Remains != "" {
+		t += "; what remains: " + config.Words(g.Remains)
 	}
 	return t
 }
@@ -220,6 +245,9 @@ func (c *Change) Text(w io.Writer) {
 			s.line("runway", "unknown: %s", c.Unknown)
 		}
 	}
+	if c.copyText != "" {
+		s.line("snapshot", "the next start copies %s", c.copyText)
+	}
 	if c.Gap != nil {
 		s.line("gap", "%s", gapText(*c.Gap))
 	}
@@ -265,6 +293,8 @@ func (c *Change) effectText() string {
 		return n + " between the new and the old position: they are redelivered"
 	case effectSkips:
 		return n + " after the old position: they are SKIPPED"
+	case effectCopies:
+		return "the position stays: none is skipped, and none redelivered"
 	case effectStarts:
 		return "the next start begins there, in place of a first start"
 	}

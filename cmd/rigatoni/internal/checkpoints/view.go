@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/snapshotview"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -45,14 +46,19 @@ type View struct {
 	Gaps       []rigatoni.Gap `json:"gaps"`
 	GapsError  string         `json:"gaps_error,omitempty"` // why they can't be read
 
+	// Snapshot is the copy that is under way, with its pace since it began.
+	Snapshot      *snapshotview.View `json:"snapshot,omitempty"`
+	SnapshotError string             `json:"snapshot_error,omitempty"` // why it can't be read
+
 	Epoch       uint64                     `json:"epoch,omitempty"`
 	Sequence    uint64                     `json:"sequence,omitempty"`
 	Fingerprint string                     `json:"fingerprint,omitempty"`
 	Token       *TokenView                 `json:"token,omitempty"` // show only
-	Extra       map[string]json.RawMessage `json:"extra,omitempty"` // show only, without the gaps
+	Extra       map[string]json.RawMessage `json:"extra,omitempty"` // show only, without the gaps and the snapshot
 	Verdict     *Verdict                   `json:"verdict,omitempty"`
 
 	checkpoint state.Checkpoint
+	copy       *rigatoni.SnapshotStatus
 	loadErr    error
 }
 
@@ -99,6 +105,7 @@ func view(e state.Entry, lost *state.Checkpoint, now time.Time) View {
 		v.GapsError = err.Error()
 	}
 	v.Gaps = append(v.Gaps, gaps...)
+	v.snapshot()
 	return v
 }
 
@@ -124,7 +131,7 @@ func (v *View) detail() {
 	}
 	v.Token = viewToken(cp.Token)
 	for name, doc := range cp.Extra {
-		if name == gapsDoc {
+		if name == gapsDoc || name == rigatoni.ExtraSnapshot {
 			continue
 		}
 		if v.Extra == nil {

@@ -23,7 +23,7 @@ func (r *reader) check(file string) {
 		switch {
 		case isStore && ownStore && r.given(name):
 			r.problem(r.s.origin[name], name, "is given, and the destination (%s) keeps the checkpoints itself; leave store out", to.Name())
-		case isStore && ownStore:
+		case isStore && ownStore, isStore && !r.given(name) && r.wrong("to"): // the destination may keep them
 		case f.Option.Require != "" && r.needs(name) && !r.given(name) && !r.wrong(name):
 			r.missing(file, name, f.Option.Require)
 		case f.Kinds != nil && !r.wrong(name):
@@ -31,6 +31,9 @@ func (r *reader) check(file string) {
 				r.problem(r.s.origin[name], name, "can't be used: %s", plainly(err, f.ref(&r.s).Options))
 			}
 		}
+	}
+	if ownStore && to.NeedsDocuments != nil && to.NeedsDocuments(r.s.Output.To.Ref) && !r.given("full-document") {
+		r.s.Watch.FullDocument = "updateLookup"
 	}
 	r.s.Pipeline.Name = cmp.Or(r.s.Checkpoints.Name, r.s.Watch.Database)
 	if r.need == nil && !r.given("name") && !r.given("database") && !r.wrong("name") && !r.wrong("database") {
@@ -70,7 +73,7 @@ func (r *reader) crossCheck() {
 	}
 	if r.s.Pipeline.Name != "" {
 		c := r.s.Pipeline
-		c.Source, c.Destination, c.Store = streams(r.s.streams()), rigatoni.Func(func(context.Context, rigatoni.Event) error { return nil }), memstore.New()
+		c.Source, c.Destination, c.Store = unopened{r.s.streams(), &r.s.Watch}, rigatoni.Func(func(context.Context, rigatoni.Event) error { return nil }), memstore.New()
 		_, err := rigatoni.New(c)
 		all = append(all, parts(err)...)
 	}
@@ -90,12 +93,18 @@ func (r *reader) crossCheck() {
 	}
 }
 
-// streams is a source that is never opened.
-type streams []string
+// unopened is the source, which is never opened.
+type unopened struct {
+	streams []string
+	watch   *changestream.Options
+}
 
-func (s streams) Streams() []string { return s }
+func (s unopened) Streams() []string { return s.streams }
 
-func (s streams) Open(context.Context, string, rigatoni.Start) (rigatoni.Stream, error) {
+// CanSnapshot implements rigatoni.Snapshotter.
+func (s unopened) CanSnapshot() error { return changestream.CheckSnapshot(s.watch) }
+
+func (s unopened) Open(context.Context, string, rigatoni.Start) (rigatoni.Stream, error) {
 	return nil, errors.ErrUnsupported
 }
 
@@ -125,7 +134,7 @@ func parts(err error) []error {
 // plainly is the text of a back end's error, with the names that users know.
 func plainly(err error, options any) string {
 	text := err.Error()
-	for _, prefix := range []string{"ndjson: ", "memstore: ", "redisstore: ", "pgstore: ", "filestore: ", "invalid argument: "} {
+	for _, prefix := range []string{"ndjson: ", "postgres: ", "mongodb: ", "memstore: ", "redisstore: ", "pgstore: ", "filestore: ", "invalid argument: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return goNames.ReplaceAllStringFunc(text, func(found string) string {

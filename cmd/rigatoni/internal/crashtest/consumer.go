@@ -13,7 +13,7 @@ type consumer struct {
 	dir    string
 	moveTo string          // where it moves the files; "": they stay
 	seen   map[string]bool // the files that were taken
-	ledger *ledger
+	ledger record
 }
 
 // take takes the files that are finished. before is called with each name, while the
@@ -42,7 +42,7 @@ func (c *consumer) takeFile(base string) error {
 	if c.moveTo != "" {
 		moved := filepath.Join(c.moveTo, base)
 		if c.seen[base] {
-			c.ledger.faults.add("%s was finished twice", base)
+			c.ledger.wrong().add("%s was finished twice", base)
 			moved += ".again"
 		}
 		if err := os.Rename(path, moved); err != nil {
@@ -58,7 +58,7 @@ func (c *consumer) takeFile(base string) error {
 	for len(text) > 0 {
 		line, rest, whole := bytes.Cut(text, []byte("\n"))
 		if !whole {
-			c.ledger.faults.add("%s was finished with a line that has no end", base)
+			c.ledger.wrong().add("%s was finished with a line that has no end", base)
 			return nil
 		}
 		c.ledger.arrive(base, line)

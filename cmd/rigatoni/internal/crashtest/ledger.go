@@ -9,7 +9,31 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// A ledger records what arrives, and checks each line.
+// A record of what arrives checks each line, and compares all with what was written.
+type record interface {
+	// begin records the start of a process, with the checkpoints in the store, and
+	// returns how much they cover.
+	begin(checkpoints map[string]state.Checkpoint) (covered int)
+	arrive(file string, line []byte)
+	tally() counts
+	// complete reports whether all that was written has arrived.
+	complete(written map[Doc][]Change) bool
+	// compare adds to the faults what is lost, and what was never written.
+	compare(written map[Doc][]Change) (lost, madeUp int)
+	wrong() *faults
+}
+
+// counts are of what arrived.
+type counts struct {
+	arrived int // changes and copied documents, each counted once
+	twice   int // lines that are repeats
+	lines   int // all lines; of a copy, those of its documents
+
+	copied          int // documents that were copied
+	changes, inCopy int // of the changes written: those that arrived as such, and those that the copy has
+}
+
+// A ledger records what arrives of a stream that copies nothing.
 type ledger struct {
 	seed    uint64
 	oneEach bool
@@ -19,6 +43,7 @@ type ledger struct {
 
 	arrived int // changes, each counted once
 	twice   int // lines that are repeats
+	lines   int
 	faults  faults
 }
 
@@ -53,6 +78,20 @@ func newLedger(seed uint64, oneEach bool) *ledger {
 		seed: seed, oneEach: oneEach, faults: faults{full: roomFor},
 		streams: map[string]*book{}, docs: map[Doc][]Change{}, last: map[Doc]int{},
 	}
+}
+
+func (l *ledger) tally() counts {
+	return counts{arrived: l.arrived, twice: l.twice, lines: l.lines, changes: l.arrived}
+}
+
+func (l *ledger) wrong() *faults { return &l.faults }
+
+func (l *ledger) complete(written map[Doc][]Change) bool {
+	n := 0
+	for _, changes := range written {
+		n += len(changes)
+	}
+	return l.arrived >= n
 }
 
 func (l *ledger) book(coll string) *book {
@@ -96,6 +135,7 @@ func (l *ledger) after(a, b resumetoken.Token) bool {
 
 // arrive records a line.
 func (l *ledger) arrive(file string, line []byte) {
+	l.lines++
 	a, err := parse(line)
 	if err != nil {
 		l.faults.add("a line of %s is no change event: %v", file, err)

@@ -225,12 +225,12 @@ func TestConsumer(t *testing.T) {
 		t.Errorf("left %v, %v, taken %v", left, err, c.seen)
 	}
 	put("p-1.ndjson", "")
-	if c.ledger.faults.n > 0 {
-		t.Errorf("faults: %v", c.ledger.faults.words)
+	if c.ledger.wrong().n > 0 {
+		t.Errorf("faults: %v", c.ledger.wrong().words)
 	}
 	put("p-1.ndjson", "torn") // again, and torn
-	if c.ledger.faults.n != 2 {
-		t.Errorf("faults: %v", c.ledger.faults.words)
+	if c.ledger.wrong().n != 2 {
+		t.Errorf("faults: %v", c.ledger.wrong().words)
 	}
 }
 

@@ -16,6 +16,8 @@ const (
 	Insert Op = iota + 1
 	Update
 	Delete
+	// Read is a document that was copied. It changes nothing.
+	Read
 )
 
 func (o Op) String() string {
@@ -26,6 +28,8 @@ func (o Op) String() string {
 		return "update"
 	case Delete:
 		return "delete"
+	case Read:
+		return "read"
 	}
 	return "unknown"
 }

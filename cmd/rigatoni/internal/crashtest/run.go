@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -24,6 +24,10 @@ type Config struct {
 	Database    string
 	Collections []string
 
+	// Documents is how many there are before the pipeline is started, over all
+	// collections. If it is not 0, the pipeline has to copy them (Flags says so), and is
+	// killed while it does.
+	Documents int
 	// Changes is how many there are, over all collections, in the proportions of
 	// Mix. Seed decides which they are, and when the pipeline is killed.
 	Changes int
@@ -88,6 +92,11 @@ type Result struct {
 	Progress                  Progress
 	Inserts, Updates, Deletes int // written
 
+	// Copied is how many documents are in finished files as they were at one moment;
+	// Changes how many changes are there, and InCopy how many are not, because they
+	// were made before their document was copied.
+	Copied, Changes, InCopy int
+
 	Lost   int // written and never in a finished file
 	MadeUp int // in a finished file and never written
 
@@ -125,7 +134,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	client, err := mongo.Connect(options.Client().ApplyURI(cfg.Source))
+	client, err := mongoclient.Connect(options.Client().ApplyURI(cfg.Source))
 	if err != nil {
 		return nil, errors.New("crashtest: the source is not a URI that the driver takes") // its own message may quote it
 	}
@@ -138,27 +147,39 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 			return nil, fmt.Errorf("making the collection %s: %w", c, err)
 		}
 	}
+	writer := newWriter(client, &cfg)
+	before, err := writer.fill(ctx, cfg.Documents)
+	if err != nil {
+		return nil, err
+	}
 	r := &runner{
-		cfg: &cfg, writer: newWriter(client, &cfg), ledger: newLedger(cfg.Seed, cfg.OneEach),
+		cfg: &cfg, writer: writer, before: before, ledger: cfg.record(before, false),
 		tail:     tail{dir: cfg.Out, files: map[string]int64{}},
-		consumer: consumer{dir: cfg.Out, moveTo: cfg.TakeTo, seen: map[string]bool{}, ledger: newLedger(cfg.Seed, cfg.OneEach)},
+		consumer: consumer{dir: cfg.Out, moveTo: cfg.TakeTo, seen: map[string]bool{}, ledger: cfg.record(before, true)},
 		rng:      rand.New(rand.NewPCG(cfg.Seed, 1<<63)),
 	}
 	return r.run(ctx)
 }
 
+func (c *Config) record(before map[Doc]bool, finished bool) record {
+	if c.Documents > 0 {
+		return newCopyLedger(c.Seed, before, finished)
+	}
+	return newLedger(c.Seed, c.OneEach)
+}
+
 type runner struct {
 	cfg    *Config
 	writer *writer
-	ledger *ledger // of what was delivered
+	before map[Doc]bool // the documents that there are at first
+	ledger record       // of what was delivered
 	tail   tail
 	rng    *rand.Rand
 
 	consumer consumer
 
-	child     *child
+	child     *Child
 	processes []Process
-	lines     int // all lines of the output
 }
 
 type outcome struct {
@@ -174,7 +195,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	}
 	defer func() {
 		if r.child != nil { // nil: the last one could not be started
-			r.child.kill()
+			r.child.Kill()
 		}
 	}()
 	if err := r.awaitStreaming(ctx); err != nil {
@@ -196,7 +217,10 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.awaitArrival(ctx); err != nil {
+	for doc := range r.before {
+		out.written[doc] = append([]Change{{Doc: doc, Op: Insert, Version: 1}}, out.written[doc]...)
+	}
+	if err := r.awaitArrival(ctx, out.written); err != nil {
 		return nil, err
 	}
 	took := time.Since(began)
@@ -228,8 +252,8 @@ func (r *runner) disturb(ctx context.Context) (result <-chan error, calm context
 	return done, calm
 }
 
-// schedule returns the numbers of written changes at which the pipeline is killed:
-// one at random in each of as many equal parts of the middle.
+// schedule returns the numbers of written changes at which the pipeline is killed: one at
+// random in each of as many equal parts of the middle. A copy goes by the clock.
 func (r *runner) schedule() []int {
 	first, last := r.cfg.Changes/20, r.cfg.Changes*19/20
 	part := float64(last-first) / float64(max(1, r.cfg.Kills))
@@ -241,29 +265,52 @@ func (r *runner) schedule() []int {
 	return moments
 }
 
-// killAt waits until a number of changes are written, and for a random time, kills
-// the process, and starts the next.
+// killAt waits until a number of changes are written, and for a random time, kills the
+// process, and starts the next.
 func (r *runner) killAt(ctx context.Context, written int) error {
-	for int(r.writer.written.Load()) < written {
-		if err := r.tick(ctx); err != nil {
-			return err
-		}
+	wait, longest := r.awaitChanges, 50*time.Millisecond
+	if r.cfg.Documents > 0 {
+		wait, longest = r.awaitCopying, 150*time.Millisecond
 	}
-	if !r.cfg.KillStarting {
-		if err := r.awaitStreaming(ctx); err != nil {
-			return err
-		}
+	if err := wait(ctx, written); err != nil {
+		return err
 	}
 	select {
-	case <-time.After(time.Duration(r.rng.IntN(50_000)) * time.Microsecond):
+	case <-time.After(time.Duration(r.rng.Int64N(int64(longest)))):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	if err := r.poll(); err != nil {
 		return err
 	}
-	r.child.kill()
+	r.child.Kill()
 	return r.endAndBegin(ctx, true)
+}
+
+// awaitChanges waits until a number of changes are written, and the pipeline streams.
+func (r *runner) awaitChanges(ctx context.Context, written int) error {
+	for int(r.writer.written.Load()) < written {
+		if err := r.tick(ctx); err != nil {
+			return err
+		}
+	}
+	if r.cfg.KillStarting {
+		return nil
+	}
+	return r.awaitStreaming(ctx)
+}
+
+// awaitCopying waits until the process has copied documents, or has nothing to copy.
+func (r *runner) awaitCopying(ctx context.Context, _ int) error {
+	if err := r.awaitStreaming(ctx); err != nil {
+		return err
+	}
+	for end := time.Now().Add(2 * time.Second); r.processes[len(r.processes)-1].Lines == 0 && time.Now().Before(end); {
+		if err := r.tick(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // endAndBegin replaces a process that has ended.
@@ -276,12 +323,12 @@ func (r *runner) endAndBegin(ctx context.Context, killed bool) error {
 
 func (r *runner) awaitStreaming(ctx context.Context) error {
 	deadline := time.Now().Add(60 * time.Second)
-	for !r.child.isStreaming() {
+	for !r.child.WasReady() {
 		if err := r.tick(ctx); err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.child.log.String())
+			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.child.Log())
 		}
 	}
 	return nil
@@ -301,39 +348,47 @@ func (r *runner) awaitWritten(ctx context.Context, written <-chan outcome) (outc
 }
 
 // awaitArrival waits until everything has arrived, or nothing has for a while.
-func (r *runner) awaitArrival(ctx context.Context) error {
-	since, lines := time.Now(), r.lines
-	for r.ledger.arrived < r.cfg.Changes && time.Since(since) < r.cfg.Patience {
+func (r *runner) awaitArrival(ctx context.Context, written map[Doc][]Change) error {
+	since, last := time.Now(), r.ledger.tally()
+	for !r.ledger.complete(written) && time.Since(since) < r.cfg.Patience {
 		if err := r.tick(ctx); err != nil {
 			return err
 		}
-		if r.lines != lines {
-			since, lines = time.Now(), r.lines
+		if now := r.ledger.tally(); now != last {
+			since, last = time.Now(), now
 		}
 	}
 	return nil
 }
 
-// tick waits for a tenth of a second, or for the end of the process.
+// tick waits for a moment, or for the end of the process.
 func (r *runner) tick(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(r.cfg.moment()):
 		return r.poll()
 	case <-r.cfg.KillNow:
-		r.child.kill()
+		r.child.Kill()
 		return r.endAndBegin(ctx, true)
-	case <-r.child.exited:
-		code := r.child.code()
+	case <-r.child.Exited():
+		code := r.child.Code()
 		if code < 0 && stopped(ctx) {
 			return ctx.Err()
 		}
 		if !slices.Contains(r.cfg.RestartOn, code) {
-			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.child.log.String())
+			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.child.Log())
 		}
 		return r.endAndBegin(ctx, false)
 	}
+}
+
+// moment is a tenth of a second; a copy is faster than changes are.
+func (c *Config) moment() time.Duration {
+	if c.Documents > 0 {
+		return 20 * time.Millisecond
+	}
+	return 100 * time.Millisecond
 }
 
 // stopped reports whether ctx ends soon. A Ctrl-C reaches all processes of a
@@ -350,17 +405,14 @@ func stopped(ctx context.Context) bool {
 
 // poll reads what has arrived.
 func (r *runner) poll() error {
-	line := func(file string, line []byte) {
-		r.lines++
-		r.ledger.arrive(file, line)
-	}
-	err := r.tail.poll(line)
+	err := r.tail.poll(r.ledger.arrive)
 	if err == nil {
-		err = r.consumer.take(func(base string) error { return r.tail.read(base, line) })
+		err = r.consumer.take(func(base string) error { return r.tail.read(base, r.ledger.arrive) })
 	}
+	t := r.ledger.tally()
 	proc := &r.processes[len(r.processes)-1]
-	proc.Lines, proc.Again, proc.Reached = r.lines-r.linesBefore(proc), r.ledger.twice-r.twiceBefore(proc), r.ledger.arrived
-	proc.Streaming = r.child.isStreaming()
+	proc.Lines, proc.Again, proc.Reached = t.lines-r.linesBefore(proc), t.twice-r.twiceBefore(proc), t.arrived
+	proc.Streaming = r.child.WasReady()
 	r.watch()
 	return err
 }
@@ -386,9 +438,10 @@ func (r *runner) watch() {
 }
 
 func (r *runner) progress() Progress {
+	delivered, finished := r.ledger.tally(), r.consumer.ledger.tally()
 	return Progress{
-		Written: int(r.writer.written.Load()), Arrived: r.ledger.arrived, Redelivered: r.ledger.twice,
-		Finished: r.consumer.ledger.arrived, Twice: r.consumer.ledger.twice, Processes: slices.Clone(r.processes),
+		Written: int(r.writer.written.Load()), Arrived: delivered.arrived, Redelivered: delivered.twice,
+		Finished: finished.arrived, Twice: finished.twice, Processes: slices.Clone(r.processes),
 	}
 }
 
@@ -400,8 +453,8 @@ func (r *runner) begin(ctx context.Context) error {
 	}
 	proc := Process{N: len(r.processes) + 1, Started: time.Now(), Checkpoints: checkpoints}
 	proc.Resumed = r.ledger.begin(checkpoints)
-	proc.Before, proc.Reached = r.ledger.arrived, r.ledger.arrived
-	if r.child, err = start(r.cfg.Binary, r.cfg.args()); err != nil {
+	proc.Before, proc.Reached = r.ledger.tally().arrived, r.ledger.tally().arrived
+	if r.child, err = Start(r.cfg.Binary, r.cfg.args()); err != nil {
 		return fmt.Errorf("starting the pipeline: %w", err)
 	}
 	r.processes = append(r.processes, proc)
@@ -419,9 +472,13 @@ func (r *runner) end(killed bool) error {
 	return r.poll()
 }
 
-// finish stops the last process cleanly.
+// finish stops the last process cleanly, once it has opened its output: it is what
+// finishes the files.
 func (r *runner) finish(ctx context.Context) error {
-	if err := r.child.stop(ctx); err != nil {
+	if err := r.awaitStreaming(ctx); err != nil {
+		return err
+	}
+	if err := r.child.Stop(ctx); err != nil {
 		return err
 	}
 	return r.end(false)
@@ -441,7 +498,8 @@ func (r *runner) result(written map[Doc][]Change, took time.Duration) *Result {
 			}
 		}
 	}
-	consumed := &r.consumer.ledger.faults
+	res.Inserts -= len(r.before)
+	consumed := r.consumer.ledger.wrong()
 	res.Lost, res.MadeUp = r.consumer.ledger.compare(written)
 	consumed.kind()
 	open, err := r.consumer.left()
@@ -451,8 +509,10 @@ func (r *runner) result(written map[Doc][]Change, took time.Duration) *Result {
 	for _, file := range open {
 		consumed.add("%s is not finished after a clean stop", file)
 	}
+	t := r.consumer.ledger.tally()
+	res.Copied, res.Changes, res.InCopy = t.copied, t.changes, t.inCopy
 	res.Progress = r.progress()
-	for _, f := range []*faults{consumed, &r.ledger.faults} {
+	for _, f := range []*faults{consumed, r.ledger.wrong()} {
 		res.FaultCount += f.n
 		res.Faults = append(res.Faults, f.words...)
 	}

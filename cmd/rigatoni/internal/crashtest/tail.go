@@ -38,8 +38,11 @@ func parse(line []byte) (arrival, error) {
 	a.what.Doc.ID, _ = ev.Lookup("documentKey", "_id").AsInt64OK()
 	content := bson.Raw(nil)
 	switch op, _ := ev.Lookup("operationType").StringValueOK(); op {
-	case "insert":
+	case "insert", "read":
 		a.what.Op = Insert
+		if op == "read" {
+			a.what.Op = Read
+		}
 		content, _ = ev.Lookup("fullDocument").DocumentOK()
 	case "update":
 		a.what.Op = Update

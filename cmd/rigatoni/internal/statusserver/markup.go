@@ -103,6 +103,9 @@ func (c card) markup(h *htmlBuilder) {
 		h.add(`<p class="soft">%v: %v</p>`, r.Code, r.Text)
 	}
 	h.add(`<div class="plots">%v%v</div>%v`, c.Lag.markup(), c.Rate.markup(), figuresMarkup(c.Figures))
+	if c.Snapshot != nil {
+		c.Snapshot.markup(h)
+	}
 	if c.Gap != "" {
 		h.add(`<p class="note"><b>Last gap:</b> %v</p>`, c.Gap)
 	}
@@ -110,6 +113,21 @@ func (c card) markup(h *htmlBuilder) {
 		h.add(`<p class="note"><b>Last error</b>, %v</p>`, c.Error)
 	}
 	h.add("</section>\n")
+}
+
+func (c *copying) markup(h *htmlBuilder) {
+	h.add(`<div class="note"><b>Snapshot under way:</b> %v`, c.Text)
+	if c.Estimated > 0 {
+		h.add(`<progress value="%v" max="%v"></progress>`, min(c.Documents, c.Estimated), c.Estimated)
+	}
+	h.add("<ul>")
+	for _, one := range c.Collections {
+		h.add("<li>%v <small>%v</small></li>", one.Name, one.Value)
+	}
+	if c.More > 0 {
+		h.add("<li><small>and %v more</small></li>", grouped(c.More))
+	}
+	h.add("</ul></div>\n")
 }
 
 func (p plot) markup() markup {

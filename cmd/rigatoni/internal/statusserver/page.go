@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/snapshotview"
 )
 
 // A view is what the page shows.
@@ -39,7 +40,33 @@ type card struct {
 	Reasons          []Reason
 	Lag, Rate        plot
 	Figures          []figure
+	Snapshot         *copying // nil if none is under way
 	Gap, Error       string
+}
+
+// A copying is a snapshot that is under way.
+type copying struct {
+	Text        string
+	Documents   int64
+	Estimated   int64 // 0: unknown
+	Collections []figure
+	More        int // collections that are not shown
+}
+
+// pageCollections is how many collections of a copy are shown.
+const pageCollections = 20
+
+func copyingOf(s *rigatoni.SnapshotStatus) *copying {
+	if s == nil {
+		return nil
+	}
+	c := &copying{Text: snapshotview.Text(*s), Documents: s.Documents, Estimated: s.DocumentsEstimated}
+	shown := s.Collections[:min(len(s.Collections), pageCollections)]
+	for _, one := range shown {
+		c.Collections = append(c.Collections, figure{Name: one.Namespace.String(), Value: snapshotview.Line(one)})
+	}
+	c.More = max(0, s.CollectionsTotal-len(shown))
+	return c
 }
 
 // A plot is a chart of the last hour with its current value.
@@ -177,7 +204,14 @@ func (s *Server) card(st rigatoni.StreamStatus, i int, now time.Time) card {
 		g := st.LastGap
 		c.Gap = fmt.Sprintf("events between %s and %s may be missing (%s; decided by %s, recorded %s)",
 			clock(wall(g.From.T)), clock(wall(g.To.T)), g.Reason, g.Policy, clock(g.At))
+		if !g.Healed.IsZero() {
+			c.Gap += "; healed by a snapshot that ended " + clock(g.Healed)
+		}
+		if g.Remains != "" {
+			c.Gap += "; what remains: " + g.Remains
+		}
 	}
+	c.Snapshot = copyingOf(st.Snapshot)
 	c.Figures = figures(st, s.o.Limits, now)
 	c.Lag, c.Rate = s.plots(st, i, now)
 	return c

@@ -111,6 +111,7 @@ func (s *Server) streams() []rigatoni.StreamStatus {
 			}
 		}
 		all[i].LastGap.Reason, all[i].LastGap.Policy = s.text(all[i].LastGap.Reason), s.text(all[i].LastGap.Policy)
+		all[i].LastGap.Remains = s.text(all[i].LastGap.Remains)
 	}
 	return all
 }

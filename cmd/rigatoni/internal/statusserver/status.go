@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/snapshotview"
 )
 
 // A Document is what /status answers. Its fields are documented in docs/operations.md;
@@ -53,6 +54,9 @@ type Stream struct {
 	Rewinds       uint64            `json:"rewinds"`
 	Interruptions map[string]uint64 `json:"interruptions"`
 
+	// Snapshot is the copy that is under way; null if none is.
+	Snapshot *snapshotview.View `json:"snapshot"`
+
 	Gaps    int           `json:"gaps"`
 	LastGap *rigatoni.Gap `json:"last_gap"`
 
@@ -82,6 +86,7 @@ func streamOf(st rigatoni.StreamStatus, rate float64, now time.Time) Stream {
 		runway := st.Runway.Seconds()
 		d.Runway = &runway
 	}
+	d.Snapshot = snapshotview.Of(st.Snapshot)
 	if st.Gaps > 0 {
 		d.LastGap = &st.LastGap
 	}

@@ -1,0 +1,264 @@
+package changestream
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/resumetoken"
+)
+
+// A chunkReader reads one chunk of a range, as it was at the safe point. What it read is
+// good only as a whole: after any error the chunk is read again, at a later safe point.
+type chunkReader struct {
+	client *mongo.Client
+	ns     rigatoni.Namespace
+	rng    *keyRange
+	at     bson.Timestamp    // the safe point
+	token  resumetoken.Token // of the stream's position there
+	limit  int               // documents
+	within time.Duration     // for the server
+	stages []bson.D          // the user's pipeline; nil: none
+}
+
+// A snapshotChunk is what a reader read: no documents, if the range has no more.
+type snapshotChunk struct {
+	found       []bson.RawValue  // documents, to be made events; or
+	events      []rigatoni.Event // which the server has made events, without their positioner
+	docs, bytes int64
+	last        *sortKey // the cursor afterwards
+	ended       bool     // the range has no documents after last
+}
+
+// errNotThere: the collection can't be read at the safe point under its name, because it
+// was dropped, renamed or recreated since. The stream will say so.
+var errNotThere = errors.New("the collection was dropped or renamed meanwhile")
+
+// codeSnapshotUnavailable is what the server says about a collection that was recreated
+// after the time of the read, or renamed onto.
+const codeSnapshotUnavailable = 246
+
+// A chunkReply is what matters of the reply to a find.
+type chunkReply struct {
+	docs  []bson.RawValue
+	asked int
+	open  int64 // the id of a cursor that has more; 0: none
+}
+
+func (r *chunkReader) read(ctx context.Context) (*snapshotChunk, error) {
+	fields := bson.D(nil)
+	if r.stages != nil {
+		fields = bson.D{{Key: "_id", Value: 1}}
+	}
+	reply, err := r.find(ctx, r.limit+1, 0, fields)
+	if err != nil {
+		return nil, err
+	}
+	docs := r.withoutCursor(reply.docs)
+	if len(docs) == 0 && reply.open != 0 {
+		// The document at the cursor fills the reply. At the same time it is the first one.
+		if reply, err = r.find(ctx, r.limit, 1, fields); err != nil {
+			return nil, err
+		}
+		docs = reply.docs
+	}
+	c := &snapshotChunk{last: r.rng.Cursor}
+	c.ended = reply.open == 0 && len(reply.docs) < reply.asked
+	if n := len(docs); n > 0 {
+		if c.last, err = newSortKey(idOf(docs[n-1])); err != nil {
+			return nil, err
+		}
+	}
+	if c.ended && r.rng.Upper == nil && !c.last.isMax() {
+		max, err := r.findMaxKey(ctx, fields)
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, max...)
+	}
+	if r.stages != nil {
+		return c, r.transformed(ctx, c, docs)
+	}
+	c.found, c.docs = docs, int64(len(docs))
+	for _, d := range docs {
+		c.bytes += int64(len(d.Value))
+	}
+	return c, nil
+}
+
+// withoutCursor leaves out the document that the cursor stands on.
+func (r *chunkReader) withoutCursor(docs []bson.RawValue) []bson.RawValue {
+	if len(docs) == 0 || r.rng.Cursor == nil {
+		return docs
+	}
+	index, err := resumetoken.KeyString(idOf(docs[0]))
+	if err == nil && string(index) == r.rng.Cursor.index {
+		return docs[1:]
+	}
+	return docs
+}
+
+func idOf(doc bson.RawValue) bson.RawValue { return doc.Document().Lookup("_id") }
+
+// find reads documents from the cursor on. Bounds by min and max go by the index, whose
+// order has all types, unlike that of $gt.
+func (r *chunkReader) find(ctx context.Context, limit, skip int, fields bson.D) (chunkReply, error) {
+	lower := bson.RawValue{Type: bson.TypeMinKey}
+	switch {
+	case r.rng.Cursor != nil:
+		lower = r.rng.Cursor.value
+	case r.rng.Lower != nil:
+		lower = r.rng.Lower.value
+	}
+	cmd := bson.D{{Key: "find", Value: r.ns.Coll}, {Key: "hint", Value: bson.D{{Key: "_id", Value: 1}}}, {Key: "min", Value: bson.D{{Key: "_id", Value: lower}}}}
+	if r.rng.Upper != nil {
+		cmd = append(cmd, bson.E{Key: "max", Value: bson.D{{Key: "_id", Value: r.rng.Upper.value}}})
+	}
+	if skip > 0 {
+		cmd = append(cmd, bson.E{Key: "skip", Value: skip})
+	}
+	cmd = append(cmd, bson.E{Key: "limit", Value: limit}, bson.E{Key: "batchSize", Value: limit})
+	reply, err := r.run(ctx, cmd, fields)
+	reply.asked = limit
+	return reply, err
+}
+
+// findMaxKey reads the document whose _id is MaxKey, which no range by min has.
+func (r *chunkReader) findMaxKey(ctx context.Context, fields bson.D) ([]bson.RawValue, error) {
+	reply, err := r.run(ctx, bson.D{{Key: "find", Value: r.ns.Coll}, {Key: "filter", Value: bson.D{{Key: "_id", Value: bson.MaxKey{}}}}, {Key: "limit", Value: 1}}, fields)
+	return reply.docs, err
+}
+
+// run runs a command at the safe point, and frees its cursor.
+func (r *chunkReader) run(ctx context.Context, cmd bson.D, fields bson.D) (chunkReply, error) {
+	if fields != nil {
+		cmd = append(cmd, bson.E{Key: "projection", Value: fields})
+	}
+	concern := bson.D{{Key: "level", Value: "snapshot"}, {Key: "atClusterTime", Value: r.at}}
+	cmd = append(cmd, bson.E{Key: "readConcern", Value: concern}, bson.E{Key: "maxTimeMS", Value: r.within.Milliseconds()})
+	raw, err := r.client.Database(r.ns.DB).RunCommand(ctx, cmd).Raw()
+	if err != nil {
+		if code(err) == codeSnapshotUnavailable {
+			return chunkReply{}, errNotThere
+		}
+		return chunkReply{}, err
+	}
+	cursor, ok := raw.Lookup("cursor").DocumentOK()
+	if !ok {
+		return chunkReply{}, errors.New("changestream: the reply to a find has no cursor")
+	}
+	open, _ := cursor.Lookup("id").AsInt64OK()
+	if open != 0 {
+		// A reply is one chunk: what is left is read by the next one.
+		r.kill(ctx, open)
+	}
+	if _, err := cursor.LookupErr("atClusterTime"); err != nil {
+		return chunkReply{}, errNotThere // a collection that doesn't exist looks like an empty one
+	}
+	batch, ok := cursor.Lookup("firstBatch").ArrayOK()
+	if !ok {
+		return chunkReply{}, errors.New("changestream: the reply to a find has no documents")
+	}
+	docs, err := batch.Values()
+	return chunkReply{docs: docs, open: open}, err
+}
+
+func (r *chunkReader) kill(ctx context.Context, cursor int64) {
+	ctx, cancel := limited(ctx, dropTime)
+	defer cancel()
+	_ = r.client.Database(r.ns.DB).RunCommand(ctx, bson.D{{Key: "killCursors", Value: r.ns.Coll}, {Key: "cursors", Value: bson.A{cursor}}}).Err() // the server frees it by itself
+}
+
+// transformed has the server apply the user's pipeline to the documents, each as the
+// insert event of it.
+func (r *chunkReader) transformed(ctx context.Context, c *snapshotChunk, docs []bson.RawValue) error {
+	if len(docs) == 0 {
+		return nil
+	}
+	ids := make(bson.A, len(docs))
+	for i, d := range docs {
+		ids[i] = idOf(d)
+	}
+	literal := func(v any) bson.D { return bson.D{{Key: "$literal", Value: v}} }
+	stages := []bson.D{
+		{{Key: "$match", Value: bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}}},
+		{{Key: "$sort", Value: bson.D{{Key: "_id", Value: 1}}}},
+		{{Key: "$replaceWith", Value: bson.D{
+			{Key: "_id", Value: literal(r.token.Raw())},
+			{Key: "operationType", Value: "insert"},
+			{Key: "clusterTime", Value: literal(r.at)},
+			{Key: "fullDocument", Value: "$$ROOT"},
+			{Key: "ns", Value: literal(bson.D{{Key: "db", Value: r.ns.DB}, {Key: "coll", Value: r.ns.Coll}})},
+			{Key: "documentKey", Value: bson.D{{Key: "_id", Value: "$_id"}}},
+		}}},
+	}
+	stages = append(append(stages, r.stages...), bson.D{{Key: "$set", Value: bson.D{{Key: "operationType", Value: "read"}}}})
+	reply, err := r.run(ctx, bson.D{{Key: "aggregate", Value: r.ns.Coll}, {Key: "pipeline", Value: stages}, {Key: "cursor", Value: bson.D{{Key: "batchSize", Value: len(docs) + 1}}}}, nil)
+	if err != nil {
+		return err
+	}
+	for _, d := range reply.docs {
+		c.events = append(c.events, rigatoni.Event{Raw: d.Document()})
+		c.bytes += int64(len(d.Value))
+	}
+	c.docs = int64(len(docs))
+	if n := len(c.events); reply.open != 0 && n > 0 {
+		// The rest did not fit into the reply.
+		c.ended = false
+		c.docs = int64(n)
+		c.last, err = newSortKey(c.events[n-1].DocumentKey().Lookup("_id"))
+	}
+	return err
+}
+
+// wrap returns the events of a chunk, each with the positioner: read events of the
+// documents, all in one piece of memory.
+func (c *snapshotChunk) wrap(ns rigatoni.Namespace, token resumetoken.Token, at bson.Timestamp, p rigatoni.Positioner) ([]rigatoni.Event, error) {
+	for i := range c.events {
+		c.events[i] = c.events[i].WithPositioner(p)
+	}
+	head, err := bson.Marshal(bson.D{
+		{Key: "_id", Value: token.Raw()}, {Key: "operationType", Value: "read"}, {Key: "clusterTime", Value: at},
+		{Key: "ns", Value: bson.D{{Key: "db", Value: ns.DB}, {Key: "coll", Value: ns.Coll}}},
+	})
+	if err != nil || c.found == nil {
+		return c.events, err
+	}
+	head = head[:len(head)-1] // without its end
+	docs := c.found
+	size := 0
+	ids := make([]bson.RawValue, len(docs))
+	for i, d := range docs {
+		id, err := bson.Raw(d.Value).LookupErr("_id")
+		if err != nil {
+			return nil, fmt.Errorf("changestream: a document of %s has no _id", ns)
+		}
+		ids[i] = id
+		size += len(head) + len(keyField) + 10 + len(id.Value) + len(documentField) + len(d.Value) + 1
+	}
+	memory := make([]byte, 0, size)
+	events := make([]rigatoni.Event, len(docs))
+	for i, d := range docs {
+		begin := len(memory)
+		memory = append(memory, head...)
+		memory = append(memory, keyField...)
+		memory = binary.LittleEndian.AppendUint32(memory, uint32(4+5+len(ids[i].Value)+1))
+		memory = append(memory, byte(ids[i].Type), '_', 'i', 'd', 0)
+		memory = append(append(memory, ids[i].Value...), 0)
+		memory = append(append(append(memory, documentField...), d.Value...), 0)
+		binary.LittleEndian.PutUint32(memory[begin:], uint32(len(memory)-begin))
+		events[i] = rigatoni.Event{Raw: bson.Raw(memory[begin:len(memory):len(memory)])}.WithPositioner(p)
+	}
+	return events, nil
+}
+
+const (
+	keyField      = "\x03documentKey\x00"
+	documentField = "\x03fullDocument\x00"
+)

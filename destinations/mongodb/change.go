@@ -36,6 +36,9 @@ func (s *sink) changeOf(ctx context.Context, ev rigatoni.Event) (*change, error)
 	if renamed {
 		what = fmt.Sprintf("%s was renamed to %s", quote.Name(ns.String()), quote.Name(to.String()))
 	}
+	if !renamed && s.targets[ns] == nil {
+		return nil, nil // nothing of it was ever mirrored
+	}
 	switch s.d.opts.OnDrop {
 	case Stop:
 		return nil, rigatoni.Permanent(fmt.Errorf(
@@ -85,6 +88,7 @@ func (s *sink) claimRenamed(ctx context.Context, ns rigatoni.Namespace, version 
 	t := s.d.newTarget(ns)
 	err := s.d.claim(ctx, t, entry{Target: t.name.String(), Source: ns.String(), DB: ns.DB, Key: s.key, Since: version})
 	if err == nil {
+		t.marked = true
 		s.targets[ns] = t
 	}
 	return t, err

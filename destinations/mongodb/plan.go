@@ -109,7 +109,7 @@ func (p *plan) document(ctx context.Context, ev rigatoni.Event) (*writes, bson.R
 	if err != nil {
 		return nil, id, rigatoni.Permanent(fmt.Errorf("mongodb: the %s event has no _id in its documentKey", ev.OperationType()))
 	}
-	t, err := p.sink.target(ctx, ev)
+	t, err := p.sink.target(ctx, ev, p.copying)
 	if err != nil {
 		return nil, id, err
 	}

@@ -75,6 +75,9 @@ func (s *sink) Sweep(ctx context.Context, end rigatoni.SnapshotEnd) error {
 		return rigatoni.Permanent(err)
 	}
 	if t.since == "" || t.since < began {
+		if !t.marked {
+			return rigatoni.Permanent(fmt.Errorf("mongodb: %s was new in a copy that began after its first event; it is not swept, because nothing of it was marked", t.name))
+		}
 		if err := s.deleteUnmarked(ctx, t, began); err != nil {
 			return err
 		}

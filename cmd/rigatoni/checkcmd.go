@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/internal/writable"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -85,9 +87,12 @@ func newChecker(w world, s config.Settings, file string) *checker {
 // run returns the first error that a start would have.
 func (c *checker) run(ctx context.Context) error {
 	log := newLogger(c.w.stderr, logFormat{level: "warn", format: c.s.Messages.LogFormat, terminal: c.w.terminal, style: newStyle(c.w, c.w.terminal), scrub: c.s.Scrubber()})
-	dest, err := c.s.Output.To.Open(ctx, io.Discard, log)
-	if err != nil {
-		return usageError{err}
+	dest, errOutput := c.destination(ctx, log)
+	if errors.As(errOutput, new(usageError)) {
+		return errOutput
+	}
+	if dest != nil {
+		defer backend.Close(dest)
 	}
 	c.s.Watch.Logger = log
 	source, err := changestream.Open(c.s.Server.Source, &c.s.Watch)
@@ -102,14 +107,12 @@ func (c *checker) run(ctx context.Context) error {
 		defer cancel()
 		_ = source.Close(ctx) // the process ends
 	}()
-	errOutput := c.output()
 	errServer := c.server(ctx, source)
-	store, note, errStore := c.s.Checkpoints.Store.OpenToRead(ctx, log)
-	c.report.Store = partOf(c.s.Checkpoints.Store.String(), note, errStore)
-	if errStore == nil && store != nil {
+	store, errStore := c.store(ctx, log, dest)
+	if store != nil {
 		defer state.Close(store)
 	}
-	if errStore == nil && errServer == nil {
+	if errStore == nil && errServer == nil && dest != nil {
 		p, err := rigatoni.New(pipelineConfig(c.s, source, dest, store, log))
 		if err != nil {
 			return usageError{c.s.Explain(err)}
@@ -152,27 +155,61 @@ func copiesAtFirst(c rigatoni.Config) bool {
 	return c.Snapshot == "initial" || c.Snapshot == "when-needed"
 }
 
-// output asks whether there could be files.
-func (c *checker) output() error {
-	part := func(name, dir string) (*partReport, error) {
-		if dir == "" {
-			return &partReport{Name: name, OK: true}, nil
-		}
-		exists, err := writable.Dir(dir)
-		note := ""
-		if !exists {
-			note = "the directory isn't there; a start makes it"
-		}
-		p := partOf(name, note, err)
-		return &p, err
+// destination opens the destination, or asks whether there could be files.
+func (c *checker) destination(ctx context.Context, log *slog.Logger) (rigatoni.Destination, error) {
+	to := c.s.Output.To
+	limited, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	dest, note, err := to.OpenToRead(limited, log)
+	errLetters := c.deadLetters()
+	switch {
+	case !to.Ref.Kind.Checkpoints && err != nil:
+		return nil, usageError{err}
+	case !to.Ref.Kind.Checkpoints:
+		var p *partReport
+		p, err = directory(to.String(), to.Ref.Dir())
+		c.report.Destination = *p
+	default:
+		c.report.Destination = partOf(to.String(), note, err)
 	}
-	to, errTo := part(c.s.Output.To.String(), c.s.Output.To.Ref.Dir())
-	c.report.Destination = *to
-	var errLetters error
+	return dest, errors.Join(err, errLetters)
+}
+
+// store opens the store, unless the destination keeps the checkpoints.
+func (c *checker) store(ctx context.Context, log *slog.Logger, dest rigatoni.Destination) (state.Store, error) {
+	name := c.s.Checkpoints.Store.String()
+	switch {
+	case c.s.Checkpoints.Store.Ref.Kind != nil:
+		store, note, err := c.s.Checkpoints.Store.OpenToRead(ctx, log)
+		c.report.Store = partOf(name, note, err)
+		return store, err
+	case dest == nil:
+		c.report.Store = partReport{Name: name, Error: "unknown without it"}
+	default:
+		c.report.Store = partReport{Name: name, OK: true, Note: "in the transactions of its events"}
+	}
+	return nil, nil
+}
+
+// directory asks whether there could be files.
+func directory(name, dir string) (*partReport, error) {
+	if dir == "" {
+		return &partReport{Name: name, OK: true}, nil
+	}
+	exists, err := writable.Dir(dir)
+	note := ""
+	if !exists {
+		note = "the directory isn't there; a start makes it"
+	}
+	p := partOf(name, note, err)
+	return &p, err
+}
+
+func (c *checker) deadLetters() (err error) {
 	if dir := c.s.Output.DeadLetters; dir != "" {
-		c.report.DeadLetters, errLetters = part(dir, dir)
+		c.report.DeadLetters, err = directory(dir, dir)
 	}
-	return errors.Join(errTo, errLetters)
+	return err
 }
 
 func (c *checker) start(all []rigatoni.StartCheck) error {

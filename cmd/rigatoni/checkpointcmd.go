@@ -16,6 +16,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/checkpoints"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -28,7 +29,8 @@ func newCheckpointCommand(w world) *cobra.Command {
 		Use:   "checkpoint",
 		Short: "See, judge and move the checkpoints of pipelines",
 		Long: "Checkpoint shows where pipelines are, and moves them. It takes the pipeline's file, or flags of the\n" +
-			"same names: --store for the store, --source to ask the server, --name for the pipeline.\n\n" +
+			"same names: --store for the store, or --to for a destination that keeps its checkpoints itself,\n" +
+			"--source to ask the server, --name for the pipeline.\n\n" +
 			"set, clear and import say what they would do, and do it only with --execute, never while a\n" +
 			"pipeline has the lease. Events that they skip are a gap on record in the checkpoint.",
 		Example: "  rigatoni checkpoint list --store file:./state\n" +
@@ -51,7 +53,7 @@ func newCheckpointCommand(w world) *cobra.Command {
 // take them, and where it is read and kept.
 var (
 	watchFields      = []string{"database", "collections", "one-each", "operations", "pipeline", "expanded-events"}
-	checkpointFields = append([]string{"store", "source", "name"}, watchFields...)
+	checkpointFields = append([]string{"store", "to", "source", "name"}, watchFields...)
 )
 
 // checkpointFlags are the flags of each command.
@@ -134,14 +136,15 @@ func (e checkpointError) code() int {
 }
 
 func (x *checkpointSession) run(ctx context.Context, do func(context.Context, *checkpointSession) error) (err error) {
-	if x.store, err = x.openStore(ctx); err != nil {
-		return err
-	}
+	closeStore, err := x.openStore(ctx)
 	defer func() {
-		if cerr := state.Close(x.store); cerr != nil && err == nil {
+		if cerr := closeStore(); cerr != nil && err == nil {
 			err = fmt.Errorf("closing the store: %w", cerr)
 		}
 	}()
+	if err != nil {
+		return err
+	}
 	if x.s.Server.Source != "" {
 		var watch *changestream.Options
 		if x.configured {
@@ -160,22 +163,52 @@ func (x *checkpointSession) run(ctx context.Context, do func(context.Context, *c
 }
 
 // openStore opens the store of the checkpoints: that of the destination, if it keeps
-// them itself.
-func (x *checkpointSession) openStore(ctx context.Context) (state.Store, error) {
+// them itself. The caller calls closeStore, also after an error.
+func (x *checkpointSession) openStore(ctx context.Context) (closeStore func() error, err error) {
+	closeStore = func() error { return nil }
 	if x.s.Output.To.Ref.Kind != nil {
-		dest, err := x.s.Output.To.Open(ctx, io.Discard, x.log)
-		if err != nil {
-			return nil, usageError{err}
+		if x.dest, err = x.openDestination(ctx); err != nil {
+			return closeStore, err
 		}
-		x.dest = dest
-		if keeper, ok := rigatoni.As[rigatoni.Checkpointer](dest); ok {
-			return keeper.Checkpoints(), nil
+		closeStore = func() error { return backend.Close(x.dest) }
+		if keeper, ok := rigatoni.As[rigatoni.Checkpointer](x.dest); ok {
+			x.store = keeper.Checkpoints()
+			return closeStore, nil
 		}
 	}
+	if x.store, err = x.openOwnStore(ctx); err != nil {
+		return closeStore, err
+	}
+	return func() error { return state.Close(x.store) }, nil
+}
+
+// openDestination opens the destination: as it is, unless a checkpoint is to be saved.
+func (x *checkpointSession) openDestination(ctx context.Context) (dest rigatoni.Destination, err error) {
+	to := x.s.Output.To
+	if x.flags.create && to.Ref.Kind.Checkpoints {
+		dest, err = to.Open(ctx, io.Discard, x.log)
+	} else {
+		dest, _, err = to.OpenToRead(ctx, x.log)
+	}
+	if err != nil {
+		return nil, destinationError(x.s, err)
+	}
+	return dest, nil
+}
+
+// openOwnStore opens a store that is no destination's.
+func (x *checkpointSession) openOwnStore(ctx context.Context) (state.Store, error) {
 	if o, ok := x.s.Checkpoints.Store.Ref.Options.(*filestore.Options); ok {
 		o.MustExist = !x.flags.create // a look, or a dry run, leaves no directory behind
 	}
-	store, err := x.s.Checkpoints.Store.Open(ctx, x.log)
+	open := x.s.Checkpoints.Store.Open
+	if !x.flags.create && x.s.Checkpoints.Store.Ref.Dir() == "" {
+		open = func(ctx context.Context, log *slog.Logger) (state.Store, error) { // nor a table
+			store, _, err := x.s.Checkpoints.Store.OpenToRead(ctx, log)
+			return store, err
+		}
+	}
+	store, err := open(ctx, x.log)
 	if x.flags.emptyIfNew && errors.Is(err, fs.ErrNotExist) {
 		return memstore.New(), nil
 	}

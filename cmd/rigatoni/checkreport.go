@@ -182,7 +182,7 @@ func (r *checkReport) text() string {
 		line("dead letters", r.DeadLetters.text("can be written to"))
 	}
 	if r.Start == nil {
-		line("start", "unknown without server and store")
+		line("start", "unknown without server, store and destination")
 	}
 	for _, s := range r.Start {
 		line("start", fmt.Sprintf("%q %s", s.Key, s.Text))

@@ -4,8 +4,10 @@ go 1.26.0
 
 require (
 	github.com/google/go-cmp v0.7.0
+	github.com/jackc/pgx/v5 v5.13.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/rigatoni-etl/rigatoni v0.1.0
+	github.com/rigatoni-etl/rigatoni/destinations/postgres v0.1.0
 	github.com/rigatoni-etl/rigatoni/otelrigatoni v0.1.0
 	github.com/rigatoni-etl/rigatoni/stores/pgstore v0.1.0
 	github.com/rigatoni-etl/rigatoni/stores/redisstore v0.1.0
@@ -31,7 +33,6 @@ require (
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
-	github.com/jackc/pgx/v5 v5.13.0 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect

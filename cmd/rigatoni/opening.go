@@ -12,6 +12,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/changestream"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/backend"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -33,8 +34,14 @@ func open(ctx context.Context, w world, s config.Settings, log *slog.Logger) (c 
 	}
 	dest, err := interruptible(ctx, func() (rigatoni.Destination, error) { return s.Output.To.Open(ctx, stdout, log) })
 	if err != nil {
-		return c, closeAll, usageError{err}
+		return c, closeAll, destinationError(s, err)
 	}
+	closers = append(closers, func() error {
+		if err := backend.Close(dest); err != nil {
+			return fmt.Errorf("closing the destination: %w", err)
+		}
+		return nil
+	})
 	s.Watch.Logger = log
 	source, err := interruptible(ctx, func() (*changestream.Source, error) { return changestream.Open(s.Server.Source, &s.Watch) })
 	switch {
@@ -67,6 +74,15 @@ func open(ctx context.Context, w world, s config.Settings, log *slog.Logger) (c 
 	c = pipelineConfig(s, source, dest, store, log)
 	c.DeadLetters, err = interruptible(ctx, func() (rigatoni.DeadLetters, error) { return deadLetters(s.Output.DeadLetters, log) })
 	return c, closeAll, err
+}
+
+// destinationError is the error of opening a destination: that of a server, or of what
+// the configuration says.
+func destinationError(s config.Settings, err error) error {
+	if s.Output.To.Ref.Kind.Checkpoints {
+		return err
+	}
+	return usageError{err}
 }
 
 // standardOutput is where events go with ndjson:-. A pipe whose reader ends is an

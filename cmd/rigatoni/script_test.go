@@ -15,12 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/pgserver"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/redisserver"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
@@ -51,7 +53,8 @@ func params(t *testing.T, dir string, vars ...string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "insert": insert, "waitlines": waitLines, "waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil, "capture": capture,
+			"exits": exits, "insert": insert, "waitlines": waitLines, "waitreads": waitReads,
+			"waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil, "capture": capture,
 			"createuser": createUser,
 		},
 	}
@@ -77,6 +80,61 @@ func TestRedisScripts(t *testing.T) {
 	p := params(t, "redis", "MONGODB="+server.URI, "REDIS="+redis.URL(), "REDIS_ADDR="+redis.Addr)
 	ownDatabase(&p, server)
 	testscript.Run(t, p)
+}
+
+// TestPostgresScripts runs those that need PostgreSQL. Each has a database named after
+// it, and the user app, who may do there what a script grants.
+func TestPostgresScripts(t *testing.T) {
+	server := testserver.Mongotest(t)
+	pg := pgserver.Start(t, nil)
+	at := strings.TrimSuffix(pg.URL(), "/postgres?sslmode=disable")
+	p := params(t, "postgres", "MONGODB="+server.URI)
+	ownDatabase(&p, server)
+	setup := p.Setup
+	p.Setup = func(env *testscript.Env) error {
+		name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+		env.Setenv("PG", at+"/"+name+"?sslmode=disable")
+		env.Setenv("APP", strings.Replace(at, "//postgres@", "//app:hunter2@", 1)+"/"+name+"?sslmode=disable")
+		return errors.Join(setup(env), execSQL(at+"/postgres?sslmode=disable", `CREATE DATABASE "`+name+`"`))
+	}
+	p.Cmds["sql"] = sql
+	if err := execSQL(pg.URL(), "CREATE ROLE app LOGIN PASSWORD 'hunter2'"); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, p)
+}
+
+func execSQL(url, statement string) error {
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(context.Background(), statement)
+	return err
+}
+
+// sql executes statements in the script's database; or, as sql QUERY RESULT, waits until
+// a query has that result in its only row and column.
+func sql(ts *testscript.TestScript, neg bool, args []string) {
+	switch {
+	case neg || len(args) < 1 || len(args) > 2:
+		ts.Fatalf("usage: sql statements, or sql query result")
+	case len(args) == 1:
+		ts.Check(execSQL(ts.Getenv("PG"), args[0]))
+		return
+	}
+	conn, err := pgx.Connect(context.Background(), ts.Getenv("PG"))
+	ts.Check(err)
+	defer conn.Close(context.Background())
+	got := ""
+	wait(ts, fmt.Sprintf("%s to be %s", args[0], args[1]), func() bool {
+		var text *string
+		if err := conn.QueryRow(context.Background(), args[0]).Scan(&text); err == nil && text != nil {
+			got = *text
+		}
+		return got == args[1]
+	})
 }
 
 // ownDatabase gives each script a database named after it.
@@ -191,6 +249,37 @@ func waitLines(ts *testscript.TestScript, neg bool, args []string) {
 		if found[id] == 0 {
 			ts.Fatalf("document %d is not among the %d that arrived", id, len(found))
 		}
+	}
+}
+
+// waitReads waits until the files of a directory have n lines of documents that were
+// copied from a collection, and not more: waitreads out users 100.
+func waitReads(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: waitreads directory collection n")
+	}
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	count := func() (found int) {
+		files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*.ndjson*"))
+		ts.Check(err)
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if errors.Is(err, fs.ErrNotExist) {
+				return 0 // it got its final name just now
+			}
+			ts.Check(err)
+			for line := range bytes.Lines(text) {
+				if bytes.Contains(line, []byte(`"operationType":"read"`)) && bytes.Contains(line, []byte(`"coll":"`+args[1]+`"`)) {
+					found++
+				}
+			}
+		}
+		return found
+	}
+	wait(ts, fmt.Sprintf("%d documents of %s", n, args[1]), func() bool { return count() >= n })
+	if found := count(); found != n {
+		ts.Fatalf("%d documents of %s, want %d", found, args[1], n)
 	}
 }
 

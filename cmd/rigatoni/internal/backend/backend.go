@@ -31,6 +31,8 @@ var Destinations = []*Kind{
 		},
 		deliver: openNDJSON,
 	},
+	postgresDestination,
+	mongoDestination,
 }
 
 // Stores are the kinds of stores.

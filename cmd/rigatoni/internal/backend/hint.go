@@ -14,6 +14,8 @@ var instead = map[string]map[string]string{
 	"destination": {
 		"-": "ndjson:-", "stdout": "ndjson:-", "/dev/stdout": "ndjson:-", "console": "ndjson:-", "ndjson": "ndjson:./out",
 		"file": "ndjson:./out", "json": "ndjson:./out", "jsonl": "ndjson:./out",
+		"postgres": "postgres://HOST/DATABASE", "postgresql": "postgres://HOST/DATABASE", "pg": "postgres://HOST/DATABASE", "psql": "postgres://HOST/DATABASE",
+		"mongodb": "mongodb://HOST/DATABASE", "mongo": "mongodb://HOST/DATABASE",
 	},
 	"store": {
 		"file": "file:./state", "files": "file:./state", "filestore": "file:./state", "disk": "file:./state", "ndjson": "file:./state",

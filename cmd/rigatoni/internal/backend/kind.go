@@ -28,6 +28,9 @@ type Kind struct {
 	// Checkpoints says that a destination keeps the checkpoints itself, so that there
 	// is no store.
 	Checkpoints bool
+	// NeedsDocuments reports whether a destination needs the whole document with each
+	// update, which the server sends only where it is asked to; nil: never.
+	NeedsDocuments func(Ref) bool
 
 	path    bool // its URLs name a directory
 	client  bool // parameters of its URLs that are no options are for its client
@@ -36,6 +39,7 @@ type Kind struct {
 	store   func(context.Context, Ref, *slog.Logger) (state.Store, error)
 	read    func(context.Context, Ref, *slog.Logger) (_ state.Store, note string, _ error) // nil: store writes nothing
 	deliver func(context.Context, Ref, io.Writer, *slog.Logger) (rigatoni.Destination, error)
+	look    func(context.Context, Ref, *slog.Logger) (_ rigatoni.Destination, note string, _ error) // nil: deliver writes nothing
 }
 
 // Name is the kind's scheme, the first of several.
@@ -206,7 +210,15 @@ func (d *Destination) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Open opens the destination. Some write to stdout.
+// Open opens the destination. Some write to stdout. The caller closes it with Close.
 func (d Destination) Open(ctx context.Context, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
 	return d.Ref.Kind.deliver(ctx, d.Ref, stdout, log)
+}
+
+// Close closes a destination that has connections of its own.
+func Close(d rigatoni.Destination) error {
+	if c, ok := rigatoni.As[io.Closer](d); ok {
+		return c.Close()
+	}
+	return nil
 }

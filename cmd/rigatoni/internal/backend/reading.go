@@ -3,10 +3,12 @@ package backend
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"path/filepath"
 
+	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/internal/writable"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/memstore"
@@ -44,6 +46,16 @@ func (s Store) OpenToRead(ctx context.Context, log *slog.Logger) (st state.Store
 	}
 	st, err = s.Open(ctx, log)
 	return st, "", err
+}
+
+// OpenToRead opens the destination without making anything. Of what isn't there, and
+// a start would make, the note says so.
+func (d Destination) OpenToRead(ctx context.Context, log *slog.Logger) (dest rigatoni.Destination, note string, err error) {
+	if d.Ref.Kind.look != nil {
+		return d.Ref.Kind.look(ctx, d.Ref, log)
+	}
+	dest, err = d.Open(ctx, io.Discard, log)
+	return dest, "", err
 }
 
 // missing is a store that has nothing yet, and will keep what it gets.

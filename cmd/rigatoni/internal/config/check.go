@@ -23,7 +23,7 @@ func (r *reader) check(file string) {
 		switch {
 		case isStore && ownStore && r.given(name):
 			r.problem(r.s.origin[name], name, "is given, and the destination (%s) keeps the checkpoints itself; leave store out", to.Name())
-		case isStore && ownStore:
+		case isStore && ownStore, isStore && !r.given(name) && r.wrong("to"): // the destination may keep them
 		case f.Option.Require != "" && r.needs(name) && !r.given(name) && !r.wrong(name):
 			r.missing(file, name, f.Option.Require)
 		case f.Kinds != nil && !r.wrong(name):
@@ -31,6 +31,9 @@ func (r *reader) check(file string) {
 				r.problem(r.s.origin[name], name, "can't be used: %s", plainly(err, f.ref(&r.s).Options))
 			}
 		}
+	}
+	if ownStore && to.NeedsDocuments != nil && to.NeedsDocuments(r.s.Output.To.Ref) && !r.given("full-document") {
+		r.s.Watch.FullDocument = "updateLookup"
 	}
 	r.s.Pipeline.Name = cmp.Or(r.s.Checkpoints.Name, r.s.Watch.Database)
 	if r.need == nil && !r.given("name") && !r.given("database") && !r.wrong("name") && !r.wrong("database") {
@@ -131,7 +134,7 @@ func parts(err error) []error {
 // plainly is the text of a back end's error, with the names that users know.
 func plainly(err error, options any) string {
 	text := err.Error()
-	for _, prefix := range []string{"ndjson: ", "memstore: ", "redisstore: ", "pgstore: ", "filestore: ", "invalid argument: "} {
+	for _, prefix := range []string{"ndjson: ", "postgres: ", "mongodb: ", "memstore: ", "redisstore: ", "pgstore: ", "filestore: ", "invalid argument: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return goNames.ReplaceAllStringFunc(text, func(found string) string {

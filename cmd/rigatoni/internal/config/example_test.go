@@ -132,7 +132,8 @@ const exampleHead = `# yaml-language-server: $schema=pipeline.schema.json
 #
 #     rigatoni run pipeline.yaml
 #
-# Required are source, store and to, and database or name. The other fields have
+# Required are source, store and to, and database or name. There is no store where
+# the destination keeps the checkpoints, as databases do. The other fields have
 # their defaults here, or are comments with an example. Each field is a flag as
 # well (rigatoni run --help), which overrides the file.
 #
@@ -219,6 +220,9 @@ func uncommented(text string) string {
 
 var secretPath = regexp.MustCompile(`file:/run/secrets/\w+`)
 
+// keepsCheckpoints matches a configuration whose destination has no store beside it.
+var keepsCheckpoints = regexp.MustCompile(`(?m)^to:\s*(\{?\s*url:\s*)?(postgres|mongodb)`)
+
 var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 
 // Each configuration in the documentation that is there is valid; what is required and not there is added.
@@ -237,7 +241,11 @@ func TestDocumentedConfigurations(t *testing.T) {
 	for _, page := range append(append(pages, more...), filepath.Join(root, "README.md")) {
 		for _, block := range yamlBlock.FindAllStringSubmatch(mustRead(t, page), -1) {
 			text := secretPath.ReplaceAllString(block[1], "file:"+secret)
-			for field, line := range map[string]string{"source": "source: mongodb://h", "database": "database: d", "store": "store: 'memory:'", "to": "to: ndjson:./out"} {
+			required := map[string]string{"source": "source: mongodb://h", "database": "database: d", "store": "store: 'memory:'", "to": "to: ndjson:./out"}
+			if keepsCheckpoints.MatchString(text) {
+				delete(required, "store")
+			}
+			for field, line := range required {
 				if !regexp.MustCompile(`(?m)^` + field + `:`).MatchString(text) {
 					text += line + "\n"
 				}

@@ -178,7 +178,7 @@ type runner struct {
 
 	consumer consumer
 
-	child     *child
+	child     *Child
 	processes []Process
 }
 
@@ -195,7 +195,7 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 	}
 	defer func() {
 		if r.child != nil { // nil: the last one could not be started
-			r.child.kill()
+			r.child.Kill()
 		}
 	}()
 	if err := r.awaitStreaming(ctx); err != nil {
@@ -283,7 +283,7 @@ func (r *runner) killAt(ctx context.Context, written int) error {
 	if err := r.poll(); err != nil {
 		return err
 	}
-	r.child.kill()
+	r.child.Kill()
 	return r.endAndBegin(ctx, true)
 }
 
@@ -323,12 +323,12 @@ func (r *runner) endAndBegin(ctx context.Context, killed bool) error {
 
 func (r *runner) awaitStreaming(ctx context.Context) error {
 	deadline := time.Now().Add(60 * time.Second)
-	for !r.child.isStreaming() {
+	for !r.child.WasReady() {
 		if err := r.tick(ctx); err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.child.log.String())
+			return fmt.Errorf("the pipeline has not opened its streams within a minute:\n%s", r.child.Log())
 		}
 	}
 	return nil
@@ -369,15 +369,15 @@ func (r *runner) tick(ctx context.Context) error {
 	case <-time.After(r.cfg.moment()):
 		return r.poll()
 	case <-r.cfg.KillNow:
-		r.child.kill()
+		r.child.Kill()
 		return r.endAndBegin(ctx, true)
-	case <-r.child.exited:
-		code := r.child.code()
+	case <-r.child.Exited():
+		code := r.child.Code()
 		if code < 0 && stopped(ctx) {
 			return ctx.Err()
 		}
 		if !slices.Contains(r.cfg.RestartOn, code) {
-			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.child.log.String())
+			return fmt.Errorf("the pipeline ended by itself, with exit code %d:\n%s", code, r.child.Log())
 		}
 		return r.endAndBegin(ctx, false)
 	}
@@ -412,7 +412,7 @@ func (r *runner) poll() error {
 	t := r.ledger.tally()
 	proc := &r.processes[len(r.processes)-1]
 	proc.Lines, proc.Again, proc.Reached = t.lines-r.linesBefore(proc), t.twice-r.twiceBefore(proc), t.arrived
-	proc.Streaming = r.child.isStreaming()
+	proc.Streaming = r.child.WasReady()
 	r.watch()
 	return err
 }
@@ -454,7 +454,7 @@ func (r *runner) begin(ctx context.Context) error {
 	proc := Process{N: len(r.processes) + 1, Started: time.Now(), Checkpoints: checkpoints}
 	proc.Resumed = r.ledger.begin(checkpoints)
 	proc.Before, proc.Reached = r.ledger.tally().arrived, r.ledger.tally().arrived
-	if r.child, err = start(r.cfg.Binary, r.cfg.args()); err != nil {
+	if r.child, err = Start(r.cfg.Binary, r.cfg.args()); err != nil {
 		return fmt.Errorf("starting the pipeline: %w", err)
 	}
 	r.processes = append(r.processes, proc)
@@ -472,9 +472,13 @@ func (r *runner) end(killed bool) error {
 	return r.poll()
 }
 
-// finish stops the last process cleanly.
+// finish stops the last process cleanly, once it has opened its output: it is what
+// finishes the files.
 func (r *runner) finish(ctx context.Context) error {
-	if err := r.child.stop(ctx); err != nil {
+	if err := r.awaitStreaming(ctx); err != nil {
+		return err
+	}
+	if err := r.child.Stop(ctx); err != nil {
 		return err
 	}
 	return r.end(false)

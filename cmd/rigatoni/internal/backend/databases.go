@@ -1,0 +1,77 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/destinations/mongodb"
+	"github.com/rigatoni-etl/rigatoni/destinations/postgres"
+	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/stores/memstore"
+	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
+)
+
+var postgresDestination = &Kind{
+	Schemes: []string{"postgres", "postgresql"}, client: true, Checkpoints: true,
+	Forms: [][2]string{{"postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+		"tables of PostgreSQL, exactly once; there is no store, since the checkpoints are kept in a table beside them; sslmode and the like as for psql"}},
+	Options:        func() any { return &postgres.Options{} },
+	NeedsDocuments: func(Ref) bool { return true },
+	check:          func(r Ref) error { return postgres.CheckURL(r.Text, r.Options.(*postgres.Options)) },
+	deliver: func(ctx context.Context, r Ref, _ io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
+		o := *r.Options.(*postgres.Options)
+		o.Logger = log
+		d, err := postgres.Open(ctx, r.Text, &o)
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	},
+	look: func(ctx context.Context, r Ref, log *slog.Logger) (rigatoni.Destination, string, error) {
+		o := *r.Options.(*postgres.Options)
+		o.Logger, o.NoCreate = log, true
+		d, err := postgres.Open(ctx, r.Text, &o)
+		switch {
+		case errors.Is(err, pgstore.ErrNoTable):
+			return unused{d, missing{memstore.New()}}, "answers; it has no checkpoints yet, and a start makes their table", nil
+		case err != nil:
+			return nil, "", err
+		}
+		return d, "answers", nil
+	},
+}
+
+// unused is a destination that nothing was ever delivered to. It is only looked at.
+type unused struct {
+	*postgres.Destination
+	none state.Store
+}
+
+func (u unused) Checkpoints() state.Store { return u.none }
+
+var mongoDestination = &Kind{
+	Schemes: []string{"mongodb", "mongodb+srv"}, client: true, Checkpoints: true,
+	Forms: [][2]string{{"mongodb://USER:PASSWORD@HOST,HOST/DATABASE",
+		"collections of another MongoDB replica set or database, exactly once; there is no store, since the checkpoints are kept beside them; or mongodb+srv"}},
+	Options:        func() any { return &mongodb.Options{} },
+	NeedsDocuments: func(Ref) bool { return true },
+	check:          func(r Ref) error { return mongodb.CheckURL(r.Text, r.Options.(*mongodb.Options)) },
+	deliver:        openMongoDB,
+	look: func(ctx context.Context, r Ref, log *slog.Logger) (rigatoni.Destination, string, error) {
+		d, err := openMongoDB(ctx, r, nil, log) // which makes nothing
+		return d, "answers", err
+	},
+}
+
+func openMongoDB(ctx context.Context, r Ref, _ io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
+	o := *r.Options.(*mongodb.Options)
+	o.Logger = log
+	d, err := mongodb.Open(ctx, r.Text, &o)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}

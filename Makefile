@@ -35,6 +35,7 @@ lint: ## gofmt, go vet, staticcheck, and the builds for other systems
 bench: servers ## every benchmark, relative to its baseline in the same run
 	@go test -run '^$$' -bench . -benchmem ./state/... ./stores/...
 	@cd stores/redisstore && go test -run '^$$' -bench . -benchmem ./...
+	@cd destinations/postgres && go test -run '^$$' -bench . ./...
 	@go run ./internal/tools/streambench
 
 campaign: servers ## 100,000 changes over 5 collections, 20 and 100 kills: files and Redis, step-downs, restarts (about 20 minutes)
@@ -46,9 +47,10 @@ powercut: ## the file store: 1,000 power cuts of ext4 and of xfs, and as many of
 kill: ## the file store: 10,000 SIGKILLs at random moments
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run '^TestKill$$' .
 
-mutants: ## the file store and the ndjson files: minutes of simulated crashes, and well-known mistakes that the tests must find
+mutants: ## the file store, the ndjson files and PostgreSQL: minutes of crashes, and well-known mistakes that the tests must find
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSimulated|TestMutants' .
 	@cd destinations/ndjson && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestExactlyOnce|TestMutants' .
+	@cd destinations/postgres && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestMutants|TestMirror|TestLarge' .
 
 failover: servers ## the Redis store: the suite on every topology with connections cut, 1,000 late writes, failovers under load
 	@cd stores/redisstore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run 'TestSuite|TestLate|TestTrials|UnderLoad|Stranded' .

@@ -124,7 +124,7 @@ func (s *watcher) until(what string, done func([]rigatoni.Event) bool) {
 		if err != nil {
 			s.t.Fatalf("waiting for %s: %v", what, err)
 		}
-		if d := time.Since(begin); d > 3*time.Second {
+		if d := time.Since(begin); d > 10*time.Second {
 			s.t.Errorf("Next took %v, which is more than about a second", d)
 		}
 		if pos != s.Position() {

@@ -94,6 +94,9 @@ func (s *copyState) status() rigatoni.SnapshotStatus {
 		Began: time.UnixMilli(f.Began),
 	}
 	for _, run := range s.runs {
+		if !run.estimated && run.pending.len() > 0 {
+			out.DocumentsEstimated, out.BytesEstimated = 0, 0 // of all, nobody knows
+		}
 		for _, c := range run.active {
 			if len(out.Collections) < listedCollections {
 				out.Collections = append(out.Collections, rigatoni.CollectionSnapshot{

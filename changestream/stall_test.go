@@ -55,7 +55,7 @@ func TestStalledConnection(t *testing.T) {
 			before, begin := proxy.Accepted(), time.Now()
 			w.insert("c", i)
 			wantNames(t, st.collect(1), inserted("c", i)...)
-			if d := time.Since(begin); d > 5*time.Second {
+			if d := time.Since(begin); d > 20*time.Second {
 				t.Errorf("the event came after %v", d)
 			}
 			st.until("the outage to end", func([]rigatoni.Event) bool { return w.log.count("is read again") == i })
@@ -171,7 +171,7 @@ func TestCloseIsBounded(t *testing.T) {
 		if err := src.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if d := time.Since(begin); d > time.Second {
+		if d := time.Since(begin); d > 5*time.Second { // a second, and a busy machine
 			t.Errorf("Close took %v", d)
 		}
 	})

@@ -217,7 +217,7 @@ func TestCancel(t *testing.T) {
 			begin := time.Now()
 			_, _, err := st.Next(ctx)
 			cancel()
-			if d := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || d > time.Second {
+			if d := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || d > 20*time.Second {
 				t.Errorf("after %v: %v", d, err)
 			}
 			w.insert("c", i)
@@ -243,7 +243,7 @@ func TestClose(t *testing.T) {
 				if err := st.Close(t.Context()); err != nil {
 					t.Error(err)
 				}
-				if d := time.Since(begin); d > time.Second {
+				if d := time.Since(begin); d > 20*time.Second {
 					t.Errorf("Close took %v", d)
 				}
 				w.wantNoCursors()
@@ -265,7 +265,7 @@ func (w *fixture) wantNoCursors() {
 		}
 		return
 	}
-	for deadline := time.Now().Add(20 * time.Second); len(w.Cursors(w.t)) > 0; w.insert("wake", int(time.Now().UnixNano()%1e9)) {
+	for deadline := time.Now().Add(time.Minute); len(w.Cursors(w.t)) > 0; w.insert("wake", int(time.Now().UnixNano()%1e9)) {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("cursors left: %v", w.Cursors(w.t))
 		}

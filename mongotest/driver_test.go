@@ -21,7 +21,7 @@ import (
 
 func connect(t testing.TB, uri string) *mongo.Client {
 	t.Helper()
-	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetServerSelectionTimeout(20 * time.Second))
+	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetServerSelectionTimeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func insertIDs(t testing.TB, c *mongo.Collection, ids ...int) {
 // nextIDs reads the documentKeys of n events.
 func nextIDs(t testing.TB, cs *mongo.ChangeStream, n int) []int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var ids []int
 	for len(ids) < n {
@@ -119,7 +119,7 @@ func TestDriverTransaction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		times := map[bson.Timestamp]int{}
 		for range 3 {

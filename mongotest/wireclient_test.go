@@ -21,7 +21,7 @@ type wireClient struct {
 func dial(t testing.TB, uri string) *wireClient {
 	t.Helper()
 	host := strings.Split(strings.TrimPrefix(uri, "mongodb://"), "/")[0]
-	c, err := net.DialTimeout("tcp", host, 5*time.Second)
+	c, err := net.DialTimeout("tcp", host, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func (c *wireClient) send(doc bson.Raw) {
 }
 
 func (c *wireClient) receive() (bson.Raw, error) {
-	c.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	var header [headerSize]byte
 	if _, err := io.ReadFull(c.conn, header[:]); err != nil {
 		return nil, err

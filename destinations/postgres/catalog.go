@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -42,40 +43,51 @@ func (d *Destination) prepareCatalog(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-const selectClaims = `select schema_name, table_name, key, "database", collection, mode from `
-
-// claims are those of a checkpoint.
-func (d *Destination) claims(ctx context.Context, tx pgx.Tx, key string) ([]claim, error) {
-	rows, err := tx.Query(ctx, selectClaims+d.catalog+" where key = $1 order by schema_name, table_name", escaped(key))
+// claims are those of a checkpoint. gone are those whose tables are not there any more.
+func (d *Destination) claims(ctx context.Context, tx pgx.Tx, key string) (all, gone []claim, err error) {
+	rows, err := tx.Query(ctx, `select schema_name, table_name, key, "database", collection, mode, to_regclass(format('%I.%I', schema_name, table_name)) is null
+		from `+d.catalog+" where key = $1 order by schema_name, table_name", escaped(key))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return pgx.CollectRows(rows, scanClaim)
-}
-
-func scanClaim(row pgx.CollectableRow) (c claim, err error) {
-	err = row.Scan(&c.name.schema, &c.name.table, &c.key, &c.ns.DB, &c.ns.Coll, &c.mode)
-	return c, err
+	defer rows.Close()
+	for rows.Next() {
+		var c claim
+		var isGone bool
+		if err := rows.Scan(&c.name.schema, &c.name.table, &c.key, &c.ns.DB, &c.ns.Coll, &c.mode, &isGone); err != nil {
+			return nil, nil, err
+		}
+		if all = append(all, c); isGone {
+			gone = append(gone, c)
+		}
+	}
+	return all, gone, rows.Err()
 }
 
 // claim records that a table belongs to a collection of the session, and refuses one
 // that belongs to another. fresh: nobody had it before.
 func (s *session) claim(ctx context.Context, tx pgx.Tx, want claim) (fresh bool, err error) {
-	tag, err := tx.Exec(ctx, "insert into "+s.d.catalog+` (schema_name, table_name, key, "database", collection, mode)
-		values ($1, $2, $3, $4, $5, $6) on conflict do nothing`, want.name.schema, want.name.table, want.key, want.ns.DB, want.ns.Coll, want.mode)
-	if err != nil {
-		return false, err
+	has, err := s.d.claimed(ctx, tx, want.name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		fresh = true
+		// Where another session is faster, the transaction is tried again.
+		_, err = tx.Exec(ctx, "insert into "+s.d.catalog+` (schema_name, table_name, key, "database", collection, mode) values ($1, $2, $3, $4, $5, $6)`,
+			want.name.schema, want.name.table, want.key, want.ns.DB, want.ns.Coll, want.mode)
+		has = want
 	}
-	rows, err := tx.Query(ctx, selectClaims+s.d.catalog+" where schema_name = $1 and table_name = $2", want.name.schema, want.name.table)
-	if err != nil {
-		return false, err
-	}
-	has, err := pgx.CollectExactlyOneRow(rows, scanClaim)
 	if err == nil && has != want {
 		return false, refuse("%s belongs to %s already, and %s would be written to the same table; give them tables of their own with another pattern (table: public.{database}_{collection}), or, if %s is not wanted any more, drop it and execute %s",
 			want.name, has, want, want.name, s.d.forget(want.name))
 	}
-	return tag.RowsAffected() > 0, err
+	return fresh, err
+}
+
+// claimed is whose a table is; the error is pgx.ErrNoRows if it is nobody's.
+func (d *Destination) claimed(ctx context.Context, tx pgx.Tx, name tableName) (claim, error) {
+	c := claim{name: name}
+	err := tx.QueryRow(ctx, `select key, "database", collection, mode from `+d.catalog+" where schema_name = $1 and table_name = $2", name.schema, name.table).
+		Scan(&c.key, &c.ns.DB, &c.ns.Coll, &c.mode)
+	return c, err
 }
 
 // String is what a claim is about, for messages.

@@ -62,7 +62,6 @@ type session struct {
 	log    *slog.Logger
 
 	tables   map[rigatoni.Namespace]*table // that have been looked at
-	had      []claim                       // tables of the checkpoint, when the session began
 	last     bson.Timestamp                // of the last event that was seen
 	replaced map[string]bool               // tables in which U+0000 was, and has been logged
 	swept    map[string]string             // how far sweeps have got that failed
@@ -152,18 +151,20 @@ func (s *session) open(ctx context.Context, tx pgx.Tx, o rigatoni.Opening) error
 	if err := s.d.prepareCatalog(ctx, tx); err != nil {
 		return err
 	}
-	had, err := s.d.claims(ctx, tx, s.key)
-	if err != nil {
+	had, gone, err := s.d.claims(ctx, tx, s.key)
+	switch {
+	case err != nil:
 		return err
+	case gone != nil:
+		return s.isGone(gone[0])
 	}
-	s.had = had
 	for _, c := range had {
-		if err := s.checkHad(ctx, tx, c); err != nil {
+		if err := s.checkHad(c); err != nil {
 			return err
 		}
 	}
 	if o.FirstStart && !o.AcceptAnyOutput {
-		if err := s.checkOutput(ctx, tx); err != nil {
+		if err := s.checkOutput(ctx, tx, had); err != nil {
 			return err
 		}
 	}
@@ -186,21 +187,12 @@ func (s *session) findSchema(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// checkHad refuses to go on without a table that there was: it has been dropped, or the
-// options say another one now.
-func (s *session) checkHad(ctx context.Context, tx pgx.Tx, c claim) error {
-	var exists bool
-	err := tx.QueryRow(ctx, "select to_regclass($1) is not null", c.name.String()).Scan(&exists)
-	if err != nil {
-		return err
-	}
-	// A name in the catalog is escaped, and so differs from the one that it was made of
-	// where that has a backslash or a quote: only the others can be compared.
+// checkHad refuses to leave a table behind because the options say another one now. A
+// name in the catalog is escaped, and differs from the one that it was made of where
+// that has a backslash, say: only others can be compared.
+func (s *session) checkHad(c claim) error {
 	now := s.claimOf(c.ns)
-	switch {
-	case !exists:
-		return s.isGone(c)
-	case now.ns == c.ns && (now.name != c.name || now.mode != c.mode):
+	if now.ns == c.ns && (now.name != c.name || now.mode != c.mode) {
 		return refuse("%s is written to %s, a %s, and by the options it would be %s, a %s; change them back, or start without those rows by executing %s",
 			c.ns, c.name, c.mode, now.name, now.mode, s.d.forget(c.name))
 	}
@@ -209,9 +201,9 @@ func (s *session) checkHad(ctx context.Context, tx pgx.Tx, c claim) error {
 
 // checkOutput refuses a first start where there are rows of the checkpoint: it looks as
 // if the checkpoint had been lost.
-func (s *session) checkOutput(ctx context.Context, tx pgx.Tx) error {
+func (s *session) checkOutput(ctx context.Context, tx pgx.Tx, had []claim) error {
 	var names []string
-	for _, c := range s.had {
+	for _, c := range had {
 		var hasRows bool
 		if err := tx.QueryRow(ctx, "select exists (select from "+c.name.String()+")").Scan(&hasRows); err != nil {
 			return err

@@ -67,14 +67,14 @@ func (s *session) affected(ctx context.Context, ev rigatoni.Event, op string, ns
 	case "dropDatabase":
 		gone = func(c claim) bool { return c.ns.DB == of.DB }
 	}
-	return s.claimed(ctx, gone)
+	return s.claimedBy(ctx, gone)
 }
 
-// claimed are the tables of the checkpoint for which is holds.
-func (s *session) claimed(ctx context.Context, is func(claim) bool) (tables []*table, err error) {
+// claimedBy are the tables of the checkpoint for which is holds.
+func (s *session) claimedBy(ctx context.Context, is func(claim) bool) (tables []*table, err error) {
 	var has []claim
 	err = s.d.transact(ctx, func(tx pgx.Tx) (err error) {
-		has, err = s.d.claims(ctx, tx, s.key)
+		has, _, err = s.d.claims(ctx, tx, s.key)
 		return err
 	})
 	for _, c := range has {

@@ -35,3 +35,17 @@ func ExampleTx() {
 	err = rigatoni.Run(ctx, rigatoni.Config{Name: "orders", Source: source, Destination: dest})
 	fmt.Println(err)
 }
+
+// A log of all changes, in tables public.COLLECTION.
+func ExampleOpen() {
+	ctx := context.Background()
+	source := rigatonitest.NewSource() // changestream.Open(…, &changestream.Options{FullDocument: "updateLookup"})
+	dest, err := postgres.Open(ctx, os.Getenv("DATABASE_URL"), &postgres.Options{Mode: postgres.Log})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer dest.Close()
+	// There is no Store: the destination keeps the checkpoints.
+	err = rigatoni.Run(ctx, rigatoni.Config{Name: "orders", Source: source, Destination: dest})
+	fmt.Println(err)
+}

@@ -55,7 +55,7 @@ func (m *mirrorSink) apply(c *collection) TxFunc {
 // deleted. Rows without a version are none of the pipeline's.
 func (m *mirrorSink) Sweep(ctx context.Context, end rigatoni.SnapshotEnd) error {
 	s := m.session
-	tables, err := s.claimed(ctx, func(c claim) bool { return c.ns == s.claimOf(end.Namespace).ns })
+	tables, err := s.claimedBy(ctx, func(c claim) bool { return c.ns == s.claimOf(end.Namespace).ns })
 	if err != nil {
 		return err
 	}

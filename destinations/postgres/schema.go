@@ -80,17 +80,14 @@ func (s *session) prepareTable(ctx context.Context, tx pgx.Tx, ns rigatoni.Names
 	if err != nil {
 		return nil, err
 	}
-	var exists bool
-	if err := tx.QueryRow(ctx, "select to_regclass($1) is not null", want.name.String()).Scan(&exists); err != nil {
-		return nil, err
-	}
+	f, err := s.d.look(ctx, tx, want.name)
 	switch {
-	case !exists && !fresh:
+	case errors.Is(err, pgx.ErrNoRows) && !fresh:
 		return nil, s.isGone(want)
-	case !exists:
+	case errors.Is(err, pgx.ErrNoRows):
 		err = s.create(ctx, tx, want.name)
-	default:
-		err = s.d.checkShape(ctx, tx, want.name)
+	case err == nil:
+		err = s.d.checkShape(ctx, tx, want.name, f)
 	}
 	return &table{want.name, ns}, err
 }
@@ -134,33 +131,47 @@ type column struct {
 	Deterministic bool   // of its collation
 }
 
+// facts are what a table is as a whole.
+type facts struct {
+	kind, persistence string
+	secured           bool // row security is in force for the user
+	unique            bool // its _id
+	missing           []string
+}
+
+// look looks at a table; the error is pgx.ErrNoRows if there is none.
+func (d *Destination) look(ctx context.Context, tx pgx.Tx, name tableName) (f facts, err error) {
+	err = tx.QueryRow(ctx, `select relkind::text, relpersistence::text, row_security_active(oid),
+			exists (select from pg_index i join pg_attribute a on a.attrelid = indrelid and a.attnum = indkey[0]
+				where indrelid = c.oid and attname = '_id' and indnkeyatts = 1 and indisunique and indisvalid and indimmediate and indpred is null),
+			array(select r from unnest($2::text[]) r where not has_table_privilege(c.oid, r))
+		from pg_class c where oid = to_regclass($1)`, name.String(), rights[d.opts.Mode]).Scan(&f.kind, &f.persistence, &f.secured, &f.unique, &f.missing)
+	return f, err
+}
+
 // checkShape refuses a table that rows can't be written to.
-func (d *Destination) checkShape(ctx context.Context, tx pgx.Tx, name tableName) error {
-	var kind, persistence string
-	var secured bool
-	err := tx.QueryRow(ctx, "select relkind::text, relpersistence::text, row_security_active(oid) from pg_class where oid = to_regclass($1)", name.String()).
-		Scan(&kind, &persistence, &secured)
+func (d *Destination) checkShape(ctx context.Context, tx pgx.Tx, name tableName, f facts) error {
 	switch {
-	case err != nil:
-		return err
-	case kind != "r" && kind != "p":
-		return refuse("%s is %s, and not a table; name another one (table: …), or remove it", name, kindName(kind))
-	case persistence == "u":
+	case f.kind != "r" && f.kind != "p":
+		return refuse("%s is %s, and not a table; name another one (table: …), or remove it", name, kindName(f.kind))
+	case f.persistence == "u":
 		return refuse("%s is UNLOGGED: a crash of the server empties it, and the checkpoint would not go back; ALTER TABLE %s SET LOGGED", name, name)
-	case secured && d.opts.Mode == Log:
+	case f.secured && d.opts.Mode == Log:
 		return refuse("%s has row security for this user, with which COPY is not possible; ALTER TABLE %s DISABLE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS", name, name)
 	}
 	columns, err := columnsOf(ctx, tx, name)
 	if err == nil {
 		err = d.checkColumns(name, columns)
 	}
-	if err == nil && d.opts.Mode == Mirror {
-		err = d.checkUnique(ctx, tx, name)
+	switch {
+	case err != nil:
+		return err
+	case d.opts.Mode == Mirror && !f.unique:
+		return refuse("%s can't be the mirror of a collection: its column _id has no primary key or unique index of its own that is neither partial nor deferrable; ALTER TABLE %s ADD PRIMARY KEY (_id)", name, name)
+	case len(f.missing) > 0:
+		return refuse("the user lacks rights: GRANT %s ON %s TO the user", strings.Join(f.missing, ", "), name)
 	}
-	if err == nil {
-		err = d.checkRights(ctx, tx, name)
-	}
-	return err
+	return nil
 }
 
 func kindName(kind string) string {
@@ -218,35 +229,6 @@ func (r columnRule) check(c column) error {
 		return fmt.Errorf("its column %s is %s and takes no value", r.name, c.Fixed)
 	case r.name == "_id" && !c.Deterministic:
 		return errors.New("the collation of its column _id takes different texts for equal")
-	}
-	return nil
-}
-
-// checkUnique refuses a mirror in which an _id could be twice.
-func (d *Destination) checkUnique(ctx context.Context, tx pgx.Tx, name tableName) error {
-	var unique bool
-	err := tx.QueryRow(ctx, `select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-		where i.indrelid = to_regclass($1) and a.attname = '_id' and i.indnkeyatts = 1 and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null)`,
-		name.String()).Scan(&unique)
-	if err == nil && !unique {
-		return refuse("%s can't be the mirror of a collection: its column _id has no primary key or unique index of its own that is neither partial nor deferrable; ALTER TABLE %s ADD PRIMARY KEY (_id)", name, name)
-	}
-	return err
-}
-
-func (d *Destination) checkRights(ctx context.Context, tx pgx.Tx, name tableName) error {
-	var missing []string
-	for _, right := range rights[d.opts.Mode] {
-		var has bool
-		if err := tx.QueryRow(ctx, "select has_table_privilege($1, $2)", name.String(), right).Scan(&has); err != nil {
-			return err
-		}
-		if !has {
-			missing = append(missing, right)
-		}
-	}
-	if missing != nil {
-		return refuse("the user lacks rights: GRANT %s ON %s TO the user", strings.Join(missing, ", "), name)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync/atomic"
@@ -21,7 +22,16 @@ import (
 	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgserver.Main(m)) }
+func TestMain(m *testing.M) {
+	if args := os.Getenv(benchEnv); args != "" {
+		if err := beMeasured(args); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(pgserver.Main(m))
+}
 
 // newDatabase returns the URL of a database of the test's own, with the table rows.
 func newDatabase(t *testing.T) string {

@@ -135,7 +135,7 @@ func (o *owner) deliverEnded(n int) error {
 	}()
 	err, returned := within(done)
 	if !returned {
-		o.s.t.fatalf("a delivery has not returned a second after its context had ended")
+		o.s.t.fatalf("a delivery has not returned five seconds after its context had ended")
 	}
 	var p *rigatoni.PartialError
 	switch {

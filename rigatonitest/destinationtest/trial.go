@@ -155,8 +155,8 @@ func (t *trial) call(what string, do func(ctx context.Context) error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(time.Second):
-		t.fatalf("%s has not returned after %v, a second after its context ended", what, t.h.Timeout)
+	case <-time.After(5 * time.Second):
+		t.fatalf("%s has not returned after %v, five seconds after its context ended", what, t.h.Timeout)
 		return nil
 	}
 }

@@ -92,12 +92,13 @@ func (s *stream) finish(when string) {
 
 func isPermanent(err error) bool { return errors.As(err, new(*rigatoni.PermanentError)) }
 
-// within waits for a call whose context has ended, for as long as the pipeline does.
+// within waits for a call whose context has ended. A pipeline waits for a second, on a
+// machine that may be less busy.
 func within(done <-chan error) (err error, returned bool) {
 	select {
 	case err = <-done:
 		return err, true
-	case <-time.After(time.Second):
+	case <-time.After(5 * time.Second):
 		return nil, false
 	}
 }

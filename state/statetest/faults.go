@@ -269,7 +269,7 @@ func breakRetryable(t *trial) {
 }
 
 func breakDeadline(t *trial) {
-	const limit, slack = 300 * time.Millisecond, 2 * time.Second
+	const limit, slack = 300 * time.Millisecond, 8 * time.Second
 	s, key, _ := t.breakable()
 	calls := map[string]func(ctx context.Context) error{
 		"Load":  func(ctx context.Context) error { _, err := s.Load(ctx, key); return err },

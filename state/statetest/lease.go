@@ -113,7 +113,7 @@ func (t *trial) lapsed(key, owner string, cps ...state.Checkpoint) (*handle, sta
 // once does what becomes possible when a lease has expired: it repeats do while
 // the lease is still held.
 func (t *trial) once(do func() error) error {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := do()
 		if !errors.Is(err, state.ErrLeaseHeld) || t.h.ExpireLease != nil || time.Now().After(deadline) || t.ctx.Err() != nil {

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -225,7 +226,11 @@ var callMutants = []mutant{
 		b.down = func(context.Context, *disk) error { return errors.New("connection refused") }
 	}},
 	{"unreachable holds a call past its deadline", "Break/Deadline", func(b *bug) {
-		b.down = func(context.Context, *disk) error { time.Sleep(2500 * time.Millisecond); return state.ErrUnavailable }
+		var slow sync.Once // one such call is enough to find out
+		b.down = func(context.Context, *disk) error {
+			slow.Do(func() { time.Sleep(8500 * time.Millisecond) })
+			return state.ErrUnavailable
+		}
 	}},
 	{"a failed save loses the old checkpoint", "Break/OldOrNew", func(b *bug) {
 		b.down = func(_ context.Context, d *disk) error { clear(d.recs); return state.ErrUnavailable }

@@ -105,7 +105,7 @@ func (c testCase) try(ctx context.Context, h Harness) Result {
 		select {
 		case <-done:
 			r.Left = t.cleanUp()
-		case <-time.After(time.Second):
+		case <-time.After(10 * time.Second):
 			t.note(true, "a call has not returned, though its context ended: %v", context.Cause(ctx))
 		}
 	}

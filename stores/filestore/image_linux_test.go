@@ -159,7 +159,7 @@ func (im *image) mount() error {
 
 // unmount waits for whoever was killed in the file system to be gone from it.
 func (im *image) unmount() error {
-	const patience = 10 * time.Second
+	const patience = time.Minute
 	for start := time.Now(); ; {
 		err := unix.Unmount(im.dir, 0)
 		if err == nil {

@@ -153,7 +153,7 @@ func checkAfterKill(t *testing.T, dir, prefix string, l *ledger) {
 	t.Helper()
 	// The other process may be sweeping the same file just now, and be killed at it: so
 	// it may take another opening until it is gone.
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		s, err := openQuietly(dir)
 		must(t, err)
 		err = l.check(t, s, false)

@@ -114,7 +114,7 @@ func load(ctx context.Context, s *mongostore.Store, key string) (cp state.Checkp
 func TestNoMajority(t *testing.T) {
 	server := mongod.OwnForTest(t, mongod.Options{Nodes: 3})
 	ctx := t.Context()
-	s := open(t, at(server.URI(), "rigatoni.checkpoints"), &mongostore.Options{CallTimeout: 2 * time.Second})
+	s := open(t, at(server.URI(), "rigatoni.checkpoints"), &mongostore.Options{CallTimeout: 5 * time.Second})
 	want(t, s.Save(ctx, "k", checkpoint(t, "82AA", 1)), nil, "Save")
 	primary, err := server.Primary(ctx)
 	want(t, err, nil, "Primary")

@@ -92,12 +92,12 @@ func TestRights(t *testing.T) {
 	want(t, s.Save(ctx, "k", checkpoint(t, "82AA", 1)), nil, "Save")
 	for _, u := range []string{uri("nofind", secret), uri("noupdate", secret), uri("noremove", secret), uri("all", "wrongW0rd"), uri("nobody", secret)} {
 		from := time.Now()
-		_, err := mongostore.Open(ctx, u, nil)
+		_, err := mongostore.Open(ctx, u, &mongostore.Options{CallTimeout: time.Minute})
 		want(t, err, state.ErrRefused, u)
 		if text := fmt.Sprint(err); strings.Contains(text, secret) || strings.Contains(text, "wrongW0rd") {
 			t.Errorf("%s: %s", u, text)
 		}
-		if d := time.Since(from); d > 8*time.Second {
+		if d := time.Since(from); d > 30*time.Second {
 			t.Errorf("refusing %s took %v", u, d)
 		}
 	}
@@ -112,7 +112,7 @@ func TestUnreachable(t *testing.T) {
 	from := time.Now()
 	_, err := mongostore.Open(t.Context(), "mongodb://127.0.0.1:1/db.c", &mongostore.Options{CallTimeout: 300 * time.Millisecond})
 	want(t, err, state.ErrUnavailable, "Open")
-	if d := time.Since(from); d > 5*time.Second || !strings.Contains(fmt.Sprint(err), "127.0.0.1:1/db.c in time") || !strings.Contains(fmt.Sprint(err), "connection refused") {
+	if d := time.Since(from); d > 20*time.Second || !strings.Contains(fmt.Sprint(err), "127.0.0.1:1/db.c in time") || !strings.Contains(fmt.Sprint(err), "connection refused") {
 		t.Errorf("after %v: %v", d, err)
 	}
 }

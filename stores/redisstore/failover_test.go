@@ -58,11 +58,12 @@ func failover(t *testing.T, fault func() error, master func() (*redisserver.Serv
 	return <-done, ours
 }
 
-// wantSoon wants a save to be done within two seconds of the servers' own failover.
+// wantSoon wants a save to be done within two seconds of the servers' own failover, or
+// somewhat later on a busy machine.
 func wantSoon(t *testing.T, who string, own, ours time.Duration) {
 	t.Helper()
 	t.Logf("%s needed %v, the save %v", who, own, ours)
-	if ours > own+2*time.Second {
+	if ours > own+8*time.Second {
 		t.Errorf("the save went through %v after the failover", ours-own)
 	}
 }

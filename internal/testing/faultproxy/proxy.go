@@ -90,7 +90,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-const dialTimeout = 10 * time.Second
+const dialTimeout = 30 * time.Second
 
 func dial(ctx context.Context, network, addr string, config *tls.Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)

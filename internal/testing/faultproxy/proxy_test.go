@@ -58,7 +58,7 @@ func (c conn) receive(patience time.Duration) (string, error) {
 
 const (
 	short = 50 * time.Millisecond // in which nothing comes
-	long  = 10 * time.Second      // in which everything comes
+	long  = 60 * time.Second      // in which everything comes
 )
 
 func (c conn) ask(args ...string) (string, error) {

@@ -92,7 +92,7 @@ type process struct {
 }
 
 // startTimeout is the time in which a server must answer after its start.
-const startTimeout = 20 * time.Second
+const startTimeout = 60 * time.Second
 
 // New starts a server and returns when it answers. The caller must call
 // [Server.Close]. Nil options mean the zero Options.

@@ -37,9 +37,13 @@ func (s *Server) FailPoint(t testing.TB, name string, mode any, data bson.D) {
 	t.Helper()
 	s.Admin(t, bson.D{{Key: "configureFailPoint", Value: name}, {Key: "mode", Value: mode}, {Key: "data", Value: data}})
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		limit := time.Minute // left on, it fails the tests that share the server
+		if s.Fake != nil || s.Real != nil {
+			limit = time.Second // the server is this test's, and may have been closed
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		_ = s.off(ctx, name) // the server may have been closed
+		_ = s.off(ctx, name)
 	})
 }
 

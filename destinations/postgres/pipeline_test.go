@@ -38,7 +38,7 @@ func TestPipeline(t *testing.T) {
 	}
 	start := func() (stop func()) {
 		pool := newPool(t, server.URL(), nil)
-		d, err := postgres.OpenTx(pool, insert("k"), &postgres.TxOptions{Checkpoints: pgstore.Options{CallTimeout: 5 * time.Second}})
+		d, err := postgres.OpenTx(pool, insert("k"), &postgres.TxOptions{Checkpoints: pgstore.Options{CallTimeout: time.Minute}})
 		if err != nil {
 			t.Fatal(err)
 		}

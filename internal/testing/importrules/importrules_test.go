@@ -47,6 +47,7 @@ var rules = []rule{
 	{".", "/rigatonitest", []string{"", "/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
 	{".", "/extjson", []string{bson, bsonX, intl}, "the standard library and bson"},
 	{".", "/destinations/ndjson", []string{"", "/extjson", "/internal/writable", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
+	{".", "/destinations/mongodb", []string{"", "/stores/mongostore", "/internal/mongoclient", "/state", "/state/record", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "a destination imports the root, its store and the driver"},
 	{".", "/mongotest", []string{"/mongotest/internal/query", "/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", "/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},
 	{".", "/mongotest/internal/query", []string{"/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", bson, bsonX, intl}, "the query language knows nothing of the server"},
 	{".", "/changestream", []string{"", "/internal/mongoclient", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},
@@ -86,7 +87,7 @@ func allows(may, dep string) bool {
 // upgraded. Only stable ones may be used:
 // their docs promise to stay compatible.
 func TestNestedModules(t *testing.T) {
-	stable := []string{option, "/internal/backoff", "/internal/writable", "/internal/mongoclient"}
+	stable := []string{option, "/internal/backoff", "/internal/glob", "/internal/writable", "/internal/mongoclient"}
 	for _, dir := range []string{"stores/pgstore", "stores/redisstore", "destinations/postgres", "otelrigatoni", "cmd/rigatoni", "examples"} {
 		imports := run(t, dir, "go", "list", "-f", `{{join .Imports "\n"}}`, "./...")
 		for _, dep := range strings.Fields(string(imports)) {

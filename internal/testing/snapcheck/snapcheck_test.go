@@ -140,6 +140,7 @@ func (r *trial) write(writing, ctx context.Context) Stamp {
 		wg.Go(func() { r.meanwhile(writing) })
 	}
 	r.load.Run(writing)
+	<-writing.Done()
 	wg.Wait()
 	s, err := r.load.End(ctx)
 	if err != nil {

@@ -121,6 +121,7 @@ func (t *Timeline) Run(ctx context.Context) error {
 			break
 		}
 		_ = t.cs.Close(ctx)
+		t.cs = nil
 		var se mongo.ServerError
 		if errors.As(err, &se) && se.HasErrorLabel("NonResumableChangeStreamError") {
 			return fmt.Errorf("snapcheck: the timeline: %w", err)
@@ -129,7 +130,9 @@ func (t *Timeline) Run(ctx context.Context) error {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	_ = t.cs.Close(context.WithoutCancel(ctx))
+	if t.cs != nil {
+		_ = t.cs.Close(context.WithoutCancel(ctx))
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ help: ## this list
 demo: ## "go run ./cmd/rigatoni demo" on a real MongoDB server, fetched on first use
 	@go run ./internal/tools/fetchmongod
 	@go run ./cmd/rigatoni demo --mongod
+	@go run ./cmd/rigatoni demo --mongod --snapshot
 
 test: servers ## run all tests, with the race detector; lists at the end what was skipped, and what passed only when repeated
 	@internal/tools/test.sh $(MODULES:%=./%/...)

@@ -193,12 +193,13 @@ func (w *worker) session(ctx context.Context) (err error) {
 // streams announces that the stream is open.
 func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 	w.status.phase(PhaseStreaming)
+	pos := stream.Position()
 	if w.isOpen {
+		w.log.Info("streaming again", "key", w.key, "cluster_time", timestampText(pos.ClusterTime))
 		return
 	}
 	w.isOpen = true
 	w.opened()
-	pos := stream.Position()
 	switch {
 	case first:
 		message := "first start: the store has no checkpoint; what exists is copied, and events since this cluster time are delivered"
@@ -210,7 +211,7 @@ func (w *worker) streams(ctx context.Context, stream Stream, first bool) {
 		w.log.Info("nothing is copied: the stream has a checkpoint, and resumes from it; to copy collections again, use rigatoni checkpoint set --snapshot",
 			"key", w.key, "snapshot", w.cfg.Snapshot)
 	}
-	w.log.Info("streaming", "key", w.key, "first_start", first, "cluster_time", timestampText(stream.Position().ClusterTime))
+	w.log.Info("streaming", "key", w.key, "first_start", first, "cluster_time", timestampText(pos.ClusterTime))
 }
 
 // openStream opens the stream. It is abandoned where it goes on after ctx has ended.

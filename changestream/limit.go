@@ -29,11 +29,16 @@ type limits struct {
 	probe time.Duration
 	// disconnect is how long the driver may take to end its connections.
 	disconnect time.Duration
+	// slice is how long the stream stands still, at a time, for what a snapshot reads;
+	// run is how long it runs at most before it does again. It runs until it has caught
+	// up, which under little load takes no time.
+	slice, run time.Duration
 }
 
 var defaultLimits = limits{
 	margin: 10 * time.Second, opening: time.Minute, unknown: time.Minute,
 	named: 3 * time.Second, probe: 2 * time.Second, disconnect: 500 * time.Millisecond,
+	slice: 200 * time.Millisecond, run: 800 * time.Millisecond,
 }
 
 // errLate is the cause of a context that was ended by limited.

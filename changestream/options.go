@@ -30,7 +30,8 @@ type Options struct {
 	OneEach bool `help:"a stream and a checkpoint for each collection, instead of one for all"`
 	// Operations are the operation types to read: "insert", "update", "replace",
 	// "delete" and so on; empty: all. Events of the types invalidate and
-	// dropDatabase are read in any case. Those of create, createIndexes and the
+	// dropDatabase are read in any case; a snapshot also sees drop and rename, without
+	// delivering them. Those of create, createIndexes and the
 	// like need ExpandedEvents.
 	Operations []string `help:"the operations to watch, such as insert,update; by default all" arg:"NAMES" oneof:"insert|update|replace|delete|drop|rename|dropDatabase|invalidate|create|createIndexes|dropIndexes|modify|shardCollection|refineCollectionShardKey|reshardCollection"`
 	// Pipeline is applied to each event by the server, after the options above:

@@ -54,7 +54,7 @@ var (
 
 func newCopyStream(under *stream, state *copyState, lists *lister, resumed bool) *copyStream {
 	r := under.reader
-	c := &copyStream{under: under, scope: r.fingerprint.scope, log: r.log, at: under.at, resumed: resumed}
+	c := &copyStream{under: under, scope: r.fingerprint.scope, log: r.log, at: under.at, resumed: resumed, pace: lagMeter{slice: r.src.limits.slice, run: r.src.limits.run, last: time.Now()}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.slices = newSlicer(c.ctx, r.src, c.scope, c.log, lists)
 	c.points.resume(c.at)

@@ -32,7 +32,9 @@ type copyOpening struct {
 // copyOf returns what opens a stream with a copy, nil if there is none: one that begins,
 // or one that the checkpoint has the state of.
 func (s *Source) copyOf(ctx context.Context, sc scope, at rigatoni.Start) (*copyOpening, error) {
-	o := &copyOpening{src: s, scope: sc, again: at.SnapshotAgain, lists: newLister(s)}
+	// Who asks for the events since a time gets them, whatever the copy has of them.
+	again := at.SnapshotAgain || !at.Time.IsZero()
+	o := &copyOpening{src: s, scope: sc, again: again, lists: newLister(s)}
 	if at.Checkpoint != nil {
 		var err error
 		if o.state, err = parseCopyState(at.Checkpoint.Extra[rigatoni.ExtraSnapshot]); err != nil {
@@ -124,8 +126,8 @@ func (o *copyOpening) open(ctx context.Context, st *stream) (rigatoni.Stream, er
 		names = o.scope.withMissing(names)
 	}
 	if o.state = newCopyState(st.at.Token, listed, o.again, names, time.Now()); o.state != nil {
-		docs, bytes := o.lists.estimate(ctx, names)
-		o.state.figures.DocsEstimated, o.state.figures.BytesEstimated = docs, bytes
+		docs, bytes, ok := o.lists.estimate(ctx, names)
+		o.state.figures.DocsEstimated, o.state.figures.BytesEstimated, o.state.runs[0].estimated = docs, bytes, ok
 	}
 	if _, err := o.state.encoded(); err != nil {
 		return nil, err
@@ -186,18 +188,19 @@ func (o *copyOpening) warn(st *stream, names []rigatoni.Namespace) {
 // take longer have no estimate.
 const estimateTime = 5 * time.Second
 
-// estimate adds up the sizes of collections; zeros if they are too many to ask for.
-func (l *lister) estimate(ctx context.Context, names []rigatoni.Namespace) (docs, bytes int64) {
+// estimate adds up the sizes of collections. It is false if they are too many to ask
+// for: each is then estimated when its copy begins.
+func (l *lister) estimate(ctx context.Context, names []rigatoni.Namespace) (docs, bytes int64, ok bool) {
 	ctx, cancel := limited(ctx, estimateTime)
 	defer cancel()
 	for _, ns := range names {
 		size, err := l.size(ctx, ns)
 		if err != nil {
-			return 0, 0
+			return 0, 0, false
 		}
 		docs, bytes = docs+size.docs, bytes+size.bytes
 	}
-	return docs, bytes
+	return docs, bytes, true
 }
 
 // CanSnapshot implements [rigatoni.Snapshotter]: it refuses a pipeline that may remove

@@ -6,16 +6,11 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 )
 
-// How long the stream stands still for documents, and how long it runs at most before it
-// does again. It runs until it has caught up, which under little load takes no time.
-const (
-	sliceTime = 200 * time.Millisecond
-	runTime   = 800 * time.Millisecond
-)
-
 // A lagMeter says when the next slice is due.
 type lagMeter struct {
-	last time.Time // the end of the last slice
+	slice, run time.Duration // see limits
+
+	last time.Time // the end of the last slice, or the beginning
 	// reached: all that had happened by then is processed. coming: so it will be when
 	// the batch is.
 	reached, coming time.Time
@@ -41,5 +36,5 @@ func (m *lagMeter) sliced(now time.Time) { m.last = now }
 
 // due reports whether a slice may begin: the stream has caught up, or has run for long.
 func (m *lagMeter) due(now time.Time) bool {
-	return m.last.IsZero() || now.Sub(m.reached) < sliceTime/2 || now.Sub(m.last) >= runTime
+	return now.Sub(m.reached) < m.slice/2 || now.Sub(m.last) >= m.run
 }

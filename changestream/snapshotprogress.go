@@ -93,7 +93,23 @@ func (s *copyState) status() rigatoni.SnapshotStatus {
 		Documents: f.Docs, DocumentsEstimated: f.DocsEstimated, Bytes: f.Bytes, BytesEstimated: f.BytesEstimated,
 		Began: time.UnixMilli(f.Began),
 	}
+	if out.DocumentsEstimated == 0 && f.Done == 0 {
+		// Of collections that somebody asked for the sizes come one by one.
+		for _, run := range s.runs {
+			for _, c := range run.active {
+				out.DocumentsEstimated += c.docsEstimated
+				out.BytesEstimated += c.bytesEstimated
+			}
+			if run.pending.len() > 0 {
+				out.DocumentsEstimated, out.BytesEstimated = 0, 0 // part of it would be misleading
+				break
+			}
+		}
+	}
 	for _, run := range s.runs {
+		if !run.estimated && run.pending.len() > 0 {
+			out.DocumentsEstimated, out.BytesEstimated = 0, 0 // of all, nobody knows
+		}
 		for _, c := range run.active {
 			if len(out.Collections) < listedCollections {
 				out.Collections = append(out.Collections, rigatoni.CollectionSnapshot{

@@ -73,7 +73,7 @@ func (s *slicer) wait() { s.wg.Wait() }
 
 // begin begins a slice, and returns false if there is nothing to read now.
 func (s *slicer) begin(at bson.Timestamp, token resumetoken.Token, state *copyState) bool {
-	s.at, s.token, s.active, s.until = at, token, true, time.Now().Add(sliceTime)
+	s.at, s.token, s.active, s.until = at, token, true, time.Now().Add(s.src.limits.slice)
 	clear(s.failed)
 	s.fill(state)
 	s.active = s.inFlight > 0

@@ -34,9 +34,11 @@ type copyRun struct {
 	listed bson.Timestamp
 	// again: the destination may have documents of these collections, so that all
 	// events are delivered.
-	again   bool
-	pending pendingNames
-	active  []*collectionCopy
+	again bool
+	// estimated: the figures have the sizes of those that wait.
+	estimated bool
+	pending   pendingNames
+	active    []*collectionCopy
 }
 
 // A collectionCopy is a collection whose copy has begun. It is immutable.
@@ -142,6 +144,10 @@ func (s *copyState) begin(c *collectionCopy) *copyState {
 		s.remove(at, c.ns)
 		run := &s.runs[at.run]
 		run.active = append(slices.Clip(run.active), c)
+		if !run.estimated {
+			s.figures.DocsEstimated += c.docsEstimated
+			s.figures.BytesEstimated += c.bytesEstimated
+		}
 	})
 }
 
@@ -205,6 +211,7 @@ type copyRunJSON struct {
 	Began   json.RawMessage      `json:"began"`
 	Listed  [2]uint32            `json:"listed"`
 	Again   bool                 `json:"again,omitempty"`
+	Sized   bool                 `json:"sized,omitempty"`
 	Pending []copyPendingJSON    `json:"pending,omitempty"`
 	Active  []collectionCopyJSON `json:"active,omitempty"`
 }
@@ -243,7 +250,7 @@ func (s *copyState) encode() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		r := copyRunJSON{Began: began, Listed: [2]uint32{run.listed.T, run.listed.I}, Again: run.again, Pending: run.pending.grouped()}
+		r := copyRunJSON{Began: began, Listed: [2]uint32{run.listed.T, run.listed.I}, Again: run.again, Sized: run.estimated, Pending: run.pending.grouped()}
 		for _, c := range run.active {
 			r.Active = append(r.Active, collectionCopyJSON{
 				DB: c.ns.DB, Coll: c.ns.Coll, Unordered: c.unordered, Ranges: c.ranges,
@@ -297,7 +304,7 @@ func (r copyRunJSON) run() (copyRun, error) {
 			names = append(names, rigatoni.Namespace{DB: p.DB, Coll: c})
 		}
 	}
-	run := copyRun{began: began, listed: bson.Timestamp{T: r.Listed[0], I: r.Listed[1]}, again: r.Again, pending: newPendingNames(names)}
+	run := copyRun{began: began, listed: bson.Timestamp{T: r.Listed[0], I: r.Listed[1]}, again: r.Again, estimated: r.Sized, pending: newPendingNames(names)}
 	for _, c := range r.Active {
 		if slices.Contains(c.Ranges, nil) {
 			return copyRun{}, fmt.Errorf("a range of %s.%s is null", c.DB, c.Coll)

@@ -108,7 +108,7 @@ func (r *request) checkReadTime() error {
 			"Requested clusterTime: { ts: Timestamp(%d, %d) }; current clusterTime: { ts: Timestamp(%d, %d) }", name, ts.T, ts.I, now.T, now.I)
 	}
 	switch {
-	case !rc.after.IsZero() && !r.cmd.read:
+	case !rc.after.IsZero() && r.name == "ping": // the driver sends it with writes, too
 		return cmderr.Errorf(cmderr.InvalidOptions, "afterClusterTime is not allowed for this command")
 	case rc.after.After(now):
 		return later("afterClusterTime", rc.after)

@@ -99,6 +99,7 @@ func scriptSnapshotConcerns(s *script) {
 	}
 	for _, command := range []string{`"find": "nosuch"`, `"aggregate": "c", "pipeline": [], "cursor": {}`, `"aggregate": "nosuch", "pipeline": [{"$count": "n"}], "cursor": {}`,
 		`"distinct": "nosuch", "key": "a"`, `"count": "c"`, `"ping": 1`, `"listCollections": 1, "nameOnly": true, "filter": {"name": "c"}`,
+		`"delete": "c", "deletes": [{"q": {"_id": 9}, "limit": 1}]`, `"update": "c", "updates": [{"q": {"_id": 9}, "u": {"$set": {"v": 1}}}]`,
 		`"listIndexes": "c"`, `"aggregate": "c", "pipeline": [{"$changeStream": {}}], "cursor": {}`} {
 		for _, concern := range []string{
 			`{"level": "snapshot", "atClusterTime": "@one"}`, `{"level": "snapshot", "atClusterTime": {"$timestamp": {"t": 4000000000, "i": 1}}}`,

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,6 +108,7 @@ func (c *checker) run(ctx context.Context) error {
 		defer cancel()
 		_ = source.Close(ctx) // the process ends
 	}()
+	errOutput = errors.Join(errOutput, c.destinationRights(ctx, dest, source))
 	errServer := c.server(ctx, source)
 	store, errStore := c.store(ctx, log, dest)
 	if store != nil {
@@ -173,6 +175,45 @@ func (c *checker) destination(ctx context.Context, log *slog.Logger) (rigatoni.D
 		c.report.Destination = partOf(to.String(), note, err)
 	}
 	return dest, errors.Join(err, errLetters)
+}
+
+// destinationRights asks the destination what its user may do, and what a start makes.
+// A right that is missing is the error of the start, which says what to do.
+func (c *checker) destinationRights(ctx context.Context, dest rigatoni.Destination, source *changestream.Source) error {
+	if dest == nil {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	var scopes []rigatoni.Scope
+	for _, stream := range source.Streams() {
+		scopes = append(scopes, source.Scope(stream))
+	}
+	i, ok, err := c.s.Output.To.Inspect(limited, dest, scopes)
+	switch {
+	case err != nil:
+		c.report.Destination = partOf(c.s.Output.To.String(), "", err)
+		return err
+	case !ok:
+		return nil
+	}
+	c.report.Destination.Note += "; the user is " + i.User
+	if len(i.Missing) > 0 {
+		c.report.Destination.Note += "; a start makes " + listed(i.Missing)
+	}
+	for _, r := range i.Rights {
+		c.report.DestinationRights = append(c.report.DestinationRights, rightReport{Name: r.Name, For: r.For, Required: true, Granted: r.Granted})
+	}
+	return nil
+}
+
+// listed lists names, at most ten of them.
+func listed(names []string) string {
+	const most = 10
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d others", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 // store opens the store, unless the destination keeps the checkpoints.

@@ -25,9 +25,12 @@ type checkReport struct {
 	Rights        []rightReport `json:"rights,omitempty"`
 	Store         partReport    `json:"store"`
 	Destination   partReport    `json:"destination"`
-	DeadLetters   *partReport   `json:"dead_letters,omitempty"`
-	Start         []startReport `json:"start,omitempty"` // empty where server or store can't be asked
-	Notes         []string      `json:"notes,omitempty"`
+
+	DestinationRights []rightReport `json:"destination_rights,omitempty"`
+
+	DeadLetters *partReport   `json:"dead_letters,omitempty"`
+	Start       []startReport `json:"start,omitempty"` // empty where server or store can't be asked
+	Notes       []string      `json:"notes,omitempty"`
 }
 
 // A partReport is about one of the parts that a pipeline needs.
@@ -178,6 +181,9 @@ func (r *checkReport) text() string {
 	}
 	line("store", r.Store.text("can be used"))
 	line("destination", r.Destination.text("can be written to"))
+	for _, one := range r.DestinationRights {
+		line("  right", one.text())
+	}
 	if r.DeadLetters != nil {
 		line("dead letters", r.DeadLetters.text("can be written to"))
 	}

@@ -51,6 +51,69 @@ func runDemo(t *testing.T, env []string, args ...string) string {
 	return string(text)
 }
 
+// runSnapshotDemo is runDemo with documents to copy.
+func runSnapshotDemo(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(testbinary.Path(t), append([]string{"demo", "--snapshot", "--documents", "5000", "--events", "1000", "--kills", "3", "--seed", "5"}, args...)...)
+	tmp := t.TempDir()
+	cmd.Env = append(append(cmd.Environ(), "TMPDIR="+tmp), env...)
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	for _, want := range []string{
+		"seed 5", "5,000 documents in rigatoni_demo_5_", "the start", "✗", "copied", "written       1,000", "twice             0", "lost              0   nothing was lost", "demo --seed 5 --snapshot",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("it doesn't say %q:\n%s", want, text)
+		}
+	}
+	count := func(row string) int {
+		m := regexp.MustCompile(`(?m)^  ` + row + ` +([0-9,]+) `).FindStringSubmatch(string(text))
+		if m == nil {
+			t.Fatalf("it has no row %q:\n%s", row, text)
+		}
+		return atoi(t, strings.ReplaceAll(m[1], ",", ""))
+	}
+	if changes, inCopy := count("changes"), count("in copy"); changes+inCopy != 1000 {
+		t.Errorf("%d changes and %d in the copy are not 1000:\n%s", changes, inCopy, text)
+	}
+	if copied := count("copied"); copied < 4000 || copied > 6000 {
+		t.Errorf("%d documents were copied:\n%s", copied, text)
+	}
+	wantEmpty(t, tmp)
+	return string(text)
+}
+
+// Nothing needs to be installed for a copy either.
+func TestSnapshotDemo(t *testing.T) {
+	text := runSnapshotDemo(t, []string{"PATH=" + t.TempDir(), "HOME=" + t.TempDir(), "XDG_CACHE_HOME=" + t.TempDir()})
+	server := ownServer.FindStringSubmatch(text)
+	if server == nil {
+		t.Fatalf("it doesn't name its server:\n%s", text)
+	}
+	wantNoSuchProcess(t, server[1])
+}
+
+func TestSnapshotDemoOnAMongodOfItsOwn(t *testing.T) {
+	mongod.ForTest(t) // skips where there is none
+	runSnapshotDemo(t, nil, "--mongod")
+}
+
+func TestDemoRefusesDocuments(t *testing.T) {
+	for args, want := range map[string]string{
+		"--documents 5000":            "--documents is the number of documents to copy, with --snapshot",
+		"--snapshot --documents 10":   "--documents is 10; it must be from 1000 to 10000000",
+		"--snapshot --documents many": "invalid argument",
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), world{args: append([]string{"demo"}, strings.Fields(args)...), stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
+		if code != exitUsage || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: exit code %d, %q", args, code, errs.String())
+		}
+	}
+}
+
 func wantEmpty(t *testing.T, dir string) {
 	t.Helper()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {

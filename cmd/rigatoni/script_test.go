@@ -53,7 +53,8 @@ func params(t *testing.T, dir string, vars ...string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "insert": insert, "waitlines": waitLines, "waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil, "capture": capture,
+			"exits": exits, "insert": insert, "waitlines": waitLines, "waitreads": waitReads,
+			"waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil, "capture": capture,
 			"createuser": createUser,
 		},
 	}
@@ -248,6 +249,37 @@ func waitLines(ts *testscript.TestScript, neg bool, args []string) {
 		if found[id] == 0 {
 			ts.Fatalf("document %d is not among the %d that arrived", id, len(found))
 		}
+	}
+}
+
+// waitReads waits until the files of a directory have n lines of documents that were
+// copied from a collection, and not more: waitreads out users 100.
+func waitReads(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: waitreads directory collection n")
+	}
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	count := func() (found int) {
+		files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*.ndjson*"))
+		ts.Check(err)
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if errors.Is(err, fs.ErrNotExist) {
+				return 0 // it got its final name just now
+			}
+			ts.Check(err)
+			for line := range bytes.Lines(text) {
+				if bytes.Contains(line, []byte(`"operationType":"read"`)) && bytes.Contains(line, []byte(`"coll":"`+args[1]+`"`)) {
+					found++
+				}
+			}
+		}
+		return found
+	}
+	wait(ts, fmt.Sprintf("%d documents of %s", n, args[1]), func() bool { return count() >= n })
+	if found := count(); found != n {
+		ts.Fatalf("%d documents of %s, want %d", found, args[1], n)
 	}
 }
 

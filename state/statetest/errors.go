@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -191,37 +192,58 @@ func closeErrClosed(t *trial) {
 }
 
 // everyCall does one call of each kind, all of which are valid, and gives their
-// errors.
+// errors. It does them at the same time: a store that can't be reached may let each wait.
 func (t *trial) everyCall(s *handle, key string, fence state.Fence) map[string]error {
-	_, loaded := s.Load(t.ctx, key)
-	errs := map[string]error{
-		"Load":  loaded,
-		"Save":  s.Save(t.ctx, key, sample(2)),
-		"Clear": s.Clear(t.ctx, key),
+	return t.atOnce(t.callsOf(s, key, fence))
+}
+
+// atOnce makes calls at the same time, and gives their errors.
+func (t *trial) atOnce(calls map[string]func() error) map[string]error {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	errs := map[string]error{}
+	for what, call := range calls {
+		wg.Go(func() {
+			defer t.catch()
+			err := call()
+			mu.Lock()
+			defer mu.Unlock()
+			errs[what] = err
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+func (t *trial) callsOf(s *handle, key string, fence state.Fence) map[string]func() error {
+	calls := map[string]func() error{
+		"Load":  func() error { _, err := s.Load(t.ctx, key); return err },
+		"Save":  func() error { return s.Save(t.ctx, key, sample(2)) },
+		"Clear": func() error { return s.Clear(t.ctx, key) },
 	}
 	if l, ok := state.As[state.Leaser](s); ok {
-		errs["Renew"] = l.Renew(t.ctx, key, fence, longLease)
-		errs["SaveFenced"] = l.SaveFenced(t.ctx, key, fence, sample(2))
-		errs["ClearFenced"] = l.ClearFenced(t.ctx, key, fence)
-		errs["Release"] = l.Release(t.ctx, key, fence)
-		_, errs["Acquire"] = t.ask(s, key, request("late"))
+		calls["Renew"] = func() error { return l.Renew(t.ctx, key, fence, longLease) }
+		calls["SaveFenced"] = func() error { return l.SaveFenced(t.ctx, key, fence, sample(2)) }
+		calls["ClearFenced"] = func() error { return l.ClearFenced(t.ctx, key, fence) }
+		calls["Release"] = func() error { return l.Release(t.ctx, key, fence) }
+		calls["Acquire"] = func() error { _, err := t.ask(s, key, request("late")); return err }
 	}
 	if l, ok := state.As[state.Lister](s); ok {
-		errs["List"] = nil
-		for _, err := range l.List(t.ctx, t.keys) {
-			errs["List"] = err
+		calls["List"] = func() (last error) {
+			for _, err := range l.List(t.ctx, t.keys) {
+				last = err
+			}
+			return last
 		}
 	}
 	if b, ok := state.As[state.BatchSaver](s); ok {
-		for i, err := range b.SaveBatch(t.ctx, []state.Item{{Key: key, Checkpoint: sample(2)}}) {
-			errs[fmt.Sprintf("SaveBatch, item %d", i)] = err
-		}
+		calls["SaveBatch"] = func() error { return errors.Join(b.SaveBatch(t.ctx, []state.Item{{Key: key, Checkpoint: sample(2)}})...) }
 	}
 	if f, ok := state.As[state.Forgetter](s); ok {
-		errs["Forget"] = f.Forget(t.ctx, key)
+		calls["Forget"] = func() error { return f.Forget(t.ctx, key) }
 	}
 	if p, ok := state.As[state.Pinger](s); ok {
-		errs["Ping"] = p.Ping(t.ctx)
+		calls["Ping"] = func() error { return p.Ping(t.ctx) }
 	}
-	return errs
+	return calls
 }

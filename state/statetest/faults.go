@@ -256,10 +256,9 @@ func breakUnavailable(t *trial) {
 }
 
 func breakRetryable(t *trial) {
-	s, key, _ := t.breakable()
+	s, key, f := t.breakable()
 	t.broken(func() {
-		_, loaded := s.Load(t.ctx, key)
-		for what, err := range map[string]error{"Load": loaded, "Save": s.Save(t.ctx, key, sample(2)), "Clear": s.Clear(t.ctx, key)} {
+		for what, err := range t.everyCall(s, key, f) {
 			if e, ok := errors.AsType[*state.Error](err); !ok || !e.Retryable() {
 				t.errorf("%s while the store is unreachable: the error is no *state.Error that is retryable: %v", what, err)
 			}

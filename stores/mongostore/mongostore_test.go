@@ -123,7 +123,7 @@ func harness(uri, ns string, c *mongo.Client) statetest.Harness {
 func TestStore(t *testing.T) {
 	statetest.Run(t, func(t *testing.T) statetest.Harness {
 		server := mongotest.Start(t)
-		h := harness(server.URI()+"&serverSelectionTimeoutMS=3000", "rigatoni.checkpoints", client(t, server.URI()))
+		h := harness(server.URI()+"&serverSelectionTimeoutMS=5000", "rigatoni.checkpoints", client(t, server.URI()))
 		h.Break = func(context.Context) error {
 			server.StepDown(time.Hour)
 			return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/destinations/mongodb"
@@ -36,12 +37,40 @@ var postgresDestination = &Kind{
 		d, err := postgres.Open(ctx, r.Text, &o)
 		switch {
 		case errors.Is(err, pgstore.ErrNoTable):
-			return unused{d, missing{memstore.New()}}, "answers; it has no checkpoints yet, and a start makes their table", nil
+			return unused{d, missing{memstore.New()}}, "answers", nil
 		case err != nil:
 			return nil, "", err
 		}
 		return d, "answers", nil
 	},
+	inspect: inspectPostgres,
+}
+
+func inspectPostgres(ctx context.Context, opened rigatoni.Destination, scopes []rigatoni.Scope) (all Inspection, err error) {
+	d, ok := opened.(interface {
+		Inspect(context.Context, *rigatoni.Scope) (postgres.Report, error)
+	})
+	if !ok {
+		return all, errors.ErrUnsupported
+	}
+	for _, scope := range scopes {
+		r, err := d.Inspect(ctx, &scope)
+		if err != nil {
+			return all, err
+		}
+		all.User = r.User
+		for _, right := range r.Rights {
+			if one := Right(right); !slices.Contains(all.Rights, one) {
+				all.Rights = append(all.Rights, one)
+			}
+		}
+		for _, table := range r.Missing {
+			if !slices.Contains(all.Missing, table) {
+				all.Missing = append(all.Missing, table)
+			}
+		}
+	}
+	return all, nil
 }
 
 // unused is a destination that nothing was ever delivered to. It is only looked at.

@@ -39,6 +39,7 @@ type Kind struct {
 	store   func(context.Context, Ref, *slog.Logger) (state.Store, error)
 	read    func(context.Context, Ref, *slog.Logger) (_ state.Store, note string, _ error) // nil: store writes nothing
 	deliver func(context.Context, Ref, io.Writer, *slog.Logger) (rigatoni.Destination, error)
+	inspect func(context.Context, rigatoni.Destination, []rigatoni.Scope) (Inspection, error)
 	look    func(context.Context, Ref, *slog.Logger) (_ rigatoni.Destination, note string, _ error) // nil: deliver writes nothing
 }
 
@@ -213,6 +214,29 @@ func (d *Destination) UnmarshalText(text []byte) (err error) {
 // Open opens the destination. Some write to stdout. The caller closes it with Close.
 func (d Destination) Open(ctx context.Context, stdout io.Writer, log *slog.Logger) (rigatoni.Destination, error) {
 	return d.Ref.Kind.deliver(ctx, d.Ref, stdout, log)
+}
+
+// An Inspection is what a destination says of itself to those who look at it.
+type Inspection struct {
+	User    string
+	Rights  []Right
+	Missing []string // what a start makes
+}
+
+// A Right is one that the destination's user has or lacks.
+type Right struct {
+	Name, For string
+	Granted   bool
+}
+
+// Inspect asks the destination about rights, and what there is for streams of these
+// scopes. ok is false for one that can't say.
+func (d Destination) Inspect(ctx context.Context, opened rigatoni.Destination, scopes []rigatoni.Scope) (_ Inspection, ok bool, _ error) {
+	if d.Ref.Kind.inspect == nil {
+		return Inspection{}, false, nil
+	}
+	i, err := d.Ref.Kind.inspect(ctx, opened, scopes)
+	return i, true, err
 }
 
 // Close closes a destination that has connections of its own.

@@ -125,11 +125,16 @@ func (s Stream) namespaces(names []string) (all []rigatoni.Namespace, err error)
 	o, ok := changestream.OptionsOf(s.Fingerprint)
 	for _, name := range names {
 		ns := rigatoni.Namespace{DB: o.Database, Coll: name}
-		if !ok || o.Database == "" || strings.ContainsAny(o.Database, "*?[") {
-			var found bool
-			if ns.DB, ns.Coll, found = strings.Cut(name, "."); !found || ns.DB == "" || ns.Coll == "" {
-				return nil, fmt.Errorf("%w: --snapshot %q: the stream has several databases, so it is DATABASE.COLLECTION", ErrRefused, name)
-			}
+		several := !ok || o.Database == "" || strings.ContainsAny(o.Database, "*?[")
+		if several {
+			ns.DB, ns.Coll, _ = strings.Cut(name, ".")
+		}
+		switch {
+		case ns.DB != "" && ns.Coll != "":
+		case several:
+			return nil, fmt.Errorf("%w: --snapshot is %q; the stream has several databases, so it must be DATABASE.COLLECTION", ErrRefused, name)
+		default:
+			return nil, fmt.Errorf("%w: --snapshot is %q; it must be the name of a collection", ErrRefused, name)
 		}
 		if !slices.Contains(all, ns) {
 			all = append(all, ns)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni"
@@ -88,7 +89,27 @@ func fields(parts ...func(*Settings) any) []Field {
 			all = append(all, Field{Option: o, Kinds: kinds[o.Name], part: part})
 		}
 	}
-	return all
+	return together(all)
+}
+
+// together puts the options of a group that two parts have into one place, that of the
+// later part, whose options come first.
+func together(all []Field) (out []Field) {
+	earlier := map[string][]Field{}
+	for i, f := range all {
+		group := f.Option.Group
+		rest := all[i+1:]
+		end := slices.IndexFunc(rest, func(g Field) bool { return g.Option.Group != group })
+		if end >= 0 && slices.ContainsFunc(rest[end:], func(g Field) bool { return g.Option.Group == group }) {
+			earlier[group] = append(earlier[group], f)
+			continue
+		}
+		out = append(out, f)
+		if end == 0 || len(rest) == 0 {
+			out = append(out, earlier[group]...)
+		}
+	}
+	return out
 }
 
 // ByName finds an option.

@@ -79,7 +79,7 @@ func (p *Child) note(msg string) {
 	switch {
 	case msg == "ready":
 		closeOnce(p.ready)
-	case msg == "streaming":
+	case strings.HasPrefix(msg, "streaming"):
 		p.owner.Store(true)
 	case strings.HasPrefix(msg, "waiting for the lease"), strings.HasPrefix(msg, "lease lost"):
 		p.owner.Store(false)

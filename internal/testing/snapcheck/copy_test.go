@@ -55,12 +55,14 @@ const docsVar = "RIGATONI_SNAPSHOT_DOCS"
 // TestCopyIntoFunction: into a function each document's versions only go forward between
 // two crashes, none is lost, none comes back, and the end is what the server has.
 func TestCopyIntoFunction(t *testing.T) {
+	parallel(t)
 	newCopy(t, testserver.Mongod(t), campaign.Size(t, docsVar, 100_000, 1500)).check(t)
 }
 
 // TestCopyIntoTransactions: into a transactional destination all is applied exactly
 // once, in the order of the stream.
 func TestCopyIntoTransactions(t *testing.T) {
+	parallel(t)
 	r := newCopy(t, testserver.Mongod(t), campaign.Size(t, docsVar, 50_000, 1500))
 	r.lives.Once, r.rules.Once = true, true
 	r.check(t)
@@ -69,6 +71,7 @@ func TestCopyIntoTransactions(t *testing.T) {
 // TestCopyOfCollections: so it is where the collections are named, and some are renamed
 // away.
 func TestCopyOfCollections(t *testing.T) {
+	parallel(t)
 	r := newCopy(t, testserver.Mongod(t), campaign.Size(t, docsVar, 50_000, 1000))
 	r.within()
 	r.lives.Once, r.rules.Once = true, true
@@ -78,6 +81,7 @@ func TestCopyOfCollections(t *testing.T) {
 
 // TestCopyInLanes: with several lanes the order of each document's versions holds.
 func TestCopyInLanes(t *testing.T) {
+	parallel(t)
 	r := newCopy(t, testserver.Mongod(t), campaign.Size(t, docsVar, 50_000, 1000))
 	r.config.Concurrency, r.rules.Lanes, r.lives.Recorder.Lanes = 4, true, true
 	r.check(t)
@@ -85,6 +89,7 @@ func TestCopyInLanes(t *testing.T) {
 
 // TestCopyAndKills: so it is where the processes are killed.
 func TestCopyAndKills(t *testing.T) {
+	parallel(t)
 	docs := campaign.Size(t, docsVar, 1_000_000, 1500)
 	r := newCopy(t, testserver.OwnMongod(t, mongod.Options{OplogMB: 2000}), docs)
 	kills, within := 4, time.Second
@@ -99,8 +104,11 @@ func TestCopyAndKills(t *testing.T) {
 
 // TestCopyAndFailovers: so it is where primaries step down, and die.
 func TestCopyAndFailovers(t *testing.T) {
+	parallel(t)
 	r := newCopy(t, testserver.OwnMongod(t, mongod.Options{Nodes: 3}), campaign.Size(t, docsVar, 50_000, 1500))
 	r.lives.Crashes, r.lives.Slow = 2, 500
+	// A failover may come just as a stream is opened.
+	r.lives.Restart, r.lives.Ended = true, func(err error) { t.Log(err) }
 	r.meanwhile = func(ctx context.Context) {
 		for i := 0; ctx.Err() == nil; i++ {
 			if err := failover(ctx, r.server.Real, i); err != nil && ctx.Err() == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -28,6 +29,7 @@ type judge struct {
 	rules  Rules
 	t      *Timeline
 	runs   []Run
+	log    []delivery
 	known  map[string]map[string]version // by collection and key, what the destination has
 	faults Faults
 
@@ -62,7 +64,7 @@ func Judge(t *Timeline, r *Recorder, rules Rules) *Faults {
 	defer t.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	j := &judge{rules: rules, t: t, runs: r.runs, known: map[string]map[string]version{}, run: -1, struck: -1}
+	j := &judge{rules: rules, t: t, runs: r.runs, log: r.log, known: map[string]map[string]version{}, run: -1, struck: -1}
 	for _, k := range []Kind{Disorder, Torn} {
 		for range r.faults.Count[k] {
 			j.faults.add(k, "%s", "see above")
@@ -86,8 +88,12 @@ func (j *judge) fault(k Kind, d delivery, format string, args ...any) {
 
 func (j *judge) watched(coll string) bool { return j.rules.Watched == nil || j.rules.Watched(coll) }
 
-// resumed reports whether the destination may know more than the checkpoint does.
-func (j *judge) resumed() bool { return !j.rules.Once && j.runs[j.run].Resumed }
+// isPending reports whether a document may still have to be copied in this run, so that
+// changes of it are left out. A run that is resumed delivers the deletes all the same: the
+// destination may have the document from a run before.
+func (j *judge) isPending(v version, seen bool) bool {
+	return j.runs[j.run].Resumed && !(seen && v.run == j.run && v.copied)
+}
 
 func (j *judge) deliver(d delivery) {
 	began := d.run != j.run && (!j.rules.Once || j.run < 0)
@@ -190,7 +196,7 @@ func (j *judge) copy(d delivery) {
 		case k < old.k:
 			j.fault(Disorder, d, "version %d after version %d", k, old.k)
 		case k == old.k || old.copied && h.changes[old.k].stamp != 0:
-			j.fault(Twice, d, "version %d was delivered in this run", old.k)
+			j.fault(Twice, d, "version %d was delivered in this run%s", old.k, j.story(h))
 		}
 	}
 	j.put(d.coll, d.key, version{k: k, run: j.run, copied: true})
@@ -209,9 +215,7 @@ func (j *judge) change(m moment, d delivery) {
 	v, seen := j.known[d.coll][d.key]
 	next := version{k: k, run: j.run, copied: d.op == "insert" || v.copied && v.run == j.run}
 	j.put(d.coll, d.key, next)
-	// Of a document that is still to be copied, a resumed run delivers the deletes: the
-	// destination may have it from a run before.
-	pending := j.resumed() && !(seen && v.run == j.run && v.copied)
+	pending := j.isPending(v, seen)
 	switch {
 	case j.rules.Loose[d.coll]:
 	case !seen:
@@ -248,7 +252,7 @@ func (j *judge) empty(coll string, n int, d delivery) {
 		if k < 0 {
 			continue // it was gone before
 		}
-		if k > v.k+1 && !j.rules.Loose[coll] && !(j.resumed() && v.run != j.run) {
+		if k > v.k+1 && !j.rules.Loose[coll] && !j.isPending(v, true) {
 			j.fault(Missing, d, "%s is at version %d, and it should be at %d", describe(key), v.k, k-1)
 		}
 		j.put(coll, key, version{k: k, run: j.run})
@@ -283,9 +287,8 @@ func (j *judge) rename(n int, m moment, d delivery) {
 		}
 	}
 	for key, v := range moved {
-		if j.t.docs[m.coll][key].of(n) >= 0 {
-			v.k = j.t.docs[m.to][key].of(n) // of the same run: it may still be copied in this one
-			target[key] = v
+		if h := j.t.docs[m.coll][key]; h.of(n) >= 0 {
+			j.move(h, n, v, j.t.docs[m.to][key].of(n), target)
 		}
 	}
 	// What an earlier run delivered under the new name, the destination still has.
@@ -295,6 +298,20 @@ func (j *judge) rename(n int, m moment, d delivery) {
 		}
 	}
 	j.known[m.to] = target
+}
+
+// move moves a document with its collection. Where it is still to be copied, it is so
+// under the new name.
+func (j *judge) move(h *history, n int, v version, to int, target map[string]version) {
+	switch pending := v.k != h.of(n)-1; {
+	case !pending:
+	case h.changes[v.k].stamp == 0:
+		return // it was deleted, and what came after that is not copied
+	default:
+		v.run, v.copied = -1, false
+	}
+	v.k = to
+	target[h.key] = v
 }
 
 // end compares what the destination has with what the server has.
@@ -308,12 +325,33 @@ func (j *judge) end() {
 			last := len(h.changes) - 1
 			switch {
 			case h.live() && !seen:
-				j.faults.add(Missing, "%s %s never arrived: it has %d versions", coll, describe(key), last+1)
+				j.faults.add(Missing, "%s %s never arrived: it has %d versions%s", coll, describe(key), last+1, j.story(h))
 			case h.live() && v.k != last:
-				j.faults.add(Missing, "%s %s is at version %d at the end, and should be at %d", coll, describe(key), v.k, last)
+				j.faults.add(Missing, "%s %s is at version %d at the end, and should be at %d%s", coll, describe(key), v.k, last, j.story(h))
 			case seen && v.k != last:
-				j.faults.add(Left, "%s %s is at version %d at the end, and was deleted with version %d", coll, describe(key), v.k, last)
+				j.faults.add(Left, "%s %s is at version %d at the end, and was deleted with version %d%s", coll, describe(key), v.k, last, j.story(h))
 			}
 		}
 	}
+}
+
+// story is what happened to a document, and what of it was delivered.
+func (j *judge) story(h *history) string {
+	var b strings.Builder
+	if j.faults.Count[Missing]+j.faults.Count[Left]+j.faults.Count[Twice] >= 3 { // such faults come by the thousand
+		return ""
+	}
+	for k, c := range h.changes {
+		m := j.t.moments[c.moment]
+		fmt.Fprintf(&b, "\n\t\t%d: %s of %s to %d at %d.%d", k, m.op, m.coll, c.stamp, c.at.T, c.at.I)
+	}
+	for _, d := range j.log {
+		if d.key == h.key || d.key == "" {
+			fmt.Fprintf(&b, "\n\t\tdelivered in run %d: %s of %s to %d at %d.%d", d.run, d.op, d.coll, d.stamp, d.at.T, d.at.I)
+		}
+	}
+	for i, r := range j.runs {
+		fmt.Fprintf(&b, "\n\t\trun %d begins at %d.%d", i, r.From.T, r.From.I)
+	}
+	return b.String()
 }

@@ -23,6 +23,10 @@ type Lives struct {
 	Config func() rigatoni.Config
 	// Crashes is how many pipelines crash, each within Steps.
 	Crashes, Steps int
+	// Restart: a pipeline that ends by itself is followed by another, as a service manager
+	// does it; Ended is called with its error.
+	Restart bool
+	Ended   func(err error)
 	// Quiet: nothing is written, so that pipelines crash at the end of the copy at the
 	// latest.
 	Quiet bool
@@ -51,7 +55,7 @@ func (l *Lives) Run(ctx context.Context, done func(copied bool) bool) error {
 		if n < l.Crashes {
 			steps = 1 + l.rng.IntN(l.Steps)
 		}
-		if err := l.live(ctx, steps, done); err != nil {
+		if err := l.again(ctx, steps, done); err != nil {
 			return fmt.Errorf("pipeline %d of %d: %w", n+1, l.Crashes+1, err)
 		}
 		if err := l.bury(ctx); err != nil {
@@ -59,12 +63,26 @@ func (l *Lives) Run(ctx context.Context, done func(copied bool) bool) error {
 		}
 	}
 	if l.Once {
-		run := l.Recorder.Begin(Run{})
+		run := l.Recorder.Begin(Run{Resumed: l.Crashes > 0})
 		for _, ev := range l.db.Events() {
 			l.Recorder.Record(run, ev)
 		}
 	}
 	return nil
+}
+
+// again runs one pipeline, and where Restart says so, others in its place.
+func (l *Lives) again(ctx context.Context, steps int, done func(copied bool) bool) error {
+	for {
+		err := l.live(ctx, steps, done)
+		if err == nil || !l.Restart || ctx.Err() != nil {
+			return err
+		}
+		l.Ended(err)
+		if err := l.bury(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // Has reports whether a write was delivered.

@@ -63,6 +63,7 @@ func (r *trial) set(ctx context.Context, coll string, id any) error {
 // TestPitfall01AllTypesOfIDs: every document is copied, whatever the type of its _id:
 // comparisons by $gt see one type only.
 func TestPitfall01AllTypesOfIDs(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 600)
 	r.source.SnapshotChunkBytes, r.source.SnapshotParallelism, r.lives.Slow = 1024, 4, 0
 	r.check(t)
@@ -74,6 +75,7 @@ func TestPitfall01AllTypesOfIDs(t *testing.T) {
 // TestPitfall02WritesInFlight: a transaction that was open when the copy began, and
 // commits while it runs, is in the stream or in the copy.
 func TestPitfall02WritesInFlight(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 600)
 	ctx := t.Context()
 	if err := r.server.DB.CreateCollection(ctx, "other"); err != nil {
@@ -105,6 +107,7 @@ func TestPitfall02WritesInFlight(t *testing.T) {
 // TestPitfall03TheTokenAdvances: the checkpoint's position advances while documents are
 // copied, so that a copy may take longer than the oplog reaches back.
 func TestPitfall03TheTokenAdvances(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 1200)
 	var began, later bson.Timestamp
 	r.script = func(ctx context.Context) error {
@@ -137,6 +140,7 @@ func TestPitfall03TheTokenAdvances(t *testing.T) {
 
 // TestPitfall04AFinishedCopyStaysFinished: the next start copies nothing.
 func TestPitfall04AFinishedCopyStaysFinished(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 200)
 	r.lives.Slow = 0
 	r.check(t)
@@ -159,6 +163,7 @@ func TestPitfall04AFinishedCopyStaysFinished(t *testing.T) {
 // TestPitfall05DeletedStaysDeleted: a document that is deleted during the copy doesn't
 // come back by a copy that is late.
 func TestPitfall05DeletedStaysDeleted(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 800)
 	r.script = func(ctx context.Context) error {
 		for n := 50; n < 700; n += 50 {
@@ -216,6 +221,7 @@ func (m *mirrorSink) Sweep(_ context.Context, end rigatoni.SnapshotEnd) error {
 // TestPitfall06DeletedWhileHistoryWasLost: after lost history a mirror is swept of what
 // was deleted meanwhile, and the gap on record says that it is healed.
 func TestPitfall06DeletedWhileHistoryWasLost(t *testing.T) {
+	t.Parallel()
 	s := testserver.OwnMongod(t, testserver.SmallOplog)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -286,6 +292,7 @@ func TestPitfall06DeletedWhileHistoryWasLost(t *testing.T) {
 // TestPitfall07ASecondaryThatIsBehind: a client that prefers secondaries, one of which
 // lags, copies nothing that is older than the stream.
 func TestPitfall07ASecondaryThatIsBehind(t *testing.T) {
+	t.Parallel()
 	s := testserver.OwnMongod(t, mongod.Options{Nodes: 3})
 	r := aCopy(t, s, 400)
 	thaw := freeze(t, s.Real, 1)
@@ -350,6 +357,7 @@ func freeze(t *testing.T, s *mongod.Server, n int) (thaw func()) {
 // TestPitfall08ATimeThatIsNotReachedYet: where a majority of the members stands still
 // during the copy, the copy waits, and goes on when they do.
 func TestPitfall08ATimeThatIsNotReachedYet(t *testing.T) {
+	t.Parallel()
 	s := testserver.OwnMongod(t, mongod.Options{Nodes: 3})
 	r := aCopy(t, s, 600)
 	r.script = func(ctx context.Context) error {
@@ -376,6 +384,7 @@ func TestPitfall08ATimeThatIsNotReachedYet(t *testing.T) {
 // TestPitfall09EveryRangeResumes: a copy of _ids of all types that crashes again and
 // again, each time after a few documents, goes on in each range where it was.
 func TestPitfall09EveryRangeResumes(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 400)
 	r.lives.Slow, r.lives.Crashes, r.lives.Steps, r.lives.Once, r.rules.Once = 0, 40, 60, true, true
 	r.source.SnapshotChunkBytes, r.source.SnapshotParallelism, r.config.SaveInterval = 1024, 4, -1
@@ -388,6 +397,7 @@ func TestPitfall09EveryRangeResumes(t *testing.T) {
 // TestPitfall10TheFilterHoldsForTheCopy: the pipeline of the stream applies to each copied
 // document, those of the first chunk too.
 func TestPitfall10TheFilterHoldsForTheCopy(t *testing.T) {
+	t.Parallel()
 	s := testserver.Mongod(t)
 	var docs []any
 	for i := range 300 {
@@ -444,6 +454,7 @@ func TestPitfall10TheFilterHoldsForTheCopy(t *testing.T) {
 // TestPitfall11APrimaryMoves: a step-down neither begins the copy again nor loses any of
 // it.
 func TestPitfall11APrimaryMoves(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.OwnMongod(t, mongod.Options{}), 800)
 	r.script = func(ctx context.Context) error {
 		for _, n := range []int{100, 400} {
@@ -466,6 +477,7 @@ func TestPitfall11APrimaryMoves(t *testing.T) {
 // small ones, no reply is larger than the server's limit, and what does not fit into one
 // is in the next.
 func TestPitfall12ChunksAreBoundedInBytes(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.OwnMongod(t, mongod.Options{OplogMB: 500}), 3000)
 	r.load.Collections[0].Large, r.load.Collections[0].LargeSize = 40, 20
 	r.source.SnapshotChunkBytes, r.lives.Slow = 4<<20, 0
@@ -475,6 +487,7 @@ func TestPitfall12ChunksAreBoundedInBytes(t *testing.T) {
 // TestPitfall13ARestartLosesNoProgress: after a crash in the middle of the copy, what the
 // checkpoint has is not copied again.
 func TestPitfall13ARestartLosesNoProgress(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 1000)
 	r.lives.Crashes, r.lives.Steps, r.lives.Once, r.rules.Once = 3, 700, false, false
 	r.config.SaveInterval = -1
@@ -488,6 +501,7 @@ func TestPitfall13ARestartLosesNoProgress(t *testing.T) {
 // TestPitfall14WhatCantBeCopiedIsRefused: a capped collection, a view and a time-series
 // collection are refused by name, when the stream is opened.
 func TestPitfall14WhatCantBeCopiedIsRefused(t *testing.T) {
+	t.Parallel()
 	s := testserver.Mongod(t)
 	ctx := t.Context()
 	for name, o := range map[string]*options.CreateCollectionOptionsBuilder{
@@ -520,6 +534,7 @@ func contains(err error, word string) bool {
 // TestPitfall15CollectionsThatComeAndGo: what is created, dropped, recreated or renamed
 // during the copy arrives in order, and is copied under its new name.
 func TestPitfall15CollectionsThatComeAndGo(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 300)
 	for _, name := range []string{"dropped", "recreated", "renamed", "onto", "target"} {
 		r.load.Collections = append(r.load.Collections, Collection{Name: name, Docs: 150, Size: 7})
@@ -554,6 +569,7 @@ func TestPitfall15CollectionsThatComeAndGo(t *testing.T) {
 // TestPitfall16Collations: a collection whose _id index sorts by a collation is copied
 // whole, whatever is written meanwhile.
 func TestPitfall16Collations(t *testing.T) {
+	t.Parallel()
 	r := aCopy(t, testserver.Mongod(t), 500)
 	r.load.Collections[0].Collation = &options.Collation{Locale: "de", Strength: 1, NumericOrdering: true}
 	r.load.Writers, r.rules.Loose = 2, map[string]bool{"docs": true}
@@ -563,6 +579,7 @@ func TestPitfall16Collations(t *testing.T) {
 // TestPitfall09EveryDocumentResumes: a copy that stopped after any document, whatever its
 // _id, goes on with the next one.
 func TestPitfall09EveryDocumentResumes(t *testing.T) {
+	t.Parallel()
 	s := testserver.Mongod(t)
 	var docs []any
 	for slot := range 40 {

@@ -169,6 +169,7 @@ func (r *trial) pipeline(t *testing.T) rigatoni.Config {
 // TestStreamAlone: the checker finds nothing in a pipeline that copies nothing, from
 // before the first write on.
 func TestStreamAlone(t *testing.T) {
+	parallel(t)
 	for _, once := range []bool{false, true} {
 		t.Run(sinkName(once), func(t *testing.T) {
 			r := newTrial(t, testserver.Mongod(t), 0)
@@ -191,6 +192,7 @@ func sinkName(once bool) string {
 
 // TestStreamAloneAndKills: nor where its processes are killed.
 func TestStreamAloneAndKills(t *testing.T) {
+	parallel(t)
 	r := newTrial(t, testserver.Mongod(t), 0)
 	r.killed(t, 4, time.Second)
 	r.config.FirstStart.Time = r.server.OplogTime(t, -1)
@@ -203,4 +205,12 @@ func TestStreamAloneAndKills(t *testing.T) {
 func (r *trial) killed(t *testing.T, kills int, within time.Duration) {
 	t.Helper()
 	r.processes = &processes{trial: r, kills: kills, within: within, dir: t.TempDir(), rng: rand.New(rand.NewPCG(r.load.Seed, 1000))}
+}
+
+// parallel runs short tests beside others: they mostly wait.
+func parallel(t *testing.T) {
+	t.Helper()
+	if !campaign.Full(t) {
+		t.Parallel()
+	}
 }

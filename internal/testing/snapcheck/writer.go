@@ -30,7 +30,11 @@ func (w *writer) run(ctx context.Context, pause time.Duration, do func(context.C
 			return
 		case <-time.After(d):
 		}
-		do(ctx)
+		// What is under way at the end is done before the last document is written: the
+		// server may execute what its client has given up.
+		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		do(once)
+		cancel()
 	}
 }
 

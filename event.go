@@ -19,7 +19,13 @@ type Event struct {
 	// https://www.mongodb.com/docs/manual/reference/change-events/
 	Raw bson.Raw
 
-	original   bson.Raw   // as the server sent it; nil if that is Raw
+	origin *eventOrigin // nil: it is as the source returned it, and says its own position
+}
+
+// An eventOrigin is where an event comes from, where that is more than its contents. It
+// is apart so that events are small.
+type eventOrigin struct {
+	raw        bson.Raw   // as the server sent it; nil if that is Event.Raw
 	positioner Positioner // asked for the position after it; nil: the event says
 }
 
@@ -41,15 +47,28 @@ func (n Namespace) String() string {
 // the stream (and its Token) stays that of the event as the server sent it,
 // whatever raw holds.
 func (e Event) With(raw bson.Raw) Event {
-	return Event{Raw: raw, original: e.sent(), positioner: e.positioner}
+	if e.origin == nil || e.origin.raw == nil {
+		return Event{Raw: raw, origin: &eventOrigin{e.Raw, e.positioner()}}
+	}
+	return Event{Raw: raw, origin: e.origin}
 }
 
 // WithPositioner returns the event with p to be asked for the position after it, in
 // [PositionAfter]. It is for sources: during a snapshot a position has more to it than
 // the event says.
 func (e Event) WithPositioner(p Positioner) Event {
-	e.positioner = p
-	return e
+	o := eventOrigin{positioner: p}
+	if e.origin != nil {
+		o.raw = e.origin.raw
+	}
+	return Event{Raw: e.Raw, origin: &o}
+}
+
+func (e Event) positioner() Positioner {
+	if e.origin == nil {
+		return nil
+	}
+	return e.origin.positioner
 }
 
 // A Positioner computes the position after an event that the event itself does not
@@ -67,8 +86,8 @@ type Positioner interface {
 
 // sent is the event as the server sent it.
 func (e Event) sent() bson.Raw {
-	if e.original != nil {
-		return e.original
+	if e.origin != nil && e.origin.raw != nil {
+		return e.origin.raw
 	}
 	return e.Raw
 }
@@ -132,8 +151,8 @@ func (e Event) Token() (resumetoken.Token, error) {
 // PositionAfter is the position of a stream after one of its events. It is for
 // sources: a position becomes a checkpoint only by delivery.
 func PositionAfter(e Event) (Position, error) {
-	if e.positioner != nil {
-		return e.positioner.PositionAfter(Event{Raw: e.sent()})
+	if p := e.positioner(); p != nil {
+		return p.PositionAfter(Event{Raw: e.sent()})
 	}
 	return e.ownPosition()
 }

@@ -49,7 +49,7 @@ func (e SnapshotEnd) Event(p Positioner) Event {
 	if err != nil {
 		panic(err) // of strings
 	}
-	return Event{Raw: raw, positioner: endPositioner{p, e}}
+	return Event{Raw: raw}.WithPositioner(endPositioner{p, e})
 }
 
 // An endPositioner marks an event as the end of a copy.
@@ -60,7 +60,7 @@ type endPositioner struct {
 
 // snapshotEnd is the end of a copy that an event stands for, if it does.
 func (e Event) snapshotEnd() (SnapshotEnd, bool) {
-	p, ok := e.positioner.(endPositioner)
+	p, ok := e.positioner().(endPositioner)
 	return p.end, ok
 }
 

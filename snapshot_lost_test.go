@@ -218,3 +218,31 @@ func TestCopiesThatNeverEnd(t *testing.T) {
 		}
 	})
 }
+
+// Where a source changes the state as it opens (a copy that was asked for begins there), that is saved before
+// anything is delivered.
+func TestSnapshotThatWasAskedFor(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		r := newSnapRig(t, 3)
+		r.mustRun()
+		cp := r.saved()
+		cp.Extra = map[string]json.RawMessage{rigatoni.ExtraSnapshot: json.RawMessage(strings.Replace(underWay, "null", tokenJSON(t, cp), 1))}
+		cp.Sequence++
+		if err := r.store.Save(t.Context(), "shop", cp); err != nil {
+			t.Fatal(err)
+		}
+		r.dest.clear()
+		first := true
+		r.dest.deliver = func(context.Context, *rigatoni.Batch) error {
+			if doc := string(r.saved().Extra[rigatoni.ExtraSnapshot]); first && !strings.Contains(doc, `"began_at"`) { // which the source adds
+				t.Errorf("at the first delivery the checkpoint has %s", doc)
+			}
+			first = false
+			return nil
+		}
+		r.mustRun()
+		r.wantDelivered("read 3:0")
+		r.wantNoCopy()
+		r.wantLog(1, `msg="snapshot resumes"`)
+	})
+}

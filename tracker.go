@@ -25,26 +25,24 @@ type tracker struct {
 
 // An entry is an event that has been read.
 type entry struct {
-	raw        bson.Raw   // as the server sent it
-	positioner Positioner // asked for the position after it; nil: raw says
-	end        *Position  // the position after it, where the stream gave one with it
-	done       bool
+	event Event     // as the source returned it
+	end   *Position // the position after it, where the stream gave one with it
+	done  bool
 }
 
 // A mark is a position up to which everything is delivered. Its position is
 // computed when it is asked for, which is once for many events.
 type mark struct {
-	raw        bson.Raw // the last event,
-	positioner Positioner
-	end        *Position // or the position after it
-	events     uint64    // delivered up to here, in this session
+	event  Event     // the last one, or
+	end    *Position // the position
+	events uint64    // delivered up to here, in this session
 }
 
 func (m mark) position() (Position, error) {
 	if m.end != nil {
 		return *m.end, nil
 	}
-	return PositionAfter(Event{Raw: m.raw, positioner: m.positioner})
+	return PositionAfter(m.event)
 }
 
 // time is the position's cluster time, which is found without asking a positioner.
@@ -52,7 +50,7 @@ func (m mark) time() bson.Timestamp {
 	if m.end != nil {
 		return m.end.ClusterTime
 	}
-	return clusterTime(m.raw)
+	return clusterTime(m.event.sent())
 }
 
 func newTracker(start Position, b *budget) *tracker {
@@ -66,7 +64,7 @@ func (t *tracker) add(events []Event, end Position) uint64 {
 	defer t.mu.Unlock()
 	number := t.first + uint64(len(t.entries))
 	for _, ev := range events {
-		t.entries = append(t.entries, entry{raw: ev.sent(), positioner: ev.positioner})
+		t.entries = append(t.entries, entry{event: ev})
 	}
 	// No events lie between the last one and end.
 	switch n := len(t.entries); {
@@ -74,7 +72,7 @@ func (t *tracker) add(events []Event, end Position) uint64 {
 	case n > 0:
 		t.entries[n-1].end = &end
 	case t.low.end == nil || *t.low.end != end:
-		t.low.end, t.low.raw, t.low.positioner = &end, nil, nil // saved in the next idle interval
+		t.low.end, t.low.event = &end, Event{} // saved in the next idle interval
 	}
 	return number
 }
@@ -97,16 +95,16 @@ func (t *tracker) done(items []item) {
 func (t *tracker) advance() (bytes int) {
 	n := 0
 	for n < len(t.entries) && t.entries[n].done {
-		bytes += len(t.entries[n].raw)
+		bytes += len(t.entries[n].event.sent())
 		n++
 	}
 	if n == 0 {
 		return 0
 	}
 	last := t.entries[n-1]
-	t.low = mark{raw: last.raw, positioner: last.positioner, end: last.end, events: t.low.events + uint64(n)}
+	t.low = mark{event: last.event, end: last.end, events: t.low.events + uint64(n)}
 	if t.low.end != nil {
-		t.low.raw, t.low.positioner = nil, nil // frees the server's reply
+		t.low.event = Event{} // frees the server's reply
 	}
 	t.first += uint64(n)
 	clear(t.entries[:n]) // frees the server's replies

@@ -2,6 +2,7 @@ package mongodb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -18,7 +19,9 @@ import (
 // A change is a drop or a rename of a whole collection. The mirror does it document by
 // document, in many transactions under the fence. (Commands that drop and rename belong to no
 // transaction: an owner that was frozen and thaws could drop what its successor has written.)
-// It may be interrupted and is then repeated, after what comes before it in its batch.
+//
+// Interrupted, it is repeated, after what comes before it in its batch. When it is done that is on
+// record, and nothing up to it is repeated: what came after it in the batch may be there already.
 type change struct {
 	from *target // nil: nothing of it was ever mirrored
 	to   *target // nil: the documents are deleted
@@ -32,6 +35,9 @@ func (s *sink) changeOf(ctx context.Context, ev rigatoni.Event) (*change, error)
 	to, renamed := renamedTo(ev)
 	if renamed {
 		what = fmt.Sprintf("%s was renamed to %s", quote.Name(ns.String()), quote.Name(to.String()))
+	}
+	if !renamed && s.targets[ns] == nil {
+		return nil, nil // nothing of it was ever mirrored
 	}
 	switch s.d.opts.OnDrop {
 	case Stop:
@@ -82,6 +88,7 @@ func (s *sink) claimRenamed(ctx context.Context, ns rigatoni.Namespace, version 
 	t := s.d.newTarget(ns)
 	err := s.d.claim(ctx, t, entry{Target: t.name.String(), Source: ns.String(), DB: ns.DB, Key: s.key, Since: version})
 	if err == nil {
+		t.marked = true
 		s.targets[ns] = t
 	}
 	return t, err
@@ -93,15 +100,55 @@ func (c *change) apply(ctx context.Context, s *sink, f state.Fence) error {
 			return err
 		}
 	}
-	if c.from == nil {
-		return nil
+	if err := c.pages(ctx, s, f); err != nil {
+		return err
 	}
-	for {
+	err := s.txs.Fenced(ctx, f, func(ctx context.Context) error {
+		_, err := s.d.registry.ReplaceOne(ctx, progressOf(s.key), bson.D{{Key: "at", Value: c.id}}, options.Replace().SetUpsert(true))
+		return err
+	})
+	if err == nil {
+		s.applied = c.id
+	}
+	return err
+}
+
+// progressOf is the filter of the record of a change that is done and that no checkpoint covers.
+func progressOf(key string) bson.D {
+	return bson.D{{Key: "_id", Value: bson.D{{Key: "progress", Value: key}}}}
+}
+
+func (d *Destination) progress(ctx context.Context, key string) (string, error) {
+	var progress struct{ At string }
+	err := d.registry.FindOne(ctx, progressOf(key)).Decode(&progress)
+	if err != nil && !errors.Is(err, mongo.ErrNoDocuments) {
+		return "", fmt.Errorf("mongodb: reading %s: %w", d.registry.Name(), explained(err))
+	}
+	return progress.At, nil
+}
+
+// isApplied reports whether an event's change, or a later one, is done already. A document that
+// was read at the position after the change has the same version, and comes after it.
+func (s *sink) isApplied(ev rigatoni.Event) (bool, error) {
+	if s.applied == "" {
+		return false, nil
+	}
+	v, err := versionOf(ev)
+	if err != nil {
+		return false, rigatoni.Permanent(err)
+	}
+	return v < s.applied || v == s.applied && !ev.IsSnapshot(), nil
+}
+
+// pages deletes or moves all documents.
+func (c *change) pages(ctx context.Context, s *sink, f state.Fence) error {
+	for c.from != nil {
 		n, err := c.page(ctx, s, f)
 		if err != nil || n == 0 {
 			return err
 		}
 	}
+	return nil
 }
 
 // makeRoom deletes what a collection has of before the rename to it, once: a repetition of the
@@ -115,8 +162,8 @@ func (c *change) makeRoom(ctx context.Context, s *sink, f state.Fence) error {
 		c.to.since = e.Since
 		return nil
 	}
-	empty := change{from: c.to, id: c.id}
-	if err := empty.apply(ctx, s, f); err != nil {
+	empty := change{from: c.to}
+	if err := empty.pages(ctx, s, f); err != nil {
 		return err
 	}
 	set := bson.D{{Key: "moved", Value: c.id}}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +21,12 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/destinationtest"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
+
+// TestMain has more tests run at once than there are processors: they wait for the server.
+func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8")
+	os.Exit(m.Run())
+}
 
 // A lab is a database of a test's own on the shared server.
 type lab struct {
@@ -37,10 +45,18 @@ func connect(t testing.TB, uri string, f *faults) *mongo.Client {
 	o := options.Client().ApplyURI(uri)
 	if f != nil {
 		o.SetDialer(f)
+		if f.Kind == destinationtest.Crash {
+			o.SetServerSelectionTimeout(50 * time.Millisecond) // there is no process to wait for a server
+		}
 	}
 	c, err := mongo.Connect(o)
-	if err != nil {
-		t.Fatal(err)
+	must(t, err)
+	for began := time.Now(); f != nil; {
+		if err := c.Ping(t.Context(), nil); err == nil {
+			break
+		} else if time.Since(began) > callTimeout {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		ended, cancel := context.WithCancel(context.Background())
@@ -54,13 +70,20 @@ func connect(t testing.TB, uri string, f *faults) *mongo.Client {
 func (l lab) options() *mongodb.Options {
 	return &mongodb.Options{
 		Target: l.db + "_{database}.{collection}", Checkpoints: l.db + ".checkpoints",
-		CallTimeout: 20 * time.Second, TransactionTimeout: 20 * time.Second,
+		CallTimeout: callTimeout, TransactionTimeout: callTimeout,
 	}
 }
 
 func (l lab) mirrored(coll string) *mongo.Collection {
 	return l.client.Database(l.db + "_shop").Collection(coll)
 }
+
+const (
+	callTimeout = 20 * time.Second
+	// faultyTimeout limits the transactions of a process that has a fault: the driver repeats a
+	// commit for that long.
+	faultyTimeout = 2 * time.Second
+)
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -70,11 +93,30 @@ func must(t testing.TB, err error) {
 }
 
 // faults is what goes wrong between a process and the server. Each command that the process
-// sends is a step, but for those of the driver itself.
+// sends is a step, but for those of the driver itself. Where the driver repeats a command that
+// has failed, that goes wrong as well, so that the process sees the fault.
 type faults struct {
 	destinationtest.Fault
 	steps atomic.Int64
 	dead  atomic.Bool
+	again atomic.Pointer[string] // the command that has failed
+}
+
+// strikes reports whether a command is the one that goes wrong.
+func (f *faults) strikes(command string) bool {
+	if isDrivers(command) {
+		return false
+	}
+	failed := f.again.Swap(nil)
+	if int(f.steps.Add(1))-1 == f.Step {
+		f.again.Store(&command)
+		return true
+	}
+	repeats := failed != nil && *failed == command && (f.Kind == destinationtest.Fail || f.Kind == destinationtest.LoseAnswer)
+	if repeats && command == "commitTransaction" { // which the driver repeats as long as it may
+		f.again.Store(&command)
+	}
+	return repeats
 }
 
 var errFault = errors.New("a fault of the test")
@@ -104,7 +146,7 @@ func (c *faultyConn) Write(p []byte) (int, error) {
 		c.Close()
 		return 0, errFault
 	}
-	if !isDrivers(command(p)) && int(f.steps.Add(1))-1 == f.Step {
+	if f.strikes(command(p)) {
 		switch f.Kind {
 		case destinationtest.Fail:
 			c.Close()
@@ -164,7 +206,7 @@ type keyed struct {
 }
 
 func newKeyed(client *mongo.Client, db string, timeout time.Duration) (keyed, error) {
-	o := mongodb.TxOptions{Checkpoints: db + ".checkpoints", CallTimeout: timeout, TransactionTimeout: timeout}
+	o := mongodb.TxOptions{Checkpoints: db + ".checkpoints", CallTimeout: callTimeout, TransactionTimeout: timeout}
 	d, err := mongodb.OpenTx(client, nil, &o)
 	return keyed{d, client, db, o}, err
 }

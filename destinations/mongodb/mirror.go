@@ -158,11 +158,15 @@ func (d *Destination) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Si
 	if err := d.tidy(ctx, o, targets); err != nil {
 		return nil, err
 	}
+	applied, err := d.progress(ctx, o.Key)
+	if err != nil {
+		return nil, err
+	}
 	txs, err := d.store.Transactions(o.Key)
 	if err != nil {
 		return nil, fmt.Errorf("mongodb: %w", err)
 	}
-	return &sink{d: d, key: o.Key, fence: o.Fence, scope: o.Scope, targets: targets, txs: txs, said: map[string]bool{}}, nil
+	return &sink{d: d, key: o.Key, fence: o.Fence, scope: o.Scope, targets: targets, txs: txs, applied: applied, said: map[string]bool{}}, nil
 }
 
 // A sink is the sink of one session.
@@ -174,6 +178,7 @@ type sink struct {
 	targets  map[rigatoni.Namespace]*target // by their sources
 	txs      *mongostore.Transactions
 	sweeping sweeping
+	applied  string          // what a change has got to that no checkpoint covers yet; "" for none
 	said     map[string]bool // operations that are passed over, and were logged
 }
 
@@ -188,17 +193,23 @@ func (s *sink) Deliver(context.Context, *rigatoni.Batch) error { return errDeliv
 
 // DeliverAt does in the mirror what the events say, and saves cp, in one transaction.
 //
-// Where a drop or a rename is applied, what comes before it is a transaction of its own, and
-// the deletes and moves are several: all of it is harmless to repeat, and under the fence.
+// Where a drop or a rename is applied, what comes before it is a transaction of its own, and so
+// are the steps of the change (see change). Until the checkpoint is saved, it is on record how
+// far that has got.
 func (s *sink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
-	copying := len(cp.Extra[rigatoni.ExtraSnapshot]) > 0
-	p := plan{sink: s, copying: copying}
+	p := plan{sink: s, copying: len(cp.Extra[rigatoni.ExtraSnapshot]) > 0}
 	for _, ev := range b.Events {
-		change, err := p.add(ctx, ev)
+		if done, err := s.isApplied(ev); err != nil || done {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		c, err := p.add(ctx, ev)
 		if err != nil {
 			return err
 		}
-		if change == nil {
+		if c == nil {
 			continue
 		}
 		// An earlier attempt may have been committed, whose answer was lost: what it wrote
@@ -207,11 +218,33 @@ func (s *sink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fence, 
 			return err
 		}
 		p.clear()
-		if err := change.apply(ctx, s, f); err != nil {
+		if err := c.apply(ctx, s, f); err != nil {
 			return err
 		}
 	}
-	return s.txs.Save(ctx, f, cp, p.write)
+	return s.save(ctx, f, cp, &p)
+}
+
+// save saves cp with what a plan writes. The record of what was applied before is needed no
+// more, if the batch goes further than that: all that it covers was skipped.
+func (s *sink) save(ctx context.Context, f state.Fence, cp state.Checkpoint, p *plan) error {
+	end, err := version(cp.Token)
+	if err != nil {
+		return rigatoni.Permanent(err)
+	}
+	forget := s.applied != "" && end >= s.applied
+	err = s.txs.Save(ctx, f, cp, func(ctx context.Context) error {
+		if forget {
+			if _, err := s.d.registry.DeleteOne(ctx, progressOf(s.key)); err != nil {
+				return fmt.Errorf("mongodb: writing to %s: %w", s.d.registry.Name(), explained(err))
+			}
+		}
+		return p.write(ctx)
+	})
+	if err == nil && forget {
+		s.applied = ""
+	}
+	return err
 }
 
 // Close ends the session of the transactions.

@@ -109,7 +109,7 @@ func (p *plan) document(ctx context.Context, ev rigatoni.Event) (*writes, bson.R
 	if err != nil {
 		return nil, id, rigatoni.Permanent(fmt.Errorf("mongodb: the %s event has no _id in its documentKey", ev.OperationType()))
 	}
-	t, err := p.sink.target(ctx, ev)
+	t, err := p.sink.target(ctx, ev, p.copying)
 	if err != nil {
 		return nil, id, err
 	}
@@ -132,24 +132,29 @@ func equal(id bson.RawValue) bson.D {
 // the filter beside it. A document may have 16 MB by itself.
 const largeDocument = 16<<20 - 64<<10
 
-// replacement makes the document what doc is. A replacement can't express everything that a
-// document can have: those are deleted and inserted, in the same transaction.
+// replacement makes the document what doc is. What a replacement can't express is written by
+// a pipeline, and what is too large for that is deleted and inserted, in the same transaction.
 func replacement(id bson.RawValue, doc bson.Raw) []mongo.WriteModel {
-	if len(doc) < largeDocument && !hasDollar(doc) {
-		return []mongo.WriteModel{mongo.NewReplaceOneModel().SetFilter(equal(id)).SetReplacement(doc).SetUpsert(true)}
+	switch {
+	case len(doc) >= largeDocument:
+		return []mongo.WriteModel{mongo.NewDeleteOneModel().SetFilter(equal(id)), mongo.NewInsertOneModel().SetDocument(doc)}
+	case isSpecial(doc):
+		literally := mongo.Pipeline{{{Key: "$replaceWith", Value: bson.D{{Key: "$literal", Value: doc}}}}}
+		return []mongo.WriteModel{mongo.NewUpdateOneModel().SetFilter(equal(id)).SetUpdate(literally).SetUpsert(true)}
 	}
-	return []mongo.WriteModel{mongo.NewDeleteOneModel().SetFilter(equal(id)), mongo.NewInsertOneModel().SetDocument(doc)}
+	return []mongo.WriteModel{mongo.NewReplaceOneModel().SetFilter(equal(id)).SetReplacement(doc).SetUpsert(true)}
 }
 
-// hasDollar reports whether a field's name begins with a dollar sign, which a replacement
-// takes for an operator.
-func hasDollar(doc bson.Raw) bool {
+// isSpecial reports whether the server would take a replacement for something else: a field
+// with a dollar sign for an operator, an empty timestamp for the time that it is.
+func isSpecial(doc bson.Raw) bool {
 	elements, err := doc.Elements()
 	if err != nil {
 		return false // the server says what is wrong
 	}
 	for _, e := range elements {
-		if strings.HasPrefix(e.Key(), "$") {
+		t, i, isTime := e.Value().TimestampOK()
+		if strings.HasPrefix(e.Key(), "$") || isTime && t == 0 && i == 0 && e.Key() != "_id" {
 			return true
 		}
 	}

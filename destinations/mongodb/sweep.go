@@ -75,6 +75,9 @@ func (s *sink) Sweep(ctx context.Context, end rigatoni.SnapshotEnd) error {
 		return rigatoni.Permanent(err)
 	}
 	if t.since == "" || t.since < began {
+		if !t.marked {
+			return rigatoni.Permanent(fmt.Errorf("mongodb: %s was new in a copy that began after its first event; it is not swept, because nothing of it was marked", t.name))
+		}
 		if err := s.deleteUnmarked(ctx, t, began); err != nil {
 			return err
 		}
@@ -98,16 +101,20 @@ func (s *sink) deleteUnmarked(ctx context.Context, t *target, began string) erro
 	if s.sweeping.target != t || s.sweeping.began != began {
 		s.sweeping = sweeping{target: t, began: began}
 	}
-	for {
+	for s.sweeping.after.Type != bson.TypeMaxKey {
 		ids, err := s.nextIDs(ctx, t)
-		if err != nil || len(ids) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(ids) == 0 { // the largest _id is before no other, and so beyond all bounds
+			ids = bson.A{bson.RawValue{Type: bson.TypeMaxKey}}
 		}
 		if err := s.deletePage(ctx, t, ids, began); err != nil {
 			return err
 		}
 		s.sweeping.after = ids[len(ids)-1].(bson.RawValue)
 	}
+	return nil
 }
 
 // A sweeping is how far a sweep has got.

@@ -24,8 +24,8 @@ type target struct {
 	// since is the version of the first event in it, "" if it had documents before: nothing
 	// in it is older, so that a copy that began before then has nothing to sweep.
 	since string
-	// marked: during a copy, what is written is marked (see sweep). Not for a collection
-	// that is new in this session: nothing in it can be older than the copy.
+	// marked: during a copy, what is written is marked (see sweep). Not for a collection that
+	// is new since the copy, in this session: nothing in it can be older than the copy.
 	marked bool
 }
 
@@ -68,7 +68,7 @@ func (d *Destination) newTarget(ns rigatoni.Namespace) *target {
 }
 
 // target is where an event's collection is mirrored. Before the first document it is claimed.
-func (s *sink) target(ctx context.Context, ev rigatoni.Event) (*target, error) {
+func (s *sink) target(ctx context.Context, ev rigatoni.Event, copying bool) (*target, error) {
 	ns := ev.Namespace()
 	if t := s.targets[ns]; t != nil {
 		return t, nil
@@ -84,6 +84,7 @@ func (s *sink) target(ctx context.Context, ev rigatoni.Event) (*target, error) {
 	if err := s.d.claim(ctx, t, entry{Target: t.name.String(), Source: ns.String(), DB: ns.DB, Key: s.key, Since: version}); err != nil {
 		return nil, err
 	}
+	t.marked = t.marked || !copying
 	s.targets[ns] = t
 	return t, nil
 }

@@ -27,7 +27,8 @@ type stream struct {
 	events  []rigatoni.Event
 	records []Record      // of the events
 	sent    []bson.Raw    // copies of the events
-	copied  int           // as many of the events are of a copy, whose state is in the checkpoint
+	plain   int           // before as many events there is no copy
+	copied  int           // up to there the events are of a copy, whose state is in the checkpoint
 	sweeps  map[int]sweep // in the place of events
 
 	mu      sync.Mutex
@@ -113,10 +114,11 @@ func (s *stream) take(d rigatoni.Destination) (*owner, error) {
 	}
 	s.mu.Lock()
 	if o.store == nil {
-		s.epoch++
-		o.fence = state.Fence{Epoch: s.epoch, Nonce: state.NewNonce()}
+		o.fence = state.Fence{Epoch: s.epoch + 1, Nonce: state.NewNonce()}
 	}
-	s.current = o
+	if o.fence.Epoch > s.epoch { // another one may have taken it since
+		s.epoch, s.current = o.fence.Epoch, o
+	}
 	s.mu.Unlock()
 	s.t.own(o)
 	return o, nil
@@ -248,7 +250,7 @@ func (o *owner) checkpoint(last rigatoni.Event) state.Checkpoint {
 func (o *owner) checkpointAt(n int) state.Checkpoint {
 	at := position(o.s.lastOf(n))
 	cp := state.Checkpoint{Token: at.Token, ClusterTime: at.ClusterTime, Sequence: o.sequence + 1, Fingerprint: "destinationtest"}
-	if n < o.s.copied {
+	if n >= o.s.plain && n < o.s.copied {
 		cp.Extra = map[string]json.RawMessage{rigatoni.ExtraSnapshot: json.RawMessage(fmt.Sprintf(`{"events":%d}`, n))}
 	}
 	return cp

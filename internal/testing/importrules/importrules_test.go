@@ -47,6 +47,7 @@ var rules = []rule{
 	{".", "/rigatonitest", []string{"", "/state", "/state/record", "/resumetoken", bson, bsonX, intl, sys}, "users' unit tests need no server and no driver"},
 	{".", "/extjson", []string{bson, bsonX, intl}, "the standard library and bson"},
 	{".", "/destinations/ndjson", []string{"", "/extjson", "/internal/writable", "/state", "/resumetoken", bson, bsonX, intl, sys}, "a destination imports the root"},
+	{".", "/destinations/mongodb", []string{"", "/stores/mongostore", "/internal/mongoclient", "/state", "/state/record", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "a destination imports the root, its store and the driver"},
 	{".", "/mongotest", []string{"/mongotest/internal/query", "/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", "/resumetoken", bson, bsonX, intl}, "users' tests link no client of the server that they start"},
 	{".", "/mongotest/internal/query", []string{"/mongotest/internal/cmderr", "/mongotest/internal/bsondoc", bson, bsonX, intl}, "the query language knows nothing of the server"},
 	{".", "/changestream", []string{"", "/internal/mongoclient", "/state", "/resumetoken", drv, sys, "golang.org/x/", "github.com/klauspost/compress", "github.com/xdg-go/", "github.com/youmark/pkcs8"}, "the source imports the root, state and the driver"},

@@ -3,7 +3,7 @@
 // and on the same server. The ratios are comparable between machines, the times are
 // not.
 //
-//	go run ./internal/tools/streambench [-events 200000] [-rounds 3] [-latency=false]
+//	go run ./internal/tools/streambench [-events 200000] [-rounds 3] [-latency=false] [-documents 1000000]
 //
 // Each measurement runs in a process of its own, so that memory is measured too.
 package main
@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -35,12 +36,14 @@ type result struct {
 	Seconds    float64
 	CPUSeconds float64 // user and system time
 	RSSKiB     int64   // peak resident memory
+	LagSeconds float64
 }
 
 func main() {
-	events := flag.Int("events", 200_000, "change events to read")
+	events := flag.Int("events", 200_000, "change events to read; 0: the stream is not measured")
 	rounds := flag.Int("rounds", 3, "the number of times each is measured")
 	latency := flag.Bool("latency", true, "measure the latency too")
+	docs := flag.Int("documents", 1_000_000, "documents to copy; 0: the snapshot is not measured")
 	child := flag.String("measure", "", "in a child: what to measure")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
@@ -48,9 +51,14 @@ func main() {
 	if *child != "" {
 		err = measure(*child, *events)
 	} else {
-		err = run(context.Background(), *events, *rounds)
+		if *events > 0 {
+			err = run(context.Background(), *events, *rounds)
+		}
 		if err == nil && *latency {
 			err = measureLatency(context.Background(), *rounds)
+		}
+		if err == nil && *docs > 0 {
+			err = measureCopies(context.Background(), *docs, *rounds)
 		}
 	}
 	if err != nil {
@@ -70,18 +78,28 @@ func run(ctx context.Context, events, rounds int) error {
 		return err
 	}
 	fmt.Printf("%d insert events of about %d bytes, %d rounds, the median of each\n\n", events, size, rounds)
+	binary, remove, err := buildCommand()
+	if err != nil {
+		return err
+	}
+	defer remove()
 	results := map[string][]result{}
 	for range rounds {
 		// Interleaved, so that other load on the machine affects all alike.
 		for _, m := range measurements {
-			r, err := spawn(m.name, server.URI(), start, events)
+			var r result
+			if m.to != nil {
+				r, err = runCommand(ctx, binary, server.URI(), start, events, m.to)
+			} else {
+				r, err = spawn(m.name, server.URI(), start, events)
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
 			results[m.name] = append(results[m.name], r)
 		}
 	}
-	return print(results, events)
+	return errors.Join(print(results, events), tooLarge(results))
 }
 
 func print(results map[string][]result, events int) error {
@@ -94,6 +112,19 @@ func print(results map[string][]result, events int) error {
 			r.CPUSeconds*1e6/float64(events), r.CPUSeconds/walk.CPUSeconds, goal(m.cpuGoal), r.RSSKiB>>10)
 	}
 	return w.Flush()
+}
+
+// memoryGoal is how much memory, in KiB, the command may take.
+const memoryGoal = 64 << 10
+
+// tooLarge is the error of a command that took more.
+func tooLarge(results map[string][]result) (err error) {
+	for _, m := range measurements {
+		if most := median(results[m.name]).RSSKiB; m.to != nil && most > memoryGoal {
+			err = errors.Join(err, fmt.Errorf("%s took %d MiB, more than %d", m.what, most>>10, memoryGoal>>10))
+		}
+	}
+	return err
 }
 
 func goal(g float64) string {
@@ -112,6 +143,9 @@ func median(rs []result) result {
 	}
 	return m
 }
+
+// eventBytes are what an event adds to its document.
+const eventBytes = 250
 
 // fill inserts the documents, and returns the time before the first one.
 func fill(ctx context.Context, uri string, events int) (bson.Timestamp, int, error) {
@@ -141,7 +175,7 @@ func fill(ctx context.Context, uri string, events int) (bson.Timestamp, int, err
 			}
 			if size == 0 {
 				raw, _ := bson.Marshal(doc)
-				size = len(raw) + 250 // plus what the event adds
+				size = len(raw) + eventBytes
 			}
 			docs = append(docs, doc)
 			at++

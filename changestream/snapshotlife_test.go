@@ -474,3 +474,38 @@ func TestSnapshotAtEveryLevel(t *testing.T) {
 	pattern.copyAll(m.apply)
 	m.matches(other.DB, "c")
 }
+
+// A collection with a collation that takes the place of one without is not copied by the
+// order of bytes.
+func TestSnapshotOfACollectionThatGetsACollation(t *testing.T) {
+	w := newFixture(t, testserver.Mongod(t))
+	s := w.source(Options{Collections: []string{"a", "b", "marker*"}, SnapshotChunkBytes: 4 << 10, SnapshotParallelism: 1})
+	s.limits.slice, s.limits.run = time.Millisecond, 10*time.Millisecond
+	w.docs("a", 0, 100, 100)
+	w.docs("b", 0, 10, 10)
+	o := options.CreateCollection().SetCollation(&options.Collation{Locale: "de", Strength: 2})
+	if err := w.DB.CreateCollection(t.Context(), "outside", o); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"a", "B", "c", "D"} {
+		if _, err := w.DB.Collection("outside").InsertOne(t.Context(), bson.D{{Key: "_id", Value: id}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st := w.open(s, "", rigatoni.Start{Snapshot: true})
+	w.admin(bson.D{{Key: "renameCollection", Value: w.DB.Name() + ".outside"}, {Key: "to", Value: w.DB.Name() + ".b"}, {Key: "dropTarget", Value: true}})
+	m := newMirror(t)
+	m.outside, m.unordered = "outside", true
+	seen := false
+	st.copyAll(func(ev rigatoni.Event) {
+		m.apply(ev)
+		if pos, err := rigatoni.PositionAfter(ev); err == nil && ev.IsSnapshot() && ev.Namespace().Coll == "b" {
+			seen = strings.Contains(pos.Snapshot, `"unordered":true`)
+		}
+	})
+	w.settle(st, m)
+	m.matches(w.DB, "a", "b")
+	if !seen {
+		t.Error("the collection was not seen to have a collation")
+	}
+}

@@ -434,6 +434,20 @@ func TestSnapshotReadsAgainAfterErrors(t *testing.T) {
 	}
 }
 
+// An election while a stream with a copy is opened only delays it.
+func TestSnapshotOpensDuringAnElection(t *testing.T) {
+	w := ownMongod(t, mongod.Options{})
+	w.docs("a", 0, 5, 10)
+	for _, code := range []int{10107, 13435, 189} {
+		w.failPoint("failCommand", times(2), failCommand("listCollections", code))
+		s := w.source(Options{})
+		st := w.open(s, "", rigatoni.Start{Snapshot: true})
+		m := newMirror(t)
+		st.copyAll(m.apply)
+		m.matches(w.DB, "a")
+	}
+}
+
 // A right that is taken away during a copy ends the stream with what is missing.
 func TestSnapshotIsRefusedMeanwhile(t *testing.T) {
 	w := ownMongod(t, mongod.Options{})

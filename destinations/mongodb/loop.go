@@ -77,7 +77,7 @@ func (p pattern) checkScope(scope *rigatoni.Scope) error {
 		return len(names) == 1 && names[0] != "" && !strings.Contains(names[0], "*")
 	}
 	switch {
-	case scope.FullDocument == "default":
+	case scope.FullDocument == "default" && (len(scope.Operations) == 0 || slices.Contains(scope.Operations, "update")):
 		return invalid("updates come without their document; have the source add it: full-document: updateLookup (changestream.Options.FullDocument), or required, where the collections store post-images")
 	case !p.has(database) && !isOne(scope.Database):
 		return invalid("the target %s.%s has no {database}, and the source watches several: two collections of the same name would become one", p.db, p.coll)

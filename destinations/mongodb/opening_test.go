@@ -62,6 +62,7 @@ func TestOpeningRefuses(t *testing.T) {
 		"several collections to one": {changestream.Options{Database: l.db, FullDocument: lookup}, "copy.all", "", "has no {collection}"},
 		"two collections to one":     {changestream.Options{Database: l.db, Collections: []string{"a", "b"}, FullDocument: lookup}, "copy.all", "", "has no {collection}"},
 		"one collection to one":      {changestream.Options{Database: l.db, Collections: []string{"a"}, FullDocument: lookup}, "copy.all", "", ""},
+		"no updates":                 {changestream.Options{Database: l.db, Operations: []string{"insert", "delete"}}, "copy.{collection}", "", ""},
 		"updates without documents":  {changestream.Options{Database: l.db}, "copy.{collection}", "", "full-document: updateLookup"},
 	} {
 		o := mongodb.Options{Target: c.target, Checkpoints: "points_of_" + l.db + ".checkpoints"}

@@ -149,7 +149,7 @@ func TestPoolOfManyStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	co, err := s.clientOptions("mongodb://h")
-	if err != nil || co.MaxPoolSize == nil || *co.MaxPoolSize != 160 {
+	if err != nil || co.MaxPoolSize == nil || *co.MaxPoolSize != 610 {
 		t.Errorf("%v, %v", co.MaxPoolSize, err)
 	}
 	for uri, want := range map[string]string{

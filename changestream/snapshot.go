@@ -34,6 +34,7 @@ type copyStream struct {
 	resumed bool // from a checkpoint
 	state   *copyState
 	at      rigatoni.Position // of the stream, after what was returned, without the state
+	known   rigatoni.Position // the last one with the state
 	backlog []rigatoni.Event  // that the stream has returned, and that are still to be
 	end     rigatoni.Position // after the backlog
 	skipped *rigatoni.UnreadableError
@@ -72,12 +73,15 @@ func (c *copyStream) become(s *copyState) {
 	c.shown.Store(s)
 }
 
-// Position implements [rigatoni.Stream].
+// Position implements [rigatoni.Stream]. Where the state can't be encoded it stays where
+// it was: a position without its state would be that of a copy that is complete.
 func (c *copyStream) Position() rigatoni.Position {
 	pos, err := withState(c.at, c.state)
-	if err != nil && c.err == nil {
+	if err != nil {
 		c.err = err
+		return c.known
 	}
+	c.known = pos
 	return pos
 }
 
@@ -88,8 +92,8 @@ func (c *copyStream) Fingerprint() string { return c.under.Fingerprint() }
 func (c *copyStream) Next(ctx context.Context) ([]rigatoni.Event, rigatoni.Position, error) {
 	events, err := c.next(ctx)
 	pos := c.Position()
-	if err == nil && len(events) == 0 {
-		err = c.err
+	if c.err != nil {
+		return nil, pos, c.err
 	}
 	return events, pos, err
 }

@@ -416,6 +416,7 @@ func TestSnapshotReadsAgainAfterErrors(t *testing.T) {
 		{"time", failCommand("find", 50)},
 		{"not primary", failCommand("find", 13435)},
 		{"unknown", failCommand("find", 7777)},
+		{"a time that the server has not reached", failCommand("find", codeInvalidOptions)},
 		{"connection", bson.D{{Key: "failCommands", Value: bson.A{"find"}}, {Key: "closeConnection", Value: true}}},
 		{"begin", failCommand("listCollections", 11600)},
 	} {

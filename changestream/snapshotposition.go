@@ -16,8 +16,7 @@ func (p statePosition) PositionAfter(ev rigatoni.Event) (rigatoni.Position, erro
 	if err != nil {
 		return pos, err
 	}
-	pos.Snapshot, err = p.state.encoded()
-	return pos, err
+	return withState(pos, p.state)
 }
 
 // A chunkPosition is of the documents of a chunk: after one of them the cursor of the
@@ -52,6 +51,9 @@ func (p fixedPosition) PositionAfter(rigatoni.Event) (rigatoni.Position, error) 
 // withState is a position of the stream with a state of the copy.
 func withState(pos rigatoni.Position, s *copyState) (rigatoni.Position, error) {
 	text, err := s.encoded()
+	if err != nil {
+		return rigatoni.Position{}, err
+	}
 	pos.Snapshot = text
-	return pos, err
+	return pos, nil
 }

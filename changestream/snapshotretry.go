@@ -93,6 +93,9 @@ func (p *readPace) hopeless(s *slicer, res *sliceResult) error {
 		return e
 	}
 	v := judge(res.err, atAggregate)
+	if code(res.err) == codeInvalidOptions {
+		v = unknown // a time that this server hasn't reached: it will, within a minute or never
+	}
 	switch {
 	case s.scope.pipeline.id != "" && failsOnEvent(res.err):
 		return &streamError{

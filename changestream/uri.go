@@ -58,9 +58,11 @@ func (s *Source) clientOptions(uri string) (*options.ClientOptions, error) {
 // events keep the others from reading.
 func (s *Source) sizePool(co *options.ClientOptions) error {
 	needed := uint64(len(s.names) + poolReserve)
+	// A snapshot's reads can wait for one another.
+	useful := uint64(len(s.names)*s.opts.SnapshotParallelism + poolReserve)
 	switch {
-	case co.MaxPoolSize == nil && needed > defaultPoolSize:
-		co.SetMaxPoolSize(needed)
+	case co.MaxPoolSize == nil && useful > defaultPoolSize:
+		co.SetMaxPoolSize(useful)
 	case co.MaxPoolSize != nil && *co.MaxPoolSize > 0 && len(s.names) > 1 && *co.MaxPoolSize < needed:
 		return fmt.Errorf("changestream: maxPoolSize in the connection string is %d, too little for %d streams, each of which waits on a connection of its own; it must be at least %d, or be left out", *co.MaxPoolSize, len(s.names), needed)
 	}

@@ -30,6 +30,10 @@
 // Run returns nil only when everything in hand is delivered and the last
 // checkpoint is saved.
 //
+// With Config.Snapshot what exists is copied, as events between the changes
+// ([Event.IsSnapshot]): each document's versions are in order, and a crash goes on
+// where the checkpoint says.
+//
 // One pipeline at a time works on a stream, by a lease in the store. One that
 // lost its lease stops delivering, and its late saves are refused.
 //

@@ -360,3 +360,66 @@ func TestSnapshotStatus(t *testing.T) {
 		r.wantLog(1, `msg="snapshot ended"`, "documents=101", "collections=2")
 	})
 }
+
+// A document that is copied can be refused, as an event can.
+func TestSnapshotDeadLetters(t *testing.T) {
+	for _, transactional := range []bool{false, true} {
+		for _, attempts := range []int{0, 3} { // 0: the error is permanent
+			bubble(t, fmt.Sprintf("transactional %v, MaxAttempts %d", transactional, attempts), func(t *testing.T) {
+				r := newSnapRig(t, 5)
+				r.cfg.MaxAttempts, r.source.SnapshotChunk = attempts, 5
+				letters := &keptLetters{}
+				r.cfg.DeadLetters = letters
+				refuse := func(ev rigatoni.Event) error {
+					err := fmt.Errorf("no %s", eventText(ev))
+					switch {
+					case ev.DocumentKey().Lookup("_id").AsInt64() != 2:
+						return nil
+					case attempts == 0:
+						return rigatoni.Permanent(err)
+					}
+					return err
+				}
+				db := rigatonitest.NewDatabase()
+				if transactional {
+					r.cfg.Store, r.cfg.Destination = nil, db.Client(func(s rigatonitest.Step) rigatonitest.Fault {
+						if s.Point == rigatonitest.Applied {
+							return rigatonitest.Fault{Err: refuse(s.Event)}
+						}
+						return rigatonitest.Fault{}
+					})
+				} else {
+					r.dest.deliver = func(_ context.Context, b *rigatoni.Batch) error {
+						for _, ev := range b.Events {
+							if err := refuse(ev); err != nil {
+								return err // of the batch: nobody knows which event
+							}
+						}
+						return nil
+					}
+				}
+				if err := r.runFor(10 * time.Minute); err != nil {
+					t.Fatal(err)
+				}
+				got := r.dest.delivered()
+				for _, ev := range db.Events() {
+					got = append(got, eventText(ev))
+				}
+				if want := []string{"read 1:0", "read 3:0", "read 4:0", "read 5:0"}; !slices.Equal(got, want) {
+					t.Errorf("delivered %q, want %q", got, want)
+				}
+				if len(letters.got) != 1 || eventText(letters.got[0].Event) != "read 2:0" || !letters.got[0].Event.IsSnapshot() || letters.got[0].Position.Token.IsZero() {
+					t.Errorf("the dead letters are %+v", letters.got)
+				}
+			})
+		}
+	}
+}
+
+// keptLetters keeps dead letters.
+type keptLetters struct{ got []rigatoni.DeadLetter }
+
+func (l *keptLetters) Put(_ context.Context, d rigatoni.DeadLetter) error {
+	l.got = append(l.got, d)
+	return nil
+}

@@ -52,6 +52,14 @@ type keyRange struct {
 	Cursor *sortKey `json:"cursor,omitempty"` // the last _id that was copied; nil: none was
 }
 
+// from is where the range is to be read from, nil for its collection's beginning.
+func (r *keyRange) from() *sortKey {
+	if r.Cursor != nil {
+		return r.Cursor
+	}
+	return r.Lower
+}
+
 // has reports whether a key belongs to the range.
 func (r *keyRange) has(index string) bool {
 	return (r.Lower == nil || r.Lower.index <= index) && (r.Upper == nil || index < r.Upper.index)

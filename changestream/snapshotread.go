@@ -56,6 +56,9 @@ func (r *chunkReader) read(ctx context.Context) (*snapshotChunk, error) {
 	if r.stages != nil {
 		fields = bson.D{{Key: "_id", Value: 1}}
 	}
+	if lower := r.rng.from(); lower.isMax() {
+		return r.readLast(ctx, fields)
+	}
 	reply, err := r.find(ctx, r.limit+1, 0, fields)
 	if err != nil {
 		return nil, err
@@ -82,14 +85,33 @@ func (r *chunkReader) read(ctx context.Context) (*snapshotChunk, error) {
 		}
 		docs = append(docs, max...)
 	}
+	return c, r.fill(ctx, c, docs)
+}
+
+// readLast reads the rest of a range from MaxKey on, which the server refuses as min: the
+// document with that _id, unless it is the one at the cursor.
+func (r *chunkReader) readLast(ctx context.Context, fields bson.D) (*snapshotChunk, error) {
+	c := &snapshotChunk{last: r.rng.from(), ended: true}
+	if r.rng.Cursor != nil {
+		return c, nil
+	}
+	docs, err := r.findMaxKey(ctx, fields)
+	if err != nil {
+		return nil, err
+	}
+	return c, r.fill(ctx, c, docs)
+}
+
+// fill makes documents those of a chunk.
+func (r *chunkReader) fill(ctx context.Context, c *snapshotChunk, docs []bson.RawValue) error {
 	if r.stages != nil {
-		return c, r.transformed(ctx, c, docs)
+		return r.transformed(ctx, c, docs)
 	}
 	c.found, c.docs = docs, int64(len(docs))
 	for _, d := range docs {
 		c.bytes += int64(len(d.Value))
 	}
-	return c, nil
+	return nil
 }
 
 // withoutCursor leaves out the document that the cursor stands on.
@@ -110,11 +132,8 @@ func idOf(doc bson.RawValue) bson.RawValue { return doc.Document().Lookup("_id")
 // order has all types, unlike that of $gt.
 func (r *chunkReader) find(ctx context.Context, limit, skip int, fields bson.D) (chunkReply, error) {
 	lower := bson.RawValue{Type: bson.TypeMinKey}
-	switch {
-	case r.rng.Cursor != nil:
-		lower = r.rng.Cursor.value
-	case r.rng.Lower != nil:
-		lower = r.rng.Lower.value
+	if from := r.rng.from(); from != nil {
+		lower = from.value
 	}
 	cmd := bson.D{{Key: "find", Value: r.ns.Coll}, {Key: "hint", Value: bson.D{{Key: "_id", Value: 1}}}, {Key: "min", Value: bson.D{{Key: "_id", Value: lower}}}}
 	if r.rng.Upper != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -57,4 +58,27 @@ func ExampleWith() {
 	ev = rigatonitest.With(ev, "fullDocument", bson.D{{Key: "_id", Value: 1}, {Key: "total", Value: 7}})
 	fmt.Println(ev.OperationType(), ev.UpdateDescription().Lookup("updatedFields"), ev.FullDocument())
 	// Output: update {"total": {"$numberInt":"7"}} {"_id": {"$numberInt":"1"},"total": {"$numberInt":"7"}}
+}
+
+// What exists is copied at a first start, in between what changes.
+func ExampleLog_Populate() {
+	source := rigatonitest.NewSource()
+	source.Populate("shop.orders", bson.D{{Key: "_id", Value: 1}, {Key: "total", Value: 30}}, bson.D{{Key: "_id", Value: 2}, {Key: "total", Value: 12}})
+	source.Append(rigatonitest.Replace("shop.orders", bson.D{{Key: "_id", Value: 1}, {Key: "total", Value: 31}}))
+	source.End()
+
+	err := rigatoni.Run(context.Background(), rigatoni.Config{
+		Name: "test", Source: source, Store: memstore.New(), Snapshot: "initial",
+		Logger: slog.New(slog.DiscardHandler),
+		Destination: rigatoni.Func(func(_ context.Context, ev rigatoni.Event) error {
+			fmt.Println(ev.OperationType(), ev.FullDocument().Lookup("_id"), ev.FullDocument().Lookup("total"), ev.IsSnapshot())
+			return nil
+		}),
+	})
+	fmt.Println(errors.Is(err, rigatonitest.ErrEnd))
+	// Output:
+	// read {"$numberInt":"1"} {"$numberInt":"30"} true
+	// read {"$numberInt":"2"} {"$numberInt":"12"} true
+	// replace {"$numberInt":"1"} {"$numberInt":"31"} false
+	// true
 }

@@ -40,7 +40,7 @@ func (m *mirrorSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.F
 }
 
 // apply writes the rows in a transaction.
-func (m *mirrorSink) apply(c *collection) TxFunc {
+func (m *mirrorSink) apply(c *changes) TxFunc {
 	return func(ctx context.Context, tx pgx.Tx, _ *rigatoni.Batch) error {
 		for _, rows := range c.tables {
 			if err := m.write(ctx, tx, rows); err != nil {
@@ -68,8 +68,8 @@ func (m *mirrorSink) Sweep(ctx context.Context, end rigatoni.SnapshotEnd) error 
 	return nil
 }
 
-// A collection is what becomes of a batch.
-type collection struct {
+// changes are what becomes of a batch.
+type changes struct {
 	sweeps []sweep
 	tables []*mirrorRows
 	of     map[*table]*mirrorRows
@@ -83,8 +83,8 @@ type mirrorRows struct {
 }
 
 // collect makes the rows of a batch.
-func (m *mirrorSink) collect(ctx context.Context, b *rigatoni.Batch) (*collection, error) {
-	c := &collection{of: map[*table]*mirrorRows{}}
+func (m *mirrorSink) collect(ctx context.Context, b *rigatoni.Batch) (*changes, error) {
+	c := &changes{of: map[*table]*mirrorRows{}}
 	buf := make([]byte, 0, b.Bytes+b.Bytes/4)
 	last := m.session.last
 	for _, ev := range b.Events {
@@ -98,7 +98,7 @@ func (m *mirrorSink) collect(ctx context.Context, b *rigatoni.Batch) (*collectio
 	return c, nil
 }
 
-func (m *mirrorSink) add(ctx context.Context, c *collection, ev rigatoni.Event, buf *[]byte) error {
+func (m *mirrorSink) add(ctx context.Context, c *changes, ev rigatoni.Event, buf *[]byte) error {
 	switch {
 	case skipped[ev.OperationType()]:
 		return nil
@@ -122,7 +122,7 @@ func (m *mirrorSink) add(ctx context.Context, c *collection, ev rigatoni.Event, 
 	return nil
 }
 
-func (c *collection) rowsOf(t *table) *mirrorRows {
+func (c *changes) rowsOf(t *table) *mirrorRows {
 	rows := c.of[t]
 	if rows == nil {
 		rows = &mirrorRows{table: t, at: map[string]int{}}
@@ -133,7 +133,7 @@ func (c *collection) rowsOf(t *table) *mirrorRows {
 }
 
 // empty has the rows of a table deleted, those that are there and those of the batch.
-func (c *collection) empty(w sweep, soft bool) {
+func (c *changes) empty(w sweep, soft bool) {
 	c.sweeps = append(c.sweeps, w)
 	for _, rows := range c.tables {
 		if rows.table.name == w.table.name {

@@ -38,7 +38,7 @@ func TestPipeline(t *testing.T) {
 	}
 	start := func() (stop func()) {
 		pool := newPool(t, server.URL(), nil)
-		d, err := postgres.OpenTx(pool, insert("k"), &postgres.TxOptions{Checkpoints: pgstore.Options{CallTimeout: 5 * time.Second}})
+		d, err := postgres.OpenTx(pool, insert("k"), &postgres.TxOptions{Checkpoints: pgstore.Options{CallTimeout: time.Minute}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,11 +69,17 @@ func TestPipeline(t *testing.T) {
 		}
 		return n
 	}
+	await := func(n int) {
+		for deadline := time.Now().Add(2 * time.Minute); count() < n; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d rows, want %d", count(), n)
+			}
+		}
+	}
 	stop := start()
 	for round := range rounds {
 		write(total / rounds)
-		for from := count(); count() < min(from+rng.IntN(total/rounds), written); {
-		}
+		await(min(count()+rng.IntN(total/rounds), written))
 		switch round % 3 {
 		case 0:
 			stop()
@@ -84,11 +90,7 @@ func TestPipeline(t *testing.T) {
 			restart(t, server, server.Stop)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); count() < written; {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d rows", count(), written)
-		}
-	}
+	await(written)
 	stop()
 	rows, err := admin.Query(t.Context(), "select n from rows order by seq")
 	if err != nil {

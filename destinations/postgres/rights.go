@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rigatoni-etl/rigatoni"
-	"github.com/rigatoni-etl/rigatoni/internal/glob"
 )
 
 // A Right is one that the user has or lacks.
@@ -62,11 +61,11 @@ func (d *Destination) needed(scope *rigatoni.Scope) []need {
 		{name.String(), name.schema, []string{"SELECT", "INSERT", "UPDATE", "DELETE"}, "the checkpoints"},
 		{d.catalog, name.schema, []string{"SELECT", "INSERT"}, "the record of which table belongs to which collection"},
 	}
-	if scope == nil || scope.Database == "" || glob.IsPattern(scope.Database) {
+	if scope == nil || scope.Database == "" || isPattern(scope.Database) {
 		return all
 	}
 	for _, coll := range scope.Collections {
-		if glob.IsPattern(coll) {
+		if isPattern(coll) {
 			continue
 		}
 		ns := rigatoni.Namespace{DB: scope.Database, Coll: coll}

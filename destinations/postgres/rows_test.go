@@ -71,6 +71,9 @@ func TestNothingGoesBack(t *testing.T) {
 		}
 		o.must(deleted)
 		o.want("select op from orders where _id = '2' and op <> 'delete'")
+		o.must(insertDoc(2))
+		o.must(deleted)
+		o.want("select op from orders where _id = '2'", "insert")
 	}
 }
 

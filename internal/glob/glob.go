@@ -1,5 +1,8 @@
 // Package glob matches names against patterns in which "*" stands for any run of
 // characters, also none. There are no other wildcards and no escapes.
+//
+// The other modules of this repository use the package although it is internal: what
+// is exported here stays compatible, as if it were public.
 package glob
 
 import (

@@ -16,6 +16,7 @@ import (
 // lost, a save whose answer was lost is recognized when it is repeated, nobody else gets
 // the lease, and who was fenced off stays so.
 func TestFailovers(t *testing.T) {
+	t.Parallel()
 	server := mongod.OwnForTest(t, mongod.Options{Nodes: 3})
 	ctx := t.Context()
 	u := at(server.URI(), "rigatoni.checkpoints")
@@ -112,6 +113,7 @@ func load(ctx context.Context, s *mongostore.Store, key string) (cp state.Checkp
 
 // Without a majority a save is not acknowledged, in the time that the options allow.
 func TestNoMajority(t *testing.T) {
+	t.Parallel()
 	server := mongod.OwnForTest(t, mongod.Options{Nodes: 3})
 	ctx := t.Context()
 	s := open(t, at(server.URI(), "rigatoni.checkpoints"), &mongostore.Options{CallTimeout: 5 * time.Second})

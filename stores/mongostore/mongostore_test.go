@@ -50,6 +50,9 @@ func at(uri, ns string) string {
 
 func open(t testing.TB, url string, o *mongostore.Options) *mongostore.Store {
 	t.Helper()
+	if o == nil {
+		o = &mongostore.Options{CallTimeout: time.Minute}
+	}
 	s, err := mongostore.Open(t.Context(), url, o)
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +124,7 @@ func harness(uri, ns string, c *mongo.Client) statetest.Harness {
 
 // TestStore holds the store to its contract on the embedded server, which can be broken.
 func TestStore(t *testing.T) {
+	t.Parallel()
 	statetest.Run(t, func(t *testing.T) statetest.Harness {
 		server := mongotest.Start(t)
 		h := harness(server.URI()+"&serverSelectionTimeoutMS=5000", "rigatoni.checkpoints", client(t, server.URI()))
@@ -138,6 +142,7 @@ func TestStore(t *testing.T) {
 
 // TestStoreOnAReplicaSet does the same on a real one.
 func TestStoreOnAReplicaSet(t *testing.T) {
+	t.Parallel()
 	db := mongod.ForTest(t)
 	c := client(t, db.URI)
 	var run atomic.Int64

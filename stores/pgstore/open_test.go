@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rigatoni-etl/rigatoni/internal/testing/pgserver"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -82,7 +83,7 @@ func TestUnreachableInOneLine(t *testing.T) {
 func TestTableIsMadeOnce(t *testing.T) {
 	server := pgserver.Database(t)
 	for round := range 5 {
-		o := pgstore.Options{Table: fmt.Sprintf("t%d", round)}
+		o := pgstore.Options{Table: fmt.Sprintf("t%d", round), CallTimeout: time.Minute}
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
@@ -106,12 +107,12 @@ func TestStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { standby.Close() })
-	_, err = pgstore.Open(t.Context(), standby.URL(), nil)
+	_, err = pgstore.Open(t.Context(), standby.URL(), &pgstore.Options{CallTimeout: time.Minute})
 	if !errors.Is(err, state.ErrUnavailable) || !strings.Contains(err.Error(), "standby") {
 		t.Errorf("opening a standby: %v", err)
 	}
 	both := fmt.Sprintf("postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?sslmode=disable", standby.Port, primary.Port)
-	store, err := pgstore.Open(t.Context(), both, nil)
+	store, err := pgstore.Open(t.Context(), both, &pgstore.Options{CallTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -42,7 +43,7 @@ func TestStore(t *testing.T) {
 	p := pool(t, s.URL())
 	var run, damage atomic.Int64
 	statetest.Run(t, func(t *testing.T) statetest.Harness {
-		o := pgstore.Options{Table: fmt.Sprintf("public.Checkpoints of %d", run.Add(1))}
+		o := pgstore.Options{Table: fmt.Sprintf("public.Checkpoints of %d", run.Add(1)), CallTimeout: 30 * time.Second}
 		table := pgx.Identifier(strings.SplitN(o.Table, ".", 2)).Sanitize()
 		set := func(ctx context.Context, key, expression string) error {
 			_, err := p.Exec(ctx, "update "+table+" set record = ("+expression+")::json where key = $1", pgstore.StoredKey(key))

@@ -44,6 +44,9 @@ type table struct {
 
 func newTable(t *testing.T, o pgstore.Options) *table {
 	t.Helper()
+	if o.CallTimeout == 0 {
+		o.CallTimeout = time.Minute
+	}
 	url := pgserver.Database(t)
 	store, err := pgstore.Open(t.Context(), url, &o)
 	if err != nil {

@@ -28,12 +28,23 @@ func checkpoint(t testing.TB, data string, sequence uint64) state.Checkpoint {
 	return cp
 }
 
+// openPatiently is redisstore.Open, repeated while a server on a busy machine doesn't
+// answer within ConnectTimeout.
+func openPatiently(ctx context.Context, url string, o *redisstore.Options) (s *redisstore.Store, err error) {
+	for range 12 {
+		if s, err = redisstore.Open(ctx, url, o); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
+	}
+	return s, err
+}
+
 func open(t testing.TB, url string, o redisstore.Options) *redisstore.Store {
 	t.Helper()
 	if o.Logger == nil {
 		o.Logger = quiet
 	}
-	s, err := redisstore.Open(t.Context(), url, &o)
+	s, err := openPatiently(t.Context(), url, &o)
 	if err != nil {
 		t.Fatal(err)
 	}

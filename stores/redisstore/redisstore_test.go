@@ -69,7 +69,7 @@ func TestStore(t *testing.T) {
 			var run atomic.Int64
 			statetest.Run(t, func(t *testing.T) statetest.Harness {
 				o := redisstore.Options{KeyPrefix: fmt.Sprintf("t%d:", run.Add(1)), TTL: ttl, Logger: quiet}
-				h := harness(c, o, func(ctx context.Context) (state.Store, error) { return redisstore.Open(ctx, s.URL(), &o) })
+				h := harness(c, o, func(ctx context.Context) (state.Store, error) { return openPatiently(ctx, s.URL(), &o) })
 				h.Break = func(context.Context) error { return s.Kill() }
 				h.Restore = func(ctx context.Context) error { return s.Restart(ctx) }
 				return h

@@ -127,7 +127,7 @@ func (g ground) run(t *testing.T, seed uint64) {
 		gate := &gate{dial: (&net.Dialer{}).DialContext}
 		open := func(ctx context.Context) (state.Store, error) {
 			o := redisstore.Through(opts, gate.connect)
-			return redisstore.Open(ctx, target, &o)
+			return openPatiently(ctx, target, &o)
 		}
 		if g.cuts {
 			opts.MaxRetries, opts.MaxRetryBackoff, opts.ReadTimeout = 10, 16*time.Millisecond, time.Second
@@ -198,7 +198,7 @@ func openCut(ctx context.Context, target string, o redisstore.Options, g *gate, 
 		through := redisstore.Through(o, func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return g.over(n.Dial)(ctx, network, addr)
 		})
-		s, err := redisstore.Open(ctx, target, &through)
+		s, err := openPatiently(ctx, target, &through)
 		if err != nil {
 			if i > 0 {
 				err = errors.Join(err, stores[0].Close())

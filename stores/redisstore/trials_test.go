@@ -67,7 +67,7 @@ func (s *stand) owner(ctx context.Context, key string, mark byte, o redisstore.O
 		o = redisstore.Through(o, s.connect(w))
 	}
 	var err error
-	if w.Store, err = redisstore.Open(ctx, s.url, &o); err != nil {
+	if w.Store, err = openPatiently(ctx, s.url, &o); err != nil {
 		w.net.Close()
 		w.watch.Close()
 		return nil, err

@@ -296,7 +296,9 @@ func TestStrandedPipeline(t *testing.T) {
 	l := newLoad(t)
 	const ttl = 2 * time.Second
 	old, err := f.stand.owner(ctx, "shop", 1, hasty)
-	want(t, err, nil, "the old owner")
+	if err != nil {
+		t.Fatalf("the old owner: %v", err)
+	}
 	defer old.close()
 	victim, err := f.master(ctx)
 	want(t, err, nil, "master")
@@ -307,7 +309,9 @@ func TestStrandedPipeline(t *testing.T) {
 	l.goesOn(t, time.Now()) // on its side
 	f.failedOver(ctx, t, victim)
 	next, err := f.stand.owner(ctx, "shop", 2, hasty)
-	want(t, err, nil, "the new owner")
+	if err != nil {
+		t.Fatalf("the new owner: %v", err)
+	}
 	defer next.close()
 	nextDone := l.start(ctx, t, next.Store, ttl)
 	var first state.Checkpoint

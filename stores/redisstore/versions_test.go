@@ -61,7 +61,7 @@ func TestVersions(t *testing.T) {
 						o.TTL = time.Hour
 					}
 					return statetest.Harness{
-						Open:  func(ctx context.Context) (state.Store, error) { return redisstore.Open(ctx, u, &o) },
+						Open:  func(ctx context.Context) (state.Store, error) { return openPatiently(ctx, u, &o) },
 						Short: !campaign.Full(t),
 					}
 				})

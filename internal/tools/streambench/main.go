@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -70,18 +71,28 @@ func run(ctx context.Context, events, rounds int) error {
 		return err
 	}
 	fmt.Printf("%d insert events of about %d bytes, %d rounds, the median of each\n\n", events, size, rounds)
+	binary, remove, err := buildCommand()
+	if err != nil {
+		return err
+	}
+	defer remove()
 	results := map[string][]result{}
 	for range rounds {
 		// Interleaved, so that other load on the machine affects all alike.
 		for _, m := range measurements {
-			r, err := spawn(m.name, server.URI(), start, events)
+			var r result
+			if m.to != nil {
+				r, err = runCommand(ctx, binary, server.URI(), start, events, m.to)
+			} else {
+				r, err = spawn(m.name, server.URI(), start, events)
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
 			results[m.name] = append(results[m.name], r)
 		}
 	}
-	return print(results, events)
+	return errors.Join(print(results, events), tooLarge(results))
 }
 
 func print(results map[string][]result, events int) error {
@@ -94,6 +105,19 @@ func print(results map[string][]result, events int) error {
 			r.CPUSeconds*1e6/float64(events), r.CPUSeconds/walk.CPUSeconds, goal(m.cpuGoal), r.RSSKiB>>10)
 	}
 	return w.Flush()
+}
+
+// memoryGoal is how much memory, in KiB, the command may take.
+const memoryGoal = 64 << 10
+
+// tooLarge is the error of a command that took more.
+func tooLarge(results map[string][]result) (err error) {
+	for _, m := range measurements {
+		if most := median(results[m.name]).RSSKiB; m.to != nil && most > memoryGoal {
+			err = errors.Join(err, fmt.Errorf("%s took %d MiB, more than %d", m.what, most>>10, memoryGoal>>10))
+		}
+	}
+	return err
 }
 
 func goal(g float64) string {

@@ -29,14 +29,18 @@ var measurements = []struct {
 	name, what        string
 	rateGoal, cpuGoal float64
 	do                func(uri, dir string, start bson.Timestamp, events int) error
+	to                target // of the command, which is measured instead
 }{
 	{"bare", "bare driver loop", 0, 0, func(uri, _ string, start bson.Timestamp, events int) error {
 		return bareLoop(uri, start, events, func(bson.Raw) {})
-	}},
-	{"walk", "bare driver loop, and JSON in a second goroutine", 0, 0, walkLoop},
-	{"func", "pipeline, to a function that drops them", 0.97, 0, toFunc},
-	{"lanes", "the same, with 16 lanes", 0, 0, toLanes},
-	{"ndjson", "pipeline, to ndjson files", 0.95, 1.1, toFiles},
+	}, nil},
+	{"walk", "bare driver loop, and JSON in a second goroutine", 0, 0, walkLoop, nil},
+	{"func", "pipeline, to a function that drops them", 0.97, 0, toFunc, nil},
+	{"lanes", "the same, with 16 lanes", 0, 0, toLanes, nil},
+	{"ndjson", "pipeline, to ndjson files", 0.95, 1.1, toFiles, nil},
+	{"mirror", "the command, to PostgreSQL, a row for each document", 0, 0, nil, toPostgres("&mode=mirror")},
+	{"log", "the command, to PostgreSQL, a row for each event", 0, 0, nil, toPostgres("&mode=log")},
+	{"mongodb", "the command, to another MongoDB server", 0, 0, nil, toMongoDB},
 }
 
 func measure(name string, events int) error {

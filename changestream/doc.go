@@ -34,6 +34,26 @@
 // the end of the stream. A filter may depend on what changes, such as the
 // document that "updateLookup" looks up: the event to resume after always passes.
 //
+// # Snapshots
+//
+// With [rigatoni.Start].Snapshot a stream copies what exists in its scope, as events of
+// the type "read" between the changes (Config.Snapshot of a pipeline asks for it). It
+// reads the documents at the stream's own position, in slices of 0.2 s between which the
+// stream catches up: each document's versions are in order, and the resume token advances
+// all the time. It writes nothing to the server. Events of documents that are not copied
+// yet are left out, unless the copy is a repetition; one that was resumed from a checkpoint
+// delivers deletes.
+//
+// The stages of [Options].Pipeline see a document as the insert event of it. While a copy
+// is under way, drop and rename events pass $match and [Options].Operations, since the
+// copy must see them; those that Operations leaves out are not delivered.
+//
+// A snapshot needs MongoDB 5.0 and a replica set, and reads from the primary. It refuses
+// capped collections, which can't be read as they were at a time, and views and
+// time-series collections that are named. A collection with a collation is copied in one
+// range, and changes of a document may come before the document. [RequestSnapshot] has a
+// stream copy a collection once more; [SnapshotProgress] reads a checkpoint's progress.
+//
 // # Requirements
 //
 // A replica set of MongoDB 4.2 or later; tested with 6.0. Pre- and post-images

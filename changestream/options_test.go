@@ -3,12 +3,15 @@ package changestream
 import (
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni"
 )
 
 func TestOptionsThatAreRefused(t *testing.T) {
@@ -40,6 +43,32 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	}
 	if s, err := New(client, &Options{ReopenMin: time.Minute}); err != nil || s.opts.ReopenMax != time.Minute || s.opts.BatchSize != 4000 || s.opts.MaxAwait != time.Second {
 		t.Errorf("defaults: %+v %v", s.opts, err)
+	}
+}
+
+// A source says what each of its streams has, as the options have it.
+func TestScope(t *testing.T) {
+	for _, c := range []struct {
+		o      Options
+		stream string
+		want   rigatoni.Scope
+	}{
+		{Options{}, "", rigatoni.Scope{FullDocument: "default"}},
+		{Options{Database: "shop_*", FullDocument: "updateLookup"}, "", rigatoni.Scope{Database: "shop_*", FullDocument: "updateLookup"}},
+		{Options{Database: "shop", Collections: []string{"b", "a*"}, Operations: []string{"insert"}}, "",
+			rigatoni.Scope{Database: "shop", Collections: []string{"a*", "b"}, Operations: []string{"insert"}, FullDocument: "default"}},
+		{Options{Database: "shop", Collections: []string{"b", "a"}, OneEach: true, FullDocument: "required"}, "b",
+			rigatoni.Scope{Database: "shop", Collections: []string{"b"}, FullDocument: "required"}},
+	} {
+		s, err := newSource(&c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := s.Scope(c.stream)
+		if got.Database != c.want.Database || got.FullDocument != c.want.FullDocument ||
+			!slices.Equal(got.Collections, c.want.Collections) || !slices.Equal(got.Operations, c.want.Operations) {
+			t.Errorf("%+v: got %+v, want %+v", c.o, got, c.want)
+		}
 	}
 }
 

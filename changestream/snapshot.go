@@ -144,6 +144,8 @@ func (c *copyStream) process() (out []rigatoni.Event) {
 		keep := c.state.delivers(ev, c.resumed) && !c.scope.onlyForCopy(ev)
 		if next := c.state.after(ev, c.scope); next != c.state {
 			c.become(next)
+			c.slices.renamed()
+			c.slices.lists.forget()
 			position = statePosition{next}
 		}
 		if pos, err := rigatoni.PositionAfter(ev); err == nil {

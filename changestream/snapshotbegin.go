@@ -69,7 +69,7 @@ func (l *lister) divide(ctx context.Context, ns rigatoni.Namespace, n int) ([]*k
 		if err != nil {
 			return nil, err
 		}
-		if key.value.Type != bson.TypeMinKey {
+		if key.value.Type != bson.TypeMinKey && !key.isMax() { // which bound nothing
 			keys = append(keys, key)
 		}
 	}

@@ -418,7 +418,6 @@ func TestSnapshotReadsAgainAfterErrors(t *testing.T) {
 		{"unknown", failCommand("find", 7777)},
 		{"a time that the server has not reached", failCommand("find", codeInvalidOptions)},
 		{"connection", bson.D{{Key: "failCommands", Value: bson.A{"find"}}, {Key: "closeConnection", Value: true}}},
-		{"begin", failCommand("listCollections", 11600)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := w.with(t, w.DB)
@@ -432,6 +431,20 @@ func TestSnapshotReadsAgainAfterErrors(t *testing.T) {
 				t.Errorf("%d reads, want 200", m.reads)
 			}
 		})
+	}
+}
+
+// An election while a stream with a copy is opened only delays it.
+func TestSnapshotOpensDuringAnElection(t *testing.T) {
+	w := ownMongod(t, mongod.Options{})
+	w.docs("a", 0, 5, 10)
+	for _, code := range []int{10107, 13435, 189} {
+		w.failPoint("failCommand", times(2), failCommand("listCollections", code))
+		s := w.source(Options{})
+		st := w.open(s, "", rigatoni.Start{Snapshot: true})
+		m := newMirror(t)
+		st.copyAll(m.apply)
+		m.matches(w.DB, "a")
 	}
 }
 
@@ -473,4 +486,85 @@ func TestSnapshotAtEveryLevel(t *testing.T) {
 	m = newMirror(t)
 	pattern.copyAll(m.apply)
 	m.matches(other.DB, "c")
+}
+
+// A collection with a collation that takes the place of one without is not copied by the
+// order of bytes.
+func TestSnapshotOfACollectionThatGetsACollation(t *testing.T) {
+	w := newFixture(t, testserver.Mongod(t))
+	s := w.source(Options{Collections: []string{"a", "b", "marker*"}, SnapshotChunkBytes: 4 << 10, SnapshotParallelism: 1})
+	s.limits.slice, s.limits.run = time.Millisecond, 10*time.Millisecond
+	w.docs("a", 0, 100, 100)
+	w.docs("b", 0, 10, 10)
+	o := options.CreateCollection().SetCollation(&options.Collation{Locale: "de", Strength: 2})
+	if err := w.DB.CreateCollection(t.Context(), "outside", o); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"a", "B", "c", "D"} {
+		if _, err := w.DB.Collection("outside").InsertOne(t.Context(), bson.D{{Key: "_id", Value: id}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st := w.open(s, "", rigatoni.Start{Snapshot: true})
+	w.admin(bson.D{{Key: "renameCollection", Value: w.DB.Name() + ".outside"}, {Key: "to", Value: w.DB.Name() + ".b"}, {Key: "dropTarget", Value: true}})
+	m := newMirror(t)
+	m.outside, m.unordered = "outside", true
+	seen := false
+	st.copyAll(func(ev rigatoni.Event) {
+		m.apply(ev)
+		if pos, err := rigatoni.PositionAfter(ev); err == nil && ev.IsSnapshot() && ev.Namespace().Coll == "b" {
+			seen = strings.Contains(pos.Snapshot, `"unordered":true`)
+		}
+	})
+	w.settle(st, m)
+	m.matches(w.DB, "a", "b")
+	if !seen {
+		t.Error("the collection was not seen to have a collation")
+	}
+}
+
+// A stream whose collection or database is dropped during its copy goes on with the next
+// one of that name.
+func TestSnapshotOfWhatIsDropped(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    Options
+		drop func(*fixture)
+	}{
+		{"collection", Options{Collections: []string{"a"}}, func(w *fixture) { w.drop("a") }},
+		{"database", Options{}, func(w *fixture) {
+			if err := w.DB.Drop(context.Background()); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.o.SnapshotChunkBytes, c.o.SnapshotParallelism = 2<<10, 1
+			w, s := real(t, c.o)
+			s.limits.slice, s.limits.run = time.Millisecond, 10*time.Millisecond
+			w.docs("a", 0, 300, 100)
+			st := w.open(s, "", rigatoni.Start{Snapshot: true})
+			m := newMirror(t)
+			dropped := false
+			st.copyAll(func(ev rigatoni.Event) {
+				if m.apply(ev); !dropped && m.reads > 20 {
+					dropped = true
+					c.drop(w)
+				}
+			})
+			if m.reads == 300 || len(m.ends) > 0 {
+				t.Errorf("%d reads and %d ends: the drop came too late", m.reads, len(m.ends))
+			}
+			w.docs("a", 0, 3, 10)
+			inserts := 0
+			st.until("the inserts after the drop", func(events []rigatoni.Event) bool {
+				for _, ev := range events {
+					if ev.OperationType() == "insert" {
+						inserts++
+					}
+				}
+				return inserts == 3
+			})
+		})
+	}
 }

@@ -113,7 +113,11 @@ func (l *lister) scope(ctx context.Context, sc scope, after bson.Timestamp) (fou
 	}
 	var refusals []error
 	for _, db := range databases {
-		infos, err := l.list(ctx, db, bson.D{}, after)
+		filter := bson.D{}
+		if len(sc.collections) > 0 {
+			filter = bson.D{{Key: "name", Value: nameIn(sc.collections...)}}
+		}
+		infos, err := l.list(ctx, db, filter, after)
 		if err != nil {
 			return nil, l.cantList(sc, db, err)
 		}
@@ -182,6 +186,14 @@ func (l *lister) list(ctx context.Context, db string, filter bson.D, after bson.
 		l.known[rigatoni.Namespace{DB: db, Coll: info.Name}] = info
 	}
 	return infos, nil
+}
+
+// forget forgets what was listed: a name may be that of another collection now.
+func (l *lister) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.known)
+	clear(l.sizes)
 }
 
 // look looks whether a collection exists and can be copied. absent is a time at which it

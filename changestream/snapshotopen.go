@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/backoff"
 	"github.com/rigatoni-etl/rigatoni/internal/glob"
 	"github.com/rigatoni-etl/rigatoni/internal/quote"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -112,13 +114,18 @@ func (s *Source) checkServer(ctx context.Context, sc scope) error {
 // has.
 func (o *copyOpening) open(ctx context.Context, st *stream) (rigatoni.Stream, error) {
 	if o.state != nil {
-		if err := o.relist(ctx); err != nil {
+		if err := insist(ctx, func() error { return o.relist(ctx) }); err != nil {
 			return nil, err
 		}
 		o.warn(st, o.state.names())
 		return newCopyStream(st, o.state, o.lists, true), nil
 	}
-	names, listed, err := o.lists.exact(ctx, o.scope, tick(st.at.ClusterTime, -1))
+	var names []rigatoni.Namespace
+	var listed bson.Timestamp
+	err := insist(ctx, func() (err error) {
+		names, listed, err = o.lists.exact(ctx, o.scope, tick(st.at.ClusterTime, -1))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +156,20 @@ func (s scope) withMissing(names []rigatoni.Namespace) []rigatoni.Namespace {
 		}
 	}
 	return names
+}
+
+// insistTime is how long the lists are asked for while the server elects a primary.
+const insistTime = 30 * time.Second
+
+// insist repeats what an election or a broken connection has interrupted.
+func insist(ctx context.Context, f func() error) error {
+	for deadline := time.Now().Add(insistTime); ; {
+		err := f()
+		temporary := mongo.IsNetworkError(err) || code(err) != 0 && judge(err, atAggregate) == retry
+		if !temporary || time.Now().After(deadline) || backoff.Wait(ctx, 200*time.Millisecond) != nil {
+			return err
+		}
+	}
 }
 
 // relist refuses collections that can't be copied, of a copy that goes on.

@@ -190,6 +190,9 @@ func (s *slicer) judged(res *sliceResult) (*sliceResult, error) {
 	return &sliceResult{}, nil
 }
 
+// renamed forgets what was missing: from now on its name may be another collection's.
+func (s *slicer) renamed() { clear(s.missing) }
+
 // isGone reports whether the collection had been found missing at a time that the stream
 // has reached since, so that its drop would have been seen.
 func (s *slicer) isGone(res *sliceResult) bool {

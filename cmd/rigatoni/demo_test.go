@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
+	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/testbinary"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
@@ -283,5 +284,17 @@ func TestDemoWhoseServerDoesNotStart(t *testing.T) {
 	code := run(t.Context(), world{args: []string{"demo"}, stdout: &out, stderr: &errs, env: func(string) (string, bool) { return "", false }})
 	if want := "rigatoni: starting mongotest: exit status 3\n  " + noServerHere + "\n"; code != exitFailure || errs.String() != want {
 		t.Errorf("exit code %d, %q\nwant %d, %q", code, errs.String(), exitFailure, want)
+	}
+}
+
+// What a copy repeats may be more than what it copied: the lines stay within the bar.
+func TestCopyView(t *testing.T) {
+	v := newCopyView(style{}, 1000)
+	for _, p := range []crashtest.Process{
+		{N: 2, Resumed: 990, Lines: 0, Again: 6}, {N: 2, Resumed: 990, Lines: 10, Again: 300}, {N: 3, Resumed: 1200, Lines: 50, Again: 50, Killed: true}, {N: 4, Resumed: 0, Lines: 2000},
+	} {
+		if line := v.line(p, style{}); strings.Count(line, "█")+strings.Count(line, "░")+strings.Count(line, "·") > barWidth || !strings.Contains(line, " copied ") {
+			t.Errorf("%+v: %s", p, line)
+		}
 	}
 }

@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/config"
 	"github.com/rigatoni-etl/rigatoni/cmd/rigatoni/internal/crashtest"
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -14,9 +20,26 @@ import (
 // they are.
 const demoDocuments = 20_000
 
-// demoCopyPace makes a copy that would take a second take a few, with checkpoints between
-// two kills: it saves after each batch.
-var demoCopyPace = []string{"--snapshot-chunk-bytes", "64KiB", "--max-batch-events", "100", "--save-interval", "off"}
+// demoCopyPace has a copy of small documents, which would take half a second, read little
+// at a time.
+var demoCopyPace = append([]string{"--snapshot-chunk-bytes", "16KiB", "--snapshot-parallelism", "1"}, demoPace...)
+
+// demoReadTime is how much longer each read takes on the demo's own server, so that the
+// copy lasts for a few kills.
+const demoReadTime = 10 * time.Millisecond
+
+// slowDown makes the demo's own server take its time for each read.
+func (d *demo) slowDown(ctx context.Context) error {
+	client, err := mongoclient.Connect(options.Client().ApplyURI(d.uri))
+	if err != nil {
+		return err
+	}
+	defer client.Disconnect(ctx)
+	return client.Database("admin").RunCommand(ctx, bson.D{
+		{Key: "configureFailPoint", Value: "failCommand"}, {Key: "mode", Value: "alwaysOn"},
+		{Key: "data", Value: bson.D{{Key: "failCommands", Value: bson.A{"find"}}, {Key: "blockConnection", Value: true}, {Key: "blockTimeMS", Value: demoReadTime.Milliseconds()}}},
+	}).Err()
+}
 
 // showSnapshot runs a pipeline that copies, kills it, and prints the result.
 func (d *demo) showSnapshot(ctx context.Context, store state.Store, self string) error {
@@ -25,7 +48,14 @@ func (d *demo) showSnapshot(ctx context.Context, store state.Store, self string)
 	d.printf("  writing   %s changes, while they are copied: inserts, updates, deletes\n", grouped(d.flags.events))
 	d.printf("  pipeline  %s run --database %s --collections orders --snapshot initial \\\n", d.self(), d.database)
 	d.printf("              --store %s --to ndjson:%s \\\n              %s\n", config.Redact(d.flags.store), out, strings.Join(demoCopyPace, " "))
-	d.printf("            killed with SIGKILL %d times while it copies, and started again\n\n", d.flags.kills)
+	d.printf("            killed with SIGKILL %d times while it copies, and started again\n", d.flags.kills)
+	if d.flags.source == "" {
+		if err := d.slowDown(ctx); err != nil {
+			return fmt.Errorf("slowing down the demo's server: %w", err)
+		}
+		d.printf("            (each read takes %d ms longer on this server, or there would be no time for the kills)\n", demoReadTime.Milliseconds())
+	}
+	d.printf("\n")
 	view := newCopyView(d.style, d.flags.documents)
 	d.printf("%s", view.header())
 	res, err := crashtest.Run(ctx, crashtest.Config{

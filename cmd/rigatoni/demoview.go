@@ -126,6 +126,7 @@ func (v *processesView) bar(l crashtest.Process, s style) string {
 	if l.Again > 0 && again == 0 && reached > from {
 		again = 1 // at least one column
 	}
+	again = min(again, reached-from) // of a copy, repeats are not only of its documents
 	fresh := reached - from - again
 	end := ""
 	if l.Killed {

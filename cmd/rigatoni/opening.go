@@ -80,7 +80,7 @@ func open(ctx context.Context, w world, s config.Settings, log *slog.Logger) (c 
 // the configuration says.
 func destinationError(s config.Settings, err error) error {
 	if s.Output.To.Ref.Kind.Checkpoints {
-		return err
+		return fmt.Errorf("opening the destination %s: %w", s.Output.To, err)
 	}
 	return usageError{err}
 }

@@ -127,38 +127,36 @@ func (s *session) invalidated(ev rigatoni.Event) error {
 func (s *session) run(ctx context.Context, w sweep) error {
 	id := w.table.name.String() + string(w.before)
 	for has := true; has; {
-		last, begun := s.swept[id]
+		var last string
 		err := s.d.transact(ctx, func(tx pgx.Tx) (err error) {
 			if err = s.d.store.FenceTx(ctx, tx, s.key, s.fence); err != nil {
 				return err
 			}
-			last, has, err = s.step(ctx, tx, w, last, !begun)
+			last, has, err = s.step(ctx, tx, w, s.swept[id]) // "", before all texts, at the beginning
 			return err
 		})
 		if err != nil {
 			return s.failed(w.table, err)
 		}
-		if has {
-			s.swept[id] = last
-		}
+		s.swept[id] = last
 	}
 	delete(s.swept, id)
 	return nil
 }
 
 // step sweeps the rows that follow the _id last, and returns the last one of them.
-func (s *session) step(ctx context.Context, tx pgx.Tx, w sweep, last string, first bool) (string, bool, error) {
+func (s *session) step(ctx context.Context, tx pgx.Tx, w sweep, last string) (string, bool, error) {
 	var end *string
 	name := w.table.name.String()
-	err := tx.QueryRow(ctx, "select max(_id) from (select _id from "+name+" where $1 or _id > $2 order by _id limit $3) t", first, last, sweepRows).Scan(&end)
+	err := tx.QueryRow(ctx, "select max(_id) from (select _id from "+name+" where _id > $1 order by _id limit $2) t", last, sweepRows).Scan(&end)
 	if err != nil || end == nil {
 		return "", false, err
 	}
-	where := " where ($1 or _id > $2) and _id <= $3 and version < $4"
+	where := " where _id > $1 and _id <= $2 and version < $3"
 	if s.d.opts.SoftDelete {
-		_, err = tx.Exec(ctx, "update "+name+" set op = 'delete', cluster_time = $5, version = $4"+where+" and op <> 'delete'", first, last, *end, w.before, w.at)
+		_, err = tx.Exec(ctx, "update "+name+" set op = 'delete', cluster_time = $4, version = $3"+where+" and op <> 'delete'", last, *end, w.before, w.at)
 	} else {
-		_, err = tx.Exec(ctx, "delete from "+name+where, first, last, *end, w.before)
+		_, err = tx.Exec(ctx, "delete from "+name+where, last, *end, w.before)
 	}
 	return *end, true, err
 }

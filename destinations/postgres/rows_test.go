@@ -11,6 +11,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/destinations/postgres"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/pgserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
 )
 
@@ -248,5 +249,24 @@ func TestReads(t *testing.T) {
 		o.must(insertDoc(1))
 		o.want("select op from orders order by version desc limit 1", "insert")
 		o.want("select op from orders order by version limit 1", want)
+	}
+}
+
+// Each way in which pgx can send statements works, those for proxies too.
+func TestExecModes(t *testing.T) {
+	for _, execMode := range []string{"exec", "simple_protocol", "cache_describe", "describe_exec"} {
+		for _, mode := range []string{postgres.Mirror, postgres.Log} {
+			o := ownerOf(t, newPool(t, pgserver.Database(t)+"&default_query_exec_mode="+execMode, nil), "shop", postgres.Options{Mode: mode})
+			o.must(insertDoc("\\x00 'quoted'", e("n", 1)), insertDoc(2))
+			o.must(rigatonitest.Delete(orders, 2), rigatonitest.Replace(orders, bson.D{e("_id", "\\x00 'quoted'"), e("n", 2)}))
+			o.want(`select doc->>'n' from orders where op = 'replace'`, "2")
+			o.want(`select left(encode(version, 'hex'), 2) from orders where op = 'replace'`, "82")
+			if mode == postgres.Mirror {
+				if err := sweepOf(o, rigatonitest.Drop(orders)); err != nil {
+					t.Errorf("%s: %v", execMode, err)
+				}
+				o.want("select _id from orders")
+			}
+		}
 	}
 }

@@ -131,6 +131,48 @@ func TestSaveTx(t *testing.T) {
 	}
 }
 
+// FenceTx succeeds for the owner alone, and keeps another one from taking over until its
+// transaction ends. It writes nothing.
+func TestFenceTx(t *testing.T) {
+	tab := newTable(t, pgstore.Options{CallTimeout: 30 * time.Second})
+	check := func(f state.Fence, during func()) error {
+		return pgx.BeginFunc(t.Context(), tab.pool, func(tx pgx.Tx) error {
+			err := tab.store.FenceTx(t.Context(), tx, "k", f)
+			if err == nil && during != nil {
+				during()
+			}
+			return err
+		})
+	}
+	var wg sync.WaitGroup
+	var second state.Grant
+	taking := make(chan struct{})
+	err := check(tab.fence, func() {
+		wg.Go(func() {
+			close(taking)
+			second = tab.acquire(t, "second")
+		})
+		<-taking
+		waitFor(t, tab.pool, "select exists (select from pg_stat_activity where wait_event_type = 'Lock')")
+	})
+	wg.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]state.Fence{"the old owner": tab.fence, "nobody": {}} {
+		if err := check(f, nil); !errors.Is(err, state.ErrFenced) {
+			t.Errorf("%s: got %v, want ErrFenced", name, err)
+		}
+	}
+	if err := check(second.Fence, nil); err != nil {
+		t.Error(err)
+	}
+	exec(t, tab.pool, "delete from rigatoni_checkpoints")
+	if err := check(second.Fence, nil); !errors.Is(err, state.ErrFenced) {
+		t.Errorf("without a record: got %v, want ErrFenced", err)
+	}
+}
+
 // Who takes over waits for a transaction that has begun, and then sees what it did: it
 // was committed before the fence changed, or it has no effect.
 func TestTakeoverWaitsForTransaction(t *testing.T) {

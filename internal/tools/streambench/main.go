@@ -3,7 +3,7 @@
 // and on the same server. The ratios are comparable between machines, the times are
 // not.
 //
-//	go run ./internal/tools/streambench [-events 200000] [-rounds 3] [-latency=false]
+//	go run ./internal/tools/streambench [-events 200000] [-rounds 3] [-latency=false] [-documents 1000000]
 //
 // Each measurement runs in a process of its own, so that memory is measured too.
 package main
@@ -36,12 +36,14 @@ type result struct {
 	Seconds    float64
 	CPUSeconds float64 // user and system time
 	RSSKiB     int64   // peak resident memory
+	LagSeconds float64
 }
 
 func main() {
-	events := flag.Int("events", 200_000, "change events to read")
+	events := flag.Int("events", 200_000, "change events to read; 0: the stream is not measured")
 	rounds := flag.Int("rounds", 3, "the number of times each is measured")
 	latency := flag.Bool("latency", true, "measure the latency too")
+	docs := flag.Int("documents", 1_000_000, "documents to copy; 0: the snapshot is not measured")
 	child := flag.String("measure", "", "in a child: what to measure")
 	flag.Parse()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
@@ -49,9 +51,14 @@ func main() {
 	if *child != "" {
 		err = measure(*child, *events)
 	} else {
-		err = run(context.Background(), *events, *rounds)
+		if *events > 0 {
+			err = run(context.Background(), *events, *rounds)
+		}
 		if err == nil && *latency {
 			err = measureLatency(context.Background(), *rounds)
+		}
+		if err == nil && *docs > 0 {
+			err = measureCopies(context.Background(), *docs, *rounds)
 		}
 	}
 	if err != nil {
@@ -137,6 +144,9 @@ func median(rs []result) result {
 	return m
 }
 
+// eventBytes are what an event adds to its document.
+const eventBytes = 250
+
 // fill inserts the documents, and returns the time before the first one.
 func fill(ctx context.Context, uri string, events int) (bson.Timestamp, int, error) {
 	client, err := mongo.Connect(options.Client().ApplyURI(uri))
@@ -165,7 +175,7 @@ func fill(ctx context.Context, uri string, events int) (bson.Timestamp, int, err
 			}
 			if size == 0 {
 				raw, _ := bson.Marshal(doc)
-				size = len(raw) + 250 // plus what the event adds
+				size = len(raw) + eventBytes
 			}
 			docs = append(docs, doc)
 			at++

@@ -48,6 +48,9 @@ func measure(name string, events int) error {
 	if _, err := fmt.Sscanf(os.Getenv("BENCH_START"), "%d.%d", &start.T, &start.I); err != nil {
 		return err
 	}
+	if ok, err := measureCopy(name, events); ok {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "streambench-")
 	if err != nil {
 		return err

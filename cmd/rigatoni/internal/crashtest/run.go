@@ -265,52 +265,63 @@ func (r *runner) schedule() []int {
 	return moments
 }
 
-// killAt waits until a number of changes are written, and for a random time, kills the
-// process, and starts the next.
+// killAt waits until a number of changes are written, or the process has copied some
+// documents, kills it, and starts the next.
 func (r *runner) killAt(ctx context.Context, written int) error {
-	wait, longest := r.awaitChanges, 50*time.Millisecond
+	var err error
 	if r.cfg.Documents > 0 {
-		wait, longest = r.awaitCopying, 150*time.Millisecond
+		err = r.awaitCopied(ctx)
+	} else {
+		err = r.awaitChanges(ctx, written)
 	}
-	if err := wait(ctx, written); err != nil {
-		return err
-	}
-	select {
-	case <-time.After(time.Duration(r.rng.Int64N(int64(longest)))):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := r.poll(); err != nil {
+	if err != nil {
 		return err
 	}
 	r.child.Kill()
 	return r.endAndBegin(ctx, true)
 }
 
-// awaitChanges waits until a number of changes are written, and the pipeline streams.
+// awaitChanges waits until a number of changes are written, and the pipeline streams, and
+// for a random time.
 func (r *runner) awaitChanges(ctx context.Context, written int) error {
 	for int(r.writer.written.Load()) < written {
 		if err := r.tick(ctx); err != nil {
 			return err
 		}
 	}
-	if r.cfg.KillStarting {
-		return nil
+	if !r.cfg.KillStarting {
+		if err := r.awaitStreaming(ctx); err != nil {
+			return err
+		}
 	}
-	return r.awaitStreaming(ctx)
+	select {
+	case <-time.After(time.Duration(r.rng.IntN(50_000)) * time.Microsecond):
+		return r.poll()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
-// awaitCopying waits until the process has copied documents, or has nothing to copy.
-func (r *runner) awaitCopying(ctx context.Context, _ int) error {
+// awaitCopied waits until the process has copied a random number of documents, so that
+// some are left for those after it, or copies no more.
+func (r *runner) awaitCopied(ctx context.Context) error {
 	if err := r.awaitStreaming(ctx); err != nil {
 		return err
 	}
-	for end := time.Now().Add(2 * time.Second); r.processes[len(r.processes)-1].Lines == 0 && time.Now().Before(end); {
+	enough := 1 + r.rng.IntN(3*r.cfg.Documents/(2*(r.cfg.Kills+1)))
+	since, last := time.Now(), -1
+	for {
+		n := r.processes[len(r.processes)-1].Lines
+		if n != last {
+			since, last = time.Now(), n
+		}
+		if n >= enough || time.Since(since) > time.Second {
+			return nil
+		}
 		if err := r.tick(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // endAndBegin replaces a process that has ended.
@@ -386,7 +397,7 @@ func (r *runner) tick(ctx context.Context) error {
 // moment is a tenth of a second; a copy is faster than changes are.
 func (c *Config) moment() time.Duration {
 	if c.Documents > 0 {
-		return 20 * time.Millisecond
+		return 2 * time.Millisecond
 	}
 	return 100 * time.Millisecond
 }

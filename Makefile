@@ -4,7 +4,7 @@
 MODULES := cmd/rigatoni . stores/redisstore stores/pgstore destinations/postgres otelrigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test lint bench campaign powercut kill mutants failover soak build servers release
+.PHONY: help demo test lint bench campaign powercut kill mutants failover soak snapshot build servers release
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,8 @@ bench: servers ## every benchmark, relative to its baseline in the same run
 	@cd destinations/postgres && go test -run '^$$' -bench . ./...
 	@go run ./internal/tools/streambench
 
-campaign: servers ## 100,000 changes over 5 collections, 20 and 100 kills: files and Redis, step-downs, restarts (about 20 minutes)
-	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 60m -run Campaign .
+campaign: servers ## 100,000 changes over 5 collections, 20 and 100 kills: files, Redis, PostgreSQL and MongoDB, step-downs, crashes (about 40 minutes)
+	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 90m -run Campaign .
 
 powercut: ## the file store: 1,000 power cuts of ext4 and of xfs, and as many of a disk with a cache (root, Linux; an hour)
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 120m -run 'PowerCut' .
@@ -59,6 +59,9 @@ failover: servers ## the Redis store: the suite on every topology with connectio
 soak: servers ## mongotest: 100,000 events, 500 faults; the pipeline on it and on a real server: 20,000 faults, 2,000 (ten minutes)
 	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 30m -run TestSoak ./mongotest
 	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 60m -run TestPipelineSoak .
+
+snapshot: servers ## the copy: 1,000,000 documents and 40 kills, failovers, random loads, all mutants, an oplog shorter than the copy (an hour)
+	@cd internal/testing/snapcheck && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 120m .
 
 build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni

@@ -11,7 +11,8 @@ var (
 	// attempt helps only after that was changed.
 	ErrRefused = errors.New("refused by the server")
 	// ErrUnreachable: no server answers at the addresses of the connection string, or
-	// none that the read preference allows. Another attempt may help.
+	// none that the read preference allows, or one that is not the primary any more or
+	// not yet. Another attempt may help.
 	ErrUnreachable = errors.New("the MongoDB server is unreachable")
 	// ErrUnreadable: the next event can't be read: it is too large, an image that is
 	// required is missing, or Options.Pipeline fails on it.

@@ -30,6 +30,8 @@ func (s scope) refused(doing string, err error) error {
 		e.causes = []error{ErrRefused, err}
 	case away && code(err) == 0:
 		e.causes = []error{ErrUnreachable, err}
+	case code(err) != 0 && v == retry:
+		e.causes = []error{ErrUnreachable, err} // it will answer otherwise
 	case code(err) != 0 && (v == refused || s.pipeline.id != "" && v == unknown):
 		e.causes = []error{ErrRefused, err}
 	}

@@ -31,3 +31,14 @@ func TestLoginOfAnotherIsRefused(t *testing.T) {
 		t.Errorf("refused: %t, unreachable: %t: %v", errors.Is(err, ErrRefused), errors.Is(err, ErrUnreachable), err)
 	}
 }
+
+// An answer of a member that is not the primary any more, or that starts, says nothing
+// about the stream: a start that fails with it is one to be repeated.
+func TestOpeningDuringAFailoverIsUnreachable(t *testing.T) {
+	for _, code := range failovers {
+		err := scope{database: "shop"}.refused("open the change stream", mongo.CommandError{Code: code, Message: "not primary"})
+		if !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrRefused) {
+			t.Errorf("code %d: %v is not an ErrUnreachable", code, err)
+		}
+	}
+}

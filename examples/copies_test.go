@@ -21,6 +21,7 @@ type copier struct {
 
 // TestCopies kills the examples that copy, and has them continue.
 func TestCopies(t *testing.T) {
+	t.Parallel() // it waits for leases
 	shop := newShop(t)
 	url := pgserver.Database(t)
 	pool, err := pgxpool.New(context.Background(), url)

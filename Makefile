@@ -4,7 +4,7 @@
 MODULES := cmd/rigatoni . stores/redisstore stores/pgstore destinations/postgres otelrigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test lint bench campaign powercut kill mutants failover soak build servers release
+.PHONY: help demo test lint bench campaign powercut kill mutants failover soak snapshot build servers release
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -34,7 +34,7 @@ lint: ## gofmt, go vet, staticcheck, and the builds for other systems
 	@cd cmd/rigatoni && for os in darwin windows; do GOOS=$$os CGO_ENABLED=0 go build -o /dev/null . || exit 1; done
 
 bench: servers ## every benchmark, relative to its baseline in the same run
-	@go test -run '^$$' -bench . -benchmem ./state/... ./stores/...
+	@go test -run '^$$' -bench . -benchmem ./state/... ./stores/... ./destinations/mongodb
 	@cd stores/redisstore && go test -run '^$$' -bench . -benchmem ./...
 	@cd destinations/postgres && go test -run '^$$' -bench . ./...
 	@go run ./internal/tools/streambench
@@ -59,6 +59,9 @@ failover: servers ## the Redis store: the suite on every topology with connectio
 soak: servers ## mongotest: 100,000 events, 500 faults; the pipeline on it and on a real server: 20,000 faults, 2,000 (ten minutes)
 	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 30m -run TestSoak ./mongotest
 	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 60m -run TestPipelineSoak .
+
+snapshot: servers ## the copy: 1,000,000 documents and 40 kills, failovers, random loads, all mutants, an oplog shorter than the copy (an hour)
+	@cd internal/testing/snapcheck && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 120m .
 
 build: ## the command, as bin/rigatoni
 	@go build -o bin/rigatoni ./cmd/rigatoni

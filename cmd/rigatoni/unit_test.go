@@ -177,9 +177,9 @@ func TestAdviceReplacesFlags(t *testing.T) {
 // they take.
 func TestCheckpointAdvice(t *testing.T) {
 	for err, want := range map[error]string{
-		rigatoni.ErrHistoryLost: "rigatoni checkpoint set p.yaml --store file:./s --source=mongodb://h --config c.yaml --one-each --to-oldest",
-		state.ErrExpired:        "rigatoni checkpoint set p.yaml --store file:./s --source=mongodb://h --config c.yaml --one-each --to-time TIME",
-		state.ErrCorrupt:        "rigatoni checkpoint clear p.yaml --store file:./s --source=mongodb://h --config c.yaml --one-each",
+		rigatoni.ErrHistoryLost: "rigatoni checkpoint set p.yaml --to ndjson:- --store file:./s --source=mongodb://h --config c.yaml --one-each --to-oldest",
+		state.ErrExpired:        "rigatoni checkpoint set p.yaml --to ndjson:- --store file:./s --source=mongodb://h --config c.yaml --one-each --to-time TIME",
+		state.ErrCorrupt:        "rigatoni checkpoint clear p.yaml --to ndjson:- --store file:./s --source=mongodb://h --config c.yaml --one-each",
 	} {
 		got := formatAll(choices(err), []string{"run", "p.yaml", "--to", "ndjson:-", "--store", "file:./s", "--source=mongodb://h", "--lease-wait=off", "--config", "c.yaml", "--one-each", "--concurrency", "4"})
 		if !strings.Contains(got, ":\n    "+want) {

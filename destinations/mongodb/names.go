@@ -37,7 +37,7 @@ func parsePattern(text string) (pattern, error) {
 	case !isDatabase(bare.Replace(db)):
 		return p, fmt.Errorf("has %q for a database; its name has none of / \\ . \" $ or space, and admin, config and local are the server's", db)
 	case !isCollection(bare.Replace(coll)):
-		return p, fmt.Errorf("has %q for a collection; its name has no $, and doesn't begin with system.", coll)
+		return p, fmt.Errorf("has %q for a collection; a name that contains $ or begins with \"system.\" is the server's", coll)
 	}
 	return p, nil
 }

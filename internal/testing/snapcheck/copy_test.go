@@ -142,3 +142,44 @@ func failover(ctx context.Context, s *mongod.Server, i int) error {
 	}
 	return primary.Start(context.WithoutCancel(ctx))
 }
+
+// TestCopyOfCollectionsThatAreCreated: a collection that is created just as the copy
+// begins arrives with all its documents: the list has it, or the stream.
+func TestCopyOfCollectionsThatAreCreated(t *testing.T) {
+	parallel(t)
+	r := aCopy(t, testserver.Mongod(t), 300)
+	r.script = func(ctx context.Context) error {
+		for i := range 60 {
+			for id := range 3 {
+				if err := r.set(ctx, fmt.Sprintf("created%d", i), id); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	r.check(t)
+}
+
+// TestCopyWhileCollectionsAreRenamed: documents of a collection that has been renamed
+// again and again arrive all the same, whatever name it had when they were read.
+func TestCopyWhileCollectionsAreRenamed(t *testing.T) {
+	parallel(t)
+	r := aCopy(t, testserver.Mongod(t), 1000)
+	r.lives.Slow = 1000
+	w := &writer{load: &r.load}
+	r.script = func(ctx context.Context) error {
+		names := []string{"docs", "here", "there"}
+		for i := range 60 {
+			if err := w.rename(ctx, names[i%3], names[(i+1)%3]); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(15 * time.Millisecond):
+			}
+		}
+		return nil
+	}
+	r.check(t)
+}

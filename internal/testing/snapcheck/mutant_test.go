@@ -37,7 +37,7 @@ var mutants = map[string]mutant{
 		test:  "TestCopyIntoTransactions", found: []Kind{Disorder, Torn},
 	},
 	"changes of what is not copied yet are delivered too": {
-		edits: []edit{{"snapshotevents.go", "\treturn c.unordered || c.copied(id)\n", "\treturn true\n"}},
+		edits: []edit{{"snapshotevents.go", "\treturn c.unordered || c.copied(id)\n", "\treturn true || c.unordered || c.copied(id)\n"}},
 		test:  "TestCopyIntoTransactions", found: []Kind{Early}, short: true,
 	},
 	"changes of what is copied are dropped near the time of the copy": {
@@ -76,14 +76,14 @@ var mutants = map[string]mutant{
 	},
 	"a high-water mark T is taken for all of T": {
 		edits: []edit{{"snapshotpoint.go", "\tif d.HighWaterMark {\n", "\tif false {\n"}},
-		test:  "TestCopyIntoTransactions", found: []Kind{Disorder, Torn},
+		test:  "TestCopyOfTinyCollections", found: []Kind{Disorder, Torn},
 	},
 	"an event inside a transaction is taken for its end": {
 		edits: []edit{{
 			"snapshotpoint.go", "\treturn tick(t, -1), t.After(p.last)\n",
 			"\tif t == p.last {\n\t\treturn t, true\n\t}\n\treturn tick(t, -1), t.After(p.last)\n",
 		}},
-		test: "TestCopyIntoTransactions", found: []Kind{Disorder, Torn},
+		test: "TestCopyAmongTransactions", found: []Kind{Disorder, Torn},
 	},
 	"a reply without a time is taken for the end": {
 		edits: []edit{{"snapshotread.go", "\t\treturn chunkReply{}, errNotThere // a coll", "\t\t_ = errNotThere // a coll"}},

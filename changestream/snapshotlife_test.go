@@ -12,6 +12,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/internal/testing/testserver"
@@ -567,4 +568,16 @@ func TestSnapshotOfWhatIsDropped(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client's own limit for calls (timeoutMS) and its read preference change nothing.
+func TestSnapshotWithOptionsOfTheClient(t *testing.T) {
+	w := newFixture(t, testserver.Mongod(t))
+	w.docs("a", 0, 100, 100)
+	client := w.Connect(t, options.Client().SetTimeout(20*time.Second).SetReadPreference(readpref.SecondaryPreferred()))
+	w = w.with(t, client.Database(w.DB.Name()))
+	st := w.open(w.source(Options{SnapshotChunkBytes: 2 << 10}), "", rigatoni.Start{Snapshot: true})
+	m := newMirror(t)
+	st.copyAll(m.apply)
+	m.matches(w.DB, "a")
 }

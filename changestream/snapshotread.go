@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -18,6 +20,9 @@ import (
 // good only as a whole: after any error the chunk is read again, at a later safe point.
 type chunkReader struct {
 	client *mongo.Client
+	// timed: the client limits its calls itself (timeoutMS), so that its commands have a
+	// maxTimeMS already, which the server refuses twice. Nothing says so beforehand.
+	timed  *atomic.Bool
 	ns     rigatoni.Namespace
 	rng    *keyRange
 	at     bson.Timestamp    // the safe point
@@ -43,6 +48,9 @@ var errNotThere = errors.New("the collection was dropped or renamed meanwhile")
 // codeSnapshotUnavailable is what the server says about a collection that was recreated
 // after the time of the read, or renamed onto.
 const codeSnapshotUnavailable = 246
+
+// codeDuplicateField is what the server says about a field that a command has twice.
+const codeDuplicateField = 40413
 
 // A chunkReply is what matters of the reply to a find.
 type chunkReply struct {
@@ -160,8 +168,12 @@ func (r *chunkReader) run(ctx context.Context, cmd bson.D, fields bson.D) (chunk
 		cmd = append(cmd, bson.E{Key: "projection", Value: fields})
 	}
 	concern := bson.D{{Key: "level", Value: "snapshot"}, {Key: "atClusterTime", Value: r.at}}
-	cmd = append(cmd, bson.E{Key: "readConcern", Value: concern}, bson.E{Key: "maxTimeMS", Value: r.within.Milliseconds()})
-	raw, err := r.client.Database(r.ns.DB).RunCommand(ctx, cmd).Raw()
+	cmd = append(cmd, bson.E{Key: "readConcern", Value: concern})
+	raw, err := r.command(ctx, cmd)
+	if code(err) == codeDuplicateField {
+		r.timed.Store(true)
+		raw, err = r.command(ctx, cmd)
+	}
 	if err != nil {
 		if code(err) == codeSnapshotUnavailable {
 			return chunkReply{}, errNotThere
@@ -186,6 +198,13 @@ func (r *chunkReader) run(ctx context.Context, cmd bson.D, fields bson.D) (chunk
 	}
 	docs, err := batch.Values()
 	return chunkReply{docs: docs, open: open}, err
+}
+
+func (r *chunkReader) command(ctx context.Context, cmd bson.D) (bson.Raw, error) {
+	if !r.timed.Load() {
+		cmd = append(slices.Clip(cmd), bson.E{Key: "maxTimeMS", Value: r.within.Milliseconds()})
+	}
+	return r.client.Database(r.ns.DB).RunCommand(ctx, cmd).Raw()
 }
 
 func (r *chunkReader) kill(ctx context.Context, cursor int64) {

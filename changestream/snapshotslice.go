@@ -135,7 +135,7 @@ func (s *slicer) do(job sliceJob, rng *keyRange, at bson.Timestamp, token resume
 	if job.begin {
 		res.begun, res.absent, res.err = s.lists.begin(ctx, job.ns)
 	} else {
-		r := &chunkReader{client: s.src.client, ns: job.ns, rng: rng, at: at, token: token, limit: pace.limit, within: pace.within, stages: s.scope.copyStages()}
+		r := &chunkReader{client: s.src.client, timed: &s.src.timed, ns: job.ns, rng: rng, at: at, token: token, limit: pace.limit, within: pace.within, stages: s.scope.copyStages()}
 		res.chunk, res.err = r.read(ctx)
 	}
 	if errors.Is(res.err, errNotThere) && res.absent.IsZero() {

@@ -30,6 +30,7 @@ type Source struct {
 	warnWeak     sync.Once
 	noStartAfter atomic.Bool // the server was seen not to know startAfter
 	noSplit      atomic.Bool // nor the stage that splits large events
+	timed        atomic.Bool // the client was seen to limit its calls itself
 }
 
 var (

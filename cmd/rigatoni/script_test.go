@@ -55,7 +55,7 @@ func params(t *testing.T, dir string, vars ...string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "insert": insert, "waitlines": waitLines, "waitreads": waitReads,
 			"waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil, "capture": capture,
-			"createuser": createUser,
+			"createuser": createUser, "insertcopied": insertCopied,
 		},
 	}
 }
@@ -233,6 +233,22 @@ func insertUntil(ts *testscript.TestScript, _ bool, args []string) {
 		id++
 		insert(ts, false, []string{args[0], strconv.Itoa(id), strconv.Itoa(id)})
 		return len(inserted(ts, args[1])) > len(was)
+	})
+}
+
+// insertCopied inserts documents until one of them has arrived in the collection of the
+// same name in the database with _copy after its name.
+func insertCopied(ts *testscript.TestScript, _ bool, args []string) {
+	client, err := mongo.Connect(options.Client().ApplyURI(ts.Getenv("MONGODB")))
+	ts.Check(err)
+	defer client.Disconnect(context.Background())
+	id := 0
+	wait(ts, "an insert to be copied", func() bool {
+		id++
+		insert(ts, false, []string{args[0], strconv.Itoa(id), strconv.Itoa(id)})
+		n, err := client.Database(ts.Getenv("DB")+"_copy").Collection(args[0]).CountDocuments(context.Background(), bson.D{})
+		ts.Check(err)
+		return n > 0
 	})
 }
 

@@ -115,7 +115,9 @@ func ids() []any {
 // names and types, and its size are; and it is gone when it is deleted there.
 func TestDocumentsAreExact(t *testing.T) {
 	l := newLab(t)
-	r := newRig(t, l, l.options())
+	o := l.options()
+	o.TransactionTimeout = time.Minute
+	r := newRig(t, l, o)
 	var docs []bson.D
 	add := func(d ...bson.E) { docs = append(docs, d) }
 	for _, id := range ids() {
@@ -128,7 +130,7 @@ func TestDocumentsAreExact(t *testing.T) {
 	add(bson.E{Key: "_id", Value: "order"}, bson.E{Key: "z", Value: int32(1)}, bson.E{Key: "a", Value: int64(1)}, bson.E{Key: "m", Value: 1.0})
 	add(bson.E{Key: "_id", Value: "nulls"}, bson.E{Key: "n", Value: nil}, bson.E{Key: "u", Value: bson.Undefined{}}, bson.E{Key: "r", Value: bson.Regex{Pattern: "a", Options: "i"}}, bson.E{Key: "p", Value: bson.DBPointer{DB: "x.y", Pointer: bson.NewObjectID()}})
 	add(bson.E{Key: "_id", Value: "deep"}, bson.E{Key: "d", Value: nested(98)})
-	for _, less := range []int{0, 1, 100, 1000, 64 << 10} {
+	for _, less := range []int{0, 64 << 10} { // the largest, and what is almost too large for an update
 		d := bson.D{{Key: "_id", Value: fmt.Sprint("large ", less)}, {Key: "t", Value: ""}}
 		raw, _ := bson.Marshal(d)
 		d[1].Value = strings.Repeat("x", 16<<20-less-len(raw))
@@ -139,11 +141,10 @@ func TestDocumentsAreExact(t *testing.T) {
 		name string
 		make func(string, any) rigatoni.Event
 	}{{"inserted", rigatonitest.Insert}, {"replaced", rigatonitest.Replace}} {
-		for i, d := range docs {
+		for _, d := range docs {
 			if err := r.try("", round.make("shop.odd", d)); err != nil {
 				t.Errorf("%s: %v: %v", round.name, d[0].Value, err)
 			}
-			_ = i
 		}
 		wantDocuments(t, coll, round.name, docs...)
 	}

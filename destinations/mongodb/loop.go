@@ -69,16 +69,22 @@ func checkLoop(ctx context.Context, client *mongo.Client, checkpoints string, o 
 
 // checkScope refuses a stream that the mirror can't follow, as far as that is known before
 // its events.
-func (p pattern) checkScope(scope *rigatoni.Scope) error {
+func (d *Destination) checkScope(scope *rigatoni.Scope) error {
 	if scope == nil {
 		return nil
+	}
+	p := d.names
+	has := func(operation string) bool {
+		return len(scope.Operations) == 0 || slices.Contains(scope.Operations, operation)
 	}
 	isOne := func(names ...string) bool {
 		return len(names) == 1 && names[0] != "" && !strings.Contains(names[0], "*")
 	}
 	switch {
-	case scope.FullDocument == "default":
+	case scope.FullDocument == "default" && has("update"):
 		return invalid("updates come without their document; have the source add it: full-document: updateLookup (changestream.Options.FullDocument), or required, where the collections store post-images")
+	case d.opts.OnDrop != Ignore && !(has("drop") && has("rename")):
+		return invalid("the source hides drop or rename (operations), so that on-drop: %s could not be kept; add both, or set on-drop: ignore", d.opts.OnDrop)
 	case !p.has(database) && !isOne(scope.Database):
 		return invalid("the target %s.%s has no {database}, and the source watches several: two collections of the same name would become one", p.db, p.coll)
 	case !p.has(collection) && !isOne(scope.Collections...):

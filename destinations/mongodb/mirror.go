@@ -115,7 +115,7 @@ func (d *Destination) prepare(ctx context.Context, o rigatoni.Opening) (map[riga
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := d.names.checkScope(o.Scope); err != nil {
+	if err := d.checkScope(o.Scope); err != nil {
 		return nil, err
 	}
 	if err := d.check(ctx); err != nil {

@@ -62,6 +62,8 @@ func TestOpeningRefuses(t *testing.T) {
 		"several collections to one": {changestream.Options{Database: l.db, FullDocument: lookup}, "copy.all", "", "has no {collection}"},
 		"two collections to one":     {changestream.Options{Database: l.db, Collections: []string{"a", "b"}, FullDocument: lookup}, "copy.all", "", "has no {collection}"},
 		"one collection to one":      {changestream.Options{Database: l.db, Collections: []string{"a"}, FullDocument: lookup}, "copy.all", "", ""},
+		"no updates":                 {changestream.Options{Database: l.db, Operations: []string{"insert", "delete", "drop", "rename"}}, "copy.{collection}", "", ""},
+		"no drops":                   {changestream.Options{Database: l.db, Operations: []string{"insert", "rename"}}, "copy.{collection}", "", "the source hides drop"},
 		"updates without documents":  {changestream.Options{Database: l.db}, "copy.{collection}", "", "full-document: updateLookup"},
 	} {
 		o := mongodb.Options{Target: c.target, Checkpoints: "points_of_" + l.db + ".checkpoints"}

@@ -1,14 +1,15 @@
 package mongodb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
 	"github.com/rigatoni-etl/rigatoni"
 )
@@ -123,9 +124,11 @@ func (p *plan) document(ctx context.Context, ev rigatoni.Event) (*writes, bson.R
 	return w, id, nil
 }
 
-// equal is the filter of the document with this _id.
-func equal(id bson.RawValue) bson.D {
-	return bson.D{{Key: "_id", Value: bson.D{{Key: "$eq", Value: id}}}}
+// equal is the filter of the document with this _id. Written so, the server finds the document
+// without planning a query; no _id is a regular expression or has operators, which this could be
+// taken for.
+func equal(id bson.RawValue) bson.Raw {
+	return bsoncore.BuildDocument(nil, bsoncore.AppendValueElement(nil, "_id", bsoncore.Value{Type: bsoncore.Type(id.Type), Data: id.Value}))
 }
 
 // largeDocument is the size from which a document may be too large for an update, which has
@@ -148,15 +151,17 @@ func replacement(id bson.RawValue, doc bson.Raw) []mongo.WriteModel {
 // isSpecial reports whether the server would take a replacement for something else: a field
 // with a dollar sign for an operator, an empty timestamp for the time that it is.
 func isSpecial(doc bson.Raw) bool {
-	elements, err := doc.Elements()
-	if err != nil {
-		return false // the server says what is wrong
-	}
-	for _, e := range elements {
-		t, i, isTime := e.Value().TimestampOK()
-		if strings.HasPrefix(e.Key(), "$") || isTime && t == 0 && i == 0 && e.Key() != "_id" {
+	const start, end = 4, 1 // of a document, around its elements
+	emptyTime := make([]byte, 8)
+	for rest := bsoncore.Element(doc[start : len(doc)-end]); len(rest) > 0; {
+		e, next, ok := bsoncore.ReadElement(rest)
+		if !ok {
+			return false // the server says what is wrong
+		}
+		if e[1] == '$' || bson.Type(e[0]) == bson.TypeTimestamp && bytes.HasSuffix(e, emptyTime) && e.Key() != "_id" {
 			return true
 		}
+		rest = next
 	}
 	return false
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/rigatoni-etl/rigatoni/mongotest"
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -47,4 +48,21 @@ func Example() {
 	// Output:
 	// first start: true
 	// 000102
+}
+
+// A checkpoint, and a document that belongs to it, in one transaction. (Destinations do this:
+// see package destinations/mongodb.)
+func ExampleStore_Transactions() {
+	save := func(ctx context.Context, store *mongostore.Store, docs *mongo.Collection, f state.Fence, cp state.Checkpoint) error {
+		txs, err := store.Transactions("orders")
+		if err != nil {
+			return err
+		}
+		defer txs.Close()
+		return txs.Save(ctx, f, cp, func(ctx context.Context) error {
+			_, err := docs.InsertOne(ctx, bson.D{{Key: "order", Value: 7}})
+			return err
+		})
+	}
+	_ = save
 }

@@ -28,6 +28,11 @@
 // primary. After a failover that is another server's, so keep the servers' clocks
 // synchronized; a fence holds whatever the clocks say.
 //
+// [Transactions] write a checkpoint together with whatever else the caller writes. Their session
+// is on record beside the lease (session), and whoever acquires the lease ends it: an owner that
+// is frozen inside a transaction would otherwise hold up the write for up to a minute. The lease
+// can't be renewed while a transaction is open.
+//
 // The driver repeats a write whose answer was lost, once; the server recognizes it. If
 // that fails too, the error is a [state.ErrUnavailable] that says that the outcome is
 // unknown. A repeated save is recognized by its fence and sequence.

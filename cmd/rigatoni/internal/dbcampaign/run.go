@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 )
 
 // Config says what to write, what to run, and what goes wrong. All fields but Images,
@@ -74,7 +75,7 @@ func (r *Result) String() string {
 // Run runs a campaign. An error means that it could not be run, or that the pipeline
 // ended in a way that no supervisor mends.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
-	client, err := mongo.Connect(options.Client().ApplyURI(cfg.Source))
+	client, err := mongoclient.Connect(options.Client().ApplyURI(cfg.Source))
 	if err != nil {
 		return nil, err
 	}

@@ -189,7 +189,8 @@ func TestCopyAmongTransactions(t *testing.T) {
 	parallel(t)
 	r := newCopy(t, testserver.Mongod(t), 800)
 	r.load.Transactions, r.load.Upheaval = true, 0
-	r.source.BatchSize, r.config.MaxInFlightBytes, r.lives.Slow, r.source.SnapshotChunkBytes = 4000, 1, 800, 1024
+	// Most transactions are in several replies.
+	r.source.BatchSize, r.config.MaxInFlightBytes, r.lives.Slow, r.source.SnapshotChunkBytes = 3, 1, 800, 1024
 	r.lives.Crashes, r.lives.Once, r.rules.Once = 0, true, true
 	r.check(t)
 }

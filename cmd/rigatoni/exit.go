@@ -50,7 +50,7 @@ var exitCodes = []exitCode{
 		"stream, the oplog no longer reaches back to it, output and checkpoint disagree, or an event was refused or can't be read", "no"},
 	{exitUnreachable, "the MongoDB server, the store or the destination is unreachable, or its disk is full", "yes"},
 	{exitRefused, "refused, until something is changed there: a wrong password, a missing right, a certificate, a server that can't do " +
-		"this (standalone, a view, a replica of Redis)", "no"},
+		"this (standalone, a view, a replica of Redis, a standby of PostgreSQL)", "no"},
 	{exitInterrupted, "stopped at once by a second signal; for demo: interrupted", "yes"},
 }
 

@@ -134,6 +134,17 @@ func TestPipelineIntoTables(t *testing.T) {
 	awaitMirror(t, admin, w)
 	mirror()
 	log()
+	events := eventsOf(t, admin)
+	for key, want := range w.events {
+		if got := events[key]; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: the log has %d, want %d", key, got, want)
+		}
+	}
+}
+
+// eventsOf are the events in the log, those of each document in order.
+func eventsOf(t *testing.T, admin querier) map[string][]int64 {
+	t.Helper()
 	events := map[string][]int64{}
 	for coll := range 3 {
 		rows, err := admin.Query(t.Context(), fmt.Sprintf("select _id, coalesce((doc->>'n')::bigint, 0) from log.c%d order by seq", coll))
@@ -150,11 +161,7 @@ func TestPipelineIntoTables(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for key, want := range w.events {
-		if got := events[key]; fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%s: the log has %d, want %d", key, got, want)
-		}
-	}
+	return events
 }
 
 // awaitMirror waits until the mirror is what was written, and prints the difference if it

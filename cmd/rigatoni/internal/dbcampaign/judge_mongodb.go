@@ -17,12 +17,12 @@ type MongoDB struct {
 func (m MongoDB) Mirror(ctx context.Context, j Journal) ([]string, error) {
 	var f faults
 	for _, coll := range m.Colls {
-		want, err := documents(ctx, m.Source, coll)
+		want, err := documents(ctx, &f, m.Source, coll)
 		if err != nil {
 			return nil, err
 		}
 		j.check(&f, coll, want)
-		got, err := documents(ctx, m.Target, coll)
+		got, err := documents(ctx, &f, m.Target, coll)
 		if err != nil {
 			return nil, err
 		}

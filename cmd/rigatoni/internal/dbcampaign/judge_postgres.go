@@ -47,7 +47,7 @@ func (f *faults) all() []string {
 func (p Postgres) Mirror(ctx context.Context, j Journal) ([]string, error) {
 	var f faults
 	for _, coll := range p.Colls {
-		docs, err := documents(ctx, p.Source, coll)
+		docs, err := documents(ctx, &f, p.Source, coll)
 		if err != nil {
 			return nil, err
 		}
@@ -203,8 +203,9 @@ func (j Journal) check(f *faults, coll string, docs map[string]bson.Raw) {
 	}
 }
 
-// documents reads a collection, by the documents' names.
-func documents(ctx context.Context, db *mongo.Database, coll string) (map[string]bson.Raw, error) {
+// documents reads a collection, by the documents' names. One that is deleted and
+// inserted again meanwhile may be there twice.
+func documents(ctx context.Context, f *faults, db *mongo.Database, coll string) (map[string]bson.Raw, error) {
 	cursor, err := db.Collection(coll, options.Collection().SetReadConcern(readconcern.Majority())).Find(ctx, bson.D{})
 	if err != nil {
 		return nil, err
@@ -215,10 +216,11 @@ func documents(ctx context.Context, db *mongo.Database, coll string) (map[string
 	}
 	docs := map[string]bson.Raw{}
 	for _, doc := range all {
-		docs[doc.Lookup("k").StringValue()] = doc
-	}
-	if len(docs) != len(all) {
-		return nil, errors.New("dbcampaign: two documents have one name")
+		name := doc.Lookup("k").StringValue()
+		if docs[name] != nil {
+			f.add("%s is twice in %s.%s", name, db.Name(), coll)
+		}
+		docs[name] = doc
 	}
 	return docs, nil
 }

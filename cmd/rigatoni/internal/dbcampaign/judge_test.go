@@ -55,7 +55,7 @@ func TestMirrorJudge(t *testing.T) {
 	judge := Postgres{Pool: newPool(t), Source: db, Colls: colls}
 	for _, coll := range colls {
 		exec(t, judge.Pool, "CREATE TABLE "+coll+" (_id text PRIMARY KEY, doc jsonb)")
-		docs, err := documents(t.Context(), db, coll)
+		docs, err := documents(t.Context(), new(faults), db, coll)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,4 +144,43 @@ func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
 	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
+}
+
+func TestMongoDBJudge(t *testing.T) {
+	db, j := write(t)
+	target := db.Client().Database(db.Name() + "_copy")
+	t.Cleanup(func() { target.Drop(context.Background()) })
+	judge := MongoDB{Source: db, Target: target, Colls: colls}
+	says := func(want string) {
+		t.Helper()
+		wrong, err := judge.Mirror(t.Context(), j)
+		if text := strings.Join(wrong, "\n"); err != nil || !strings.Contains(text, want) || want == "" && text != "" {
+			t.Errorf("got %q, %v, want %q", wrong, err, want)
+		}
+	}
+	says("is in the source and not in the target")
+	for _, coll := range colls {
+		docs, err := documents(t.Context(), new(faults), db, coll)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, doc := range docs {
+			if _, err := target.Collection(coll).InsertOne(t.Context(), doc); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	says("")
+	orders := target.Collection("orders")
+	if _, err := orders.UpdateOne(t.Context(), bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "v", Value: int64(1)}}}}); err != nil {
+		t.Fatal(err)
+	}
+	says("in the source and")
+	for _, name := range []string{"orders/5000", "orders/5000"} {
+		if _, err := orders.InsertOne(t.Context(), bson.D{{Key: "k", Value: name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says("is in the target and not in the source")
+	says("is twice in")
 }

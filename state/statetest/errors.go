@@ -237,7 +237,9 @@ func (t *trial) callsOf(s *handle, key string, fence state.Fence) map[string]fun
 		}
 	}
 	if b, ok := state.As[state.BatchSaver](s); ok {
-		calls["SaveBatch"] = func() error { return errors.Join(b.SaveBatch(t.ctx, []state.Item{{Key: key, Checkpoint: sample(2)}})...) }
+		calls["SaveBatch"] = func() error {
+			return errors.Join(b.SaveBatch(t.ctx, []state.Item{{Key: key, Checkpoint: sample(2)}})...)
+		}
 	}
 	if f, ok := state.As[state.Forgetter](s); ok {
 		calls["Forget"] = func() error { return f.Forget(t.ctx, key) }

@@ -183,3 +183,41 @@ func TestCopyWhileCollectionsAreRenamed(t *testing.T) {
 	}
 	r.check(t)
 }
+
+// TestCopyAmongTransactions: all of a transaction is before a copied document or after it.
+func TestCopyAmongTransactions(t *testing.T) {
+	parallel(t)
+	r := newCopy(t, testserver.Mongod(t), 800)
+	r.load.Transactions, r.load.Upheaval = true, 0
+	// Most transactions are in several replies.
+	r.source.BatchSize, r.config.MaxInFlightBytes, r.lives.Slow, r.source.SnapshotChunkBytes = 3, 1, 800, 1024
+	r.lives.Crashes, r.lives.Once, r.rules.Once = 0, true, true
+	r.check(t)
+}
+
+// TestCopyOfTinyCollections: a copy that is over at once is in order with what is written
+// in that moment.
+func TestCopyOfTinyCollections(t *testing.T) {
+	parallel(t)
+	for range campaign.Size(t, "RIGATONI_SNAPSHOT_TINY", 20, 2) {
+		t.Run("", func(t *testing.T) {
+			r := aCopy(t, testserver.OwnMongod(t, mongod.Options{}), 4)
+			r.script = func(ctx context.Context) error {
+				for r.lives.Recorder.Runs() == 0 { // the stream is open, and nothing is copied yet
+					select {
+					case <-ctx.Done():
+						return ctx.Err()
+					case <-time.After(100 * time.Microsecond):
+					}
+				}
+				for i := range 40 {
+					if err := r.set(ctx, "docs", idOf(i%4, 0)); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			r.check(t)
+		})
+	}
+}

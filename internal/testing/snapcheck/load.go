@@ -37,6 +37,8 @@ type Load struct {
 	// Writers write at once, and each pauses for a random time of about Pause.
 	Writers int
 	Pause   time.Duration
+	// Transactions: nothing is written outside of a transaction.
+	Transactions bool
 	// Upheaval is about how often a collection is dropped or renamed; 0: never.
 	Upheaval time.Duration
 	// Away is the name that collections are renamed to, and come back from unless

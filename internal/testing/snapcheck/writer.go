@@ -54,7 +54,7 @@ func (w *writer) pick() (Collection, int) {
 
 // write makes one write or one transaction.
 func (w *writer) write(ctx context.Context) {
-	if w.rng.IntN(10) == 0 {
+	if w.load.Transactions || w.rng.IntN(10) == 0 {
 		w.transact(ctx)
 		return
 	}

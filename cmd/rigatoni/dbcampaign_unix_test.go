@@ -57,7 +57,7 @@ func dbCampaign(t *testing.T) (dbcampaign.Config, *mongo.Database) {
 }
 
 // mustHoldUp runs a campaign and fails the test with whatever is wrong.
-func mustHoldUp(t *testing.T, c dbcampaign.Config) {
+func mustHoldUp(t *testing.T, c dbcampaign.Config) *dbcampaign.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(c.Changes/c.Rate)*6*time.Second+5*time.Minute)
 	defer cancel()
@@ -69,6 +69,7 @@ func mustHoldUp(t *testing.T, c dbcampaign.Config) {
 	for _, wrong := range result.Wrong {
 		t.Error(wrong)
 	}
+	return result
 }
 
 // TestCampaignPostgres delivers into PostgreSQL, whose server is killed, too.
@@ -76,29 +77,46 @@ func TestCampaignPostgres(t *testing.T) {
 	for _, mode := range []string{"mirror", "log"} {
 		t.Run(mode, func(t *testing.T) {
 			c, source := dbCampaign(t)
-			server := pgserver.Start(t, nil)
-			pool, err := pgxpool.New(context.Background(), server.URL())
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(pool.Close)
-			c.Flags = []string{"--to", with(server.URL(), "mode", mode), "--full-document", "updateLookup"}
-			judge := dbcampaign.Postgres{Pool: pool, Source: source, Colls: campaignColls}
-			c.Judge = judge.Mirror
+			judge, _ := intoPostgres(t, &c, source, mode)
 			if mode == "log" {
-				c.Images, c.Flags[3] = true, "required"
 				c.Judge = func(ctx context.Context, j dbcampaign.Journal) ([]string, error) { return judge.Log(ctx, j, true) }
 			}
-			c.Disturb = append(c.Disturb, crashes(t, server))
 			mustHoldUp(t, c)
 		})
 	}
+}
+
+// intoPostgres has a campaign deliver into a server of its own, and returns the judge of
+// a mirror, and the URL.
+func intoPostgres(t *testing.T, c *dbcampaign.Config, source *mongo.Database, mode string) (dbcampaign.Postgres, string) {
+	t.Helper()
+	server := pgserver.Start(t, nil)
+	pool, err := pgxpool.New(context.Background(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	c.Flags = []string{"--to", with(server.URL(), "mode", mode), "--full-document", "updateLookup"}
+	if mode == "log" {
+		c.Images, c.Flags[3] = true, "required"
+	}
+	judge := dbcampaign.Postgres{Pool: pool, Source: source, Colls: campaignColls}
+	c.Judge = judge.Mirror
+	c.Disturb = append(c.Disturb, crashes(t, server))
+	return judge, server.URL()
 }
 
 // TestCampaignMongoDB delivers into another database of the source's deployment or, in
 // full length, into a replica set that has trouble of its own.
 func TestCampaignMongoDB(t *testing.T) {
 	c, source := dbCampaign(t)
+	intoMongoDB(t, &c, source)
+	mustHoldUp(t, c)
+}
+
+// intoMongoDB has a campaign deliver into MongoDB, and returns the URL.
+func intoMongoDB(t *testing.T, c *dbcampaign.Config, source *mongo.Database) (url string) {
+	t.Helper()
 	to := c.Source
 	if campaigns.Full(t) {
 		server := mongod.OwnForTest(t, mongod.Options{Nodes: 3, OplogMB: 512})
@@ -112,7 +130,8 @@ func TestCampaignMongoDB(t *testing.T) {
 		c.Disturb = append(c.Disturb, all)
 	}
 	target := c.Database + "_copy"
-	c.Flags = []string{"--to", with(with(to, "target", target+".{collection}"), "checkpoints", c.Database+"_state.checkpoints")}
+	url = with(with(to, "target", target+".{collection}"), "checkpoints", c.Database+"_state.checkpoints")
+	c.Flags = []string{"--to", url}
 	client := connect(t, to)
 	t.Cleanup(func() {
 		for _, db := range []string{target, c.Database + "_state", c.Database + "_marks"} {
@@ -123,7 +142,7 @@ func TestCampaignMongoDB(t *testing.T) {
 	})
 	judge := dbcampaign.MongoDB{Source: source, Target: client.Database(target), Colls: campaignColls}
 	c.Judge = judge.Mirror
-	mustHoldUp(t, c)
+	return url
 }
 
 // crashes kills PostgreSQL, with SIGKILL and as "pg_ctl stop -m immediate" does.

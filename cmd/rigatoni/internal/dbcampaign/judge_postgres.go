@@ -97,24 +97,8 @@ func (p Postgres) Log(ctx context.Context, j Journal, exact bool) ([]string, err
 	var f faults
 	seen := map[string]string{} // the table and _id of each document, by its name
 	for _, coll := range p.Colls {
-		rows := map[string][]logged{}
-		var order []string
-		err := p.query(ctx, `SELECT _id, op, doc->>'k', coalesce((doc->>'v')::int, 0), coalesce(version <= lag(version) OVER (PARTITION BY _id ORDER BY seq), false)
-			FROM `+pgx.Identifier{coll}.Sanitize()+` ORDER BY seq`, nil, func(row pgx.CollectableRow) error {
-			var id string
-			var l logged
-			if err := row.Scan(&id, &l.op, &l.name, &l.version, &l.early); err != nil {
-				return err
-			}
-			if rows[id] == nil {
-				order = append(order, id)
-			}
-			rows[id] = append(rows[id], l)
-			return nil
-		})
-		if isNoTable(err) {
-			continue // what is missing is found below
-		} else if err != nil {
+		rows, order, err := p.logged(ctx, coll)
+		if err != nil {
 			return nil, err
 		}
 		for _, id := range order {
@@ -132,6 +116,29 @@ func (p Postgres) Log(ctx context.Context, j Journal, exact bool) ([]string, err
 		}
 	}
 	return f.all(), nil
+}
+
+// logged are the rows of a log table by the _id, each in order, and the _ids. A table
+// that isn't there has none.
+func (p Postgres) logged(ctx context.Context, coll string) (rows map[string][]logged, ids []string, err error) {
+	rows = map[string][]logged{}
+	err = p.query(ctx, `SELECT _id, op, doc->>'k', coalesce((doc->>'v')::int, 0), coalesce(version <= lag(version) OVER (PARTITION BY _id ORDER BY seq), false)
+		FROM `+pgx.Identifier{coll}.Sanitize()+` ORDER BY seq`, nil, func(row pgx.CollectableRow) error {
+		var id string
+		var l logged
+		if err := row.Scan(&id, &l.op, &l.name, &l.version, &l.early); err != nil {
+			return err
+		}
+		if rows[id] == nil {
+			ids = append(ids, id)
+		}
+		rows[id] = append(rows[id], l)
+		return nil
+	})
+	if isNoTable(err) {
+		err = nil // what is missing is found by who compares
+	}
+	return rows, ids, err
 }
 
 // logged is a row of a log table.

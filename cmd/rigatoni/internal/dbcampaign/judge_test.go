@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { os.Exit(pgserver.Main(m)) }
 
 var colls = []string{"orders", "users"}
 
-// write writes some changes to MongoDB.
+// write writes some changes to MongoDB, as of a campaign with a copy.
 func write(t *testing.T) (*mongo.Database, Journal) {
 	t.Helper()
 	server := mongod.ForTest(t)
@@ -34,17 +34,20 @@ func write(t *testing.T) (*mongo.Database, Journal) {
 	t.Cleanup(func() { client.Disconnect(context.Background()) })
 	r := &runner{
 		Config: Config{Collections: colls},
-		writer: &writer{db: client.Database(server.Name), lanes: lanes(campaign.Seed(t), colls, 4, 60, 600)},
+		writer: &writer{db: client.Database(server.Name), lanes: lanes(campaign.Seed(t), colls, 4, 60), journal: Journal{}},
 	}
 	if err := r.makeCollections(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.writer.marks(nil).Database().Drop(context.Background()) })
-	j, err := r.writer.run(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	for _, when := range []When{Before, Meanwhile, After} {
+		r.writer.when = when
+		r.writer.give(200)
+		if err := r.writer.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return r.writer.db, j
+	return r.writer.db, r.writer.journal
 }
 
 // A fault is done to a right copy, and what the judge must say of it.

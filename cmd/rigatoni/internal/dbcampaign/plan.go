@@ -28,11 +28,22 @@ type Change struct {
 	Op      string // insert, update, replace or delete
 	Version int
 	Life    int // how often it had been inserted, this time included
+	When    When
 }
 
 func (c Change) String() string {
 	return fmt.Sprintf("%s of %s to version %d", c.Op, c.Doc.Name(), c.Version)
 }
+
+// When says when a change was made, as far as that is certain.
+type When int
+
+// The times of changes. Without a copy all are Meanwhile.
+const (
+	Meanwhile When = iota
+	Before         // acknowledged before the pipeline's first start
+	After          // begun when the checkpoint said that the copy had ended
+)
 
 // singles are _ids of which there is one a collection.
 var singles = []any{nil, true, false, bson.MinKey{}, bson.MaxKey{}, "", math.NaN(), math.Inf(-1), bson.D{}}
@@ -120,15 +131,11 @@ type lane struct {
 	txns  int
 }
 
-// lanes divides n changes among lanes that have docs documents a collection between
-// them.
-func lanes(seed uint64, colls []string, many, docs, n int) []*lane {
+// lanes are lanes that have docs documents a collection between them.
+func lanes(seed uint64, colls []string, many, docs int) []*lane {
 	var all []*lane
 	for i := range many {
-		l := &lane{rng: rand.New(rand.NewPCG(seed, uint64(i))), colls: colls, now: map[Doc]Change{}, left: n / many, name: strconv.Itoa(i)}
-		if i < n%many {
-			l.left++
-		}
+		l := &lane{rng: rand.New(rand.NewPCG(seed, uint64(i))), colls: colls, now: map[Doc]Change{}, name: strconv.Itoa(i)}
 		for d := i; d < docs; d += many {
 			l.docs = append(l.docs, d)
 		}

@@ -21,7 +21,7 @@ import (
 )
 
 // Config says what to write, what to run, and what goes wrong. All fields but Images,
-// Disturb and Rate are required.
+// Disturb, Rate and Copy are required.
 type Config struct {
 	Source      string // the server's URI
 	Database    string // which must not exist
@@ -32,6 +32,7 @@ type Config struct {
 	Docs    int // documents a collection, each inserted and deleted again and again
 	Rate    int // changes a second; 0: as many as possible
 	Seed    uint64
+	Copy    *Copy
 
 	// Binary is the rigatoni command, and Flags the flags of "rigatoni run" beside
 	// source, database, collections and name. Without Kills there is a single process.
@@ -64,12 +65,22 @@ type Result struct {
 	Writing, UntilEqual     time.Duration
 	Inserts, Updates        int
 	Replaces, Deletes, Txns int
+
+	// Of a copy: the documents that were there, the changes that were made while it was
+	// under way, and the kills, freezes and disturbances by then.
+	Documents, Meanwhile         int
+	KillsCopying, TroubleCopying int
 }
 
 func (r *Result) String() string {
-	return fmt.Sprintf("%d inserts, %d updates, %d replaces, %d deletes, %d transactions, in %.0f s, and %.1f s until the destination had all; "+
+	text := fmt.Sprintf("%d inserts, %d updates, %d replaces, %d deletes, %d transactions, in %.0f s, and %.1f s until the destination had all; "+
 		"%d kills, %d of them of the process that had the stream, %d freezes; ends by exit code: %v",
 		r.Inserts, r.Updates, r.Replaces, r.Deletes, r.Txns, r.Writing.Seconds(), r.UntilEqual.Seconds(), r.Kills, r.WhileStreaming, r.Freezes, r.Ends)
+	if r.Documents > 0 {
+		text += fmt.Sprintf("; while %d documents were copied: %d changes, %d kills and freezes, %d disturbances of servers",
+			r.Documents, r.Meanwhile, r.KillsCopying, r.TroubleCopying)
+	}
+	return text
 }
 
 // Run runs a campaign. An error means that it could not be run, or that the pipeline
@@ -84,11 +95,17 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		Config: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1<<63)),
 		writer: &writer{
 			db:   client.Database(cfg.Database, options.Database().SetWriteConcern(writeconcern.Majority())),
-			seed: cfg.Seed, rate: cfg.Rate, lanes: lanes(cfg.Seed, cfg.Collections, 8, cfg.Docs, cfg.Changes),
+			seed: cfg.Seed, rate: cfg.Rate, lanes: lanes(cfg.Seed, cfg.Collections, 8, cfg.Docs), journal: Journal{},
 		},
+		copy: copying{Copy: cfg.Copy},
 	}
 	if err := r.makeCollections(ctx); err != nil {
 		return nil, err
+	}
+	if r.Copy != nil {
+		if err := r.prepare(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return r.run(ctx)
 }
@@ -98,6 +115,7 @@ type runner struct {
 	writer *writer
 	rng    *rand.Rand
 	owners []*owner
+	copy   copying
 	result Result
 }
 
@@ -165,14 +183,14 @@ func (r *runner) run(ctx context.Context) (*Result, error) {
 // writeAndDisturb writes everything, while everything goes wrong.
 func (r *runner) writeAndDisturb(ctx context.Context, cancel context.CancelCauseFunc) error {
 	began := time.Now()
-	n := 2 + len(r.Disturb)
+	n := 3 + len(r.Disturb)
 	errs := make(chan error, n)
 	go func() {
-		var err error
-		r.result.Journal, err = r.writer.run(ctx)
-		r.result.Writing = time.Since(began)
+		err := r.writeAll(ctx)
+		r.result.Journal, r.result.Writing = r.writer.journal, time.Since(began)
 		errs <- err
 	}()
+	go func() { errs <- r.watchCopy(ctx) }()
 	go func() { errs <- r.killAndFreeze(ctx) }()
 	for i, all := range r.Disturb {
 		rng := rand.New(rand.NewPCG(r.Seed, uint64(i)+1<<62))
@@ -188,26 +206,19 @@ func (r *runner) writeAndDisturb(ctx context.Context, cancel context.CancelCause
 	return first
 }
 
-// moments are numbers of written changes: one at random in each of n equal parts.
-func (r *runner) moments(rng *rand.Rand, n int) []int {
-	var at []int
-	for i := range n {
-		at = append(at, int((float64(i)+rng.Float64())*0.95/float64(n)*float64(r.Changes)))
-	}
-	slices.Sort(at)
-	return at
-}
-
 func (r *runner) disturb(ctx context.Context, rng *rand.Rand, all []Disturbance) error {
 	for i, at := range r.moments(rng, len(all)) {
-		if err := r.awaitWritten(ctx, at); err != nil {
+		if err := r.awaitMoment(ctx, at); err != nil {
 			return err
 		}
 		began := time.Now()
+		if r.underWay() {
+			r.copy.disturbances.Add(1)
+		}
 		if err := all[i].Do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", all[i].Name, err)
 		}
-		r.Logf("after %d changes: %s, which took %.1f s", at, all[i].Name, time.Since(began).Seconds())
+		r.Logf("after %v: %s, which took %.1f s", at, all[i].Name, time.Since(began).Seconds())
 	}
 	return nil
 }
@@ -220,7 +231,7 @@ func (r *runner) killAndFreeze(ctx context.Context) error {
 		freezes[r.rng.IntN(r.Kills+r.Freezes)] = true
 	}
 	for i, at := range r.moments(r.rng, r.Kills+r.Freezes) {
-		if err := r.awaitWritten(ctx, at); err != nil {
+		if err := r.awaitMoment(ctx, at); err != nil {
 			return err
 		}
 		if err := r.awaitOwner(ctx, r.owners...); err != nil {
@@ -228,6 +239,9 @@ func (r *runner) killAndFreeze(ctx context.Context) error {
 		}
 		if err := pause(ctx, time.Duration(r.rng.IntN(400))*time.Millisecond); err != nil {
 			return err
+		}
+		if r.underWay() {
+			r.copy.kills++
 		}
 		if freezes[i] {
 			if err := r.freeze(ctx); err != nil {
@@ -268,10 +282,6 @@ func (r *runner) freeze(ctx context.Context) error {
 	}
 	r.result.Freezes++
 	return errors.Join(err, r.owners[frozen].signal(syscall.SIGCONT))
-}
-
-func (r *runner) awaitWritten(ctx context.Context, n int) error {
-	return r.await(ctx, func() bool { return int(r.writer.written.Load()) >= n })
 }
 
 // await waits for a condition.
@@ -335,8 +345,12 @@ func (r *runner) count() {
 	for _, changes := range r.result.Journal {
 		for _, c := range changes {
 			ops[c.Op]++
+			if r.Copy != nil && c.When == Meanwhile {
+				r.result.Meanwhile++
+			}
 		}
 	}
+	r.result.Documents, r.result.KillsCopying, r.result.TroubleCopying = r.copy.documents, r.copy.kills, int(r.copy.disturbances.Load())
 	r.result.Inserts, r.result.Updates, r.result.Replaces, r.result.Deletes = ops["insert"], ops["update"], ops["replace"], ops["delete"]
 	for _, l := range r.writer.lanes {
 		r.result.Txns += l.txns

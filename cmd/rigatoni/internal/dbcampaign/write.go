@@ -26,23 +26,34 @@ const (
 // their order.
 type Journal map[Doc][]Change
 
-// A writer carries out a plan.
+// A writer carries out a plan, in one part or several.
 type writer struct {
 	db      *mongo.Database
 	seed    uint64
 	lanes   []*lane
-	rate    int // changes a second; 0: no limit
+	rate    int  // changes a second; 0: no limit
+	when    When // that of the part
 	written atomic.Int64
+	journal Journal // of all parts
 }
 
-// run writes everything.
-func (w *writer) run(ctx context.Context) (Journal, error) {
+// give gives the lanes n changes to make.
+func (w *writer) give(n int) {
+	for i, l := range w.lanes {
+		l.left = n / len(w.lanes)
+		if i < n%len(w.lanes) {
+			l.left++
+		}
+	}
+}
+
+// run makes the changes that the lanes were given.
+func (w *writer) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex
-		done = Journal{}
+		wg sync.WaitGroup
+		mu sync.Mutex
 	)
 	for _, l := range w.lanes {
 		wg.Go(func() {
@@ -50,7 +61,8 @@ func (w *writer) run(ctx context.Context) (Journal, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				for _, c := range s.changes {
-					done[c.Doc] = append(done[c.Doc], c)
+					c.When = w.when
+					w.journal[c.Doc] = append(w.journal[c.Doc], c)
 				}
 			}); err != nil {
 				cancel(err)
@@ -59,9 +71,9 @@ func (w *writer) run(ctx context.Context) (Journal, error) {
 	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("writing: %w", err)
+		return fmt.Errorf("writing: %w", err)
 	}
-	return done, nil
+	return nil
 }
 
 func (w *writer) runLane(ctx context.Context, l *lane, record func(step)) error {

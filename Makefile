@@ -39,8 +39,8 @@ bench: servers ## every benchmark, relative to its baseline in the same run
 	@cd destinations/postgres && go test -run '^$$' -bench . ./...
 	@go run ./internal/tools/streambench
 
-campaign: servers ## 100,000 changes over 5 collections, 20 and 100 kills: files, Redis, PostgreSQL and MongoDB, step-downs, crashes (about 40 minutes)
-	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 90m -run Campaign .
+campaign: servers ## 100,000 changes over 5 collections, 20 and 100 kills: files, Redis, PostgreSQL and MongoDB, step-downs, crashes, copies (about an hour)
+	@cd cmd/rigatoni && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 120m -run Campaign .
 
 powercut: ## the file store: 1,000 power cuts of ext4 and of xfs, and as many of a disk with a cache (root, Linux; an hour)
 	@cd stores/filestore && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 120m -run 'PowerCut' .

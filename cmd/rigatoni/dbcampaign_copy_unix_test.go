@@ -20,21 +20,24 @@ import (
 // The campaigns into databases, of pipelines that begin with a copy: most of the kills
 // and crashes happen while it is under way.
 
-// copyCampaign is a campaign whose pipeline copies.
+// copyCampaign is a campaign whose pipeline copies, little at a time, so that there is
+// time for the kills.
 func copyCampaign(t *testing.T) (dbcampaign.Config, *mongo.Database) {
 	t.Helper()
 	c, source := dbCampaign(t)
-	c.Docs, c.Changes, c.Kills, c.Copy = 500, 4000, 4, &dbcampaign.Copy{Before: 5000, After: 500}
+	c.Docs, c.Changes, c.Kills, c.Copy = 300, 3000, 3, &dbcampaign.Copy{Before: 3000, After: 300}
+	chunk, parallelism := "1KiB", "1"
 	if campaigns.Full(t) {
 		c.Docs, c.Changes, c.Kills, c.Copy = 10_000, 50_000, 50, &dbcampaign.Copy{Before: 80_000, After: 5_000}
+		chunk, parallelism = "4KiB", "4"
 	}
+	c.Flags = []string{"--snapshot", "initial", "--snapshot-chunk-bytes", chunk, "--snapshot-parallelism", parallelism}
 	return c, source
 }
 
 // mustCopy runs such a campaign, whose checkpoints are in that store.
 func mustCopy(t *testing.T, c dbcampaign.Config, store state.Store) {
 	t.Helper()
-	c.Flags = append(c.Flags, "--snapshot", "initial", "--snapshot-chunk-bytes", "2KiB", "--snapshot-parallelism", "2")
 	c.Copy.Progress = func(ctx context.Context) (int, bool, error) {
 		cp, err := store.Load(ctx, c.Database)
 		if errors.Is(err, state.ErrNotFound) {

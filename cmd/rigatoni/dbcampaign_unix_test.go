@@ -96,10 +96,11 @@ func intoPostgres(t *testing.T, c *dbcampaign.Config, source *mongo.Database, mo
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	c.Flags = []string{"--to", with(server.URL(), "mode", mode), "--full-document", "updateLookup"}
+	images := "updateLookup"
 	if mode == "log" {
-		c.Images, c.Flags[3] = true, "required"
+		c.Images, images = true, "required"
 	}
+	c.Flags = append(c.Flags, "--to", with(server.URL(), "mode", mode), "--full-document", images)
 	judge := dbcampaign.Postgres{Pool: pool, Source: source, Colls: campaignColls}
 	c.Judge = judge.Mirror
 	c.Disturb = append(c.Disturb, crashes(t, server))
@@ -131,7 +132,7 @@ func intoMongoDB(t *testing.T, c *dbcampaign.Config, source *mongo.Database) (ur
 	}
 	target := c.Database + "_copy"
 	url = with(with(to, "target", target+".{collection}"), "checkpoints", c.Database+"_state.checkpoints")
-	c.Flags = []string{"--to", url}
+	c.Flags = append(c.Flags, "--to", url)
 	client := connect(t, to)
 	t.Cleanup(func() {
 		for _, db := range []string{target, c.Database + "_state", c.Database + "_marks"} {

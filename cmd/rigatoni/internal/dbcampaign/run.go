@@ -242,6 +242,7 @@ func (r *runner) killAndFreeze(ctx context.Context) error {
 		}
 		if r.underWay() {
 			r.copy.kills++
+			r.Logf("with %d of %d documents copied: a kill, or a freeze", r.copy.copied.Load(), r.copy.documents)
 		}
 		if freezes[i] {
 			if err := r.freeze(ctx); err != nil {

@@ -25,11 +25,11 @@ import (
 func copyCampaign(t *testing.T) (dbcampaign.Config, *mongo.Database) {
 	t.Helper()
 	c, source := dbCampaign(t)
-	c.Docs, c.Changes, c.Kills, c.Copy = 300, 3000, 3, &dbcampaign.Copy{Before: 3000, After: 300}
-	chunk, parallelism := "1KiB", "1"
+	c.Docs, c.Changes, c.Kills, c.Copy = 200, 3000, 3, &dbcampaign.Copy{Before: 2000, After: 300, Size: 1000}
+	chunk, parallelism := "1KiB", "1" // a document at a time
 	if campaigns.Full(t) {
-		c.Docs, c.Changes, c.Kills, c.Copy = 10_000, 50_000, 50, &dbcampaign.Copy{Before: 80_000, After: 5_000}
-		chunk, parallelism = "4KiB", "4"
+		c.Docs, c.Changes, c.Kills, c.Copy = 10_000, 50_000, 50, &dbcampaign.Copy{Before: 80_000, After: 5_000, Size: 200}
+		chunk, parallelism = "1KiB", "4"
 	}
 	c.Flags = []string{"--snapshot", "initial", "--snapshot-chunk-bytes", chunk, "--snapshot-parallelism", parallelism}
 	return c, source
@@ -60,6 +60,9 @@ func mustCopy(t *testing.T, c dbcampaign.Config, store state.Store) {
 // TestCampaignCopyIntoPostgres copies into PostgreSQL, whose server is killed, too: what
 // is there is there once, and so is every change since.
 func TestCampaignCopyIntoPostgres(t *testing.T) {
+	if !campaigns.Full(t) {
+		t.Parallel()
+	}
 	for _, mode := range []string{"mirror", "log"} {
 		t.Run(mode, func(t *testing.T) {
 			c, source := copyCampaign(t)

@@ -17,9 +17,17 @@ import (
 type Copy struct {
 	Before int // changes that are made before the pipeline starts, beside Changes
 	After  int // of Changes, those that are held back until the copy has ended
+	Size   int // bytes that documents are larger by, so that a copy of few takes its time
 	// Progress is how many documents the pipeline's checkpoint says are copied, and
 	// whether that is all. Its error may be that of a server in trouble.
 	Progress func(context.Context) (documents int, ended bool, err error)
+}
+
+func (c *Copy) size() int {
+	if c == nil {
+		return 0
+	}
+	return c.Size
 }
 
 // A copying is what is known of a copy under way.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -96,21 +97,31 @@ func decimal(text string) bson.Decimal128 {
 	return d
 }
 
+// contents are what all documents' contents depend on.
+type contents struct {
+	seed uint64
+	pad  int // bytes that each has beside what tells it from others
+}
+
 // content is what a document has at a version, beside _id and k.
-func (c Change) content(seed uint64) bson.D {
+func (c Change) content(of contents) bson.D {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %s %d", seed, c.Doc.Name(), c.Version)
+	fmt.Fprintf(h, "%d %s %d", of.seed, c.Doc.Name(), c.Version)
 	sum := h.Sum64()
-	return bson.D{
+	doc := bson.D{
 		{Key: "v", Value: int32(c.Version)}, {Key: "sum", Value: int64(sum >> 1)},
 		{Key: "in", Value: bson.D{{Key: "text", Value: fmt.Sprintf("%x è %x", sum, c.Version)}, {Key: "half", Value: float64(c.Version) / 2}}},
 		{Key: "all", Value: bson.A{int32(c.Version % 7), fmt.Sprint(sum % 1000), nil}},
 	}
+	if of.pad > 0 {
+		doc = append(doc, bson.E{Key: "pad", Value: strings.Repeat("penne ", of.pad/6)})
+	}
+	return doc
 }
 
 // document is the whole of it.
-func (c Change) document(seed uint64) bson.D {
-	return append(bson.D{{Key: "_id", Value: c.Doc.id(c.Life)}, {Key: "k", Value: c.Doc.Name()}}, c.content(seed)...)
+func (c Change) document(of contents) bson.D {
+	return append(bson.D{{Key: "_id", Value: c.Doc.id(c.Life)}, {Key: "k", Value: c.Doc.Name()}}, c.content(of)...)
 }
 
 // A step is some changes that are written together.

@@ -94,8 +94,8 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	r := &runner{
 		Config: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1<<63)),
 		writer: &writer{
-			db:   client.Database(cfg.Database, options.Database().SetWriteConcern(writeconcern.Majority())),
-			seed: cfg.Seed, rate: cfg.Rate, lanes: lanes(cfg.Seed, cfg.Collections, 8, cfg.Docs), journal: Journal{},
+			db: client.Database(cfg.Database, options.Database().SetWriteConcern(writeconcern.Majority())),
+			is: contents{seed: cfg.Seed, pad: cfg.Copy.size()}, rate: cfg.Rate, lanes: lanes(cfg.Seed, cfg.Collections, 8, cfg.Docs), journal: Journal{},
 		},
 		copy: copying{Copy: cfg.Copy},
 	}
@@ -237,7 +237,11 @@ func (r *runner) killAndFreeze(ctx context.Context) error {
 		if err := r.awaitOwner(ctx, r.owners...); err != nil {
 			return err
 		}
-		if err := pause(ctx, time.Duration(r.rng.IntN(400))*time.Millisecond); err != nil {
+		most := 400
+		if r.underWay() {
+			most = 100 // or the copy ends meanwhile
+		}
+		if err := pause(ctx, time.Duration(r.rng.IntN(most))*time.Millisecond); err != nil {
 			return err
 		}
 		if r.underWay() {

@@ -29,7 +29,7 @@ type Journal map[Doc][]Change
 // A writer carries out a plan, in one part or several.
 type writer struct {
 	db      *mongo.Database
-	seed    uint64
+	is      contents // of what is written
 	lanes   []*lane
 	rate    int  // changes a second; 0: no limit
 	when    When // that of the part
@@ -178,7 +178,7 @@ func (w *writer) version(ctx context.Context, c Change) (int, error) {
 func (w *writer) bulk(ctx context.Context, s step) error {
 	models := make([]mongo.WriteModel, len(s.changes))
 	for i, c := range s.changes {
-		models[i] = c.model(w.seed)
+		models[i] = c.model(w.is)
 	}
 	r, err := w.db.Collection(s.changes[0].Doc.Coll).BulkWrite(ctx, models)
 	if err != nil {
@@ -221,14 +221,14 @@ func (c Change) before() bson.D {
 	return bson.D{{Key: "_id", Value: c.Doc.id(c.Life)}, {Key: "v", Value: int32(c.Version - 1)}}
 }
 
-func (c Change) model(seed uint64) mongo.WriteModel {
+func (c Change) model(of contents) mongo.WriteModel {
 	switch c.Op {
 	case "insert":
-		return mongo.NewInsertOneModel().SetDocument(c.document(seed))
+		return mongo.NewInsertOneModel().SetDocument(c.document(of))
 	case "update":
-		return mongo.NewUpdateOneModel().SetFilter(c.before()).SetUpdate(bson.D{{Key: "$set", Value: c.content(seed)}})
+		return mongo.NewUpdateOneModel().SetFilter(c.before()).SetUpdate(bson.D{{Key: "$set", Value: c.content(of)}})
 	case "replace":
-		return mongo.NewReplaceOneModel().SetFilter(c.before()).SetReplacement(c.document(seed)[1:])
+		return mongo.NewReplaceOneModel().SetFilter(c.before()).SetReplacement(c.document(of)[1:])
 	default:
 		return mongo.NewDeleteOneModel().SetFilter(c.before())
 	}

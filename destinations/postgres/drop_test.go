@@ -57,6 +57,13 @@ func TestDropIgnored(t *testing.T) {
 		if n := o.log.count("rows kept"); n != 3 {
 			t.Errorf("logged %d times", n)
 		}
+		o.must(rigatonitest.Drop("shop.none"))
+		if n := o.log.count("rows kept"); n != 3 {
+			t.Error("a collection without rows is said to have some")
+		}
+		if n := o.log.count("come without events"); n != 1 {
+			t.Errorf("a rename was explained %d times", n)
+		}
 	}
 }
 
@@ -81,6 +88,9 @@ func TestDropTruncates(t *testing.T) {
 			o.want("select _id from orders where op = 'delete' and doc is not null order by 1", "1", "3", "4", "5")
 		}
 		o.must(rigatonitest.Rename(orders, "shop.old"))
+		if o.log.count("come without events") != 1 {
+			t.Error("nobody is told what a rename leaves missing")
+		}
 		left("orders")
 		left("old")
 		o.must(insertInto(orders, 7)...)

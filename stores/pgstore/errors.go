@@ -58,8 +58,20 @@ func describe(err error) error {
 	case code == "":
 		return fmt.Errorf("%w: no response in time: %w", state.ErrUnavailable, flat{err})
 	}
-	return fmt.Errorf("%w: %w", state.ErrRefused, err)
+	return fmt.Errorf("%w: %w", state.ErrRefused, answer{err})
 }
+
+// An answer is a server's refusal without pgx's list of the addresses that it tried.
+type answer struct{ error }
+
+func (a answer) Error() string {
+	if errors.As(a.error, new(*pgconn.ConnectError)) {
+		return fmt.Sprintf("%s (SQLSTATE %s)", message(a.error), sqlState(a.error))
+	}
+	return a.error.Error()
+}
+
+func (a answer) Unwrap() error { return a.error }
 
 // A flat error is in one line: pgx lists the addresses that it tried one per line, and
 // tries one of them twice where it first asks for TLS.

@@ -47,6 +47,7 @@ func TestRefusedAtOpening(t *testing.T) {
 		"bad option":       {at("postgres", own, "&call-timeout=never"), state.ErrInvalid, []string{"call-timeout"}},
 		"bad table":        {at("postgres", own, "&table=a."), state.ErrInvalid, []string{"Table"}},
 		"no database":      {at("postgres", "nowhere", ""), state.ErrRefused, []string{`"nowhere" does not exist`}},
+		"no TLS either":    {strings.Replace(at("postgres", "nowhere", ""), "sslmode=disable", "sslmode=prefer", 1), state.ErrRefused, []string{`refused: database "nowhere" does not exist`}},
 		"no user":          {at("nobody", own, ""), state.ErrRefused, []string{`"nobody" does not exist`}},
 		"may not create":   {at("reader", own, ""), state.ErrRefused, []string{`CREATE TABLE "rigatoni_checkpoints" (key`, "GRANT SELECT, INSERT, UPDATE, DELETE ON"}},
 		"no schema":        {at("postgres", own, "&table=nowhere.t"), state.ErrRefused, []string{`"nowhere" does not exist`}},
@@ -67,6 +68,9 @@ func TestRefusedAtOpening(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: the message has the password: %v", name, err)
+		}
+		if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "TLS") {
+			t.Errorf("%s: the message lists what was tried: %v", name, err)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 # The modules of this repository; "./..." in one does not reach the others. All are
 # tested in one run, those whose tests take longest first: most wait for servers and
 # processes, and leave the machine to the others.
-MODULES := cmd/rigatoni . stores/redisstore stores/pgstore destinations/postgres otelrigatoni examples
+MODULES := cmd/rigatoni destinations/postgres . stores/redisstore stores/pgstore otelrigatoni examples
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help demo test lint bench campaign powercut kill mutants failover soak snapshot build servers release

@@ -21,7 +21,7 @@ import (
 func Example_snapshot() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	server, err := mongotest.Listen(ctx, mongotest.Options{})
+	server, err := mongotest.Listen(context.Background(), mongotest.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return

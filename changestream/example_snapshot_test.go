@@ -21,7 +21,7 @@ import (
 func Example_snapshot() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	server, err := mongotest.Listen(ctx, mongotest.Options{})
+	server, err := mongotest.Listen(context.Background(), mongotest.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -32,6 +32,7 @@ func Example_snapshot() {
 		fmt.Println(err)
 		return
 	}
+	defer client.Disconnect(context.Background())
 	if _, err := client.Database("shop").Collection("orders").InsertMany(ctx, []any{bson.D{{Key: "_id", Value: 1}}, bson.D{{Key: "_id", Value: 2}}}); err != nil {
 		fmt.Println(err)
 		return

@@ -63,7 +63,7 @@ func firstStartChoices(e *rigatoni.FirstStartError) []advice {
 	if since := e.Since(); !since.IsZero() {
 		all = append(all, advice{"to begin, once, where that ends, which skips nothing", "--start " + timestamp(since) + " " + accept})
 	}
-	return append(all, advice{"to begin now, once, and skip what was written before", "--start now " + accept})
+	return append(all, advice{"to begin now, once; what was written before is skipped, or copied where snapshot says so", "--start now " + accept})
 }
 
 // otherName is the pipeline's name of the checkpoints that were found, if that is

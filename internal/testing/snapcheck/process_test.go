@@ -43,6 +43,8 @@ type childConfig struct {
 
 	Name, Snapshot             string
 	SaveInterval, IdleInterval time.Duration
+	MaxInFlightBytes           int
+	MaxBatchEvents             int
 	From                       bson.Timestamp
 }
 
@@ -67,6 +69,7 @@ func child(text string) error {
 	journal.Slow = c.Slow
 	return rigatoni.Run(ctx, rigatoni.Config{
 		Name: c.Name, Source: src, Destination: journal, Store: store, Snapshot: c.Snapshot, SaveInterval: c.SaveInterval, IdleInterval: c.IdleInterval,
+		MaxInFlightBytes: c.MaxInFlightBytes, MaxBatchEvents: c.MaxBatchEvents,
 		FirstStart: rigatoni.FirstStart{Time: c.From},
 		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
@@ -78,9 +81,12 @@ type processes struct {
 	trial  *trial
 	kills  int
 	within time.Duration // each is killed
-	dir    string
-	tail   tail
-	rng    *rand.Rand
+	// saved, if it is not nil, is called with the checkpoint again and again, and reports
+	// whether the n-th process is to be killed, instead of within.
+	saved func(n int, cp state.Checkpoint) (kill bool)
+	dir   string
+	tail  tail
+	rng   *rand.Rand
 }
 
 // run runs them until the last one is done.
@@ -96,9 +102,14 @@ func (p *processes) run(ctx context.Context, t *testing.T, done func(copied bool
 		if err != nil {
 			return err
 		}
-		err = p.watch(ctx, cmd, store, n < p.kills, done)
+		exited := make(chan struct{})
+		go func() {
+			_ = cmd.Wait()
+			close(exited)
+		}()
+		err = p.watch(ctx, n, exited, store, done)
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		<-exited
 		if err := errors.Join(err, p.tail.next()); err != nil {
 			return fmt.Errorf("process %d: %w", n, err)
 		}
@@ -111,7 +122,7 @@ func (p *processes) start(t *testing.T, n int) (*exec.Cmd, error) {
 	text, err := json.Marshal(childConfig{
 		URI: p.trial.server.URI, Dir: p.dir, N: n, Slow: p.trial.lives.Slow, Source: p.trial.source,
 		Name: cfg.Name, Snapshot: cfg.Snapshot, SaveInterval: cfg.SaveInterval, IdleInterval: cfg.IdleInterval,
-		From: cfg.FirstStart.Time,
+		MaxInFlightBytes: cfg.MaxInFlightBytes, MaxBatchEvents: cfg.MaxBatchEvents, From: cfg.FirstStart.Time,
 	})
 	if err != nil {
 		return nil, err
@@ -122,17 +133,21 @@ func (p *processes) start(t *testing.T, n int) (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// watch waits until a process is to be killed, or is done.
-func (p *processes) watch(ctx context.Context, cmd *exec.Cmd, store state.Store, kill bool, done func(copied bool) bool) error {
-	end := time.After(time.Duration(p.rng.Int64N(int64(p.within))))
+// watch waits until the n-th process is to be killed, or is done.
+func (p *processes) watch(ctx context.Context, n int, exited <-chan struct{}, store state.Store, done func(copied bool) bool) error {
+	kill := n < p.kills
+	var end <-chan time.Time
+	if kill && p.saved == nil {
+		end = time.After(time.Duration(p.rng.Int64N(int64(p.within))))
+	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-end:
-			if kill {
-				return nil
-			}
+			return nil
+		case <-exited:
+			return errors.New("it ended by itself; its error is above")
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
@@ -140,11 +155,12 @@ func (p *processes) watch(ctx context.Context, cmd *exec.Cmd, store state.Store,
 		if err := p.tail.poll(); err != nil {
 			return err
 		}
-		if kill {
-			continue
-		}
 		cp, err := store.Load(ctx, p.trial.config.Name)
-		if done(err == nil && cp.Extra["snapshot"] == nil) {
+		saved := err == nil
+		if saved && p.saved != nil && p.saved(n, cp) && kill {
+			return nil
+		}
+		if !kill && done(saved && cp.Extra[rigatoni.ExtraSnapshot] == nil) {
 			return nil
 		}
 	}

@@ -84,7 +84,6 @@ func TestCampaignCopyIntoPostgres(t *testing.T) {
 // in full length, into a replica set that has trouble of its own.
 func TestCampaignCopyIntoMongoDB(t *testing.T) {
 	c, source := copyCampaign(t)
-	c.Freezes = 0 // TestCampaignMongoDB has them
 	dest, err := mongodb.Open(t.Context(), intoMongoDB(t, &c, source), nil)
 	if err != nil {
 		t.Fatal(err)

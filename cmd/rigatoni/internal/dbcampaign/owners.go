@@ -100,9 +100,18 @@ func (o *owner) log() string {
 	return o.child.Log()
 }
 
-// streams reports whether it has the stream, as far as it has said.
+// streams reports whether it has the stream, as far as it has said. One that has ended
+// has nothing, or a freeze would be of a process that isn't there.
 func (o *owner) streams() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.child != nil && o.child.IsOwner()
+	if o.child == nil {
+		return false
+	}
+	select {
+	case <-o.child.Exited():
+		return false
+	default:
+		return o.child.IsOwner()
+	}
 }

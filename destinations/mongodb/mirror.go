@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -17,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/mongostore"
 )
@@ -71,28 +71,10 @@ func (d *Destination) Checkpoints() state.Store { return d.store }
 func (d *Destination) Close() error {
 	d.closing.Do(func() {
 		if d.owned {
-			disconnect(d.client)
+			mongoclient.Disconnect(d.client)
 		}
 	})
 	return nil
-}
-
-// disconnectTime is how long Close waits: the driver's Disconnect sometimes waits for the
-// reply to its monitor, whatever its context says.
-const disconnectTime = 500 * time.Millisecond
-
-func disconnect(client *mongo.Client) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ended, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = client.Disconnect(ended) // the error is that context's
-	}()
-	select {
-	case <-done:
-	case <-time.After(disconnectTime):
-	}
 }
 
 // check checks the deployment and the rights.

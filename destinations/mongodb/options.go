@@ -128,7 +128,7 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Destination, error) 
 		err = d.check(ctx)
 	}
 	if err != nil {
-		disconnect(client)
+		mongoclient.Disconnect(client)
 		return nil, err
 	}
 	return d, nil
@@ -165,7 +165,7 @@ func parseURL(raw string, o *Options) (*options.ClientOptions, Options, error) {
 	rest, query, _ := strings.Cut(raw, "?")
 	scheme, rest, _ := strings.Cut(rest, "://")
 	hosts, path, _ := strings.Cut(rest, "/")
-	query, err := takeOptions(&opts, query)
+	query, err := option.TakeFromRawQuery(&opts, query)
 	if err == nil {
 		err = takePath(&opts, path)
 	}
@@ -195,24 +195,4 @@ func takePath(o *Options, path string) error {
 	}
 	o.Target = db + ".{collection}"
 	return nil
-}
-
-// takeOptions sets the options that are among the parameters of a URL, and returns the
-// other parameters, which are the driver's.
-func takeOptions(o *Options, query string) (string, error) {
-	own := url.Values{}
-	var rest []string
-	for _, one := range strings.Split(query, "&") {
-		name, value, _ := strings.Cut(one, "=")
-		if _, ours := option.Find(o, name); !ours {
-			rest = append(rest, one)
-			continue
-		}
-		value, err := url.QueryUnescape(value)
-		if err != nil {
-			return "", errors.New("a parameter has a % that begins no escape; write it as %25")
-		}
-		own.Add(name, value)
-	}
-	return strings.Join(rest, "&"), option.FromQuery(o, own)
 }

@@ -167,10 +167,7 @@ func parseURL(text string, o *Options) (*pgxpool.Config, Options, error) {
 	if o != nil {
 		opts = *o
 	}
-	rest, own, err := split(text)
-	if err == nil {
-		err = option.FromQuery(&opts, own)
-	}
+	rest, err := split(text, &opts)
 	if err != nil {
 		return nil, opts, invalid("%w", err)
 	}
@@ -185,24 +182,22 @@ func parseURL(text string, o *Options) (*pgxpool.Config, Options, error) {
 	return config, opts, err
 }
 
-func split(text string) (rest string, own url.Values, err error) {
+// split sets the options that are among the parameters of a URL, and returns it without
+// them.
+func split(text string, opts *Options) (rest string, err error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return "", nil, errors.New("the URL can't be read; write postgres://USER:PASSWORD@HOST:PORT/DATABASE, and characters such as @ / ? # % in the password as %40 and the like")
+		return "", errors.New("the URL can't be read; write postgres://USER:PASSWORD@HOST:PORT/DATABASE, and characters such as @ / ? # % in the password as %40 and the like")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return "", nil, errors.New("the URL's parameters can't be read; write characters such as & and % in them as %26 and the like")
+		return "", errors.New("the URL's parameters can't be read; write characters such as & and % in them as %26 and the like")
 	}
-	own = url.Values{}
-	for _, opt := range option.Of(new(Options)) {
-		if v, ok := query[opt.Name]; ok {
-			own[opt.Name] = v
-			delete(query, opt.Name)
-		}
+	if err := option.TakeFromQuery(opts, query); err != nil {
+		return "", err
 	}
 	u.RawQuery = query.Encode()
-	return u.String(), own, nil
+	return u.String(), nil
 }
 
 // Open connects to the server that url names, and creates the table of the checkpoints

@@ -30,6 +30,39 @@ func FromQuery(v any, q url.Values) error {
 	return nil
 }
 
+// TakeFromQuery is FromQuery for the parameters that are options of v, which it removes
+// from q: what is left is somebody else's.
+func TakeFromQuery(v any, q url.Values) error {
+	own := url.Values{}
+	for name, texts := range q {
+		if _, ours := Find(v, name); ours {
+			own[name] = texts
+			delete(q, name)
+		}
+	}
+	return FromQuery(v, own)
+}
+
+// TakeFromRawQuery is TakeFromQuery for a query that is not decoded. It returns the other
+// parameters as they are, in their order.
+func TakeFromRawQuery(v any, query string) (rest string, err error) {
+	own := url.Values{}
+	var others []string
+	for _, one := range strings.Split(query, "&") {
+		name, value, _ := strings.Cut(one, "=")
+		if _, ours := Find(v, name); !ours {
+			others = append(others, one)
+			continue
+		}
+		value, err := url.QueryUnescape(value)
+		if err != nil {
+			return "", errors.New("a parameter has a % that begins no escape; write it as %25")
+		}
+		own.Add(name, value)
+	}
+	return strings.Join(others, "&"), FromQuery(v, own)
+}
+
 func setParameter(v any, name string, texts []string) error {
 	o, ok := Find(v, name)
 	switch {

@@ -69,10 +69,10 @@ import (
 	"io"
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -99,28 +99,13 @@ var (
 	_ io.Closer        = (*Store)(nil)
 )
 
-// disconnectTime is how long Close waits: the driver's Disconnect sometimes waits for the
-// reply to its monitor, whatever its context says.
-const disconnectTime = 500 * time.Millisecond
-
 // Close disconnects from the servers, unless the client was passed to [FromClient]. Calls
 // in progress end with an error. A second Close does nothing.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) || !s.owned {
 		return nil
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// With a context that has ended the driver closes connections that are in use.
-		ended, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = s.client.Disconnect(ended) // the error is that context's
-	}()
-	select {
-	case <-done:
-	case <-time.After(disconnectTime):
-	}
+	mongoclient.Disconnect(s.client)
 	return nil
 }
 

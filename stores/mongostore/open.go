@@ -154,7 +154,7 @@ func parse(raw string, o *Options) (opts Options, co *options.ClientOptions, db,
 	if db == "" || coll == "" {
 		return refuse("the URL doesn't name the collection; write %s://HOST/DATABASE.COLLECTION", scheme)
 	}
-	if query, err = takeOptions(&opts, query); err != nil {
+	if query, err = option.TakeFromRawQuery(&opts, query); err != nil {
 		return refuse("%w", err)
 	}
 	if opts, err = opts.complete(); err != nil {
@@ -184,26 +184,6 @@ func ClientOptions(uri string) (*options.ClientOptions, error) {
 		return nil, fmt.Errorf("%w: the URL has retryWrites=false; a write whose answer is lost could then not be repeated", state.ErrInvalid)
 	}
 	return co, nil
-}
-
-// takeOptions sets the options that are among the parameters of a URL, and returns the
-// other parameters, which are the driver's.
-func takeOptions(o *Options, query string) (string, error) {
-	own := url.Values{}
-	var rest []string
-	for _, one := range strings.Split(query, "&") {
-		name, value, _ := strings.Cut(one, "=")
-		if _, ours := option.Find(o, name); !ours {
-			rest = append(rest, one)
-			continue
-		}
-		value, err := url.QueryUnescape(value)
-		if err != nil {
-			return "", errors.New("a parameter has a % that begins no escape; write it as %25")
-		}
-		own.Add(name, value)
-	}
-	return strings.Join(rest, "&"), option.FromQuery(o, own)
 }
 
 // invalidURI is the error for a connection string that the driver refuses. The driver's

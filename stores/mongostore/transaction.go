@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/rigatoni-etl/rigatoni/internal/backoff"
+	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/state/record"
 )
@@ -120,7 +121,7 @@ func (s *Store) Transactions(key string) (*Transactions, error) {
 // Close ends the session, and a transaction in it that may still be under way. (It is not
 // given back to the driver's pool: another owner may end it at any time.)
 func (t *Transactions) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), disconnectTime)
+	ctx, cancel := context.WithTimeout(context.Background(), mongoclient.DisconnectTime)
 	defer cancel()
 	t.store.kill(ctx, t.session.ID())
 }

@@ -251,14 +251,7 @@ func split(text string, o *Options) (rest string, opts Options, err error) {
 	if err != nil {
 		return "", opts, badURL(err)
 	}
-	own := url.Values{}
-	for _, opt := range option.Of(&opts) {
-		if v, ok := query[opt.Name]; ok {
-			own[opt.Name] = v
-			delete(query, opt.Name)
-		}
-	}
-	if err := option.FromQuery(&opts, own); err != nil {
+	if err := option.TakeFromQuery(&opts, query); err != nil {
 		return "", opts, fmt.Errorf("%w: %w", state.ErrInvalid, err)
 	}
 	u.RawQuery = query.Encode()

@@ -89,7 +89,7 @@ func TestDropTruncates(t *testing.T) {
 		}
 		o.must(rigatonitest.Rename(orders, "shop.old"))
 		if o.log.count("come without events") != 1 {
-			t.Error("nobody is told what a rename leaves missing")
+			t.Error("no log line says what a rename leaves missing")
 		}
 		left("orders")
 		left("old")

@@ -46,8 +46,8 @@ type Lives struct {
 
 var errCrashed = errors.New("the process has crashed")
 
-// Run runs pipelines until the last one is done, as done says, which is asked again
-// and again. It is told whether the copy has ended.
+// Run runs pipelines until the last one is done, as done reports, which is called
+// repeatedly. Its argument reports whether the copy has ended.
 func (l *Lives) Run(ctx context.Context, done func(copied bool) bool) error {
 	l.db, l.rng = rigatonitest.NewDatabase(), rand.New(rand.NewPCG(l.Seed, 1))
 	for n := range l.Crashes + 1 {

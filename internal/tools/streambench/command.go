@@ -19,7 +19,7 @@ import (
 	"github.com/rigatoni-etl/rigatoni/rigatonitest/mongod"
 )
 
-// A target is a server that the command delivers to, started anew for each measurement.
+// A target is a server that the command delivers to, started again for each measurement.
 type target func(ctx context.Context) (url string, stop func() error, err error)
 
 func toPostgres(query string) target {

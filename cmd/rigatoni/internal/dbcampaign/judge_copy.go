@@ -70,8 +70,8 @@ func compareCopied(f *faults, name string, rows []logged, changes []Change) {
 	}
 }
 
-// fitsAnywhere reports whether the rows are what a copy delivers that comes to the
-// document's place at some moment: after so many changes.
+// fitsAnywhere reports whether the rows are what a copy delivers that reads the document
+// after some number of its changes.
 func fitsAnywhere(rows []logged, changes []Change) bool {
 	first := count(changes, func(c Change) bool { return c.When == Before })
 	last := len(changes) - count(changes, func(c Change) bool { return c.When == After })

@@ -2,6 +2,7 @@ package rigatoni
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -56,27 +57,44 @@ func (d *dispatcher) watch(ctx context.Context) (stop func() bool) {
 	})
 }
 
-// add gives events to the lanes. Without concurrency the keys are all the same.
+// add gives events to the lanes, which keep the slice. keys says which of them stay in
+// order; nil: all do.
 func (d *dispatcher) add(items []item, keys func(Event) uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Since(d.began)
-	for _, it := range items {
-		it.added = now
-		key := keys(it.event)
-		q := d.queues[key]
-		if q == nil {
-			q = &queue{key: key}
-			d.queues[key] = q
-		}
-		if len(q.items) == 0 && !q.taken {
-			d.ready = append(d.ready, q)
-		}
-		q.items = append(q.items, it)
-		d.bytes += len(it.event.Raw)
+	for i := range items {
+		items[i].added = now
+		d.bytes += len(items[i].event.Raw)
 	}
 	d.waiting += len(items)
+	switch {
+	case len(items) == 0:
+	case keys == nil:
+		d.put(0, slices.Clip(items))
+	default:
+		for i, it := range items {
+			d.put(keys(it.event), items[i:i+1:i+1])
+		}
+	}
 	d.changed.Broadcast()
+}
+
+// put gives events of one key to the lanes.
+func (d *dispatcher) put(key uint64, items []item) {
+	q := d.queues[key]
+	if q == nil {
+		q = &queue{key: key}
+		d.queues[key] = q
+	}
+	if len(q.items) == 0 && !q.taken {
+		d.ready = append(d.ready, q)
+	}
+	if q.items == nil {
+		q.items = items
+	} else {
+		q.items = append(q.items, items...)
+	}
 }
 
 // drain waits until all events are delivered.
@@ -148,20 +166,23 @@ func (d *dispatcher) isRipe() bool {
 // cut takes a batch out of the queues that are ready.
 func (d *dispatcher) cut() assignment {
 	limit := d.batcher.limit(d.waiting)
-	a := assignment{items: make([]item, 0, min(limit, d.waiting))}
-	bytes := 0
+	var a assignment
+	bytes, single := 0, len(d.ready) == 1
 	for len(d.ready) > 0 && len(a.items) < limit {
 		q := d.ready[0]
 		n := 0
-		for n < len(q.items) && len(a.items) < limit && d.batcher.fits(len(a.items), bytes, len(q.items[n].event.Raw)) {
+		for had := len(a.items); n < len(q.items) && had+n < limit && d.batcher.fits(had+n, bytes, len(q.items[n].event.Raw)); n++ {
 			bytes += len(q.items[n].event.Raw)
-			a.items = append(a.items, q.items[n])
-			n++
 		}
 		if n == 0 {
 			break // it would be too large
 		}
-		clear(q.items[:n]) // frees the server's replies when they are delivered
+		if single {
+			a.items = q.items[:n:n]
+		} else {
+			a.items = append(a.items, q.items[:n]...)
+			clear(q.items[:n]) // frees the server's replies when they are delivered
+		}
 		if q.items = q.items[n:]; len(q.items) == 0 {
 			q.items = nil
 		}
@@ -189,5 +210,6 @@ func (d *dispatcher) give(a assignment) {
 		}
 	}
 	d.taken -= len(a.items)
+	clear(a.items) // what is left of a queue lies in the same memory
 	d.changed.Broadcast()
 }

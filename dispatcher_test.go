@@ -40,7 +40,7 @@ func TestDispatcher(t *testing.T) {
 	patient := batcher{maxEvents: 10, maxBytes: 1 << 20, maxAge: time.Hour, lanes: 1}
 	bubble(t, "drain waits for no age, and until what was taken is delivered", func(t *testing.T) {
 		d := newDispatcher(patient)
-		d.add(itemsOf(1, 3), sameKey)
+		d.add(itemsOf(1, 3), nil)
 		if _, waits := taken(t, d); !waits {
 			t.Error("a batch was cut before its age")
 		}
@@ -56,14 +56,14 @@ func TestDispatcher(t *testing.T) {
 		if err := <-drained; err != nil || len(d.queues) > 0 {
 			t.Errorf("drain returned %v, with %d queues", err, len(d.queues))
 		}
-		d.add(itemsOf(4, 4), sameKey)
+		d.add(itemsOf(4, 4), nil)
 		if _, waits := taken(t, d); !waits {
 			t.Error("after drain, a batch was cut before its age")
 		}
 	})
 	bubble(t, "drain ends with its context", func(t *testing.T) {
 		d := newDispatcher(patient)
-		d.add(itemsOf(1, 3), sameKey)
+		d.add(itemsOf(1, 3), nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer d.watch(ctx)()
 		drained := make(chan error, 1)
@@ -76,7 +76,7 @@ func TestDispatcher(t *testing.T) {
 	})
 	bubble(t, "after close, a lane waits for a document that another has, and leaves if there is none", func(t *testing.T) {
 		d := newDispatcher(batcher{maxEvents: 10, maxBytes: 1 << 20, lanes: 2, single: true})
-		d.add(itemsOf(1, 2), sameKey)
+		d.add(itemsOf(1, 2), nil)
 		first, _ := taken(t, d)
 		d.close()
 		if _, waits := taken(t, d); !waits {
@@ -95,7 +95,7 @@ func TestDispatcher(t *testing.T) {
 		b := patient
 		b.careful = 2
 		d := newDispatcher(b)
-		d.add(itemsOf(1, 5), sameKey)
+		d.add(itemsOf(1, 5), nil)
 		for range 2 {
 			a, waits := taken(t, d)
 			if waits || len(a.items) != 1 {

@@ -24,9 +24,6 @@ func keyOf(seed maphash.Seed) func(Event) uint64 {
 	}
 }
 
-// sameKey is the hash where there is one lane: all events are in order.
-func sameKey(Event) uint64 { return 0 }
-
 // isBarrier reports whether an event is about no single document, and so must be
 // delivered alone: drop, rename, dropDatabase, invalidate and the like.
 func isBarrier(ev Event) bool { return document(ev.sent(), "documentKey") == nil }

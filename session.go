@@ -233,7 +233,7 @@ func (s *session) end(ctx, work context.Context, ended error) error {
 
 // feed moves what is read to the dispatcher, until nothing more comes.
 func (s *session) feed(work context.Context, ended *error) error {
-	keys := sameKey
+	var keys func(Event) uint64 // with one lane all events are in order
 	if s.cfg.Concurrency > 1 {
 		keys = keyOf(maphash.MakeSeed())
 	}

@@ -1,6 +1,8 @@
 package rigatoni
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -15,19 +17,22 @@ import (
 type tracker struct {
 	budget *budget
 
-	mu      sync.Mutex
-	first   uint64  // number of entries[0]; numbers begin at 1 and have no gaps
-	entries []entry // read and not yet below the low-water mark
-	low     mark
-	armed   bool          // somebody waits for the mark to advance
-	wake    chan struct{} // has room for one
+	mu    sync.Mutex
+	spans []span // with events that are not yet below the low-water mark
+	next  uint64 // number of the next event; numbers begin at 1 and have no gaps
+	open  int    // events that are not below the mark
+	low   mark
+	armed bool          // somebody waits for the mark to advance
+	wake  chan struct{} // has room for one
 }
 
-// An entry is an event that has been read.
-type entry struct {
-	event Event     // as the source returned it
-	end   *Position // the position after it, where the stream gave one with it
-	done  bool
+// A span is the events that were read at once.
+type span struct {
+	events []Event   // as the source returned them
+	first  uint64    // number of events[0]
+	end    *Position // the position after the last, where the stream gave one with it
+	done   []bool
+	below  int // events at the front that are below the mark
 }
 
 // A mark is a position up to which everything is delivered. Its position is
@@ -54,7 +59,7 @@ func (m mark) time() bson.Timestamp {
 }
 
 func newTracker(start Position, b *budget) *tracker {
-	return &tracker{budget: b, first: 1, low: mark{end: &start}, wake: make(chan struct{}, 1)}
+	return &tracker{budget: b, next: 1, low: mark{end: &start}, wake: make(chan struct{}, 1)}
 }
 
 // add adds events, with the position after the last of them, and returns the
@@ -62,26 +67,34 @@ func newTracker(start Position, b *budget) *tracker {
 func (t *tracker) add(events []Event, end Position) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	number := t.first + uint64(len(t.entries))
-	for _, ev := range events {
-		t.entries = append(t.entries, entry{event: ev})
+	s := span{first: t.next}
+	t.next += uint64(len(events))
+	t.open += len(events)
+	var last *Position
+	if !end.Token.IsZero() { // it is for a source that gives none
+		last = &end
 	}
 	// No events lie between the last one and end.
-	switch n := len(t.entries); {
-	case end.Token.IsZero(): // a source that gives none
+	switch n := len(t.spans); {
+	case len(events) > 0:
+		s.events = slices.Clone(events) // the source may use its memory again
+		s.end, s.done = last, make([]bool, len(events))
+		t.spans = append(t.spans, s)
+	case last == nil:
 	case n > 0:
-		t.entries[n-1].end = &end
+		t.spans[n-1].end = last
 	case t.low.end == nil || *t.low.end != end:
-		t.low.end, t.low.event = &end, Event{} // saved in the next idle interval
+		t.low.end, t.low.event = last, Event{} // saved in the next idle interval
 	}
-	return number
+	return s.first
 }
 
 // done reports events as delivered.
 func (t *tracker) done(items []item) {
 	t.mu.Lock()
 	for _, it := range items {
-		t.entries[it.number-t.first].done = true
+		s := t.spanOf(it.number)
+		s.done[it.number-s.first] = true
 	}
 	bytes := t.advance()
 	t.mu.Unlock()
@@ -90,27 +103,47 @@ func (t *tracker) done(items []item) {
 	}
 }
 
+// spanOf is the span of an event that is not below the mark.
+func (t *tracker) spanOf(number uint64) *span {
+	if s := &t.spans[0]; number-s.first < uint64(len(s.events)) {
+		return s
+	}
+	i, _ := slices.BinarySearchFunc(t.spans, number, func(s span, number uint64) int {
+		return cmp.Compare(s.first+uint64(len(s.events)), number+1)
+	})
+	return &t.spans[i]
+}
+
 // advance moves the low-water mark over all delivered events at the front, and
 // returns their size.
 func (t *tracker) advance() (bytes int) {
 	n := 0
-	for n < len(t.entries) && t.entries[n].done {
-		bytes += len(t.entries[n].event.sent())
-		n++
+	for len(t.spans) > 0 {
+		s := &t.spans[0]
+		before := s.below
+		for s.below < len(s.events) && s.done[s.below] {
+			bytes += len(s.events[s.below].sent())
+			s.below++
+		}
+		if s.below == before {
+			break
+		}
+		n += s.below - before
+		if s.below < len(s.events) {
+			t.low.event, t.low.end = s.events[s.below-1], nil
+			break
+		}
+		if t.low.event, t.low.end = s.events[s.below-1], s.end; s.end != nil {
+			t.low.event = Event{} // frees the server's reply
+		}
+		t.spans[0] = span{} // frees it, too
+		t.spans = t.spans[1:]
 	}
 	if n == 0 {
 		return 0
 	}
-	last := t.entries[n-1]
-	t.low = mark{event: last.event, end: last.end, events: t.low.events + uint64(n)}
-	if t.low.end != nil {
-		t.low.event = Event{} // frees the server's reply
-	}
-	t.first += uint64(n)
-	clear(t.entries[:n]) // frees the server's replies
-	if t.entries = t.entries[n:]; len(t.entries) == 0 {
-		t.entries = nil
-	}
+	t.low.events += uint64(n)
+	t.open -= n
 	t.notify()
 	return bytes
 }
@@ -143,7 +176,7 @@ func (t *tracker) mark() mark {
 func (t *tracker) inFlight() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.entries)
+	return t.open
 }
 
 // undelivered is how many events are not delivered, and how many there are above
@@ -151,12 +184,14 @@ func (t *tracker) inFlight() int {
 func (t *tracker) undelivered() (open, all int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.entries {
-		if !e.done {
-			open++
+	for _, s := range t.spans {
+		for _, done := range s.done[s.below:] {
+			if !done {
+				open++
+			}
 		}
 	}
-	return open, len(t.entries)
+	return open, t.open
 }
 
 // isDone reports whether nothing is in flight.

@@ -2,15 +2,14 @@ package changestream
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/resumetoken"
@@ -34,8 +33,8 @@ type chunkReader struct {
 
 // A snapshotChunk is what a reader read: no documents, if the range has no more.
 type snapshotChunk struct {
-	found       []bson.RawValue  // documents, to be made events; or
-	events      []rigatoni.Event // which the server has made events, without their positioner
+	found       []bson.Raw // documents; or
+	wrapped     []bson.Raw // those that the server has made events
 	docs, bytes int64
 	last        *sortKey // the cursor afterwards
 	ended       bool     // the range has no documents after last
@@ -44,6 +43,8 @@ type snapshotChunk struct {
 // errNotThere: the collection can't be read at the safe point under its name, because it
 // was dropped, renamed or recreated since. The stream will say so.
 var errNotThere = errors.New("the collection was dropped or renamed meanwhile")
+
+var errReply = errors.New("changestream: the reply to a find has no documents")
 
 // codeSnapshotUnavailable is what the server says about a collection that was recreated
 // after the time of the read, or renamed onto.
@@ -54,7 +55,7 @@ const codeDuplicateField = 40413
 
 // A chunkReply is what matters of the reply to a find.
 type chunkReply struct {
-	docs  []bson.RawValue
+	docs  []bson.Raw
 	asked int
 	open  int64 // the id of a cursor that has more; 0: none
 }
@@ -111,19 +112,19 @@ func (r *chunkReader) readLast(ctx context.Context, fields bson.D) (*snapshotChu
 }
 
 // fill makes documents those of a chunk.
-func (r *chunkReader) fill(ctx context.Context, c *snapshotChunk, docs []bson.RawValue) error {
+func (r *chunkReader) fill(ctx context.Context, c *snapshotChunk, docs []bson.Raw) error {
 	if r.stages != nil {
 		return r.transformed(ctx, c, docs)
 	}
 	c.found, c.docs = docs, int64(len(docs))
 	for _, d := range docs {
-		c.bytes += int64(len(d.Value))
+		c.bytes += int64(len(d))
 	}
 	return nil
 }
 
 // withoutCursor leaves out the document that the cursor stands on.
-func (r *chunkReader) withoutCursor(docs []bson.RawValue) []bson.RawValue {
+func (r *chunkReader) withoutCursor(docs []bson.Raw) []bson.Raw {
 	if len(docs) == 0 || r.rng.Cursor == nil {
 		return docs
 	}
@@ -134,7 +135,7 @@ func (r *chunkReader) withoutCursor(docs []bson.RawValue) []bson.RawValue {
 	return docs
 }
 
-func idOf(doc bson.RawValue) bson.RawValue { return doc.Document().Lookup("_id") }
+func idOf(doc bson.Raw) bson.RawValue { return doc.Lookup("_id") }
 
 // find reads documents from the cursor on. Bounds by min and max go by the index, whose
 // order has all types, unlike that of $gt.
@@ -151,19 +152,20 @@ func (r *chunkReader) find(ctx context.Context, limit, skip int, fields bson.D) 
 		cmd = append(cmd, bson.E{Key: "skip", Value: skip})
 	}
 	cmd = append(cmd, bson.E{Key: "limit", Value: limit}, bson.E{Key: "batchSize", Value: limit})
-	reply, err := r.run(ctx, cmd, fields)
+	reply, err := r.run(ctx, cmd, fields, limit)
 	reply.asked = limit
 	return reply, err
 }
 
 // findMaxKey reads the document whose _id is MaxKey, which no range by min has.
-func (r *chunkReader) findMaxKey(ctx context.Context, fields bson.D) ([]bson.RawValue, error) {
-	reply, err := r.run(ctx, bson.D{{Key: "find", Value: r.ns.Coll}, {Key: "filter", Value: bson.D{{Key: "_id", Value: bson.MaxKey{}}}}, {Key: "limit", Value: 1}}, fields)
+func (r *chunkReader) findMaxKey(ctx context.Context, fields bson.D) ([]bson.Raw, error) {
+	reply, err := r.run(ctx, bson.D{{Key: "find", Value: r.ns.Coll}, {Key: "filter", Value: bson.D{{Key: "_id", Value: bson.MaxKey{}}}}, {Key: "limit", Value: 1}}, fields, 1)
 	return reply.docs, err
 }
 
-// run runs a command at the safe point, and frees its cursor.
-func (r *chunkReader) run(ctx context.Context, cmd bson.D, fields bson.D) (chunkReply, error) {
+// run runs a command at the safe point, which returns up to a number of documents, and
+// frees its cursor.
+func (r *chunkReader) run(ctx context.Context, cmd bson.D, fields bson.D, most int) (chunkReply, error) {
 	if fields != nil {
 		cmd = append(cmd, bson.E{Key: "projection", Value: fields})
 	}
@@ -194,10 +196,29 @@ func (r *chunkReader) run(ctx context.Context, cmd bson.D, fields bson.D) (chunk
 	}
 	batch, ok := cursor.Lookup("firstBatch").ArrayOK()
 	if !ok {
-		return chunkReply{}, errors.New("changestream: the reply to a find has no documents")
+		return chunkReply{}, errReply
 	}
-	docs, err := batch.Values()
+	docs, err := documentsOf(batch, most)
 	return chunkReply{docs: docs, open: open}, err
+}
+
+// documentsOf are the documents of a reply, which has room for as many as were asked for
+// or is shorter.
+func documentsOf(batch bson.RawArray, most int) ([]bson.Raw, error) {
+	const smallest = 12 // bytes of an element
+	docs := make([]bson.Raw, 0, min(most, len(batch)/smallest))
+	for rest := []byte(batch[4 : len(batch)-1]); len(rest) > 0; {
+		e, after, ok := bsoncore.ReadElement(rest)
+		if !ok {
+			return nil, errReply
+		}
+		d, ok := e.Value().DocumentOK()
+		if !ok {
+			return nil, errReply
+		}
+		docs, rest = append(docs, bson.Raw(d)), after
+	}
+	return docs, nil
 }
 
 func (r *chunkReader) command(ctx context.Context, cmd bson.D) (bson.Raw, error) {
@@ -215,7 +236,7 @@ func (r *chunkReader) kill(ctx context.Context, cursor int64) {
 
 // transformed has the server apply the user's pipeline to the documents, each as the
 // insert event of it.
-func (r *chunkReader) transformed(ctx context.Context, c *snapshotChunk, docs []bson.RawValue) error {
+func (r *chunkReader) transformed(ctx context.Context, c *snapshotChunk, docs []bson.Raw) error {
 	if len(docs) == 0 {
 		return nil
 	}
@@ -237,66 +258,20 @@ func (r *chunkReader) transformed(ctx context.Context, c *snapshotChunk, docs []
 		}}},
 	}
 	stages = append(append(stages, r.stages...), bson.D{{Key: "$set", Value: bson.D{{Key: "operationType", Value: "read"}}}})
-	reply, err := r.run(ctx, bson.D{{Key: "aggregate", Value: r.ns.Coll}, {Key: "pipeline", Value: stages}, {Key: "cursor", Value: bson.D{{Key: "batchSize", Value: len(docs) + 1}}}}, nil)
+	reply, err := r.run(ctx, bson.D{{Key: "aggregate", Value: r.ns.Coll}, {Key: "pipeline", Value: stages}, {Key: "cursor", Value: bson.D{{Key: "batchSize", Value: len(docs) + 1}}}}, nil, len(docs))
 	if err != nil {
 		return err
 	}
 	for _, d := range reply.docs {
-		c.events = append(c.events, rigatoni.Event{Raw: d.Document()})
-		c.bytes += int64(len(d.Value))
+		c.bytes += int64(len(d))
 	}
+	c.wrapped = reply.docs
 	c.docs = int64(len(docs))
-	if n := len(c.events); reply.open != 0 && n > 0 {
+	if n := len(c.wrapped); reply.open != 0 && n > 0 {
 		// The rest did not fit into the reply.
 		c.ended = false
 		c.docs = int64(n)
-		c.last, err = newSortKey(c.events[n-1].DocumentKey().Lookup("_id"))
+		c.last, err = newSortKey(c.wrapped[n-1].Lookup("documentKey", "_id"))
 	}
 	return err
 }
-
-// wrap returns the events of a chunk, each with the positioner: read events of the
-// documents, all in one piece of memory.
-func (c *snapshotChunk) wrap(ns rigatoni.Namespace, token resumetoken.Token, at bson.Timestamp, p rigatoni.Positioner) ([]rigatoni.Event, error) {
-	for i := range c.events {
-		c.events[i] = c.events[i].WithPositioner(p)
-	}
-	head, err := bson.Marshal(bson.D{
-		{Key: "_id", Value: token.Raw()}, {Key: "operationType", Value: "read"}, {Key: "clusterTime", Value: at},
-		{Key: "ns", Value: bson.D{{Key: "db", Value: ns.DB}, {Key: "coll", Value: ns.Coll}}},
-	})
-	if err != nil || c.found == nil {
-		return c.events, err
-	}
-	head = head[:len(head)-1] // without its end
-	docs := c.found
-	size := 0
-	ids := make([]bson.RawValue, len(docs))
-	for i, d := range docs {
-		id, err := bson.Raw(d.Value).LookupErr("_id")
-		if err != nil {
-			return nil, fmt.Errorf("changestream: a document of %s has no _id", ns)
-		}
-		ids[i] = id
-		size += len(head) + len(keyField) + 10 + len(id.Value) + len(documentField) + len(d.Value) + 1
-	}
-	memory := make([]byte, 0, size)
-	events := make([]rigatoni.Event, len(docs))
-	for i, d := range docs {
-		begin := len(memory)
-		memory = append(memory, head...)
-		memory = append(memory, keyField...)
-		memory = binary.LittleEndian.AppendUint32(memory, uint32(4+5+len(ids[i].Value)+1))
-		memory = append(memory, byte(ids[i].Type), '_', 'i', 'd', 0)
-		memory = append(append(memory, ids[i].Value...), 0)
-		memory = append(append(append(memory, documentField...), d.Value...), 0)
-		binary.LittleEndian.PutUint32(memory[begin:], uint32(len(memory)-begin))
-		events[i] = rigatoni.Event{Raw: bson.Raw(memory[begin:len(memory):len(memory)])}.WithPositioner(p)
-	}
-	return events, nil
-}
-
-const (
-	keyField      = "\x03documentKey\x00"
-	documentField = "\x03fullDocument\x00"
-)

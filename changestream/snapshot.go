@@ -28,6 +28,7 @@ type copyStream struct {
 	scope  scope
 	log    *slog.Logger
 	slices *slicer
+	keys   *keyDrawer
 	points safePoints
 	pace   lagMeter
 
@@ -58,6 +59,7 @@ func newCopyStream(under *stream, state *copyState, lists *lister, resumed bool)
 	c := &copyStream{under: under, scope: r.fingerprint.scope, log: r.log, at: under.at, resumed: resumed, pace: lagMeter{slice: r.src.limits.slice, run: r.src.limits.run, last: time.Now()}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.slices = newSlicer(c.ctx, r.src, c.scope, c.log, lists)
+	c.keys = newKeyDrawer(c.ctx, lists, c.log)
 	c.points.resume(c.at)
 	c.become(state)
 	return c
@@ -189,8 +191,16 @@ func (c *copyStream) standStill(ctx context.Context) (out []rigatoni.Event, err 
 	for _, ns := range c.state.finished() {
 		out = append(out, c.collectionEnd(ns))
 	}
+	c.divideByDrawn()
 	c.slices.fill(c.state)
 	return out, nil
+}
+
+// divideByDrawn divides a collection whose bounds were drawn.
+func (c *copyStream) divideByDrawn() {
+	if d := c.keys.next(c.state, c.slices.isRead); d != nil {
+		c.become(c.state.divideBy(d.ns, d.keys))
+	}
 }
 
 // take makes the documents of a chunk those of the stream: its cursor is their last _id,
@@ -200,6 +210,8 @@ func (c *copyStream) take(res *sliceResult) ([]rigatoni.Event, error) {
 	position := &chunkPosition{stream: c.at, before: c.state, ns: res.ns, rng: res.rng}
 	c.become(c.state.advance(res.ns, res.rng, ch.last, ch.ended, ch.docs, ch.bytes))
 	c.slices.progress.read(ch.docs)
+	c.become(c.slices.divide(c.state, res))
+	c.divideByDrawn()
 	c.slices.fill(c.state) // the server reads the next chunk meanwhile
 	return ch.wrap(res.ns, c.at.Token, c.slices.at, position)
 }
@@ -255,6 +267,7 @@ func (c *copyStream) Close(ctx context.Context) error {
 	c.closed.Do(func() {
 		c.cancel()
 		c.slices.wait()
+		c.keys.wait()
 	})
 	return c.under.Close(ctx)
 }

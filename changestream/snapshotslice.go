@@ -3,6 +3,7 @@ package changestream
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -100,31 +101,50 @@ func (s *slicer) fill(state *copyState) {
 // pick chooses a range that nobody reads, of a collection that has begun if there is
 // one.
 func (s *slicer) pick(state *copyState) (job sliceJob, rng *keyRange, ok bool) {
-	if state == nil {
-		return job, nil, false
+	for job, rng := range s.jobs(state) {
+		return job, rng, true
 	}
-	for _, run := range state.runs {
-		for _, c := range run.active {
-			for _, r := range c.ranges {
-				if job = (sliceJob{ns: c.ns, lower: r.Lower, upper: r.Upper}); s.free(job) {
-					return job, r, true
+	return job, nil, false
+}
+
+// jobs are those that may begin now.
+func (s *slicer) jobs(state *copyState) iter.Seq2[sliceJob, *keyRange] {
+	return func(yield func(sliceJob, *keyRange) bool) {
+		if state == nil {
+			return
+		}
+		for _, run := range state.runs {
+			for _, c := range run.active {
+				for _, r := range c.ranges {
+					if job := (sliceJob{ns: c.ns, lower: r.Lower, upper: r.Upper}); s.free(job) && !yield(job, r) {
+						return
+					}
+				}
+			}
+		}
+		for _, run := range state.runs {
+			for ns := range run.pending.all {
+				if job := (sliceJob{ns: ns, begin: true}); s.free(job) && !yield(job, nil) {
+					return
 				}
 			}
 		}
 	}
-	for _, run := range state.runs {
-		for ns := range run.pending.all {
-			if job = (sliceJob{ns: ns, begin: true}); s.free(job) {
-				return job, nil, true
-			}
-		}
-	}
-	return job, nil, false
 }
 
 func (s *slicer) free(job sliceJob) bool {
 	p := s.paces[job]
 	return !s.busy[job] && !s.failed[job] && (p == nil || !time.Now().Before(p.pause))
+}
+
+// isRead reports whether a range of the collection is being read.
+func (s *slicer) isRead(ns rigatoni.Namespace) bool {
+	for job := range s.busy {
+		if job.ns == ns && !job.begin {
+			return true
+		}
+	}
+	return false
 }
 
 // do does a job, in a goroutine of its own.

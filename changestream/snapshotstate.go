@@ -48,6 +48,8 @@ type collectionCopy struct {
 	// past the cursor: all events are delivered.
 	unordered bool
 	ranges    []*keyRange // those that are not finished
+	highest   *sortKey    // about the last key of all when the copy began; nil: it is not known
+	parts     int         // for bounds that have to be drawn; 0: they are, or it is not worth it
 
 	docs, bytes, docsEstimated, bytesEstimated int64
 }
@@ -226,6 +228,8 @@ type collectionCopyJSON struct {
 	Coll           string      `json:"coll"`
 	Unordered      bool        `json:"unordered,omitempty"`
 	Ranges         []*keyRange `json:"ranges"`
+	Highest        *sortKey    `json:"highest,omitempty"`
+	Parts          int         `json:"parts,omitempty"`
 	Docs           int64       `json:"docs"`
 	Bytes          int64       `json:"bytes"`
 	DocsEstimated  int64       `json:"docsEstimated,omitempty"`
@@ -253,7 +257,7 @@ func (s *copyState) encode() (string, error) {
 		r := copyRunJSON{Began: began, Listed: [2]uint32{run.listed.T, run.listed.I}, Again: run.again, Sized: run.estimated, Pending: run.pending.grouped()}
 		for _, c := range run.active {
 			r.Active = append(r.Active, collectionCopyJSON{
-				DB: c.ns.DB, Coll: c.ns.Coll, Unordered: c.unordered, Ranges: c.ranges,
+				DB: c.ns.DB, Coll: c.ns.Coll, Unordered: c.unordered, Ranges: c.ranges, Highest: c.highest, Parts: c.parts,
 				Docs: c.docs, Bytes: c.bytes, DocsEstimated: c.docsEstimated, BytesEstimated: c.bytesEstimated,
 			})
 		}
@@ -310,7 +314,7 @@ func (r copyRunJSON) run() (copyRun, error) {
 			return copyRun{}, fmt.Errorf("a range of %s.%s is null", c.DB, c.Coll)
 		}
 		run.active = append(run.active, &collectionCopy{
-			ns: rigatoni.Namespace{DB: c.DB, Coll: c.Coll}, unordered: c.Unordered, ranges: c.Ranges,
+			ns: rigatoni.Namespace{DB: c.DB, Coll: c.Coll}, unordered: c.Unordered, ranges: c.Ranges, highest: c.Highest, parts: c.Parts,
 			docs: c.Docs, bytes: c.Bytes, docsEstimated: c.DocsEstimated, bytesEstimated: c.BytesEstimated,
 		})
 	}

@@ -255,7 +255,7 @@ func TestRangesOfASample(t *testing.T) {
 			for i := range size {
 				keys = append(keys, key(t, i/3))
 			}
-			ranges := rangesOf(keys, n)
+			ranges := new(keyRange).divide(keys, n)
 			if len(ranges) > n || len(ranges) == 0 || ranges[0].Lower != nil || ranges[len(ranges)-1].Upper != nil {
 				t.Fatalf("%d ranges of %d keys: %d", n, size, len(ranges))
 			}

@@ -104,6 +104,18 @@ var mutants = map[string]mutant{
 		},
 		test: "TestCopyOfCollectionsThatAreCreated", found: []Kind{Missing},
 	},
+	"the lower part of a range that is divided is lost": {
+		edits: []edit{{"snapshotdivide.go", "Upper: upper})\n\t}\n\treturn ranges\n", "Upper: upper})\n\t}\n\treturn ranges[len(ranges)-1:]\n"}},
+		test:  "TestCopyIntoTransactions", found: []Kind{Missing}, short: true,
+	},
+	"the lower part of a range that is divided goes on to the end": {
+		edits: []edit{{"snapshotdivide.go", "\t\tlast.Upper = keys[bound]\n", ""}},
+		test:  "TestCopyIntoTransactions", found: []Kind{Twice, Disorder},
+	},
+	"a range is divided while it is read": {
+		edits: []edit{{"snapshotdraw.go", "\tif got := d.ready; got != nil && !isRead(got.ns) {\n", "\tif got := d.ready; got != nil {\n"}},
+		test:  "TestCopyIntoTransactions", found: []Kind{Twice, Disorder},
+	},
 	"deletes of what is not copied yet are dropped after a crash": {
 		edits: []edit{{"snapshotevents.go", "\tif resumed && ev.OperationType() == \"delete\" {\n", "\tif false && ev.OperationType() == \"delete\" {\n"}},
 		test:  "TestCopyIntoFunction", found: []Kind{Left, Missing},

@@ -1,0 +1,145 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+// A large collection is read in several ranges at once. Its copy begins with one, which is
+// divided as soon as a reader has nothing else to do, and again when one has nothing to
+// do any more. Where its keys are numbers, ObjectIDs, UUIDs or dates, the bounds are
+// computed: parts that turn out to be empty cost a read, and the others are divided
+// again. The bounds of other keys are drawn from the collection, once. For that the server
+// reads up to 4 MB of documents at random places, which from a disk can take longer than
+// the stream may stand still, and goes on beside it.
+
+// chunksForRange is how many chunks a range has at least.
+const chunksForRange = 4
+
+// parts is how many ranges a collection of a size is divided into; 0: none.
+func (l *lister) parts(size collectionSize) int {
+	o := l.src.opts
+	n := min(int64(o.SnapshotParallelism), size.bytes/(chunksForRange*int64(o.SnapshotChunkBytes)))
+	if n < 2 {
+		return 0
+	}
+	return int(n)
+}
+
+// highest is the last key of a collection, nil if it is empty.
+func (l *lister) highest(ctx context.Context, ns rigatoni.Namespace) (*sortKey, error) {
+	o := options.FindOne().SetSort(bson.D{{Key: "_id", Value: -1}}).SetProjection(bson.D{{Key: "_id", Value: 1}})
+	doc, err := l.src.client.Database(ns.DB).Collection(ns.Coll).FindOne(ctx, bson.D{}, o).Raw()
+	if err != nil {
+		if errors.Is(err, mongo.ErrNoDocuments) {
+			err = nil
+		}
+		return nil, err
+	}
+	return newSortKey(doc.Lookup("_id"))
+}
+
+// divide is the state with the range that was read in several, if there are readers that
+// would have nothing to read.
+func (s *slicer) divide(state *copyState, res *sliceResult) *copyState {
+	n := s.wants(state)
+	if n == 0 || res.chunk.ended {
+		return state
+	}
+	next := state.divide(res.ns, res.rng, n+1, int64(s.src.opts.SnapshotChunkBytes))
+	if next != state {
+		delete(s.paces, res.job) // there is no such range any more
+	}
+	return next
+}
+
+// wants is how many more ranges there could be, for readers that have nothing to read.
+func (s *slicer) wants(state *copyState) int {
+	n := cap(s.results) - s.inFlight
+	for range s.jobs(state) {
+		n--
+		if n <= 0 {
+			return 0
+		}
+	}
+	return n
+}
+
+// divide is the state with a range in up to n, whose bounds are computed. r is a range of
+// a collection as it was some time ago.
+func (s *copyState) divide(ns rigatoni.Namespace, r *keyRange, n int, chunk int64) *copyState {
+	at, ok := s.find(ns)
+	if !ok || at.active < 0 {
+		return s
+	}
+	c := *s.runs[at.run].active[at.active]
+	i := slices.IndexFunc(c.ranges, func(x *keyRange) bool { return x.Lower == r.Lower && x.Upper == r.Upper })
+	if i < 0 || c.unordered {
+		return s
+	}
+	// As far as anybody knows the ranges are of about the same size.
+	n = int(min(int64(n), (c.bytesEstimated-c.bytes)/int64(len(c.ranges))/(2*chunk)))
+	parts := c.ranges[i].divide(c.ranges[i].between(c.highest, n), n)
+	if len(parts) < 2 {
+		return s
+	}
+	c.ranges = slices.Concat(c.ranges[:i], parts, c.ranges[i+1:])
+	return s.replace(at, &c)
+}
+
+// divide makes up to n ranges of one, whose bounds are some of the keys.
+func (r *keyRange) divide(keys []*sortKey, n int) []*keyRange {
+	keys = slices.DeleteFunc(slices.Clone(keys), func(k *sortKey) bool { return !r.has(k.index) || r.copied(k.index) })
+	slices.SortFunc(keys, func(a, b *sortKey) int { return strings.Compare(a.index, b.index) })
+	keys = slices.CompactFunc(keys, func(a, b *sortKey) bool { return a.index == b.index })
+	last := *r
+	ranges := []*keyRange{&last}
+	for i := 1; i < n; i++ {
+		bound := len(keys) * i / n
+		last := ranges[len(ranges)-1]
+		if bound >= len(keys) || last.Lower != nil && last.Lower.index >= keys[bound].index {
+			continue
+		}
+		upper := last.Upper
+		last.Upper = keys[bound]
+		ranges = append(ranges, &keyRange{Lower: keys[bound], Upper: upper})
+	}
+	return ranges
+}
+
+// divisible reports whether the keys are of a kind for which bounds can be computed.
+func (r *keyRange) divisible(highest *sortKey) bool {
+	_, ok := interpolate(r.from().value, highest.value, 1, 2)
+	return ok
+}
+
+// between computes bounds that divide what is left of the range into n parts. highest is
+// about the last key of its collection.
+func (r *keyRange) between(highest *sortKey, n int) (keys []*sortKey) {
+	from, to := r.from(), r.Upper
+	if to == nil {
+		to = highest
+	}
+	if from == nil || to == nil {
+		return nil
+	}
+	for i := 1; i < n; i++ {
+		v, ok := interpolate(from.value, to.value, i, n)
+		if !ok {
+			return nil
+		}
+		key, err := newSortKey(v)
+		if err == nil && from.index < key.index && key.index < to.index {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}

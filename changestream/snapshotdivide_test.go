@@ -1,0 +1,190 @@
+package changestream
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/rigatoni-etl/rigatoni"
+)
+
+func keyOf(t *testing.T, v any) *sortKey {
+	t.Helper()
+	typ, raw, err := bson.MarshalValue(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := newSortKey(bson.RawValue{Type: typ, Value: raw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// Bounds that are computed lie between the keys, in order, and about evenly.
+func TestBoundsAreComputed(t *testing.T) {
+	id := func(hex string) bson.ObjectID {
+		o, err := bson.ObjectIDFromHex(hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	for name, c := range map[string]struct {
+		from, to any
+		want     []any
+	}{
+		"int32":        {int32(0), int32(8), []any{2.0, 4.0, 6.0}},
+		"mixed":        {int32(-4), int64(4), []any{-2.0, 0.0, 2.0}},
+		"double":       {0.5, 1.5, []any{0.75, 1.0, 1.25}},
+		"date":         {bson.DateTime(-10), bson.DateTime(30), []any{bson.DateTime(0), bson.DateTime(10), bson.DateTime(20)}},
+		"ends of time": {bson.DateTime(math.MinInt64), bson.DateTime(math.MaxInt64), []any{bson.DateTime(-1<<62 - 1), bson.DateTime(-1), bson.DateTime(1<<62 - 1)}},
+		"ObjectID": {id("000000000000000000000000"), id("000000000000000000000800"), []any{
+			id("000000000000000000000200"), id("000000000000000000000400"), id("000000000000000000000600"),
+		}},
+		"UUID": {bson.Binary{Subtype: 4, Data: make([]byte, 16)}, bson.Binary{Subtype: 4, Data: append([]byte{4}, make([]byte, 15)...)}, []any{
+			bson.Binary{Subtype: 4, Data: append([]byte{1}, make([]byte, 15)...)}, bson.Binary{Subtype: 4, Data: append([]byte{2}, make([]byte, 15)...)},
+			bson.Binary{Subtype: 4, Data: append([]byte{3}, make([]byte, 15)...)},
+		}},
+		"few between":      {int32(1), int32(2), []any{1.25, 1.5, 1.75}}, // which are keys, too
+		"nothing between":  {id("000000000000000000000001"), id("000000000000000000000002"), nil},
+		"other order":      {int32(9), int32(1), nil},
+		"other types":      {int32(1), id("000000000000000000000002"), nil},
+		"infinity":         {0.0, math.Inf(1), nil},
+		"not a number":     {math.NaN(), 1.0, nil},
+		"strings":          {"a", "z", nil},
+		"unequal binaries": {bson.Binary{Data: []byte{1}}, bson.Binary{Data: []byte{1, 2}}, nil},
+		"subtypes":         {bson.Binary{Subtype: 3, Data: []byte{1}}, bson.Binary{Subtype: 4, Data: []byte{9}}, nil},
+		"old binaries":     {bson.Binary{Subtype: 2, Data: []byte{0}}, bson.Binary{Subtype: 2, Data: []byte{8}}, []any{bson.Binary{Subtype: 2, Data: []byte{2}}, bson.Binary{Subtype: 2, Data: []byte{4}}, bson.Binary{Subtype: 2, Data: []byte{6}}}},
+		"MaxKey":           {int32(1), bson.MaxKey{}, nil},
+		"max of int64":     {int64(math.MaxInt64 - 1), int64(math.MaxInt64), nil},
+	} {
+		r := &keyRange{Cursor: keyOf(t, c.from)}
+		got := r.between(keyOf(t, c.to), 4)
+		var want []*sortKey
+		for _, v := range c.want {
+			want = append(want, keyOf(t, v))
+		}
+		if fmt.Sprint(textOf(got)) != fmt.Sprint(textOf(want)) {
+			t.Errorf("%s: %v, want %v", name, textOf(got), textOf(want))
+		}
+	}
+}
+
+func textOf(keys []*sortKey) (text []string) {
+	for _, k := range keys {
+		text = append(text, k.value.String())
+	}
+	return text
+}
+
+// A range that is divided has the same keys, and those that are copied stay copied.
+func TestRangesThatAreDivided(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for range 2000 {
+		c := &collectionCopy{ns: rigatoni.Namespace{DB: "d", Coll: "a"}, ranges: []*keyRange{{}}, highest: keyOf(t, int32(r.IntN(1000))), bytesEstimated: 1 << 40}
+		s := newCopyState(highWaterMark(t, ts(9, 9)), ts(10, 0), false, namespaces("d", "a"), time.UnixMilli(1)).begin(c)
+		copied := map[int]bool{}
+		for range 1 + r.IntN(6) {
+			ranges := s.runs[0].active[0].ranges
+			x := ranges[r.IntN(len(ranges))]
+			from, to := 0, 1000
+			if x.from() != nil {
+				from = int(x.from().value.AsFloat64()) + 1
+			}
+			if x.Upper != nil {
+				to = int(math.Ceil(x.Upper.value.AsFloat64()))
+			}
+			if from < to {
+				cursor := from + r.IntN(to-from)
+				for k := from; k <= cursor; k++ {
+					copied[k] = true
+				}
+				if x.Cursor == nil && x.Lower != nil && x.Lower.index == keyOf(t, int32(from-1)).index {
+					copied[from-1] = true // the lower bound belongs to the range
+				}
+				s = s.advance(c.ns, x, keyOf(t, int32(cursor)), false, 1, 1)
+			}
+			s = s.divide(c.ns, x, 1+r.IntN(5), 1)
+		}
+		ranges := s.runs[0].active[0].ranges
+		for k := range 1000 {
+			key, in := keyOf(t, int32(k)).index, 0
+			for _, x := range ranges {
+				if x.has(key) {
+					in++
+				}
+			}
+			if in != 1 {
+				t.Fatalf("key %d is in %d ranges of %d", k, in, len(ranges))
+			}
+			if got := s.runs[0].active[0].copied(idOf(mustMarshal(t, bson.D{{Key: "_id", Value: int32(k)}}))); got != copied[k] {
+				t.Fatalf("key %d: copied is %v, want %v", k, got, copied[k])
+			}
+		}
+	}
+}
+
+// A large collection is read in several ranges, whatever the kind and the distribution of
+// its keys: by bounds that are computed, or drawn.
+func TestSnapshotDividesCollections(t *testing.T) {
+	const docs = 3000
+	for name, c := range map[string]struct {
+		id    func(i int) any
+		drawn bool
+	}{
+		"numbers":         {func(i int) any { return int32(i) }, false},
+		"skewed":          {func(i int) any { return math.Pow(1.01, float64(i)) }, false},
+		"most at the end": {func(i int) any { return 1e12 * float64(min(i, 100)) / 100 * (1 + float64(i)/1e9) }, false},
+		"ObjectIDs":       {func(int) any { return bson.NewObjectID() }, false},
+		"strings":         {func(i int) any { return fmt.Sprintf("user %d", i) }, true},
+		"documents":       {func(i int) any { return bson.D{{Key: "a", Value: int32(i % 7)}, {Key: "b", Value: int32(i)}} }, true},
+		"several types": {func(i int) any {
+			if i%2 == 0 {
+				return int32(i)
+			}
+			return fmt.Sprint(i)
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, s := real(t, Options{SnapshotChunkBytes: 4 << 10, SnapshotParallelism: 4})
+			var all []any
+			for i := range docs {
+				all = append(all, bson.D{{Key: "_id", Value: c.id(i)}, {Key: "pad", Value: strings.Repeat("x", 100)}})
+			}
+			if _, err := w.DB.Collection("a").InsertMany(t.Context(), all, options.InsertMany().SetOrdered(false)); err != nil {
+				t.Fatal(err)
+			}
+			st := w.open(s, "", rigatoni.Start{Snapshot: true})
+			cs := st.Stream.(*copyStream)
+			m, most, early := newMirror(t), 0, 0
+			st.copyAll(func(ev rigatoni.Event) {
+				m.apply(ev)
+				if at, ok := cs.state.find(ev.Namespace()); ok && at.active >= 0 {
+					c := cs.state.runs[at.run].active[at.active]
+					if most = max(most, len(c.ranges)); len(c.ranges) >= 3 {
+						early++
+					}
+				}
+			})
+			m.matches(w.DB, "a")
+			if m.reads != docs {
+				t.Errorf("%d reads, want %d", m.reads, docs)
+			}
+			if most < 3 || most > 8 {
+				t.Errorf("%d ranges at most", most)
+			}
+			if early < docs/2 && !c.drawn { // when keys are drawn, much may be copied by then
+				t.Errorf("only %d of %d documents came while there were three ranges or more", early, docs)
+			}
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/rigatoni-etl/rigatoni/state"
@@ -47,7 +48,8 @@ type checkpointer struct {
 	at          Position // of the last save
 	schedule    saveSchedule
 	snapshot    snapshotLog
-	lost        error // of a Sync or Committed that failed: nothing more is saved
+	copying     atomic.Bool // the last checkpoint has the state of a copy
+	lost        error       // of a Sync or Committed that failed: nothing more is saved
 }
 
 // sinkParts is a sink with what else it can do, nil for what it can't.
@@ -305,6 +307,7 @@ func (c *checkpointer) begin(ctx context.Context, stream Stream, sink sinkParts,
 			return err
 		}
 	}
+	c.copying.Store(c.at.Snapshot != "")
 	if c.at.Snapshot != "" {
 		c.snapshot.begun(resumed)
 	}
@@ -404,12 +407,18 @@ func (c *checkpointer) untilDue() time.Duration {
 	m := c.tracker.arm()
 	every := c.cfg.SaveInterval
 	switch {
-	case !c.schedule.hasEvents(m) || c.sink.tx != nil:
+	case !c.schedule.hasEvents(m) || c.sink.tx != nil && !c.endsCopy(m):
 		every = c.cfg.IdleInterval
 	case every < 0: // a lane saves after each batch; this is for batches that take long
 		every = time.Second
 	}
 	return c.schedule.in(every)
+}
+
+// endsCopy reports whether a copy has ended since the last save. Where checkpoints come
+// with transactions, no transaction may follow the last sweep.
+func (c *checkpointer) endsCopy(m mark) bool {
+	return c.copying.Load() && m.end != nil && m.end.Snapshot == ""
 }
 
 // save saves the low-water mark, if it is not saved yet. A store that is
@@ -653,6 +662,7 @@ func (c *checkpointer) isSaved(cp state.Checkpoint) {
 	was := c.last
 	c.last, c.known = &cp, true
 	copying := hasSnapshot(cp)
+	c.copying.Store(copying)
 	if copying || was != nil && hasSnapshot(*was) {
 		c.snapshot.saved(copying)
 	}

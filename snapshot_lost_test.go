@@ -243,6 +243,6 @@ func TestSnapshotThatWasAskedFor(t *testing.T) {
 		r.mustRun()
 		r.wantDelivered("read 3:0")
 		r.wantNoCopy()
-		r.wantLog(1, `msg="snapshot resumes"`)
+		r.wantLog(2, `msg="snapshot begins"`) // and not "resumes": nothing was copied
 	})
 }

@@ -235,6 +235,26 @@ func TestSweepIsFenced(t *testing.T) {
 	})
 }
 
+// After the last sweep no transaction may follow for long. That the copy has ended is saved
+// and logged all the same.
+func TestTheEndOfACopyIsSavedSoon(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		r := newSnapRig(t, 3)
+		db := rigatonitest.NewDatabase()
+		r.cfg.Destination, r.cfg.Store, r.cfg.IdleInterval = db.Client(nil), nil, time.Hour
+		r.start()
+		time.Sleep(5 * time.Second)
+		if cp, err := db.Checkpoints().Load(t.Context(), "shop"); err != nil || len(db.Sweeps()) != 1 || len(cp.Extra) != 0 {
+			t.Errorf("after %d sweeps the checkpoint has %v, %v", len(db.Sweeps()), cp.Extra, err)
+		}
+		r.wantLog(1, "snapshot ended")
+		r.stop()
+		if err := <-r.ended; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 type concurrentSweeper struct{ sweepingSink }
 
 func (s concurrentSweeper) Open(ctx context.Context, o rigatoni.Opening) (rigatoni.Sink, error) {

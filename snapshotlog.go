@@ -22,15 +22,18 @@ func newSnapshotLog(stream Stream, log *slog.Logger) snapshotLog {
 	return snapshotLog{log: log, stream: r, logged: time.Now()}
 }
 
-// begun logs that a copy begins, or goes on after an earlier session.
+// begun logs that a copy begins, or goes on after an earlier session. One that somebody
+// asked for in the checkpoint begins now, and nobody has estimated it.
 func (l *snapshotLog) begun(resumed bool) {
 	s := l.read()
-	message := "snapshot begins"
-	if resumed {
-		message = "snapshot resumes"
+	message, attrs := "snapshot begins", []any{"collections", s.CollectionsTotal}
+	if resumed && s.CollectionsDone+int(s.Documents) > 0 {
+		message, attrs = "snapshot resumes", append(attrs, "collections_done", s.CollectionsDone, "documents", s.Documents)
 	}
-	l.log.Info(message, "collections", s.CollectionsTotal, "collections_done", s.CollectionsDone, "documents", s.Documents,
-		"documents_estimated", s.DocumentsEstimated, "bytes_estimated", s.BytesEstimated)
+	if s.DocumentsEstimated > 0 {
+		attrs = append(attrs, "documents_estimated", s.DocumentsEstimated, "bytes_estimated", s.BytesEstimated)
+	}
+	l.log.Info(message, attrs...)
 }
 
 // saved logs what has to be logged after a save.

@@ -60,7 +60,7 @@ soak: servers ## mongotest: 100,000 events, 500 faults; the pipeline on it and o
 	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 30m -run TestSoak ./mongotest
 	@RIGATONI_CAMPAIGN=full go test -count=1 -v -race -timeout 60m -run TestPipelineSoak .
 
-snapshot: servers ## the copy: 1,000,000 documents and 40 kills, failovers, random loads, all mutants, a copy that takes five times as long as the oplog holds (an hour)
+snapshot: servers ## the copy: 1,000,000 documents and 40 kills, failovers, random loads, all mutants, a copy that takes five times as long as the oplog holds (a quarter of an hour)
 	@cd internal/testing/snapcheck && RIGATONI_CAMPAIGN=full go test -count=1 -v -timeout 120m .
 
 build: ## the command, as bin/rigatoni

@@ -56,7 +56,7 @@ var mutants = map[string]mutant{
 	},
 	"the cursor is saved before the chunk is delivered": {
 		edits: []edit{{"snapshotposition.go", "p.before.advance(p.ns, p.rng, key, false, 0, 0)", "p.before.advance(p.ns, p.rng, key, true, 0, 0)"}},
-		test:  "TestCopyIntoTransactions", found: []Kind{Missing},
+		test:  "TestCopyIntoTransactions", found: []Kind{Missing, Early},
 	},
 	"majority reads instead of snapshot reads": {
 		edits: []edit{
@@ -152,7 +152,7 @@ func (m mutant) try(t *testing.T, binary string) string {
 	t.Helper()
 	tries := 3
 	if campaign.Full(t) {
-		tries = 10
+		tries = 40 // on a busy machine some moments are rarely hit
 	}
 	var out []byte
 	for range tries {

@@ -46,6 +46,8 @@ func TestRights(t *testing.T) {
 		"all":      {"readAnyDatabase", "clusterMonitor"},
 		"oplog":    {"readAnyDatabase", role("oplog", bson.A{on("local", "oplog.rs", "find")})},
 		"nothing":  {role("nothing", bson.A{})},
+		"any":      {role("any", bson.A{bson.D{{Key: "resource", Value: bson.D{{Key: "anyResource", Value: true}}}, {Key: "actions", Value: bson.A{"anyAction"}}}})},
+		"anyof":    {role("anyof", bson.A{on("shop", "", "anyAction")})},
 	}
 	at := server.URI()[strings.LastIndexByte(server.URI(), '@')+1:]
 	for user, roles := range users {

@@ -129,12 +129,9 @@ func (c *checker) server(ctx context.Context, source *changestream.Source) error
 	limited, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	user, rights, err := source.Rights(limited)
-	note := "answers; nobody has logged in"
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
+	note := "answers; " + whoIs(user)
+	if errors.Is(err, errors.ErrUnsupported) {
 		note, err = "answers; it doesn't say which rights there are", nil
-	case user != "":
-		note = "answers; the user is " + user
 	}
 	c.report.Server = partOf(config.Redact(c.s.Server.Source), note, err)
 	if err == nil && user != "" && mayCopy(c.s.Pipeline) {
@@ -191,20 +188,31 @@ func (c *checker) destinationRights(ctx context.Context, dest rigatoni.Destinati
 	}
 	i, ok, err := c.s.Output.To.Inspect(limited, dest, scopes)
 	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		c.report.Destination.Note += "; it doesn't say which rights there are"
+		return nil
 	case err != nil:
 		c.report.Destination = partOf(c.s.Output.To.String(), "", err)
 		return err
 	case !ok:
 		return nil
 	}
-	c.report.Destination.Note += "; the user is " + i.User
+	c.report.Destination.Note += "; " + whoIs(i.User)
+	c.report.DestinationGrant = i.Grant
 	if len(i.Missing) > 0 {
 		c.report.Destination.Note += "; a start makes " + listed(i.Missing)
 	}
 	for _, r := range i.Rights {
-		c.report.DestinationRights = append(c.report.DestinationRights, rightReport{Name: r.Name, For: r.For, Required: true, Granted: r.Granted})
+		c.report.DestinationRights = append(c.report.DestinationRights, rightReport{Name: r.Name, For: r.For, Required: r.Required, Granted: r.Granted})
 	}
 	return nil
+}
+
+func whoIs(user string) string {
+	if user == "" {
+		return "nobody has logged in"
+	}
+	return "the user is " + user
 }
 
 // listed lists names, at most ten of them.

@@ -27,6 +27,7 @@ type checkReport struct {
 	Destination   partReport    `json:"destination"`
 
 	DestinationRights []rightReport `json:"destination_rights,omitempty"`
+	DestinationGrant  string        `json:"destination_grant,omitempty"` // statements that grant what is missing
 
 	DeadLetters *partReport   `json:"dead_letters,omitempty"`
 	Start       []startReport `json:"start,omitempty"` // empty where server or store can't be asked
@@ -183,6 +184,9 @@ func (r *checkReport) text() string {
 	line("destination", r.Destination.text("can be written to"))
 	for _, one := range r.DestinationRights {
 		line("  right", one.text())
+	}
+	if r.DestinationGrant != "" {
+		line("  to grant", r.DestinationGrant)
 	}
 	if r.DeadLetters != nil {
 		line("dead letters", r.DeadLetters.text("can be written to"))

@@ -55,7 +55,7 @@ func params(t *testing.T, dir string, vars ...string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "insert": insert, "waitlines": waitLines, "waitreads": waitReads,
 			"waitfile": waitFile, "fewer": fewer, "insertuntil": insertUntil, "capture": capture,
-			"createuser": createUser, "insertcopied": insertCopied,
+			"createuser": createUser, "grantrole": grantRole, "insertcopied": insertCopied,
 		},
 	}
 }
@@ -198,6 +198,19 @@ func createUser(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(client.Database("admin").RunCommand(context.Background(), bson.D{
 		{Key: "createUser", Value: args[0]}, {Key: "pwd", Value: "pw"},
 		{Key: "roles", Value: bson.A{bson.D{{Key: "role", Value: "read"}, {Key: "db", Value: args[1]}}}},
+	}).Err())
+}
+
+// grantRole grants a role on a database: grantrole name role database.
+func grantRole(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: grantrole name role database")
+	}
+	client, err := mongo.Connect(options.Client().ApplyURI(ts.Getenv("ROOT")))
+	ts.Check(err)
+	defer client.Disconnect(context.Background())
+	ts.Check(client.Database("admin").RunCommand(context.Background(), bson.D{
+		{Key: "grantRolesToUser", Value: args[0]}, {Key: "roles", Value: bson.A{bson.D{{Key: "role", Value: args[1]}, {Key: "db", Value: args[2]}}}},
 	}).Err())
 }
 

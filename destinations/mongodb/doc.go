@@ -69,7 +69,11 @@
 //
 // # Rights
 //
-// The role readWrite on the databases of the mirror and of the checkpoints. The role
-// clusterMonitor lets it read the replica set's id; without that, sets of one name are taken for
-// the same.
+// The privileges find, insert, update and remove on each collection of the mirror, on that of
+// the checkpoints and on the two beside it, and listCollections on their databases: the role
+// readWrite on the databases has them. [Destination.Inspect] names each, and makes the role that
+// has exactly them; a session of a stream is refused in the same words, as far as it is known then
+// what it will write. Later a delivery fails with the names, and is tried again. The role
+// clusterMonitor lets it read the replica set's id (replSetGetConfig); without that, sets of one
+// name are taken for the same. What the function of [Tx] does takes its own.
 package mongodb

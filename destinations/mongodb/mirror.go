@@ -2,6 +2,7 @@ package mongodb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
+	"github.com/rigatoni-etl/rigatoni/internal/mongorights"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/mongostore"
 )
@@ -79,7 +81,11 @@ func (d *Destination) Close() error {
 
 // check checks the deployment and the rights.
 func (d *Destination) check(ctx context.Context) error {
-	if err := d.store.Check(ctx); err != nil {
+	err := d.store.Check(ctx)
+	switch {
+	case errors.As(err, new(*mongorights.Error)):
+		return fmt.Errorf("mongodb: %w; rigatoni check (Look and Inspect) names all that the mirror needs", err)
+	case err != nil:
 		return fmt.Errorf("mongodb: %w", err)
 	}
 	return nil
@@ -103,11 +109,17 @@ func (d *Destination) prepare(ctx context.Context, o rigatoni.Opening) (map[riga
 	if err := d.check(ctx); err != nil {
 		return nil, err
 	}
+	if err := checkRights(ctx, d.client, d.needs(nil, o.Scope)); err != nil {
+		return nil, err
+	}
 	if err := checkLoop(ctx, d.client, d.opts.Checkpoints, o, &d.names); err != nil {
 		return nil, err
 	}
 	targets, err := d.targetsOf(ctx, o.Key)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkRights(ctx, d.client, d.needs(targets)); err != nil {
 		return nil, err
 	}
 	if o.FirstStart && !o.AcceptAnyOutput && len(targets) > 0 {
@@ -173,12 +185,26 @@ var (
 // Deliver fails.
 func (s *sink) Deliver(context.Context, *rigatoni.Batch) error { return errDeliver }
 
-// DeliverAt does in the mirror what the events say, and saves cp, in one transaction.
+// DeliverAt does in the mirror what the events say, and saves cp, in one transaction. Where
+// the server refuses the user, the error names the privileges that are missing.
+func (s *sink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
+	err := s.deliverAt(ctx, b, f, cp)
+	if !isCode(err, codeUnauthorized) {
+		return err
+	}
+	targets := map[rigatoni.Namespace]*target{}
+	for _, ev := range b.Events {
+		targets[ev.Namespace()] = s.d.newTarget(ev.Namespace())
+	}
+	return s.d.lacking(ctx, err, targets)
+}
+
+// deliverAt delivers a batch.
 //
 // Where a drop or a rename is applied, what comes before it is a transaction of its own, and so
 // are the steps of the change (see change). Until the checkpoint is saved, it is on record how
 // far that has got.
-func (s *sink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
+func (s *sink) deliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
 	p := plan{sink: s, copying: len(cp.Extra[rigatoni.ExtraSnapshot]) > 0}
 	for _, ev := range b.Events {
 		if done, err := s.isApplied(ev); err != nil || done {

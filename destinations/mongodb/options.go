@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
+	"github.com/rigatoni-etl/rigatoni/internal/mongorights"
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 	"github.com/rigatoni-etl/rigatoni/stores/mongostore"
@@ -114,6 +115,33 @@ func invalid(format string, args ...any) error {
 // Open returns state.ErrInvalid for a URL or an option that is wrong, state.ErrUnavailable
 // if no primary answers, and state.ErrRefused if one does and refuses.
 func Open(ctx context.Context, rawURL string, o *Options) (*Destination, error) {
+	d, err := connect(rawURL, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.check(ctx); err != nil {
+		_ = d.Close() // it has no error
+		return nil, err
+	}
+	return d, nil
+}
+
+// Look is [Open] for those who only look, as rigatoni check does: that the user lacks
+// privileges is no error, so that Inspect can name all of them.
+func Look(ctx context.Context, rawURL string, o *Options) (*Destination, error) {
+	d, err := connect(rawURL, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.check(ctx); err != nil && !errors.As(err, new(*mongorights.Error)) {
+		_ = d.Close() // it has no error
+		return nil, err
+	}
+	return d, nil
+}
+
+// connect makes a destination with a client of its own.
+func connect(rawURL string, o *Options) (*Destination, error) {
 	co, opts, err := parseURL(rawURL, o)
 	if err != nil {
 		return nil, err
@@ -123,14 +151,11 @@ func Open(ctx context.Context, rawURL string, o *Options) (*Destination, error) 
 		return nil, invalid("the URL is not a valid connection string")
 	}
 	d, err := New(client, &opts)
-	if err == nil {
-		d.owned = true
-		err = d.check(ctx)
-	}
 	if err != nil {
 		mongoclient.Disconnect(client)
 		return nil, err
 	}
+	d.owned = true
 	return d, nil
 }
 

@@ -70,6 +70,14 @@ func (s *sink) Sweep(ctx context.Context, end rigatoni.SnapshotEnd) error {
 	if t == nil {
 		return nil // nothing of it was ever mirrored
 	}
+	err := s.sweep(ctx, t, end)
+	if isCode(err, codeUnauthorized) {
+		return s.d.lacking(ctx, err, map[rigatoni.Namespace]*target{end.Namespace: t})
+	}
+	return err
+}
+
+func (s *sink) sweep(ctx context.Context, t *target, end rigatoni.SnapshotEnd) error {
 	began, err := version(end.Began)
 	if err != nil {
 		return rigatoni.Permanent(err)

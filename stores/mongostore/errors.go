@@ -9,6 +9,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/rigatoni-etl/rigatoni/internal/mongorights"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
@@ -35,6 +36,9 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	case s.closed.Load(), errors.Is(err, mongo.ErrClientDisconnected):
 		return fmt.Errorf("%w: %w", state.ErrClosed, reason{err})
 	case unauthorized(err):
+		if lacks := s.lacking(err); lacks != nil {
+			return fmt.Errorf("%w: %w", lacks, reason{err})
+		}
 		return fmt.Errorf("%w: the user, the password or a right is wrong: %w", state.ErrRefused, reason{err})
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: no response from %s in time: %w (%w)", state.ErrUnavailable, s.name, ctx.Err(), reason{err})
@@ -43,6 +47,21 @@ func (s *Store) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %s: %w", state.ErrUnavailable, s.name, reason{err})
 	}
 	return fmt.Errorf("%w: %w", state.ErrRefused, reason{err})
+}
+
+// lacking names the privileges that the user lacks, where the server has refused one who has
+// logged in. (Not in the context of the call, which may have ended, or be a transaction's.)
+func (s *Store) lacking(err error) error {
+	if answer := mongo.ServerError(nil); !errors.As(err, &answer) || !answer.HasErrorCode(13) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.opts.CallTimeout)
+	defer cancel()
+	lacks := s.checkRights(ctx)
+	if !errors.As(lacks, new(*mongorights.Error)) {
+		return nil
+	}
+	return lacks
 }
 
 // unauthorized reports whether a server refuses the user. The driver takes a failed

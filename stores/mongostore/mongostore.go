@@ -59,7 +59,7 @@
 // # Rights
 //
 // find, insert, update and remove on the collection, and listCollections on its database;
-// the role readWrite has them. [Open] checks them, and refuses a view, a capped or
+// the role readWrite has them. [Open] checks them, names those that are missing, and refuses a view, a capped or
 // time-series collection, and one whose collation doesn't distinguish all keys.
 package mongostore
 

@@ -18,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/rigatoni-etl/rigatoni/internal/mongoclient"
+	"github.com/rigatoni-etl/rigatoni/internal/mongorights"
 	"github.com/rigatoni-etl/rigatoni/internal/option"
 	"github.com/rigatoni-etl/rigatoni/state"
 )
@@ -209,6 +210,9 @@ func (s *Store) open(ctx context.Context) error {
 	if h.SetName == "" && h.Msg != "isdbgrid" {
 		return fmt.Errorf("%w: the server is a standalone one; the store needs a replica set (one node is enough: start mongod with --replSet) or a sharded cluster", state.ErrRefused)
 	}
+	if err := s.checkRights(ctx); err != nil {
+		return s.explain(ctx, err)
+	}
 	if err := s.checkCollection(ctx); err != nil {
 		return s.explain(ctx, err)
 	}
@@ -216,6 +220,16 @@ func (s *Store) open(ctx context.Context) error {
 		return s.explain(ctx, err)
 	}
 	return s.explain(ctx, s.try(ctx))
+}
+
+// checkRights names the privileges that the user lacks, as far as the server says.
+func (s *Store) checkRights(ctx context.Context) error {
+	db := s.coll.Database().Name()
+	err := mongorights.Check(ctx, s.client, mongorights.Store(db, s.coll.Name()))
+	if errors.As(err, new(*mongorights.Error)) {
+		return fmt.Errorf("%w; the role readWrite on the database %q has all that the store needs", err, db)
+	}
+	return err
 }
 
 // A hello is what a server says of itself.

@@ -72,7 +72,7 @@ func TestRights(t *testing.T) {
 	admin := client(t, server.URI()).Database("admin")
 	for name, actions := range map[string]bson.A{
 		"all": {"find", "insert", "update", "remove"}, "nofind": {"insert", "update", "remove"},
-		"noupdate": {"find", "insert", "remove"}, "noremove": {"find", "insert", "update"},
+		"noinsert": {"find", "update", "remove"}, "noupdate": {"find", "insert", "remove"}, "noremove": {"find", "insert", "update"},
 	} {
 		for _, cmd := range []bson.D{
 			{{Key: "createRole", Value: name}, {Key: "roles", Value: bson.A{}}, {Key: "privileges", Value: bson.A{
@@ -90,16 +90,24 @@ func TestRights(t *testing.T) {
 	}
 	s := open(t, uri("all", secret), nil)
 	want(t, s.Save(ctx, "k", checkpoint(t, "82AA", 1)), nil, "Save")
-	for _, u := range []string{uri("nofind", secret), uri("noupdate", secret), uri("noremove", secret), uri("all", "wrongW0rd"), uri("nobody", secret)} {
+	for _, u := range []string{uri("nofind", secret), uri("noinsert", secret), uri("noupdate", secret), uri("noremove", secret), uri("all", "wrongW0rd"), uri("nobody", secret)} {
 		from := time.Now()
 		_, err := mongostore.Open(ctx, u, &mongostore.Options{CallTimeout: time.Minute})
 		want(t, err, state.ErrRefused, u)
+		if user, _, _ := strings.Cut(strings.TrimPrefix(u, "mongodb://"), ":"); strings.HasPrefix(user, "no") && user != "nobody" && !strings.Contains(fmt.Sprint(err), "lacks privileges: "+user[2:]+` on "rigatoni.c";`) {
+			t.Errorf("%s: the error doesn't name what is missing: %v", user, err)
+		}
 		if text := fmt.Sprint(err); strings.Contains(text, secret) || strings.Contains(text, "wrongW0rd") {
 			t.Errorf("%s: %s", u, text)
 		}
 		if d := time.Since(from); d > 30*time.Second {
 			t.Errorf("refusing %s took %v", u, d)
 		}
+	}
+	want(t, admin.RunCommand(ctx, bson.D{{Key: "updateRole", Value: "all"}, {Key: "privileges", Value: bson.A{}}}).Err(), nil, "updateRole")
+	err := s.Save(ctx, "k", checkpoint(t, "82AB", 2))
+	if want(t, err, state.ErrRefused, "Save"); !strings.Contains(fmt.Sprint(err), "the user all of admin lacks privileges: find, insert, update, remove on") {
+		t.Errorf("a save without rights: %v", err)
 	}
 	for _, text := range []string{fmt.Sprintf("%v %+v %#v %s", s, s, s, s), fmt.Sprint(slog.AnyValue(s).Resolve())} {
 		if strings.Contains(text, secret) || !strings.Contains(text, "rigatoni.c") {

@@ -60,7 +60,7 @@ func inspectPostgres(ctx context.Context, opened rigatoni.Destination, scopes []
 		}
 		all.User = r.User
 		for _, right := range r.Rights {
-			if one := Right(right); !slices.Contains(all.Rights, one) {
+			if one := (Right{right.Name, right.For, true, right.Granted}); !slices.Contains(all.Rights, one) {
 				all.Rights = append(all.Rights, one)
 			}
 		}
@@ -90,9 +90,35 @@ var mongoDestination = &Kind{
 	check:          func(r Ref) error { return mongodb.CheckURL(r.Text, r.Options.(*mongodb.Options)) },
 	deliver:        openMongoDB,
 	look: func(ctx context.Context, r Ref, log *slog.Logger) (rigatoni.Destination, string, error) {
-		d, err := openMongoDB(ctx, r, nil, log) // which makes nothing
-		return d, "answers", err
+		o := *r.Options.(*mongodb.Options)
+		o.Logger = log
+		d, err := mongodb.Look(ctx, r.Text, &o)
+		if err != nil {
+			return nil, "", err
+		}
+		return d, "answers", nil
 	},
+	inspect: inspectMongoDB,
+}
+
+func inspectMongoDB(ctx context.Context, opened rigatoni.Destination, scopes []rigatoni.Scope) (all Inspection, err error) {
+	d, ok := opened.(*mongodb.Destination)
+	if !ok {
+		return all, errors.ErrUnsupported
+	}
+	var of []*rigatoni.Scope
+	for _, scope := range scopes {
+		of = append(of, &scope)
+	}
+	r, err := d.Inspect(ctx, of...)
+	if err != nil {
+		return all, err
+	}
+	all.User, all.Grant = r.User, r.Grant
+	for _, right := range r.Rights {
+		all.Rights = append(all.Rights, Right(right))
+	}
+	return all, nil
 }
 
 func openMongoDB(ctx context.Context, r Ref, _ io.Writer, log *slog.Logger) (rigatoni.Destination, error) {

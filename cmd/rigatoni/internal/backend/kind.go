@@ -218,14 +218,16 @@ func (d Destination) Open(ctx context.Context, stdout io.Writer, log *slog.Logge
 
 // An Inspection is what a destination says of itself to those who look at it.
 type Inspection struct {
-	User    string
+	User    string // "" where nobody has logged in
 	Rights  []Right
 	Missing []string // what a start makes
+	Grant   string   // statements that grant what is missing, for those destinations that give them
 }
 
 // A Right is one that the destination's user has or lacks.
 type Right struct {
 	Name, For string
+	Required  bool
 	Granted   bool
 }
 

@@ -24,7 +24,9 @@
 //
 // A stream survives an invalidate event (its collection was dropped or renamed,
 // its database dropped): the event is returned, and the stream is resumed after
-// it, with the next collection of that name.
+// it, with the next collection of that name. A rename that brings documents which the
+// stream has no events of, from a collection outside its scope, is a warning in the log
+// with the command that copies them.
 //
 // # Filters
 //

@@ -96,6 +96,9 @@ func (r *reader) step(ctx context.Context) ([]rigatoni.Event, error) {
 		}
 		return nil, nil
 	}
+	if !r.copying {
+		r.warnOfRenames(events)
+	}
 	return events, r.advance(ctx, events)
 }
 

@@ -132,6 +132,7 @@ func (c *copyStream) next(ctx context.Context) ([]rigatoni.Event, error) {
 // process passes the events of the backlog, up to a safe point at which a slice is due.
 func (c *copyStream) process() (out []rigatoni.Event) {
 	if c.state == nil {
+		c.warnOfRenames(c.backlog)
 		out, c.backlog, c.at = c.backlog, nil, c.end
 		return out
 	}
@@ -143,6 +144,9 @@ func (c *copyStream) process() (out []rigatoni.Event) {
 			return out
 		}
 		c.points.processed(t)
+		if c.state == nil || isConverted(ev.Namespace()) { // nil since an event before it
+			c.warnOfRenames(c.backlog[i : i+1])
+		}
 		keep := c.state.delivers(ev, c.resumed) && !c.scope.onlyForCopy(ev)
 		if next := c.state.after(ev, c.scope); next != c.state {
 			c.become(next)
@@ -159,6 +163,14 @@ func (c *copyStream) process() (out []rigatoni.Event) {
 	}
 	c.backlog, c.at = nil, c.end
 	return out
+}
+
+// warnOfRenames is for events that the reader has not looked at, because the copy was under
+// way when they were read.
+func (c *copyStream) warnOfRenames(events []rigatoni.Event) {
+	if c.under.reader.copying {
+		c.under.reader.warnOfRenames(events)
+	}
 }
 
 // stand begins a slice at a safe point, if one is due.

@@ -91,10 +91,7 @@ func (s *copyState) dropped(ns rigatoni.Namespace, t bson.Timestamp) *copyState 
 }
 
 func (s *copyState) renamed(ev rigatoni.Event, sc scope) *copyState {
-	from, t := ev.Namespace(), ev.ClusterTime()
-	db, _ := ev.Raw.Lookup("to", "db").StringValueOK()
-	coll, _ := ev.Raw.Lookup("to", "coll").StringValueOK()
-	to := rigatoni.Namespace{DB: db, Coll: coll}
+	from, to, t := ev.Namespace(), newNameOf(ev), ev.ClusterTime()
 	_, has := s.find(to)
 	switch copying := s.concerns(from, t); {
 	case has && !s.concerns(to, t):

@@ -223,7 +223,7 @@ func (j *judge) change(m moment, d delivery) {
 	case j.rules.Loose[d.coll]:
 	case !seen:
 		if d.op != "insert" && !(pending && d.op == "delete") {
-			j.fault(Early, d, "the document was neither copied nor inserted before")
+			j.fault(Early, d, "the document was neither copied nor inserted before%s", j.story(h))
 		}
 	case k <= v.k && v.run == j.run:
 		j.fault(Disorder, d, "version %d after version %d", k, v.k)

@@ -45,7 +45,8 @@ func (d *Destination) prepareCatalog(ctx context.Context, tx pgx.Tx) error {
 
 // claims are those of a checkpoint. gone are those whose tables are not there any more.
 func (d *Destination) claims(ctx context.Context, tx pgx.Tx, key string) (all, gone []claim, err error) {
-	rows, err := tx.Query(ctx, `select schema_name, table_name, key, "database", collection, mode, to_regclass(format('%I.%I', schema_name, table_name)) is null
+	rows, err := tx.Query(ctx, `select schema_name, table_name, key, "database", collection, mode,
+			not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname = schema_name and relname = table_name)
 		from `+d.catalog+" where key = $1 order by schema_name, table_name", escaped(key))
 	if err != nil {
 		return nil, nil, err

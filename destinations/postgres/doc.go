@@ -82,7 +82,10 @@
 //     Options.SoftDelete keeps it.
 //   - A row that PostgreSQL refuses (a constraint, a trigger, a generated column that
 //     can't be computed: errors of the classes 22, 23, 54 and P0) is one of a refused
-//     event, for Config.DeadLetters. Everything else is tried again.
+//     event, for Config.DeadLetters. Where the table is at fault (it was dropped, lacks a
+//     column or a right, can't be made), the pipeline ends with
+//     rigatoni.ErrDestinationClosed, and no event is refused. Everything else is tried
+//     again.
 //   - When the copy of a collection has ended, a mirror deletes the rows that the copy
 //     didn't find, or marks them as deleted.
 //

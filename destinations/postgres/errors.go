@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -12,10 +13,19 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// refuse is an error that no repetition mends, and that requires manual intervention.
+// refuse is an error that no repetition mends, and that requires manual intervention:
+// of a table, a right or an option. It would be the same for the next event, so it ends
+// the pipeline, and none is refused for it.
 func refuse(format string, args ...any) error {
-	return rigatoni.Permanent(fmt.Errorf("postgres: %w: %w", state.ErrRefused, fmt.Errorf(format, args...)))
+	return rigatoni.Permanent(refusal{fmt.Errorf("postgres: %w: %w", state.ErrRefused, fmt.Errorf(format, args...))})
 }
+
+// A refusal is rigatoni.ErrDestinationClosed, which its message doesn't say.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+func (r refusal) Is(target error) bool { return target == rigatoni.ErrDestinationClosed }
 
 // refuseEvent is the error of an event that can't be written.
 func refuseEvent(format string, args ...any) error {
@@ -51,6 +61,8 @@ func describeOpening(err error) error {
 		return fmt.Errorf("postgres: %w: %w", state.ErrUnavailable, err)
 	case code == "42501":
 		return refuse("the user lacks a right: %s", message(err))
+	case code == "42P01": // others are looked for in the server's catalog first
+		return refuse("a table of rigatoni's own has disappeared: %s; start again, which makes it", message(err))
 	}
 	return fmt.Errorf("postgres: %w", err)
 }
@@ -69,20 +81,26 @@ func isRowError(code string) bool {
 	return len(code) == 5 && slices.Contains([]string{"22", "23", "54", "P0"}, code[:2])
 }
 
-// describeWriting says what an error of writing to a table means.
+// A writeError is one of a statement that writes to a table.
+type writeError struct {
+	table *table
+	err   error
+}
+
+func (w *writeError) Error() string { return w.err.Error() }
+
+func (w *writeError) Unwrap() error { return w.err }
+
+// describeWriting says what an error of writing to a table means that has nothing wrong
+// about it.
 func describeWriting(t *table, err error) error {
-	code := sqlState(err)
-	switch {
-	case isPermanent(err), errors.As(err, new(*state.Error)):
-		return err
-	case isRowError(code):
+	if code := sqlState(err); isRowError(code) {
 		return refuseEvent("%s refuses a row: %s (SQLSTATE %s)", t.name, message(err), code)
 	}
 	return fmt.Errorf("postgres: writing to %s: %w", t.name, err)
 }
 
-// isChanged reports whether a server's error may be that a table was changed or dropped
-// since it was looked at.
-func isChanged(code string) bool {
-	return len(code) == 5 && slices.Contains([]string{"42", "0A", "3F", "XX"}, code[:2])
+// isTableError reports whether a server's error is about a table, a column or a right.
+func isTableError(code string) bool {
+	return strings.HasPrefix(code, "42") || strings.HasPrefix(code, "3F")
 }

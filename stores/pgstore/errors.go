@@ -48,11 +48,11 @@ func describe(err error) error {
 	case err == nil, isDescribed(err):
 		return err
 	case code == "42P01":
-		return fmt.Errorf("%w: the table of the checkpoints has disappeared: %s", state.ErrRefused, message(err))
+		return fmt.Errorf("%w: the table of the checkpoints has disappeared: %w", state.ErrRefused, said{err})
 	case code == "42501":
-		return fmt.Errorf("%w: the user lacks a right: %s", state.ErrRefused, message(err))
+		return fmt.Errorf("%w: the user lacks a right: %w", state.ErrRefused, said{err})
 	case code == "28P01" || code == "28000":
-		return fmt.Errorf("%w: %s", state.ErrRefused, message(err))
+		return fmt.Errorf("%w: %w", state.ErrRefused, said{err})
 	case passes(code), code == "" && !errors.Is(err, context.Canceled):
 		return fmt.Errorf("%w: %w", state.ErrUnavailable, flat{err})
 	case code == "":
@@ -60,6 +60,13 @@ func describe(err error) error {
 	}
 	return fmt.Errorf("%w: %w", state.ErrRefused, answer{err})
 }
+
+// A said error is a server's message alone.
+type said struct{ error }
+
+func (s said) Error() string { return message(s.error) }
+
+func (s said) Unwrap() error { return s.error }
 
 // An answer is a server's refusal without pgx's list of the addresses that it tried.
 type answer struct{ error }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/state"
+	"github.com/rigatoni-etl/rigatoni/stores/pgstore"
 )
 
 // refuse is an error that no repetition mends, and that requires manual intervention:
@@ -45,9 +46,9 @@ func sqlState(err error) string {
 // message is a server's message without its details, which may repeat a document.
 func message(err error) string {
 	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
-		return e.Message
+		err = errors.New(e.Message)
 	}
-	return err.Error()
+	return pgstore.OneLine(err).Error()
 }
 
 // describeOpening wraps an error of opening in the sentinel that says what it means for
@@ -58,13 +59,13 @@ func describeOpening(err error) error {
 	case err == nil, isPermanent(err), errors.Is(err, context.Canceled), errors.Is(err, state.ErrInvalid), errors.As(err, new(*rigatoni.OutputError)):
 		return err
 	case code == "", passes(code):
-		return fmt.Errorf("postgres: %w: %w", state.ErrUnavailable, err)
+		return fmt.Errorf("postgres: %w: %w", state.ErrUnavailable, pgstore.OneLine(err))
 	case code == "42501":
 		return refuse("the user lacks a right: %s", message(err))
 	case code == "42P01": // others are looked for in the server's catalog first
 		return refuse("a table of rigatoni's own has disappeared: %s; start again, which makes it", message(err))
 	}
-	return fmt.Errorf("postgres: %w", err)
+	return fmt.Errorf("postgres: %w", pgstore.OneLine(err))
 }
 
 // passes reports whether a server's error ends by itself; see pgstore.
@@ -97,7 +98,7 @@ func describeWriting(t *table, err error) error {
 	if code := sqlState(err); isRowError(code) {
 		return refuseEvent("%s refuses a row: %s (SQLSTATE %s)", t.name, message(err), code)
 	}
-	return fmt.Errorf("postgres: writing to %s: %w", t.name, err)
+	return fmt.Errorf("postgres: writing to %s: %w", t.name, pgstore.OneLine(err))
 }
 
 // isTableError reports whether a server's error is about a table, a column or a right.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -88,6 +89,33 @@ func TestSweptTableAtFault(t *testing.T) {
 	wantClosed(t, o.deliver(rigatonitest.Drop("shop.orders")), "was there before and is gone")
 	end := rigatoni.SnapshotEnd{Namespace: rigatoni.Namespace{DB: "shop", Coll: "orders"}}
 	wantClosed(t, o.sink.(rigatoni.Sweeper).Sweep(t.Context(), end), "was there before and is gone")
+}
+
+// An outage is one line in the log for each attempt that is logged, with the host and the
+// reason, and without user and database.
+func TestOutageInOneLine(t *testing.T) {
+	server := pgserver.Start(t, nil)
+	url := strings.Replace(server.URL(), "sslmode=disable", "sslmode=prefer", 1)
+	o := ownerOf(t, newPool(t, url, nil), "shop", postgres.Options{})
+	o.must(insertDoc(1))
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; { // the first attempts find connections that are lost
+		err := o.deliver(insertDoc(2))
+		if err == nil || strings.ContainsAny(err.Error(), "\n\t`") || errors.As(err, new(*rigatoni.PermanentError)) {
+			t.Fatalf("got %v", err)
+		}
+		if want := fmt.Sprintf("postgres: failed to connect to 127.0.0.1:%d: connection refused", server.Port); err.Error() == want {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if err := o.open(nil); err == nil || strings.ContainsAny(err.Error(), "\n\t`") {
+		t.Errorf("opening: %v", err)
+	}
 }
 
 // wantClosed fails the test unless an error ends a pipeline, with a text in one line.

@@ -138,5 +138,5 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return errors.New("postgres: a statement failed and the function returned no error; the transaction was rolled back")
 	}
-	return fmt.Errorf("postgres: commit: %w", err)
+	return fmt.Errorf("postgres: commit: %w", pgstore.OneLine(err))
 }

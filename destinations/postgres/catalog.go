@@ -78,7 +78,7 @@ func (s *session) claim(ctx context.Context, tx pgx.Tx, want claim) (fresh bool,
 	}
 	if err == nil && has != want {
 		return false, refuse("%s belongs to %s already, and %s would be written to the same table; give them tables of their own with another pattern (table: public.{database}_{collection}), or, if %s is not wanted any more, drop it and execute %s",
-			want.name, has, want, want.name, s.d.forget(want.name))
+			want.name, has, want, want.name, s.forget(nil, has))
 	}
 	return fresh, err
 }
@@ -94,11 +94,6 @@ func (d *Destination) claimed(ctx context.Context, tx pgx.Tx, name tableName) (c
 // String is what a claim is about, for messages.
 func (c claim) String() string {
 	return fmt.Sprintf("%q (a %s of the pipeline %q)", c.ns.String(), c.mode, c.key)
-}
-
-// forget is the statement that has a table belong to nobody.
-func (d *Destination) forget(n tableName) string {
-	return fmt.Sprintf("DELETE FROM %s WHERE schema_name = %s AND table_name = %s", d.catalog, literal(n.schema), literal(n.table))
 }
 
 // claimOf is what a collection of the session needs.

@@ -28,6 +28,29 @@ func (r refusal) Unwrap() error { return r.error }
 
 func (r refusal) Is(target error) bool { return target == rigatoni.ErrDestinationClosed }
 
+// mostRefusals is how many refusals one message has.
+const mostRefusals = 10
+
+// refuseAll is the refusal of all that is wrong; nil if nothing is.
+func refuseAll(wrong []error) error {
+	switch len(wrong) {
+	case 0:
+		return nil
+	case 1:
+		return wrong[0]
+	}
+	var texts []string
+	for _, err := range wrong[:min(len(wrong), mostRefusals)] {
+		texts = append(texts, strings.TrimPrefix(err.Error(), refusedPrefix))
+	}
+	if more := len(wrong) - len(texts); more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return refuse("%s", strings.Join(texts, "; "))
+}
+
+var refusedPrefix = "postgres: " + state.ErrRefused.Error() + ": "
+
 // refuseEvent is the error of an event that can't be written.
 func refuseEvent(format string, args ...any) error {
 	return rigatoni.Permanent(fmt.Errorf("postgres: "+format, args...))

@@ -92,11 +92,6 @@ func (s *session) prepareTable(ctx context.Context, tx pgx.Tx, ns rigatoni.Names
 	return &table{want.name, ns}, err
 }
 
-// isGone refuses to make a table again that was there before: its rows would be missing.
-func (s *session) isGone(c claim) error {
-	return refuse("%s, the %s of %s, was there before and is gone; restore it, or start without its rows by executing %s; the next start then makes it, empty", c.name, c.mode, c.ns, s.d.forget(c.name))
-}
-
 // create creates a table, and its schema if it is missing.
 func (s *session) create(ctx context.Context, tx pgx.Tx, name tableName) error {
 	var exists bool

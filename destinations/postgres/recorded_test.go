@@ -1,0 +1,83 @@
+package postgres_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/rigatoni-etl/rigatoni"
+	"github.com/rigatoni-etl/rigatoni/destinations/postgres"
+	"github.com/rigatoni-etl/rigatoni/rigatonitest"
+)
+
+// many delivers an event of each of n collections.
+func (o *owner) many(n int) {
+	o.t.Helper()
+	for i := range n {
+		o.must(rigatonitest.Insert(fmt.Sprintf("shop.c%02d", i), bson.D{e("_id", 1)}))
+	}
+}
+
+// Tables that don't fit the options any more, or are gone, are named all at once: the
+// first ones, how many others there are, and one statement for all.
+func TestManyTablesThatDontFit(t *testing.T) {
+	o := newOwner(t, postgres.Options{})
+	o.many(12)
+	moved := ownerOf(t, o.pool, o.key, postgres.Options{Table: "public.m_{collection}"})
+	err := moved.open(nil)
+	wantRefused(t, err, `shop.c00 is written to "public"."c00", a mirror, and by the options it would be "public"."m_c00", a mirror; shop.c01 is`)
+	wantRefused(t, err, `"public"."m_c02", a mirror; and 9 more; change them back, or start without those rows by executing DELETE FROM rigatoni_tables WHERE key = 'shop'`)
+	if strings.Contains(err.Error(), "c03") {
+		t.Errorf("too many are named: %v", err)
+	}
+	exec(t, o.pool, "drop table c01, c03")
+	exec(t, o.pool, statementOf(t, o.open(nil), `"public"."c01", the mirror of shop.c01; "public"."c03", the mirror of shop.c03 were there before and are gone`))
+	if err := o.open(nil); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, o.pool, "drop table c04")
+	err = moved.open(nil)
+	wantRefused(t, err, `"public"."c04", the mirror of shop.c04, was there before and is gone`)
+	wantRefused(t, err, "; shop.c00 is written to")
+	wantRefused(t, err, "IN (('public', 'c00'), ('public', 'c02'), ('public', 'c05'),")
+	if n := len(err.Error()); n > 3000 {
+		t.Errorf("the message has %d bytes", n)
+	}
+	exec(t, o.pool, "DELETE FROM rigatoni_tables WHERE key = 'shop'")
+	if err := moved.open(nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// statementOf is the statement of a refusal that has that text.
+func statementOf(t *testing.T, err error, text string) string {
+	t.Helper()
+	wantRefused(t, err, text)
+	_, sql, ok := strings.Cut(fmt.Sprint(err), " by executing ")
+	if !ok {
+		t.Fatalf("there is no statement in %v", err)
+	}
+	sql, _, _ = strings.Cut(sql, ";")
+	return sql
+}
+
+// So are all tables that the source names, and that can't be used or made.
+func TestManyTablesThatCantBeUsed(t *testing.T) {
+	o := newLimited(t)
+	o.begin(postgres.Options{})
+	var collections []string
+	for i := range 12 {
+		collections = append(collections, fmt.Sprintf("c%02d", i))
+	}
+	o.exec("create view c00 as select 1 as n; create table c01 (id int); revoke create on schema public from ROLE")
+	named := func(op *rigatoni.Opening) { op.Scope = &rigatoni.Scope{Database: "shop", Collections: collections} }
+	err := o.open(named)
+	for _, text := range []string{`"public"."c00" is a view`, `"public"."c01" can't be the mirror`, `"public"."c02" can't be created`, `"public"."c09" can't be created`, "; and 2 more"} {
+		wantClosed(t, err, text)
+	}
+	if strings.Count(err.Error(), "refused") != 1 || strings.Contains(err.Error(), "c10") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -20,7 +20,7 @@ type claim struct {
 	name tableName
 	key  string // of the checkpoint
 	ns   rigatoni.Namespace
-	mode string
+	mode string // with what else decides on the form of the rows; see Options.form
 }
 
 // catalogSchema is the statement that creates the catalog.
@@ -102,7 +102,7 @@ func (s *session) claimOf(ns rigatoni.Namespace) claim {
 	if name.schema == "" {
 		name.schema = s.schema
 	}
-	return claim{name, escaped(s.key), rigatoni.Namespace{DB: escaped(ns.DB), Coll: escaped(ns.Coll)}, s.d.opts.Mode}
+	return claim{name, escaped(s.key), rigatoni.Namespace{DB: escaped(ns.DB), Coll: escaped(ns.Coll)}, s.d.opts.form()}
 }
 
 // escaped is a name as a column of the catalog holds it: text has neither U+0000 nor

@@ -153,7 +153,7 @@ func (s *session) open(ctx context.Context, tx pgx.Tx, o rigatoni.Opening) error
 	}
 	had, gone, err := s.d.claims(ctx, tx, s.key)
 	if err == nil {
-		err = s.checkHad(had, gone)
+		err = s.checkHad(ctx, tx, had, gone)
 	}
 	if err != nil {
 		return err

@@ -38,8 +38,10 @@
 //	cluster_time  when the change happened, in seconds
 //	version       the resume token's bytes: their order is that of the stream
 //
-// The table rigatoni_tables records which table belongs to which collection. One that
-// belongs to another collection, or to that of another pipeline, is refused.
+// The table rigatoni_tables records which table belongs to which collection, and the form
+// of its rows. One that belongs to another collection, or to that of another pipeline, is
+// refused, and so are options that would write rows of another form beside those that
+// are there (Format, SoftDelete).
 //
 // # The text of an _id
 //

@@ -81,3 +81,59 @@ func TestManyTablesThatCantBeUsed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The form of the rows is not changed beside rows: that is refused, and accepted by the
+// statement of the message. Where there are no rows yet, it is changed.
+func TestChangedForm(t *testing.T) {
+	for _, c := range []struct {
+		was, is postgres.Options
+		form    string
+	}{
+		{postgres.Options{}, postgres.Options{Format: postgres.Relaxed}, "a mirror (format: relaxed)"},
+		{postgres.Options{}, postgres.Options{SoftDelete: true}, "a mirror (soft-delete: true)"},
+		{postgres.Options{SoftDelete: true, Format: postgres.Relaxed}, postgres.Options{}, "a mirror"},
+		{postgres.Options{Mode: postgres.Log, Format: postgres.Relaxed}, postgres.Options{Mode: postgres.Log}, "a log"},
+	} {
+		o := newOwner(t, c.was)
+		o.many(4)
+		exec(t, o.pool, "delete from c01")
+		changed := ownerOf(t, o.pool, o.key, c.is)
+		text := `by the options it would be "public"."c00", ` + c.form
+		check := changed.d.CheckOpening(t.Context(), rigatoni.Opening{Key: o.key})
+		wantRefused(t, check, text)
+		err := changed.open(nil)
+		wantRefused(t, err, text)
+		if strings.Contains(err.Error(), "c01") || err.Error() != check.Error() {
+			t.Errorf("got %v", err)
+		}
+		o.acquire()
+		if err := o.open(nil); err != nil {
+			t.Errorf("with the options as they were: %v", err)
+		}
+		changed.acquire()
+		_, sql, _ := strings.Cut(changed.open(nil).Error(), " by executing ")
+		sql, _, _ = strings.Cut(sql, ", which ")
+		exec(t, o.pool, sql)
+		if err := changed.open(nil); err != nil {
+			t.Errorf("after %s: %v", sql, err)
+		}
+		wantRefused(t, o.open(nil), "a table would have rows of two forms")
+	}
+}
+
+// Without soft deletes, a copy removes the rows that were marked before.
+func TestCopyAfterSoftDelete(t *testing.T) {
+	o := newOwner(t, postgres.Options{SoftDelete: true})
+	o.must(insertDoc(1))
+	o.must(insertDoc(2), rigatonitest.Delete("shop.orders", 1))
+	o.want("select op from orders order by 1", "delete", "insert")
+	hard := ownerOf(t, o.pool, o.key, postgres.Options{})
+	wantRefused(t, hard.open(nil), "a table would have rows of two forms")
+	exec(t, o.pool, "update rigatoni_tables set mode = 'mirror'")
+	began := insertDoc(3)
+	hard.must(rigatonitest.Insert("shop.other", bson.D{e("_id", 1)}), rigatonitest.Read("shop.orders", bson.D{e("_id", 2)}))
+	if err := sweepOf(hard, began); err != nil {
+		t.Fatal(err)
+	}
+	o.want("select _id || op from orders", "2read")
+}

@@ -50,7 +50,7 @@ func (s *session) look(ctx context.Context, t *table) error {
 	err := s.d.transact(ctx, func(tx pgx.Tx) error {
 		f, err := s.d.look(ctx, tx, t.name)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return s.isGone(claim{name: t.name, mode: s.d.opts.Mode, ns: t.ns})
+			return s.isGone(claim{name: t.name, mode: s.d.opts.form(), ns: t.ns})
 		}
 		if err != nil {
 			return err

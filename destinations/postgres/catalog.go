@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -41,6 +42,26 @@ func (d *Destination) prepareCatalog(ctx context.Context, tx pgx.Tx) error {
 			d.catalog, message(err), d.catalogSchema(), d.catalog)
 	}
 	return err
+}
+
+// findOwn finds the names of the tables that are no collection's. One that isn't there
+// yet will be in the first schema of the search path.
+func (s *session) findOwn(ctx context.Context, tx pgx.Tx) error {
+	s.own = map[tableName]string{}
+	schema, table, ok := strings.Cut(s.d.opts.Checkpoints, ".")
+	if !ok {
+		schema, table = "", s.d.opts.Checkpoints
+	}
+	for name, what := range map[string]string{table: "the checkpoints", catalogName: "the record of which table belongs to which collection"} {
+		own := tableName{schema, name}
+		err := tx.QueryRow(ctx, `select coalesce(nullif($1, ''), (select nspname::text from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = to_regclass($2)), current_schema()::text, '')`,
+			schema, own.String()).Scan(&own.schema)
+		if err != nil {
+			return err
+		}
+		s.own[own] = what
+	}
+	return nil
 }
 
 // claims are those of a checkpoint. gone are those whose tables are not there any more.

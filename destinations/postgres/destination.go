@@ -58,7 +58,8 @@ type session struct {
 	key    string
 	fence  state.Fence
 	scope  *rigatoni.Scope
-	schema string // where tables go whose pattern names none
+	schema string               // where tables go whose pattern names none
+	own    map[tableName]string // tables of this package's, and what they are for
 	log    *slog.Logger
 
 	tables   map[rigatoni.Namespace]*table // that have been looked at
@@ -149,6 +150,9 @@ func (s *session) open(ctx context.Context, tx pgx.Tx, o rigatoni.Opening) error
 		return err
 	}
 	if err := s.d.prepareCatalog(ctx, tx); err != nil {
+		return err
+	}
+	if err := s.findOwn(ctx, tx); err != nil {
 		return err
 	}
 	had, gone, err := s.d.claims(ctx, tx, s.key)

@@ -136,6 +136,8 @@ func (o *Options) complete() (Options, error) {
 		return c, invalid("Options.Table is %q, which %w", c.Table, err)
 	case c.Format > Relaxed:
 		return c, invalid("Options.Format is %d; it must be Simplified or Relaxed", c.Format)
+	case c.Checkpoints == catalogName || strings.HasSuffix(c.Checkpoints, "."+catalogName):
+		return c, invalid("Options.Checkpoints is %q, which is the name of the table beside it that records which table belongs to which collection; name another one", c.Checkpoints)
 	case c.Mode == Log && c.SoftDelete:
 		return c, invalid("Options.SoftDelete is for a mirror; a log has a row for each delete")
 	case c.Mode == Log && c.OnDrop == Truncate:

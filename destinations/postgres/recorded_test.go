@@ -9,6 +9,7 @@ import (
 
 	"github.com/rigatoni-etl/rigatoni"
 	"github.com/rigatoni-etl/rigatoni/destinations/postgres"
+	"github.com/rigatoni-etl/rigatoni/internal/testing/pgserver"
 	"github.com/rigatoni-etl/rigatoni/rigatonitest"
 )
 
@@ -136,4 +137,35 @@ func TestCopyAfterSoftDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.want("select _id || op from orders", "2read")
+}
+
+// A collection whose table would be one of this package's own is refused at the start, if
+// the source names it, whether or not that table is there; and otherwise at its first
+// event, which isn't to blame.
+func TestOwnTables(t *testing.T) {
+	for _, c := range []struct {
+		opts             postgres.Options
+		collection, text string
+	}{
+		{postgres.Options{}, "rigatoni_tables", `would be "public"."rigatoni_tables", which has the record of which table`},
+		{postgres.Options{}, "rigatoni_checkpoints", `would be "public"."rigatoni_checkpoints", which has the checkpoints`},
+		{postgres.Options{Table: "{collection}"}, "rigatoni_checkpoints", `would be "public"."rigatoni_checkpoints", which has the checkpoints`},
+		{postgres.Options{Checkpoints: "public.orders"}, "orders", `would be "public"."orders", which has the checkpoints`},
+		{postgres.Options{Mode: postgres.Log}, "rigatoni_tables", "the log of shop.rigatoni_tables would be"},
+	} {
+		named := rigatoni.Opening{Key: "shop", Scope: &rigatoni.Scope{Database: "shop", Collections: []string{"users", c.collection}}}
+		empty, err := postgres.New(newPool(t, pgserver.Database(t), nil), &c.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantRefused(t, empty.CheckOpening(t.Context(), named), c.text)
+
+		o := newOwner(t, c.opts)
+		wantRefused(t, o.d.CheckOpening(t.Context(), named), c.text)
+		wantClosed(t, o.open(func(op *rigatoni.Opening) { op.Scope = named.Scope }), c.text)
+		wantClosed(t, o.deliver(rigatonitest.Insert("shop."+c.collection, bson.D{e("_id", 1)})), c.text)
+	}
+	elsewhere := newOwner(t, postgres.Options{Table: "{database}.{collection}"})
+	elsewhere.must(rigatonitest.Insert("shop.rigatoni_tables", bson.D{e("_id", 1)}))
+	elsewhere.want("select _id from shop.rigatoni_tables", "1")
 }

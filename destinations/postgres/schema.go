@@ -76,6 +76,10 @@ func (s *session) table(ctx context.Context, ns rigatoni.Namespace) (*table, err
 
 func (s *session) prepareTable(ctx context.Context, tx pgx.Tx, ns rigatoni.Namespace) (*table, error) {
 	want := s.claimOf(ns)
+	if what := s.own[want.name]; what != "" {
+		return nil, refuse("the %s of %s would be %s, which has %s; give the collections other tables with another pattern (table: public.m_{collection}), or leave this one out",
+			s.d.opts.Mode, want.ns, want.name, what)
+	}
 	fresh, err := s.claim(ctx, tx, want)
 	if err != nil {
 		return nil, err

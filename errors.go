@@ -24,9 +24,9 @@ var ErrUnsaved = errors.New("the last checkpoint is not saved")
 // still run, so the pipeline stops.
 var ErrDeliveryHung = errors.New("a call did not return after its context had ended")
 
-// ErrDestinationClosed: the destination takes nothing more, whatever the event, such as a
-// pipe that nobody reads any more. A Deliver that returns it ends the pipeline; no
-// event is refused for it.
+// ErrDestinationClosed: the destination takes nothing more, whatever the event: a pipe
+// that nobody reads any more, say, or a table that somebody has dropped. A Deliver that
+// returns it ends the pipeline; no event is refused for it, also if it is [Permanent].
 var ErrDestinationClosed = errors.New("the destination is closed")
 
 // errRewind: the destination may have lost what was delivered since the last

@@ -141,7 +141,7 @@ func judgeCause(err error) (code int, a advice) {
 		return exitDecision, advice{"to write what is known of such events to files and continue", "--dead-letters=DIR"}
 	case is(changestream.ErrUnreadable), is(changestream.ErrFuture):
 		return exitDecision, advice{}
-	case is(rigatoni.ErrDestinationClosed), is(errNoReader):
+	case is(rigatoni.ErrDestinationClosed) && !is(state.ErrRefused), is(errNoReader):
 		return exitUnreachable, advice{"nothing is lost: the next start redelivers the events since the last checkpoint", ""}
 	case is(syscall.ENOSPC), is(syscall.EDQUOT):
 		return exitUnreachable, advice{}

@@ -52,6 +52,8 @@ func TestExitCodes(t *testing.T) {
 		{fmt.Errorf("x: %w: %w", rigatoni.ErrCheckpointLost, state.ErrNotFound), exitDecision},
 		{fmt.Errorf("x: %w", &rigatoni.ChangedStreamError{Accept: "abc"}), exitDecision},
 		{store(state.ErrUnavailable), exitUnreachable},
+		{fmt.Errorf("x: %w", rigatoni.ErrDestinationClosed), exitUnreachable},
+		{fmt.Errorf("x: %w: %w", rigatoni.ErrDestinationClosed, state.ErrRefused), exitRefused}, // a table was dropped
 		{store(state.ErrRefused), exitRefused},
 		{fmt.Errorf("x: %w", mongo.CommandError{Code: 18}), exitRefused},
 		{fmt.Errorf("x: %w", mongo.CommandError{Code: 11601}), exitFailure},

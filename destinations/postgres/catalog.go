@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,7 +21,7 @@ type claim struct {
 	name tableName
 	key  string // of the checkpoint
 	ns   rigatoni.Namespace
-	mode string
+	mode string // with what else decides on the form of the rows; see Options.form
 }
 
 // catalogSchema is the statement that creates the catalog.
@@ -43,9 +44,30 @@ func (d *Destination) prepareCatalog(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
+// findOwn finds the names of the tables that are no collection's. One that isn't there
+// yet will be in the first schema of the search path.
+func (s *session) findOwn(ctx context.Context, tx pgx.Tx) error {
+	s.own = map[tableName]string{}
+	schema, table, ok := strings.Cut(s.d.opts.Checkpoints, ".")
+	if !ok {
+		schema, table = "", s.d.opts.Checkpoints
+	}
+	for name, what := range map[string]string{table: "the checkpoints", catalogName: "the record of which table belongs to which collection"} {
+		own := tableName{schema, name}
+		err := tx.QueryRow(ctx, `select coalesce(nullif($1, ''), (select nspname::text from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = to_regclass($2)), current_schema()::text, '')`,
+			schema, own.String()).Scan(&own.schema)
+		if err != nil {
+			return err
+		}
+		s.own[own] = what
+	}
+	return nil
+}
+
 // claims are those of a checkpoint. gone are those whose tables are not there any more.
 func (d *Destination) claims(ctx context.Context, tx pgx.Tx, key string) (all, gone []claim, err error) {
-	rows, err := tx.Query(ctx, `select schema_name, table_name, key, "database", collection, mode, to_regclass(format('%I.%I', schema_name, table_name)) is null
+	rows, err := tx.Query(ctx, `select schema_name, table_name, key, "database", collection, mode,
+			not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname = schema_name and relname = table_name)
 		from `+d.catalog+" where key = $1 order by schema_name, table_name", escaped(key))
 	if err != nil {
 		return nil, nil, err
@@ -77,7 +99,7 @@ func (s *session) claim(ctx context.Context, tx pgx.Tx, want claim) (fresh bool,
 	}
 	if err == nil && has != want {
 		return false, refuse("%s belongs to %s already, and %s would be written to the same table; give them tables of their own with another pattern (table: public.{database}_{collection}), or, if %s is not wanted any more, drop it and execute %s",
-			want.name, has, want, want.name, s.d.forget(want.name))
+			want.name, has, want, want.name, s.forget(nil, has))
 	}
 	return fresh, err
 }
@@ -95,18 +117,13 @@ func (c claim) String() string {
 	return fmt.Sprintf("%q (a %s of the pipeline %q)", c.ns.String(), c.mode, c.key)
 }
 
-// forget is the statement that has a table belong to nobody.
-func (d *Destination) forget(n tableName) string {
-	return fmt.Sprintf("DELETE FROM %s WHERE schema_name = %s AND table_name = %s", d.catalog, literal(n.schema), literal(n.table))
-}
-
 // claimOf is what a collection of the session needs.
 func (s *session) claimOf(ns rigatoni.Namespace) claim {
 	name := s.d.names.of(ns)
 	if name.schema == "" {
 		name.schema = s.schema
 	}
-	return claim{name, escaped(s.key), rigatoni.Namespace{DB: escaped(ns.DB), Coll: escaped(ns.Coll)}, s.d.opts.Mode}
+	return claim{name, escaped(s.key), rigatoni.Namespace{DB: escaped(ns.DB), Coll: escaped(ns.Coll)}, s.d.opts.form()}
 }
 
 // escaped is a name as a column of the catalog holds it: text has neither U+0000 nor

@@ -58,7 +58,8 @@ type session struct {
 	key    string
 	fence  state.Fence
 	scope  *rigatoni.Scope
-	schema string // where tables go whose pattern names none
+	schema string               // where tables go whose pattern names none
+	own    map[tableName]string // tables of this package's, and what they are for
 	log    *slog.Logger
 
 	tables   map[rigatoni.Namespace]*table // that have been looked at
@@ -151,17 +152,15 @@ func (s *session) open(ctx context.Context, tx pgx.Tx, o rigatoni.Opening) error
 	if err := s.d.prepareCatalog(ctx, tx); err != nil {
 		return err
 	}
-	had, gone, err := s.d.claims(ctx, tx, s.key)
-	switch {
-	case err != nil:
+	if err := s.findOwn(ctx, tx); err != nil {
 		return err
-	case gone != nil:
-		return s.isGone(gone[0])
 	}
-	for _, c := range had {
-		if err := s.checkHad(c); err != nil {
-			return err
-		}
+	had, gone, err := s.d.claims(ctx, tx, s.key)
+	if err == nil {
+		err = s.checkHad(ctx, tx, had, gone)
+	}
+	if err != nil {
+		return err
 	}
 	if o.FirstStart && !o.AcceptAnyOutput {
 		if err := s.checkOutput(ctx, tx, had); err != nil {
@@ -184,18 +183,6 @@ func (s *session) findSchema(ctx context.Context, tx pgx.Tx) error {
 		return refuse("there is no schema in the search path; write it into the pattern, as in table: public.{collection}")
 	}
 	s.schema = *schema
-	return nil
-}
-
-// checkHad refuses to leave a table behind because the options say another one now. A
-// name in the catalog is escaped, and differs from the one that it was made of where
-// that has a backslash, say: only others can be compared.
-func (s *session) checkHad(c claim) error {
-	now := s.claimOf(c.ns)
-	if now.ns == c.ns && (now.name != c.name || now.mode != c.mode) {
-		return refuse("%s is written to %s, a %s, and by the options it would be %s, a %s; change them back, or start without those rows by executing %s",
-			c.ns, c.name, c.mode, now.name, now.mode, s.d.forget(c.name))
-	}
 	return nil
 }
 
@@ -228,23 +215,48 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// prepareNamed prepares the tables of the collections that the source names.
+// prepareNamed prepares the tables of the collections that the source names. It refuses
+// all that can't be prepared at once.
 func (s *session) prepareNamed(ctx context.Context, tx pgx.Tx) error {
-	if s.scope == nil || s.scope.Database == "" || isPattern(s.scope.Database) {
+	var wrong []error
+	for _, ns := range named(s.scope) {
+		t, err := s.prepareApart(ctx, tx, ns)
+		switch {
+		case isPermanent(err):
+			wrong = append(wrong, err)
+		case err != nil:
+			return err
+		default:
+			s.tables[ns] = t
+		}
+	}
+	return refuseAll(wrong)
+}
+
+// prepareApart prepares a table so that the transaction goes on if that fails.
+func (s *session) prepareApart(ctx context.Context, tx pgx.Tx, ns rigatoni.Namespace) (*table, error) {
+	part, err := tx.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.prepareTable(ctx, part, ns)
+	if err != nil {
+		return nil, errors.Join(err, part.Rollback(ctx))
+	}
+	return t, part.Commit(ctx)
+}
+
+// named are the collections that a scope, which may be nil, names one by one.
+func named(scope *rigatoni.Scope) (all []rigatoni.Namespace) {
+	if scope == nil || scope.Database == "" || isPattern(scope.Database) {
 		return nil
 	}
-	for _, name := range s.scope.Collections {
-		if isPattern(name) {
-			continue
+	for _, coll := range scope.Collections {
+		if !isPattern(coll) {
+			all = append(all, rigatoni.Namespace{DB: scope.Database, Coll: coll})
 		}
-		ns := rigatoni.Namespace{DB: s.scope.Database, Coll: name}
-		t, err := s.prepareTable(ctx, tx, ns)
-		if err != nil {
-			return err
-		}
-		s.tables[ns] = t
 	}
-	return nil
+	return all
 }
 
 // checkScope refuses options that don't fit what the stream has.

@@ -38,8 +38,10 @@
 //	cluster_time  when the change happened, in seconds
 //	version       the resume token's bytes: their order is that of the stream
 //
-// The table rigatoni_tables records which table belongs to which collection. One that
-// belongs to another collection, or to that of another pipeline, is refused.
+// The table rigatoni_tables records which table belongs to which collection, and the form
+// of its rows. One that belongs to another collection, or to that of another pipeline, is
+// refused, and so are options that would write rows of another form beside those that
+// are there (Format, SoftDelete).
 //
 // # The text of an _id
 //
@@ -82,7 +84,10 @@
 //     Options.SoftDelete keeps it.
 //   - A row that PostgreSQL refuses (a constraint, a trigger, a generated column that
 //     can't be computed: errors of the classes 22, 23, 54 and P0) is one of a refused
-//     event, for Config.DeadLetters. Everything else is tried again.
+//     event, for Config.DeadLetters. Where the table is at fault (it was dropped, lacks a
+//     column or a right, can't be made), the pipeline ends with
+//     rigatoni.ErrDestinationClosed, and no event is refused. Everything else is tried
+//     again.
 //   - When the copy of a collection has ended, a mirror deletes the rows that the copy
 //     didn't find, or marks them as deleted.
 //

@@ -94,7 +94,7 @@ func (s *session) claimedBy(ctx context.Context, is func(claim) bool) (tables []
 			tables = append(tables, &table{name: c.name, ns: c.ns})
 		}
 	}
-	return tables, err
+	return tables, describeOpening(err)
 }
 
 func tableNames(tables []*table) string {
@@ -148,7 +148,7 @@ func (s *session) run(ctx context.Context, w sweep) error {
 			return err
 		})
 		if err != nil {
-			return s.failed(w.table, err)
+			return s.blame(ctx, w.table, err)
 		}
 		s.swept[id] = last
 	}

@@ -9,28 +9,20 @@ import (
 	"github.com/rigatoni-etl/rigatoni/state"
 )
 
-// Errors of rows are the event's, those of the connection and the server are tried again,
-// and a table that was changed is looked at again.
+// Errors of rows are the event's, and all others are tried again.
 func TestErrorClasses(t *testing.T) {
-	for code, want := range map[string]struct{ row, changed bool }{
-		"22P02": {row: true}, "22P05": {row: true}, "23505": {row: true}, "23514": {row: true}, "54000": {row: true}, "P0001": {row: true},
-		"08006": {}, "57P01": {}, "57014": {}, "53100": {}, "53300": {}, "40001": {}, "40P01": {}, "25006": {}, "25P03": {}, "55P03": {}, "58030": {}, "": {},
-		"42P01": {changed: true}, "42703": {changed: true}, "42501": {changed: true}, "42P10": {changed: true}, "0A000": {changed: true}, "XX000": {changed: true},
+	for code, row := range map[string]bool{
+		"22P02": true, "22P05": true, "23505": true, "23514": true, "54000": true, "P0001": true,
+		"08006": false, "57P01": false, "57014": false, "53100": false, "53300": false, "40001": false, "40P01": false, "25006": false, "25P03": false,
+		"55P03": false, "58030": false, "": false, "42P01": false, "42703": false, "42501": false, "0A000": false, "XX000": false,
 	} {
 		err := describeWriting(&table{name: tableName{"public", "t"}}, &pgconn.PgError{Code: code, Message: "m", Detail: "a secret document"})
 		if code == "" {
 			err = describeWriting(&table{}, errors.New("connection reset"))
 		}
-		if got := isPermanent(err); got != want.row {
+		if got := isPermanent(err); got != row {
 			t.Errorf("%s: permanent is %v", code, got)
 		}
-		if got := isChanged(code); got != want.changed {
-			t.Errorf("%s: changed is %v", code, got)
-		}
-	}
-	fenced := &state.Error{Err: state.ErrFenced}
-	if err := describeWriting(&table{}, fenced); err != fenced {
-		t.Errorf("an error of the checkpoint becomes %v", err)
 	}
 }
 

@@ -27,7 +27,7 @@ func (l *logSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.Fenc
 		return err
 	}
 	sink := txSink{store: l.session.d.store, key: l.session.key, fn: l.apply(tables)}
-	return l.session.finish(sink.DeliverAt(ctx, b, f, cp), b)
+	return l.session.finish(ctx, sink.DeliverAt(ctx, b, f, cp), b)
 }
 
 // apply writes the rows in a transaction.
@@ -125,7 +125,7 @@ func (l *logSink) write(ctx context.Context, tx pgx.Tx, rows *logRows) error {
 	statement := "copy " + rows.table.name.String() + " (_id, doc, op, cluster_time, version) from stdin (format binary)"
 	data := append(rows.data, copyTrailer...)
 	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(data), statement); err != nil {
-		return l.session.failed(rows.table, err)
+		return &writeError{rows.table, err}
 	}
 	return nil
 }

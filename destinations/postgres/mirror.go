@@ -36,7 +36,7 @@ func (m *mirrorSink) DeliverAt(ctx context.Context, b *rigatoni.Batch, f state.F
 		}
 	}
 	sink := txSink{store: m.session.d.store, key: m.session.key, fn: m.apply(c)}
-	return m.session.finish(sink.DeliverAt(ctx, b, f, cp), b)
+	return m.session.finish(ctx, sink.DeliverAt(ctx, b, f, cp), b)
 }
 
 // apply writes the rows in a transaction.
@@ -206,12 +206,12 @@ func (m *mirrorSink) write(ctx context.Context, tx pgx.Tx, rows *mirrorRows) err
 	name := rows.table.name.String()
 	if len(put.ids) > 0 {
 		if _, err := tx.Exec(ctx, "insert into "+name+upsert, put.ids, put.docs, put.ops, put.at, put.versions); err != nil {
-			return m.session.failed(rows.table, err)
+			return &writeError{rows.table, err}
 		}
 	}
 	if len(gone.ids) > 0 {
 		if _, err := tx.Exec(ctx, "delete from "+name+deleteRows, gone.ids, gone.versions); err != nil {
-			return m.session.failed(rows.table, err)
+			return &writeError{rows.table, err}
 		}
 	}
 	return nil

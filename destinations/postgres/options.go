@@ -51,11 +51,12 @@ type Options struct {
 	Table string `help:"pattern of the tables' names; {database} is replaced, too" default:"public.{collection}" arg:"NAME"`
 
 	// Format is the form of the column doc: [extjson.Simplified], plain JSON for SQL
-	// (the default), or [extjson.Relaxed], which keeps the types of BSON.
+	// (the default), or [extjson.Relaxed], which keeps the types of BSON. To change it
+	// beside rows is refused.
 	Format Format `help:"plain JSON, or Extended JSON" default:"simplified" want:"simplified or relaxed" oneof:"simplified|relaxed" arg:"FORM"`
 
 	// SoftDelete keeps the row of a document that is deleted, with "delete" in the
-	// column op. It is for [Mirror].
+	// column op. It is for [Mirror]. To change it beside rows is refused.
 	SoftDelete bool `help:"keep the rows of deleted documents, marked by their op"`
 
 	// OnDrop is what becomes of the rows of a collection that is dropped or renamed, or
@@ -135,6 +136,8 @@ func (o *Options) complete() (Options, error) {
 		return c, invalid("Options.Table is %q, which %w", c.Table, err)
 	case c.Format > Relaxed:
 		return c, invalid("Options.Format is %d; it must be Simplified or Relaxed", c.Format)
+	case c.Checkpoints == catalogName || strings.HasSuffix(c.Checkpoints, "."+catalogName):
+		return c, invalid("Options.Checkpoints is %q, which is the name of the table beside it that records which table belongs to which collection; name another one", c.Checkpoints)
 	case c.Mode == Log && c.SoftDelete:
 		return c, invalid("Options.SoftDelete is for a mirror; a log has a row for each delete")
 	case c.Mode == Log && c.OnDrop == Truncate:
@@ -144,6 +147,22 @@ func (o *Options) complete() (Options, error) {
 		c.Logger = slog.Default()
 	}
 	return c, nil
+}
+
+// form is the mode, and which options decide on the form of the rows, where they aren't
+// the defaults: "mirror (format: relaxed, soft-delete: true)". The catalog records it.
+func (o *Options) form() string {
+	var more []string
+	if o.Format != Simplified {
+		more = append(more, "format: "+o.Format.mode().String())
+	}
+	if o.SoftDelete {
+		more = append(more, "soft-delete: true")
+	}
+	if more == nil {
+		return o.Mode
+	}
+	return o.Mode + " (" + strings.Join(more, ", ") + ")"
 }
 
 func (o *Options) store() *pgstore.Options {

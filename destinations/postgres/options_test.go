@@ -33,6 +33,7 @@ func TestCheckURL(t *testing.T) {
 		"postgres://u:hunter2@h/db?on-nul=ignore":                          "replace or stop",
 		"postgres://u:hunter2@h/db?call-timeout=0.1us":                     "call-timeout",
 		"postgres://u:hunter2@h/db?checkpoints=" + strings.Repeat("x", 64): "at most 63 bytes",
+		"postgres://u:hunter2@h/db?checkpoints=etl.rigatoni_tables":        "the table beside it that records",
 		"postgres://u:hunter2@h/db?sslmode=sometimes":                      "can't be read",
 	} {
 		err := postgres.CheckURL(url, nil)

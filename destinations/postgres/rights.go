@@ -61,14 +61,7 @@ func (d *Destination) needed(scope *rigatoni.Scope) []need {
 		{name.String(), name.schema, []string{"SELECT", "INSERT", "UPDATE", "DELETE"}, "the checkpoints"},
 		{d.catalog, name.schema, []string{"SELECT", "INSERT"}, "the record of which table belongs to which collection"},
 	}
-	if scope == nil || scope.Database == "" || isPattern(scope.Database) {
-		return all
-	}
-	for _, coll := range scope.Collections {
-		if isPattern(coll) {
-			continue
-		}
-		ns := rigatoni.Namespace{DB: scope.Database, Coll: coll}
+	for _, ns := range named(scope) {
 		table := d.names.of(ns)
 		all = append(all, need{table.String(), table.schema, rights[d.opts.Mode], "the " + d.opts.Mode + " of " + ns.String()})
 	}

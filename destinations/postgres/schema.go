@@ -76,6 +76,10 @@ func (s *session) table(ctx context.Context, ns rigatoni.Namespace) (*table, err
 
 func (s *session) prepareTable(ctx context.Context, tx pgx.Tx, ns rigatoni.Namespace) (*table, error) {
 	want := s.claimOf(ns)
+	if what := s.own[want.name]; what != "" {
+		return nil, refuse("the %s of %s would be %s, which has %s; give the collections other tables with another pattern (table: public.m_{collection}), or leave this one out",
+			s.d.opts.Mode, want.ns, want.name, what)
+	}
 	fresh, err := s.claim(ctx, tx, want)
 	if err != nil {
 		return nil, err
@@ -90,11 +94,6 @@ func (s *session) prepareTable(ctx context.Context, tx pgx.Tx, ns rigatoni.Names
 		err = s.d.checkShape(ctx, tx, want.name, f)
 	}
 	return &table{want.name, ns}, err
-}
-
-// isGone refuses to make a table again that was there before.
-func (s *session) isGone(c claim) error {
-	return refuse("%s, the %s of %s, was there before and is gone; restore it, or start without its rows by executing %s", c.name, c.mode, c.ns, s.d.forget(c.name))
 }
 
 // create creates a table, and its schema if it is missing.
@@ -133,7 +132,9 @@ type column struct {
 
 // facts are what a table is as a whole.
 type facts struct {
+	oid               uint32
 	kind, persistence string
+	usable            bool // its schema, by the user
 	secured           bool // row security is in force for the user
 	unique            bool // its _id
 	missing           []string
@@ -141,17 +142,20 @@ type facts struct {
 
 // look looks at a table; the error is pgx.ErrNoRows if there is none.
 func (d *Destination) look(ctx context.Context, tx pgx.Tx, name tableName) (f facts, err error) {
-	err = tx.QueryRow(ctx, `select relkind::text, relpersistence::text, row_security_active(oid),
+	err = tx.QueryRow(ctx, `select c.oid, relkind::text, relpersistence::text, has_schema_privilege(n.oid, 'USAGE'), row_security_active(c.oid),
 			exists (select from pg_index i join pg_attribute a on a.attrelid = indrelid and a.attnum = indkey[0]
 				where indrelid = c.oid and attname = '_id' and indnkeyatts = 1 and indisunique and indisvalid and indimmediate and indpred is null),
-			array(select r from unnest($2::text[]) r where not has_table_privilege(c.oid, r))
-		from pg_class c where oid = to_regclass($1)`, name.String(), rights[d.opts.Mode]).Scan(&f.kind, &f.persistence, &f.secured, &f.unique, &f.missing)
+			array(select r from unnest($3::text[]) r where not has_table_privilege(c.oid, r))
+		from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = $1 and relname = $2`, name.schema, name.table, rights[d.opts.Mode]).
+		Scan(&f.oid, &f.kind, &f.persistence, &f.usable, &f.secured, &f.unique, &f.missing)
 	return f, err
 }
 
 // checkShape refuses a table that rows can't be written to.
 func (d *Destination) checkShape(ctx context.Context, tx pgx.Tx, name tableName, f facts) error {
 	switch {
+	case !f.usable:
+		return refuse("the user lacks rights: GRANT USAGE ON SCHEMA %s TO the user", quoteName(name.schema))
 	case f.kind != "r" && f.kind != "p":
 		return refuse("%s is %s, and not a table; name another one (table: …), or remove it", name, kindName(f.kind))
 	case f.persistence == "u":
@@ -159,7 +163,7 @@ func (d *Destination) checkShape(ctx context.Context, tx pgx.Tx, name tableName,
 	case f.secured && d.opts.Mode == Log:
 		return refuse("%s has row security for this user, with which COPY is not possible; ALTER TABLE %s DISABLE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS", name, name)
 	}
-	columns, err := columnsOf(ctx, tx, name)
+	columns, err := columnsOf(ctx, tx, f.oid)
 	if err == nil {
 		err = d.checkColumns(name, columns)
 	}
@@ -181,11 +185,11 @@ func kindName(kind string) string {
 	return "of another kind"
 }
 
-func columnsOf(ctx context.Context, tx pgx.Tx, name tableName) ([]column, error) {
+func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) ([]column, error) {
 	rows, err := tx.Query(ctx, `select attname::text, format_type(atttypid, atttypmod), attnotnull, atthasdef or attidentity <> '',
 			case when attgenerated <> '' then 'generated' when attidentity = 'a' then 'an identity' else '' end, coalesce(collisdeterministic, true)
 		from pg_attribute left join pg_collation c on c.oid = attcollation
-		where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum`, name.String())
+		where attrelid = $1 and attnum > 0 and not attisdropped order by attnum`, oid)
 	if err != nil {
 		return nil, err
 	}

@@ -116,6 +116,8 @@ var errRepeated = errors.New("the checkpoint is saved already")
 func (s *txSink) apply(ctx context.Context, tx pgx.Tx, b *rigatoni.Batch, f state.Fence, cp state.Checkpoint) error {
 	repeated, err := s.store.SaveTx(ctx, tx, s.key, f, cp)
 	switch {
+	case errors.Is(err, state.ErrRefused) && isTableError(sqlState(err)):
+		return refusal{err} // of the table of the checkpoints: no event is refused for it
 	case err != nil:
 		return err
 	case repeated:
@@ -136,5 +138,5 @@ func commit(ctx context.Context, tx pgx.Tx) error {
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return errors.New("postgres: a statement failed and the function returned no error; the transaction was rolled back")
 	}
-	return fmt.Errorf("postgres: commit: %w", err)
+	return fmt.Errorf("postgres: commit: %w", pgstore.OneLine(err))
 }

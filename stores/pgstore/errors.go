@@ -36,9 +36,9 @@ func sqlState(err error) string {
 // message is a server's message without its details, which may repeat a record.
 func message(err error) string {
 	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
-		return e.Message
+		return joined(e.Message)
 	}
-	return err.Error()
+	return OneLine(err).Error()
 }
 
 // describe wraps an error in the sentinel that says what it means for the caller.
@@ -48,46 +48,25 @@ func describe(err error) error {
 	case err == nil, isDescribed(err):
 		return err
 	case code == "42P01":
-		return fmt.Errorf("%w: the table of the checkpoints has disappeared: %s", state.ErrRefused, message(err))
+		return fmt.Errorf("%w: the table of the checkpoints has disappeared: %w", state.ErrRefused, said{err})
 	case code == "42501":
-		return fmt.Errorf("%w: the user lacks a right: %s", state.ErrRefused, message(err))
+		return fmt.Errorf("%w: the user lacks a right: %w", state.ErrRefused, said{err})
 	case code == "28P01" || code == "28000":
-		return fmt.Errorf("%w: %s", state.ErrRefused, message(err))
+		return fmt.Errorf("%w: %w", state.ErrRefused, said{err})
 	case passes(code), code == "" && !errors.Is(err, context.Canceled):
-		return fmt.Errorf("%w: %w", state.ErrUnavailable, flat{err})
+		return fmt.Errorf("%w: %w", state.ErrUnavailable, OneLine(err))
 	case code == "":
-		return fmt.Errorf("%w: no response in time: %w", state.ErrUnavailable, flat{err})
+		return fmt.Errorf("%w: no response in time: %w", state.ErrUnavailable, OneLine(err))
 	}
-	return fmt.Errorf("%w: %w", state.ErrRefused, answer{err})
+	return fmt.Errorf("%w: %w", state.ErrRefused, OneLine(err))
 }
 
-// An answer is a server's refusal without pgx's list of the addresses that it tried.
-type answer struct{ error }
+// A said error is a server's message alone.
+type said struct{ error }
 
-func (a answer) Error() string {
-	if errors.As(a.error, new(*pgconn.ConnectError)) {
-		return fmt.Sprintf("%s (SQLSTATE %s)", message(a.error), sqlState(a.error))
-	}
-	return a.error.Error()
-}
+func (s said) Error() string { return message(s.error) }
 
-func (a answer) Unwrap() error { return a.error }
-
-// A flat error is in one line: pgx lists the addresses that it tried one per line, and
-// tries one of them twice where it first asks for TLS.
-type flat struct{ error }
-
-func (f flat) Error() string {
-	var parts []string
-	for line := range strings.Lines(f.error.Error()) {
-		if part := strings.TrimSpace(line); part != "" && !slices.Contains(parts, part) {
-			parts = append(parts, part)
-		}
-	}
-	return strings.Replace(strings.Join(parts, "; "), ":; ", ": ", 1)
-}
-
-func (f flat) Unwrap() error { return f.error }
+func (s said) Unwrap() error { return s.error }
 
 // isDescribed reports whether err says already what it means.
 func isDescribed(err error) bool {

@@ -52,7 +52,7 @@ func Open(ctx context.Context, url string, o *Options) (*Store, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
 	if err != nil {
-		return nil, failed("open", "", fmt.Errorf("%w: %w", state.ErrInvalid, err))
+		return nil, failed("open", "", fmt.Errorf("%w: %w", state.ErrInvalid, OneLine(err)))
 	}
 	s, err := New(pool, &opts)
 	if err == nil {
@@ -167,7 +167,8 @@ func (s *Store) prepareTable(ctx context.Context) error {
 // its process may leave idle, for no longer than Options.CallTimeout, so that a process
 // that is suspended in it can't hold up another owner.
 func (s *Store) BeginTx(ctx context.Context) (pgx.Tx, error) {
-	return s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: s.begin})
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: s.begin})
+	return tx, OneLine(err)
 }
 
 // Schema is the statement that creates the table.

@@ -199,6 +199,35 @@ func dividedState(t *testing.T, ranges int) (*copyState, *collectionCopy) {
 	return newCopyState(highWaterMark(t, ts(9, 9)), ts(10, 0), false, namespaces("d", "a"), time.UnixMilli(1)).begin(c), c
 }
 
+// Of the keys that are drawn, those count that are in what is left of the only range. It is
+// divided by them once.
+func TestDrawnKeysDivideWhatIsLeft(t *testing.T) {
+	state, c := dividedState(t, 2)
+	c.parts = 4
+	var keys []*sortKey
+	for k := 300; k >= 0; k -= 5 {
+		keys = append(keys, keyOf(t, int32(k)), keyOf(t, float64(k)))
+	}
+	if got := state.divideBy(c.ns, keys).runs[0].active[0]; len(got.ranges) != 2 || got.parts != 0 {
+		t.Errorf("two ranges became %d, with %d parts", len(got.ranges), got.parts)
+	}
+	first := &keyRange{Lower: c.ranges[0].Lower, Upper: c.ranges[0].Upper, Cursor: keyOf(t, int32(50))}
+	c.ranges = []*keyRange{first}
+	next := state.divideBy(c.ns, keys)
+	got := next.runs[0].active[0].ranges
+	if len(got) != 4 || got[0].Lower != first.Lower || got[0].Cursor != first.Cursor || got[3].Upper != first.Upper {
+		t.Fatalf("%d ranges, want 4 of the one", len(got))
+	}
+	for i, r := range got[1:] {
+		if r.Cursor != nil || r.Lower != got[i].Upper || r.Lower.index <= first.Cursor.index || r.Lower.index >= first.Upper.index {
+			t.Errorf("range %d begins at %v, the one before it ends at %v", i+1, r.Lower.value, got[i].Upper.value)
+		}
+	}
+	if again := next.divideBy(c.ns, keys); again != next {
+		t.Error("divided twice")
+	}
+}
+
 // Ranges that can't be read for a while are no reason to divide the others: they would
 // become ever more.
 func TestRangesAreAsManyAsReaders(t *testing.T) {

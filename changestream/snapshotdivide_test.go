@@ -228,6 +228,37 @@ func TestDrawnKeysDivideWhatIsLeft(t *testing.T) {
 	}
 }
 
+// A copy that resumes divides collections as before; one of a checkpoint that has nothing of
+// it reads the ranges that it has.
+func TestDividingResumes(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		state, c := dividedState(t, 1)
+		c.parts, c.ranges[0].Upper = 4, nil
+		if old {
+			c.parts, c.highest = 0, nil
+		}
+		text, err := state.encoded()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, err = parseCopyState([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		want := 4
+		if old {
+			want = 1
+		}
+		r := state.runs[0].active[0].ranges[0]
+		if got := len(state.divide(c.ns, r, 4, 1).runs[0].active[0].ranges); got != want || state.undivided() != nil {
+			t.Errorf("old %v: %d computed ranges, want %d; drawn: %v", old, got, want, state.undivided() != nil)
+		}
+		keys := []*sortKey{keyOf(t, int32(10)), keyOf(t, int32(20)), keyOf(t, int32(30)), keyOf(t, int32(40))}
+		if got := len(state.divideBy(c.ns, keys).runs[0].active[0].ranges); got != want {
+			t.Errorf("old %v: %d ranges by drawn keys, want %d", old, got, want)
+		}
+	}
+}
+
 // Ranges that can't be read for a while are no reason to divide the others: they would
 // become ever more.
 func TestRangesAreAsManyAsReaders(t *testing.T) {

@@ -2,6 +2,8 @@ package rigatoni
 
 import (
 	"context"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -183,5 +185,90 @@ func TestBatchContents(t *testing.T) {
 				t.Errorf("%d bytes, want %d", total, size)
 			}
 		})
+	}
+}
+
+// Whatever waits, of however many documents: each event is taken once, those of a document
+// in order and by one lane at a time, and no batch is larger than the bounds. What a lane
+// has is its own: what is added later and what other lanes return changes nothing of it.
+func TestDispatcherAgainstAModel(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	type held struct {
+		assignment
+		as []item // when it was taken
+	}
+	for range 300 {
+		lanes := 1 + r.IntN(4)
+		d := newDispatcher(batcher{maxEvents: 1 + r.IntN(8), maxBytes: 100 + r.IntN(2000), lanes: lanes})
+		var keys func(Event) uint64
+		if lanes > 1 {
+			documents := uint64(1 + r.IntN(6))
+			keys = func(ev Event) uint64 { return uint64(number(ev)) % documents }
+		}
+		key := func(it item) uint64 {
+			if keys == nil {
+				return 0
+			}
+			return keys(it.event)
+		}
+		var (
+			out          []held
+			last         = map[uint64]uint64{} // the last number of each key that was taken
+			busy         = map[uint64]bool{}
+			added, taken = 0, 0
+		)
+		check := func(h held) {
+			for i, it := range h.items {
+				if it.number != h.as[i].number || number(it.event) != int(it.number) {
+					t.Fatalf("event %d of a batch became %d", h.as[i].number, it.number)
+				}
+			}
+		}
+		for step := 0; step < 80 || taken < added || len(out) > 0; step++ {
+			switch {
+			case step < 80 && r.IntN(3) == 0:
+				n := r.IntN(6)
+				items := itemsOf(added+1, added+n)
+				kept := append(make([]item, 0, n+3), items...) // with room, as after a transform
+				d.add(kept, keys)
+				added += n
+			case len(out) > 0 && (len(out) == lanes || len(d.ready) == 0 || r.IntN(2) == 0):
+				i := r.IntN(len(out))
+				check(out[i])
+				for _, it := range out[i].items {
+					delete(busy, key(it))
+				}
+				d.give(out[i].assignment)
+				out = slices.Delete(out, i, i+1)
+			case len(d.ready) > 0:
+				a := d.cut()
+				bytes := 0
+				mine := map[uint64]bool{}
+				for _, it := range a.items {
+					k := key(it)
+					if busy[k] || it.number <= last[k] {
+						t.Fatalf("event %d of the key %d is taken after %d, by another lane: %v", it.number, k, last[k], busy[k])
+					}
+					last[k], mine[k] = it.number, true
+					bytes += len(it.event.Raw)
+				}
+				for k := range mine {
+					busy[k] = true
+				}
+				if n := len(a.items); n == 0 || n > d.batcher.maxEvents || n > 1 && bytes > d.batcher.maxBytes {
+					t.Fatalf("a batch of %d events, %d bytes; want at most %d, %d", n, bytes, d.batcher.maxEvents, d.batcher.maxBytes)
+				}
+				taken += len(a.items)
+				out = append(out, held{a, slices.Clone(a.items)})
+			}
+			for _, h := range out {
+				check(h)
+			}
+		}
+		if taken != added || d.waiting != 0 || d.bytes != 0 || d.taken != 0 || len(d.queues) != 0 {
+			t.Fatalf("%d events of %d were taken; %d wait, with %d bytes, %d are under way, in %d queues", taken, added, d.waiting, d.bytes, d.taken, len(d.queues))
+		}
 	}
 }

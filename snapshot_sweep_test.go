@@ -236,23 +236,40 @@ func TestSweepIsFenced(t *testing.T) {
 }
 
 // After the last sweep no transaction may follow for long. That the copy has ended is saved
-// and logged all the same.
+// and logged all the same, also by a session that had nothing to do but the sweep.
 func TestTheEndOfACopyIsSavedSoon(t *testing.T) {
-	bubble(t, "", func(t *testing.T) {
-		r := newSnapRig(t, 3)
-		db := rigatonitest.NewDatabase()
-		r.cfg.Destination, r.cfg.Store, r.cfg.IdleInterval = db.Client(nil), nil, time.Hour
-		r.start()
-		time.Sleep(5 * time.Second)
-		if cp, err := db.Checkpoints().Load(t.Context(), "shop"); err != nil || len(db.Sweeps()) != 1 || len(cp.Extra) != 0 {
-			t.Errorf("after %d sweeps the checkpoint has %v, %v", len(db.Sweeps()), cp.Extra, err)
-		}
-		r.wantLog(1, "snapshot ended")
-		r.stop()
-		if err := <-r.ended; err != nil {
-			t.Fatal(err)
-		}
-	})
+	for _, interrupted := range []bool{false, true} {
+		bubble(t, fmt.Sprint("interrupted ", interrupted), func(t *testing.T) {
+			r := newSnapRig(t, 3)
+			db := rigatonitest.NewDatabase()
+			fails := interrupted
+			r.cfg.Destination, r.cfg.Store, r.cfg.IdleInterval = db.Client(func(s rigatonitest.Step) rigatonitest.Fault {
+				if s.Sweep && fails {
+					return rigatonitest.Fault{Err: fmt.Errorf("%w: gone", rigatoni.ErrDestinationClosed)}
+				}
+				return rigatonitest.Fault{}
+			}), nil, time.Hour
+			if interrupted {
+				if err := r.run(); !errors.Is(err, rigatoni.ErrDestinationClosed) {
+					t.Fatal(err)
+				}
+				if cp, err := db.Checkpoints().Load(t.Context(), "shop"); err != nil || len(cp.Extra) == 0 {
+					t.Fatalf("before the sweep the checkpoint has %v, %v", cp.Extra, err)
+				}
+				fails = false
+			}
+			r.start()
+			time.Sleep(5 * time.Second)
+			if cp, err := db.Checkpoints().Load(t.Context(), "shop"); err != nil || len(db.Sweeps()) != 1 || len(cp.Extra) != 0 {
+				t.Errorf("after %d sweeps the checkpoint has %v, %v", len(db.Sweeps()), cp.Extra, err)
+			}
+			r.wantLog(1, "snapshot ended")
+			r.stop()
+			if err := <-r.ended; err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }
 
 type concurrentSweeper struct{ sweepingSink }

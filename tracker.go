@@ -129,12 +129,13 @@ func (t *tracker) advance() (bytes int) {
 			break
 		}
 		n += s.below - before
+		t.low.event, t.low.end = s.events[s.below-1], nil
 		if s.below < len(s.events) {
-			t.low.event, t.low.end = s.events[s.below-1], nil
+			clear(s.events[before:s.below]) // frees the documents of a copy, which may be large
 			break
 		}
-		if t.low.event, t.low.end = s.events[s.below-1], s.end; s.end != nil {
-			t.low.event = Event{} // frees the server's reply
+		if s.end != nil {
+			t.low.event, t.low.end = Event{}, s.end // frees the server's reply
 		}
 		t.spans[0] = span{} // frees it, too
 		t.spans = t.spans[1:]

@@ -2,9 +2,11 @@ package rigatoni
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
+	"weak"
 )
 
 // Whatever the chunks are that events come in, and in whatever order they are delivered:
@@ -81,4 +83,31 @@ func TestTrackerAgainstAModel(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Events below the mark are freed, and not only with all that were read with them: their
+// bytes are given back to the budget by then.
+func TestTrackerFreesWhatIsDelivered(t *testing.T) {
+	tr := newTracker(between(0), newBudget(1<<30))
+	var memory []weak.Pointer[byte]
+	var items []item
+	func() {
+		evs := events(1, 3)
+		number := tr.add(evs, Position{})
+		for i, ev := range evs {
+			memory = append(memory, weak.Make(&ev.Raw[0]))
+			items = append(items, item{event: ev, number: number + uint64(i)})
+		}
+	}()
+	for i := range items {
+		tr.done(items[i : i+1])
+		items[i].event = Event{}
+		runtime.GC()
+		for k, m := range memory {
+			if freed := m.Value() == nil; freed != (k < i) { // the mark needs the last one
+				t.Errorf("after %d events: freed is %v of event %d", i+1, freed, k+1)
+			}
+		}
+	}
+	runtime.KeepAlive(tr)
 }

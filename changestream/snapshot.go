@@ -210,7 +210,7 @@ func (c *copyStream) standStill(ctx context.Context) (out []rigatoni.Event, err 
 
 // divideByDrawn divides a collection whose bounds were drawn.
 func (c *copyStream) divideByDrawn() {
-	if d := c.keys.next(c.state, c.slices.isRead); d != nil {
+	if d := c.keys.next(c.state, c.slices.wants(c.state) > 0, c.slices.isRead); d != nil {
 		c.become(c.state.divideBy(d.ns, d.keys))
 	}
 }

@@ -29,7 +29,10 @@ func (l *lister) begin(ctx context.Context, ns rigatoni.Namespace) (c *collectio
 		return nil, absent, err
 	}
 	c = &collectionCopy{ns: ns, unordered: info.unordered(), docsEstimated: size.docs, bytesEstimated: size.bytes, ranges: []*keyRange{{}}}
-	if c.parts = l.parts(size); c.parts > 0 && !c.unordered {
+	if !c.unordered {
+		c.parts = l.parts(size)
+	}
+	if c.parts > 0 {
 		c.highest, err = l.highest(ctx, ns)
 	}
 	return c, absent, err

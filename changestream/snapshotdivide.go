@@ -18,8 +18,10 @@ import (
 // do any more. Where its keys are numbers, ObjectIDs, UUIDs or dates, the bounds are
 // computed: parts that turn out to be empty cost a read, and the others are divided
 // again. The bounds of other keys are drawn from the collection, once. For that the server
-// reads up to 4 MB of documents at random places, which from a disk can take longer than
-// the stream may stand still, and goes on beside it.
+// reads documents at random places, which from a disk can take longer than the stream may
+// stand still, and goes on beside it.
+//
+// There are about as many ranges as readers, so that the checkpoint stays small.
 
 // chunksForRange is how many chunks a range has at least.
 const chunksForRange = 4
@@ -34,7 +36,16 @@ func (l *lister) parts(size collectionSize) int {
 	return int(n)
 }
 
-// highest is the last key of a collection, nil if it is empty.
+// maxBound is the most bytes of a key that may be a bound: a state in a checkpoint has two
+// for each range.
+const maxBound = 1024
+
+// bounds reports whether the key may be a bound of ranges.
+func (k *sortKey) bounds() bool {
+	return k.value.Type != bson.TypeMinKey && !k.isMax() && len(k.value.Value) <= maxBound
+}
+
+// highest is the last key of a collection, nil if it is empty, or too large to divide by.
 func (l *lister) highest(ctx context.Context, ns rigatoni.Namespace) (*sortKey, error) {
 	o := options.FindOne().SetSort(bson.D{{Key: "_id", Value: -1}}).SetProjection(bson.D{{Key: "_id", Value: 1}})
 	doc, err := l.src.client.Database(ns.DB).Collection(ns.Coll).FindOne(ctx, bson.D{}, o).Raw()
@@ -44,7 +55,11 @@ func (l *lister) highest(ctx context.Context, ns rigatoni.Namespace) (*sortKey, 
 		}
 		return nil, err
 	}
-	return newSortKey(doc.Lookup("_id"))
+	key, err := newSortKey(doc.Lookup("_id"))
+	if err != nil || len(key.value.Value) > maxBound {
+		return nil, err
+	}
+	return key, nil
 }
 
 // divide is the state with the range that was read in several, if there are readers that
@@ -56,21 +71,42 @@ func (s *slicer) divide(state *copyState, res *sliceResult) *copyState {
 	}
 	next := state.divide(res.ns, res.rng, n+1, int64(s.src.opts.SnapshotChunkBytes))
 	if next != state {
-		delete(s.paces, res.job) // there is no such range any more
+		s.divided(next, res.job)
 	}
 	return next
 }
 
-// wants is how many more ranges there could be, for readers that have nothing to read.
-func (s *slicer) wants(state *copyState) int {
-	n := cap(s.results) - s.inFlight
-	for range s.jobs(state) {
-		n--
-		if n <= 0 {
-			return 0
+// divided has the parts of a range read as the range was, which is no more: the server
+// may be slow.
+func (s *slicer) divided(state *copyState, job sliceJob) {
+	was := s.paces[job]
+	at, ok := state.find(job.ns)
+	if was == nil || !ok {
+		return
+	}
+	delete(s.paces, job)
+	for _, r := range state.runs[at.run].active[at.active].ranges {
+		if part := jobOf(job.ns, r); s.paces[part] == nil {
+			pace := *was
+			s.paces[part] = &pace
 		}
 	}
-	return n
+}
+
+// wants is how many more ranges there could be, for readers that have nothing to read.
+// Those that can't be read now count too: later they need a reader.
+func (s *slicer) wants(state *copyState) int {
+	if state == nil {
+		return 0
+	}
+	n := cap(s.results)
+	for _, run := range state.runs {
+		n -= run.pending.len()
+		for _, c := range run.active {
+			n -= len(c.ranges)
+		}
+	}
+	return max(0, n)
 }
 
 // divide is the state with a range in up to n, whose bounds are computed. r is a range of

@@ -63,6 +63,7 @@ func TestBoundsAreComputed(t *testing.T) {
 		"subtypes":         {bson.Binary{Subtype: 3, Data: []byte{1}}, bson.Binary{Subtype: 4, Data: []byte{9}}, nil},
 		"old binaries":     {bson.Binary{Subtype: 2, Data: []byte{0}}, bson.Binary{Subtype: 2, Data: []byte{8}}, []any{bson.Binary{Subtype: 2, Data: []byte{2}}, bson.Binary{Subtype: 2, Data: []byte{4}}, bson.Binary{Subtype: 2, Data: []byte{6}}}},
 		"MaxKey":           {int32(1), bson.MaxKey{}, nil},
+		"malformed":        {bson.RawValue{Type: bson.TypeBinary, Value: []byte("\x02\x00\x00\x00\x02ab")}, bson.RawValue{Type: bson.TypeBinary, Value: []byte("\x02\x00\x00\x00\x02cd")}, nil},
 		"max of int64":     {int64(math.MaxInt64 - 1), int64(math.MaxInt64), nil},
 	} {
 		r := &keyRange{Cursor: keyOf(t, c.from)}
@@ -89,7 +90,7 @@ func TestRangesThatAreDivided(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for range 2000 {
+	for range 200 {
 		c := &collectionCopy{ns: rigatoni.Namespace{DB: "d", Coll: "a"}, ranges: []*keyRange{{}}, highest: keyOf(t, int32(r.IntN(1000))), bytesEstimated: 1 << 40}
 		s := newCopyState(highWaterMark(t, ts(9, 9)), ts(10, 0), false, namespaces("d", "a"), time.UnixMilli(1)).begin(c)
 		copied := map[int]bool{}
@@ -186,5 +187,192 @@ func TestSnapshotDividesCollections(t *testing.T) {
 				t.Errorf("only %d of %d documents came while there were three ranges or more", early, docs)
 			}
 		})
+	}
+}
+
+// dividedState is that of a collection with ranges of 100 keys each, and much to read.
+func dividedState(t *testing.T, ranges int) (*copyState, *collectionCopy) {
+	c := &collectionCopy{ns: rigatoni.Namespace{DB: "d", Coll: "a"}, highest: keyOf(t, int32(100*ranges)), bytesEstimated: 1 << 40}
+	for i := range ranges {
+		c.ranges = append(c.ranges, &keyRange{Lower: keyOf(t, int32(100*i)), Upper: keyOf(t, int32(100*i+100)), Cursor: keyOf(t, int32(100*i+5))})
+	}
+	return newCopyState(highWaterMark(t, ts(9, 9)), ts(10, 0), false, namespaces("d", "a"), time.UnixMilli(1)).begin(c), c
+}
+
+// Of the keys that are drawn, those count that are in what is left of the only range. It is
+// divided by them once.
+func TestDrawnKeysDivideWhatIsLeft(t *testing.T) {
+	state, c := dividedState(t, 2)
+	c.parts = 4
+	var keys []*sortKey
+	for k := 300; k >= 0; k -= 5 {
+		keys = append(keys, keyOf(t, int32(k)), keyOf(t, float64(k)))
+	}
+	if got := state.divideBy(c.ns, keys).runs[0].active[0]; len(got.ranges) != 2 || got.parts != 0 {
+		t.Errorf("two ranges became %d, with %d parts", len(got.ranges), got.parts)
+	}
+	first := &keyRange{Lower: c.ranges[0].Lower, Upper: c.ranges[0].Upper, Cursor: keyOf(t, int32(50))}
+	c.ranges = []*keyRange{first}
+	next := state.divideBy(c.ns, keys)
+	got := next.runs[0].active[0].ranges
+	if len(got) != 4 || got[0].Lower != first.Lower || got[0].Cursor != first.Cursor || got[3].Upper != first.Upper {
+		t.Fatalf("%d ranges, want 4 of the one", len(got))
+	}
+	for i, r := range got[1:] {
+		if r.Cursor != nil || r.Lower != got[i].Upper || r.Lower.index <= first.Cursor.index || r.Lower.index >= first.Upper.index {
+			t.Errorf("range %d begins at %v, the one before it ends at %v", i+1, r.Lower.value, got[i].Upper.value)
+		}
+	}
+	if again := next.divideBy(c.ns, keys); again != next {
+		t.Error("divided twice")
+	}
+}
+
+// A copy that resumes divides collections as before; one of a checkpoint that has nothing of
+// it reads the ranges that it has.
+func TestDividingResumes(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		state, c := dividedState(t, 1)
+		c.parts, c.ranges[0].Upper = 4, nil
+		if old {
+			c.parts, c.highest = 0, nil
+		}
+		text, err := state.encoded()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, err = parseCopyState([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		want := 4
+		if old {
+			want = 1
+		}
+		r := state.runs[0].active[0].ranges[0]
+		if got := len(state.divide(c.ns, r, 4, 1).runs[0].active[0].ranges); got != want || state.undivided() != nil {
+			t.Errorf("old %v: %d computed ranges, want %d; drawn: %v", old, got, want, state.undivided() != nil)
+		}
+		keys := []*sortKey{keyOf(t, int32(10)), keyOf(t, int32(20)), keyOf(t, int32(30)), keyOf(t, int32(40))}
+		if got := len(state.divideBy(c.ns, keys).runs[0].active[0].ranges); got != want {
+			t.Errorf("old %v: %d ranges by drawn keys, want %d", old, got, want)
+		}
+	}
+}
+
+// Ranges that can't be read for a while are no reason to divide the others: they would
+// become ever more.
+func TestRangesAreAsManyAsReaders(t *testing.T) {
+	_, src := real(t, Options{SnapshotChunkBytes: 4 << 10, SnapshotParallelism: 4})
+	for ranges, want := range map[int]int{1: 4, 3: 4, 4: 4, 5: 5} {
+		s := newSlicer(t.Context(), src, scope{}, src.opts.Logger, newLister(src))
+		state, c := dividedState(t, ranges)
+		for _, r := range c.ranges[1:] {
+			s.failed[jobOf(c.ns, r)] = true
+		}
+		next := s.divide(state, &sliceResult{job: jobOf(c.ns, c.ranges[0]), ns: c.ns, rng: c.ranges[0], chunk: &snapshotChunk{}})
+		if got := len(next.runs[0].active[0].ranges); got != want {
+			t.Errorf("%d ranges became %d, want %d", ranges, got, want)
+		}
+	}
+}
+
+// The parts of a range are read at its pace, which on a slow server was found by failures.
+func TestPartsAreReadAtThePaceOfTheRange(t *testing.T) {
+	_, src := real(t, Options{SnapshotChunkBytes: 4 << 10, SnapshotParallelism: 4})
+	s := newSlicer(t.Context(), src, scope{}, src.opts.Logger, newLister(src))
+	state, c := dividedState(t, 2)
+	job, other := jobOf(c.ns, c.ranges[0]), jobOf(c.ns, c.ranges[1])
+	s.pace(job).limit, s.pace(job).within = 3, 40*time.Second
+	s.pace(other).limit = 50
+	next := s.divide(state, &sliceResult{job: job, ns: c.ns, rng: c.ranges[0], chunk: &snapshotChunk{}})
+	for _, r := range next.runs[0].active[0].ranges {
+		part := jobOf(c.ns, r)
+		if p := s.pace(part); part == other && p.limit != 50 || part != other && (p.limit != 3 || p.within != 40*time.Second) {
+			t.Errorf("a part is read with %d documents within %v", p.limit, p.within)
+		}
+	}
+	if len(s.paces) != 4 {
+		t.Errorf("%d paces, want 4", len(s.paces))
+	}
+}
+
+// Collections that can't be divided are not: the order of keys of one with a collation
+// isn't known, and large keys would fill the checkpoint.
+func TestWhatIsNotDivided(t *testing.T) {
+	w, src := real(t, Options{SnapshotChunkBytes: 1 << 10, SnapshotParallelism: 4})
+	l := newLister(src)
+	insert := func(name string, pad int, o ...options.Lister[options.CreateCollectionOptions]) *collectionCopy {
+		if err := w.DB.CreateCollection(t.Context(), name, o...); err != nil {
+			t.Fatal(err)
+		}
+		var all []any
+		for i := range 20 {
+			all = append(all, bson.D{{Key: "_id", Value: fmt.Sprintf("%d%*s", i, pad, "x")}, {Key: "pad", Value: strings.Repeat("x", 1000)}})
+		}
+		if _, err := w.DB.Collection(name).InsertMany(t.Context(), all); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := l.begin(t.Context(), rigatoni.Namespace{DB: w.DB.Name(), Coll: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := insert("plain", 1); c.parts < 2 || c.highest == nil || c.highest.value.StringValue() != "9x" {
+		t.Errorf("%d parts up to %v", c.parts, c.highest)
+	}
+	if c := insert("collation", 1, options.CreateCollection().SetCollation(&options.Collation{Locale: "de"})); c.parts != 0 || c.highest != nil {
+		t.Errorf("with a collation: %d parts up to %v", c.parts, c.highest)
+	}
+	c := insert("large", 2000)
+	keys, err := l.sample(t.Context(), c.ns, 10)
+	if c.highest != nil || len(keys) > 0 || err != nil {
+		t.Errorf("large keys: up to %v, %d bounds, %v", c.highest, len(keys), err)
+	}
+}
+
+// Of a collection of large documents few are drawn: for many the server would read all.
+func TestFewDocumentsAreDrawn(t *testing.T) {
+	for _, c := range []struct {
+		docs, bytes int64
+		want        int
+	}{{1e9, 1 << 40, 200}, {3000, 1 << 20, 200}, {3000, 3 << 30, 120}, {200, 3 << 30, 8}, {100, 1 << 30, 4}} {
+		if got := (&collectionCopy{parts: 4, docsEstimated: c.docs, bytesEstimated: c.bytes}).samples(); got != c.want {
+			t.Errorf("%d of %d documents, %d bytes; want %d", got, c.docs, c.bytes, c.want)
+		}
+	}
+}
+
+// Where several collections are copied at once, each has a reader already, and none is
+// divided before readers have nothing to read.
+func TestSeveralCollectionsAreNotAllDivided(t *testing.T) {
+	const docs = 1000
+	w, s := real(t, Options{SnapshotChunkBytes: 4 << 10, SnapshotParallelism: 4})
+	names := []string{"a", "b", "c", "d"}
+	for _, name := range names {
+		var all []any
+		for i := range docs {
+			all = append(all, bson.D{{Key: "_id", Value: fmt.Sprint("user ", i)}, {Key: "pad", Value: strings.Repeat("x", 100)}})
+		}
+		if _, err := w.DB.Collection(name).InsertMany(t.Context(), all, options.InsertMany().SetOrdered(false)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st := w.open(s, "", rigatoni.Start{Snapshot: true})
+	cs := st.Stream.(*copyStream)
+	m, most := newMirror(t), 0
+	st.copyAll(func(ev rigatoni.Event) {
+		m.apply(ev)
+		n := 0
+		if cs.state != nil {
+			for _, c := range cs.state.runs[0].active {
+				n += len(c.ranges)
+			}
+		}
+		most = max(most, n)
+	})
+	m.matches(w.DB, names...)
+	if m.reads != len(names)*docs || most > 2*4 {
+		t.Errorf("%d reads, %d ranges at most", m.reads, most)
 	}
 }

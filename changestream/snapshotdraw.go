@@ -40,7 +40,9 @@ func newKeyDrawer(ctx context.Context, lists *lister, log *slog.Logger) *keyDraw
 func (d *keyDrawer) wait() { d.wg.Wait() }
 
 const (
-	samplesForRange = 50          // make ranges of about the same size
+	samplesForRange = 50 // make ranges of about the same size
+	fewestSamples   = 5
+	scanned         = 64 << 20    // bytes of a collection that the server may as well read
 	drawWithin      = time.Minute // for the server
 	drawAgain       = time.Minute // after a failure
 )
@@ -64,16 +66,16 @@ func (l *lister) sample(ctx context.Context, ns rigatoni.Namespace, n int) ([]*s
 		if err != nil {
 			return nil, err
 		}
-		if key.value.Type != bson.TypeMinKey && !key.isMax() { // which bound nothing
+		if key.bounds() {
 			keys = append(keys, key)
 		}
 	}
 	return keys, nil
 }
 
-// next returns the keys of a collection that nobody reads now, once they are drawn, and
-// draws those of the next one.
-func (d *keyDrawer) next(state *copyState, isRead func(rigatoni.Namespace) bool) *drawnKeys {
+// next returns the keys of a collection that nobody reads now, once they are drawn and
+// there are readers that would have nothing to read, and draws those of the next one.
+func (d *keyDrawer) next(state *copyState, idle bool, isRead func(rigatoni.Namespace) bool) *drawnKeys {
 	select {
 	case got := <-d.results:
 		d.drawing = false
@@ -84,16 +86,16 @@ func (d *keyDrawer) next(state *copyState, isRead func(rigatoni.Namespace) bool)
 		}
 	default:
 	}
-	if got := d.ready; got != nil && !isRead(got.ns) {
+	if got := d.ready; got != nil && idle && !isRead(got.ns) {
 		d.ready = nil
 		return got
 	}
-	if c := state.undivided(); c != nil && d.ready == nil && !d.drawing && !time.Now().Before(d.again) {
+	if c := state.undivided(); c != nil && idle && d.ready == nil && !d.drawing && !time.Now().Before(d.again) {
 		d.drawing = true
 		d.wg.Go(func() {
 			ctx, cancel := limited(d.ctx, drawWithin)
 			defer cancel()
-			keys, err := d.lists.sample(ctx, c.ns, c.parts*samplesForRange)
+			keys, err := d.lists.sample(ctx, c.ns, c.samples())
 			d.results <- &drawnKeys{c.ns, keys, err}
 		})
 	}
@@ -108,12 +110,22 @@ func (s *copyState) undivided() *collectionCopy {
 	for _, run := range s.runs {
 		for _, c := range run.active {
 			// Before a document was read, nobody knows what kind of keys there are.
-			if c.parts > 0 && len(c.ranges) == 1 && c.ranges[0].Cursor != nil && c.highest != nil && !c.ranges[0].divisible(c.highest) {
+			if c.parts > 0 && c.samples() >= fewestSamples && len(c.ranges) == 1 && c.ranges[0].Cursor != nil && c.highest != nil && !c.ranges[0].divisible(c.highest) {
 				return c
 			}
 		}
 	}
 	return nil
+}
+
+// samples is how many keys are drawn. For more than a twentieth of a collection, or of one
+// that has a hundred documents, the server reads all of them, which may be large.
+func (c *collectionCopy) samples() int {
+	n := int64(c.parts * samplesForRange)
+	if c.bytesEstimated > scanned {
+		n = min(n, c.docsEstimated/25)
+	}
+	return int(n)
 }
 
 // divideBy is the state with a collection in ranges whose bounds were drawn. What is

@@ -28,9 +28,10 @@ func interpolate(from, to bson.RawValue, i, n int) (bson.RawValue, bool) {
 	case bson.TypeObjectID:
 		return bson.RawValue{Type: bson.TypeObjectID, Value: betweenBytes(from.Value, to.Value, i, n)}, true
 	case bson.TypeBinary:
-		subtype, a := from.Binary()
-		other, b := to.Binary()
-		if subtype != other || len(a) != len(b) || len(a) > maxInterpolated {
+		// Of the deprecated subtype 2 the server has some that are malformed.
+		subtype, a, ok := from.BinaryOK()
+		other, b, and := to.BinaryOK()
+		if !ok || !and || subtype != other || len(a) != len(b) || len(a) > maxInterpolated {
 			return bson.RawValue{}, false
 		}
 		return bson.RawValue{Type: bson.TypeBinary, Value: bsoncore.AppendBinary(nil, subtype, betweenBytes(a, b, i, n))}, true

@@ -47,6 +47,10 @@ type sliceJob struct {
 	lower, upper *sortKey
 }
 
+func jobOf(ns rigatoni.Namespace, r *keyRange) sliceJob {
+	return sliceJob{ns: ns, lower: r.Lower, upper: r.Upper}
+}
+
 // A sliceResult is what came of a job; nothing at all, if it is to be done again.
 type sliceResult struct {
 	job   sliceJob
@@ -116,7 +120,7 @@ func (s *slicer) jobs(state *copyState) iter.Seq2[sliceJob, *keyRange] {
 		for _, run := range state.runs {
 			for _, c := range run.active {
 				for _, r := range c.ranges {
-					if job := (sliceJob{ns: c.ns, lower: r.Lower, upper: r.Upper}); s.free(job) && !yield(job, r) {
+					if job := jobOf(c.ns, r); s.free(job) && !yield(job, r) {
 						return
 					}
 				}

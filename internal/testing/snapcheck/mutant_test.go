@@ -113,7 +113,7 @@ var mutants = map[string]mutant{
 		test:  "TestCopyIntoTransactions", found: []Kind{Twice, Disorder},
 	},
 	"a range is divided while it is read": {
-		edits: []edit{{"snapshotdraw.go", "\tif got := d.ready; got != nil && !isRead(got.ns) {\n", "\tif got := d.ready; got != nil {\n"}},
+		edits: []edit{{"snapshotdraw.go", "\tif got := d.ready; got != nil && idle && !isRead(got.ns) {\n", "\tif got := d.ready; got != nil && idle {\n"}},
 		test:  "TestCopyIntoTransactions", found: []Kind{Twice, Disorder},
 	},
 	"deletes of what is not copied yet are dropped after a crash": {

@@ -228,6 +228,65 @@ func TestDrawnKeysDivideWhatIsLeft(t *testing.T) {
 	}
 }
 
+// What is nearly read is not divided any more: each part costs a read.
+func TestWhatIsNearlyReadIsNotDivided(t *testing.T) {
+	for left, want := range map[int64]int{1000: 4, 24: 3, 16: 2, 15: 1, 0: 1, -7: 1} {
+		state, c := dividedState(t, 1)
+		c.bytes, c.bytesEstimated = 1000, 1000+left
+		if got := len(state.divide(c.ns, c.ranges[0], 4, 4).runs[0].active[0].ranges); got != want {
+			t.Errorf("%d bytes left, in chunks of 4: %d ranges, want %d", left, got, want)
+		}
+	}
+}
+
+// Keys are drawn of what can't be divided otherwise, while readers have nothing to read,
+// and after a failure not before a minute is over. They are used when nobody reads the
+// collection.
+func TestKeysAreDrawn(t *testing.T) {
+	_, src := real(t, Options{})
+	draw := func(parts int, from, to any) *keyDrawer {
+		d := newKeyDrawer(t.Context(), newLister(src), src.opts.Logger)
+		c := &collectionCopy{ns: rigatoni.Namespace{DB: "none", Coll: "a"}, parts: parts, docsEstimated: 1e6, highest: keyOf(t, to), ranges: []*keyRange{{}}}
+		if from != nil {
+			c.ranges[0].Cursor = keyOf(t, from)
+		}
+		s := newCopyState(highWaterMark(t, ts(9, 9)), ts(10, 0), false, namespaces("none", "a"), time.UnixMilli(1)).begin(c)
+		read := false
+		isRead := func(rigatoni.Namespace) bool { return read }
+		if d.next(s, false, isRead); d.drawing {
+			t.Error("drawn though all readers read")
+		}
+		if d.next(s, true, isRead); !d.drawing {
+			return nil
+		}
+		d.wait()
+		read = true
+		if d.next(s, true, isRead) != nil || d.drawing || d.ready == nil {
+			t.Fatal("keys were used while the collection is read")
+		}
+		read = false
+		if d.next(s, false, isRead) != nil || d.next(s, true, isRead) == nil || d.ready != nil {
+			t.Fatal("keys were not used, once, when there are readers for them")
+		}
+		d.results <- &drawnKeys{ns: c.ns, err: errReply}
+		if d.next(s, true, isRead) != nil || d.drawing || time.Until(d.again) < drawAgain/2 {
+			t.Errorf("after a failure: drawing is %v, and may be again in %v", d.drawing, time.Until(d.again))
+		}
+		d.again = time.Now()
+		if d.next(s, true, isRead); !d.drawing {
+			t.Error("not drawn again, a minute after a failure")
+		}
+		d.wait()
+		return d
+	}
+	if draw(4, "a", "z") == nil || draw(4, int32(1), "z") == nil {
+		t.Error("strings were not drawn")
+	}
+	if draw(4, nil, "z") != nil || draw(0, "a", "z") != nil || draw(4, int32(1), int32(9)) != nil {
+		t.Error("drawn though nothing is read yet, for no parts, or where bounds can be computed")
+	}
+}
+
 // A copy that resumes divides collections as before; one of a checkpoint that has nothing of
 // it reads the ranges that it has.
 func TestDividingResumes(t *testing.T) {

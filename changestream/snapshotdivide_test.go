@@ -169,6 +169,7 @@ func TestSnapshotDividesCollections(t *testing.T) {
 			m, most, early := newMirror(t), 0, 0
 			st.copyAll(func(ev rigatoni.Event) {
 				m.apply(ev)
+				cs.keys.wait() // so small a copy may end before the keys are drawn
 				if at, ok := cs.state.find(ev.Namespace()); ok && at.active >= 0 {
 					c := cs.state.runs[at.run].active[at.active]
 					if most = max(most, len(c.ranges)); len(c.ranges) >= 3 {

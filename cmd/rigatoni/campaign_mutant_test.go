@@ -34,9 +34,9 @@ var mutants = map[string]mutant{
 		file: "tracker.go",
 		old:  "func (t *tracker) mark() mark {\n\tt.mu.Lock()\n\tdefer t.mu.Unlock()\n",
 		new: "func (t *tracker) mark() mark {\n\tt.mu.Lock()\n\tdefer t.mu.Unlock()\n" +
-			"\tif n := len(t.entries); n > 0 {\n\t\treturn mark{event: t.entries[n-1].event, end: t.entries[n-1].end, events: t.low.events + uint64(n)}\n\t}\n",
+			"\tif n := len(t.spans); n > 0 {\n\t\ts := t.spans[n-1]\n\t\treturn mark{event: s.events[len(s.events)-1], end: s.end, events: t.low.events + uint64(t.open)}\n\t}\n",
 		found:    "were written and never arrived",
-		campaign: campaign{flags: []string{"--max-batch-age", "1s"}, kills: 5}, // so that much is in hand at one of them
+		campaign: campaign{flags: []string{"--max-batch-age", "1s"}, kills: 8}, // so that much is in hand at one of them
 	},
 	"every start is at now": {
 		file:  "checkpointer.go",

@@ -47,6 +47,9 @@ func (t *trial) sweptStream() *stream {
 			found = append(found, id)
 		}
 	}
+	if len(found) == 0 { // all were deleted
+		found = append(found, 1)
+	}
 	slices.Sort(found)
 	// The first documents are read where the copy began.
 	s.add(Record{ID: found[0], N: int32(len(s.records) + 1)}, at(began, read(found[0], len(s.records)+1)))

@@ -14,19 +14,6 @@ import (
 	"github.com/rigatoni-etl/rigatoni"
 )
 
-func keyOf(t *testing.T, v any) *sortKey {
-	t.Helper()
-	typ, raw, err := bson.MarshalValue(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := newSortKey(bson.RawValue{Type: typ, Value: raw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
 // Bounds that are computed lie between the keys, in order, and about evenly.
 func TestBoundsAreComputed(t *testing.T) {
 	id := func(hex string) bson.ObjectID {
@@ -66,11 +53,11 @@ func TestBoundsAreComputed(t *testing.T) {
 		"malformed":        {bson.RawValue{Type: bson.TypeBinary, Value: []byte("\x02\x00\x00\x00\x02ab")}, bson.RawValue{Type: bson.TypeBinary, Value: []byte("\x02\x00\x00\x00\x02cd")}, nil},
 		"max of int64":     {int64(math.MaxInt64 - 1), int64(math.MaxInt64), nil},
 	} {
-		r := &keyRange{Cursor: keyOf(t, c.from)}
-		got := r.between(keyOf(t, c.to), 4)
+		r := &keyRange{Cursor: key(t, c.from)}
+		got := r.between(key(t, c.to), 4)
 		var want []*sortKey
 		for _, v := range c.want {
-			want = append(want, keyOf(t, v))
+			want = append(want, key(t, v))
 		}
 		if fmt.Sprint(textOf(got)) != fmt.Sprint(textOf(want)) {
 			t.Errorf("%s: %v, want %v", name, textOf(got), textOf(want))
@@ -91,7 +78,7 @@ func TestRangesThatAreDivided(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	for range 200 {
-		c := &collectionCopy{ns: rigatoni.Namespace{DB: "d", Coll: "a"}, ranges: []*keyRange{{}}, highest: keyOf(t, int32(r.IntN(1000))), bytesEstimated: 1 << 40}
+		c := &collectionCopy{ns: rigatoni.Namespace{DB: "d", Coll: "a"}, ranges: []*keyRange{{}}, highest: key(t, int32(r.IntN(1000))), bytesEstimated: 1 << 40}
 		s := newCopyState(highWaterMark(t, ts(9, 9)), ts(10, 0), false, namespaces("d", "a"), time.UnixMilli(1)).begin(c)
 		copied := map[int]bool{}
 		for range 1 + r.IntN(6) {
@@ -109,16 +96,16 @@ func TestRangesThatAreDivided(t *testing.T) {
 				for k := from; k <= cursor; k++ {
 					copied[k] = true
 				}
-				if x.Cursor == nil && x.Lower != nil && x.Lower.index == keyOf(t, int32(from-1)).index {
+				if x.Cursor == nil && x.Lower != nil && x.Lower.index == key(t, int32(from-1)).index {
 					copied[from-1] = true // the lower bound belongs to the range
 				}
-				s = s.advance(c.ns, x, keyOf(t, int32(cursor)), false, 1, 1)
+				s = s.advance(c.ns, x, key(t, int32(cursor)), false, 1, 1)
 			}
 			s = s.divide(c.ns, x, 1+r.IntN(5), 1)
 		}
 		ranges := s.runs[0].active[0].ranges
 		for k := range 1000 {
-			key, in := keyOf(t, int32(k)).index, 0
+			key, in := key(t, int32(k)).index, 0
 			for _, x := range ranges {
 				if x.has(key) {
 					in++
@@ -193,9 +180,9 @@ func TestSnapshotDividesCollections(t *testing.T) {
 
 // dividedState is that of a collection with ranges of 100 keys each, and much to read.
 func dividedState(t *testing.T, ranges int) (*copyState, *collectionCopy) {
-	c := &collectionCopy{ns: rigatoni.Namespace{DB: "d", Coll: "a"}, highest: keyOf(t, int32(100*ranges)), bytesEstimated: 1 << 40}
+	c := &collectionCopy{ns: rigatoni.Namespace{DB: "d", Coll: "a"}, highest: key(t, int32(100*ranges)), bytesEstimated: 1 << 40}
 	for i := range ranges {
-		c.ranges = append(c.ranges, &keyRange{Lower: keyOf(t, int32(100*i)), Upper: keyOf(t, int32(100*i+100)), Cursor: keyOf(t, int32(100*i+5))})
+		c.ranges = append(c.ranges, &keyRange{Lower: key(t, int32(100*i)), Upper: key(t, int32(100*i+100)), Cursor: key(t, int32(100*i+5))})
 	}
 	return newCopyState(highWaterMark(t, ts(9, 9)), ts(10, 0), false, namespaces("d", "a"), time.UnixMilli(1)).begin(c), c
 }
@@ -207,12 +194,12 @@ func TestDrawnKeysDivideWhatIsLeft(t *testing.T) {
 	c.parts = 4
 	var keys []*sortKey
 	for k := 300; k >= 0; k -= 5 {
-		keys = append(keys, keyOf(t, int32(k)), keyOf(t, float64(k)))
+		keys = append(keys, key(t, int32(k)), key(t, float64(k)))
 	}
 	if got := state.divideBy(c.ns, keys).runs[0].active[0]; len(got.ranges) != 2 || got.parts != 0 {
 		t.Errorf("two ranges became %d, with %d parts", len(got.ranges), got.parts)
 	}
-	first := &keyRange{Lower: c.ranges[0].Lower, Upper: c.ranges[0].Upper, Cursor: keyOf(t, int32(50))}
+	first := &keyRange{Lower: c.ranges[0].Lower, Upper: c.ranges[0].Upper, Cursor: key(t, int32(50))}
 	c.ranges = []*keyRange{first}
 	next := state.divideBy(c.ns, keys)
 	got := next.runs[0].active[0].ranges
@@ -247,9 +234,9 @@ func TestKeysAreDrawn(t *testing.T) {
 	_, src := real(t, Options{})
 	draw := func(parts int, from, to any) *keyDrawer {
 		d := newKeyDrawer(t.Context(), newLister(src), src.opts.Logger)
-		c := &collectionCopy{ns: rigatoni.Namespace{DB: "none", Coll: "a"}, parts: parts, docsEstimated: 1e6, highest: keyOf(t, to), ranges: []*keyRange{{}}}
+		c := &collectionCopy{ns: rigatoni.Namespace{DB: "none", Coll: "a"}, parts: parts, docsEstimated: 1e6, highest: key(t, to), ranges: []*keyRange{{}}}
 		if from != nil {
-			c.ranges[0].Cursor = keyOf(t, from)
+			c.ranges[0].Cursor = key(t, from)
 		}
 		s := newCopyState(highWaterMark(t, ts(9, 9)), ts(10, 0), false, namespaces("none", "a"), time.UnixMilli(1)).begin(c)
 		read := false
@@ -312,7 +299,7 @@ func TestDividingResumes(t *testing.T) {
 		if got := len(state.divide(c.ns, r, 4, 1).runs[0].active[0].ranges); got != want || state.undivided() != nil {
 			t.Errorf("old %v: %d computed ranges, want %d; drawn: %v", old, got, want, state.undivided() != nil)
 		}
-		keys := []*sortKey{keyOf(t, int32(10)), keyOf(t, int32(20)), keyOf(t, int32(30)), keyOf(t, int32(40))}
+		keys := []*sortKey{key(t, int32(10)), key(t, int32(20)), key(t, int32(30)), key(t, int32(40))}
 		if got := len(state.divideBy(c.ns, keys).runs[0].active[0].ranges); got != want {
 			t.Errorf("old %v: %d ranges by drawn keys, want %d", old, got, want)
 		}

@@ -112,12 +112,7 @@ func (s *slicer) wants(state *copyState) int {
 // divide is the state with a range in up to n, whose bounds are computed. r is a range of
 // a collection as it was some time ago.
 func (s *copyState) divide(ns rigatoni.Namespace, r *keyRange, n int, chunk int64) *copyState {
-	at, ok := s.find(ns)
-	if !ok || at.active < 0 {
-		return s
-	}
-	c := *s.runs[at.run].active[at.active]
-	i := slices.IndexFunc(c.ranges, func(x *keyRange) bool { return x.Lower == r.Lower && x.Upper == r.Upper })
+	at, c, i := s.rangeOf(ns, r)
 	if i < 0 || c.unordered {
 		return s
 	}

@@ -135,8 +135,6 @@ func (r *chunkReader) withoutCursor(docs []bson.Raw) []bson.Raw {
 	return docs
 }
 
-func idOf(doc bson.Raw) bson.RawValue { return doc.Lookup("_id") }
-
 // find reads documents from the cursor on. Bounds by min and max go by the index, whose
 // order has all types, unlike that of $gt.
 func (r *chunkReader) find(ctx context.Context, limit, skip int, fields bson.D) (chunkReply, error) {

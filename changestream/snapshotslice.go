@@ -3,7 +3,6 @@ package changestream
 import (
 	"context"
 	"errors"
-	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -105,35 +104,26 @@ func (s *slicer) fill(state *copyState) {
 // pick chooses a range that nobody reads, of a collection that has begun if there is
 // one.
 func (s *slicer) pick(state *copyState) (job sliceJob, rng *keyRange, ok bool) {
-	for job, rng := range s.jobs(state) {
-		return job, rng, true
+	if state == nil {
+		return job, nil, false
+	}
+	for _, run := range state.runs {
+		for _, c := range run.active {
+			for _, r := range c.ranges {
+				if job = jobOf(c.ns, r); s.free(job) {
+					return job, r, true
+				}
+			}
+		}
+	}
+	for _, run := range state.runs {
+		for ns := range run.pending.all {
+			if job = (sliceJob{ns: ns, begin: true}); s.free(job) {
+				return job, nil, true
+			}
+		}
 	}
 	return job, nil, false
-}
-
-// jobs are those that may begin now.
-func (s *slicer) jobs(state *copyState) iter.Seq2[sliceJob, *keyRange] {
-	return func(yield func(sliceJob, *keyRange) bool) {
-		if state == nil {
-			return
-		}
-		for _, run := range state.runs {
-			for _, c := range run.active {
-				for _, r := range c.ranges {
-					if job := jobOf(c.ns, r); s.free(job) && !yield(job, r) {
-						return
-					}
-				}
-			}
-		}
-		for _, run := range state.runs {
-			for ns := range run.pending.all {
-				if job := (sliceJob{ns: ns, begin: true}); s.free(job) && !yield(job, nil) {
-					return
-				}
-			}
-		}
-	}
 }
 
 func (s *slicer) free(job sliceJob) bool {

@@ -162,15 +162,21 @@ func (s *copyState) replace(at copyPlace, c *collectionCopy) *copyState {
 	})
 }
 
+// rangeOf is where a range is now, which r is as it was some time ago, and a copy of its
+// collection; i is -1 if there is no such range any more.
+func (s *copyState) rangeOf(ns rigatoni.Namespace, r *keyRange) (at copyPlace, c collectionCopy, i int) {
+	at, ok := s.find(ns)
+	if !ok || at.active < 0 {
+		return at, c, -1
+	}
+	c = *s.runs[at.run].active[at.active]
+	return at, c, slices.IndexFunc(c.ranges, func(x *keyRange) bool { return x.Lower == r.Lower && x.Upper == r.Upper })
+}
+
 // advance moves the cursor of a range, which r is as it was, and counts what was read.
 // A range that has ended is left out.
 func (s *copyState) advance(ns rigatoni.Namespace, r *keyRange, cursor *sortKey, ended bool, docs, bytes int64) *copyState {
-	at, ok := s.find(ns)
-	if !ok || at.active < 0 {
-		return s
-	}
-	c := *s.runs[at.run].active[at.active]
-	i := slices.IndexFunc(c.ranges, func(x *keyRange) bool { return x.Lower == r.Lower && x.Upper == r.Upper })
+	at, c, i := s.rangeOf(ns, r)
 	if i < 0 {
 		return s
 	}

@@ -40,8 +40,8 @@ func readEvents(docs []bson.Raw, ns rigatoni.Namespace, token resumetoken.Token,
 	head = head[:len(head)-1] // without its end
 	left := 0                 // bytes of the events that are still to be made
 	for _, doc := range docs {
-		id, ok := firstID(doc)
-		if !ok {
+		id := idOf(doc)
+		if id.Type == 0 {
 			return nil, fmt.Errorf("changestream: a document of %s has no _id", ns)
 		}
 		left += len(head) + readEventBytes(doc, id)
@@ -49,7 +49,7 @@ func readEvents(docs []bson.Raw, ns rigatoni.Namespace, token resumetoken.Token,
 	events := make([]rigatoni.Event, len(docs))
 	var memory []byte
 	for i, doc := range docs {
-		id, _ := firstID(doc)
+		id := idOf(doc)
 		size := len(head) + readEventBytes(doc, id)
 		buf := memory
 		large := size > wrapMemory/4
@@ -65,7 +65,7 @@ func readEvents(docs []bson.Raw, ns rigatoni.Namespace, token resumetoken.Token,
 		buf = append(buf, keyField...)
 		buf = binary.LittleEndian.AppendUint32(buf, uint32(idDocumentBytes(id)))
 		buf = append(buf, byte(id.Type), '_', 'i', 'd', 0)
-		buf = append(append(buf, id.Data...), 0)
+		buf = append(append(buf, id.Value...), 0)
 		buf = append(append(append(buf, documentField...), doc...), 0)
 		binary.LittleEndian.PutUint32(buf[begin:], uint32(size))
 		event.Raw = bson.Raw(buf[begin:len(buf):len(buf)])
@@ -83,20 +83,20 @@ const (
 )
 
 // readEventBytes is the size of a read event, but for what all events of a chunk have.
-func readEventBytes(doc bson.Raw, id bsoncore.Value) int {
+func readEventBytes(doc bson.Raw, id bson.RawValue) int {
 	return len(keyField) + idDocumentBytes(id) + len(documentField) + len(doc) + 1
 }
 
 // idDocumentBytes is the size of {_id: id}.
-func idDocumentBytes(id bsoncore.Value) int { return 4 + len("x_id\x00") + len(id.Data) + 1 }
+func idDocumentBytes(id bson.RawValue) int { return 4 + len("x_id\x00") + len(id.Value) + 1 }
 
-// firstID is the _id of a document, which the server stores as the first field.
-func firstID(doc bson.Raw) (bsoncore.Value, bool) {
+// idOf is the _id of a document, which the server stores as the first field. Its type is 0
+// if there is none.
+func idOf(doc bson.Raw) bson.RawValue {
 	const name = "_id\x00"
 	if len(doc) > 5+len(name) && string(doc[5:5+len(name)]) == name {
-		v, _, ok := bsoncore.ReadValue(doc[5+len(name):], bsoncore.Type(doc[4]))
-		return v, ok
+		v, _, _ := bsoncore.ReadValue(doc[5+len(name):], bsoncore.Type(doc[4]))
+		return bson.RawValue{Type: bson.Type(v.Type), Value: v.Data}
 	}
-	v, err := bsoncore.Document(doc).LookupErr("_id")
-	return v, err == nil
+	return doc.Lookup("_id")
 }

@@ -65,13 +65,13 @@ var mutants = map[string]mutant{
 		found: "although no process was started",
 	},
 	"the checkpoint is behind what was delivered": {
-		file:  "checkpointer.go",
+		file:  "checkpointsave.go",
 		old:   "\tcp := pos.delivered()\n",
 		new:   "\tcp := pos.delivered()\n\tif seq > 3 && c.last != nil {\n\t\tcp = *c.last\n\t}\n",
 		found: "when the checkpoint was saved",
 	},
 	"nothing is saved while it runs": {
-		file:     "checkpointer.go",
+		file:     "checkpointsave.go",
 		old:      "\tevery := c.cfg.SaveInterval\n",
 		new:      "\tevery := time.Hour\n",
 		found:    "old in the median",
